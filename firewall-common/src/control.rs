@@ -1,0 +1,129 @@
+//! What user space tells the datapath: the active generation, options,
+//! timeouts and devices.
+
+use core::mem::size_of;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::time::Nanos;
+
+/// Version of everything that is pinned: maps, their keys and values. The pin
+/// directory carries it; a daemon that meets another version says what to do.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// The mark of a frame that the daemon sends back to where it was held. The
+/// whole word is compared: the kernel's own frames carry stray mark bits.
+pub const REINJECT_MARK: u32 = 0xf7b1_5c3e;
+
+/// A control-connection segment goes on unread when the daemon has not shown
+/// itself for this long.
+pub const HEARTBEAT_LIMIT: Nanos = Nanos::from_secs(2);
+
+/// Bits of [`Control::options`].
+pub mod option {
+    /// `helper-failure = "closed"`: drop control segments while the daemon is
+    /// away, instead of letting them pass unread.
+    pub const HELPER_FAILURE_CLOSED: u32 = 1 << 0;
+    /// Somebody watches the drops: report each on the events ring.
+    pub const REPORT_DROPS: u32 = 1 << 1;
+    /// Frames that are not IP are dropped instead of passed.
+    pub const DROP_NON_IP: u32 = 1 << 2;
+    /// A running TCP connection may be picked up in the middle (`tcp_loose`).
+    pub const TCP_LOOSE: u32 = 1 << 3;
+}
+
+/// The single value of the `control` map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Control {
+    /// Counts from 1; its lowest bit is the active slot of the ruleset maps.
+    pub generation: u32,
+    /// Bits of [`option`].
+    pub options: u32,
+    /// When the daemon last showed itself.
+    pub heartbeat: Nanos,
+    /// The source address (lower six bytes, in network order from the second
+    /// byte of memory on) of frames that the daemon sends back to interfaces
+    /// with generic XDP; random for each load.
+    pub token: [u8; 6],
+    pub _pad: [u8; 2],
+}
+
+impl Control {
+    /// The slot of the ruleset maps, 0 or 1.
+    #[inline(always)]
+    pub const fn slot(generation: u32) -> u32 {
+        generation & 1
+    }
+}
+
+/// How long a flow lives after its last packet, by protocol and state. The
+/// names and defaults are nf_conntrack's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Timeouts {
+    /// Indexed by [`crate::flow::State`]; `None` is unused.
+    pub tcp: [Nanos; 10],
+    pub udp: Nanos,
+    pub udp_stream: Nanos,
+    pub icmp: Nanos,
+    pub icmpv6: Nanos,
+    pub generic: Nanos,
+    /// A later fragment is accepted this long after its first one (ipfrag_time).
+    pub fragment: Nanos,
+}
+
+impl Timeouts {
+    pub const DEFAULT: Self = Self {
+        tcp: [
+            Nanos::ZERO,
+            Nanos::from_secs(120),
+            Nanos::from_secs(60),
+            Nanos::from_secs(432_000),
+            Nanos::from_secs(120),
+            Nanos::from_secs(60),
+            Nanos::from_secs(30),
+            Nanos::from_secs(120),
+            Nanos::from_secs(10),
+            Nanos::from_secs(120),
+        ],
+        udp: Nanos::from_secs(30),
+        udp_stream: Nanos::from_secs(120),
+        icmp: Nanos::from_secs(30),
+        icmpv6: Nanos::from_secs(30),
+        generic: Nanos::from_secs(600),
+        fragment: Nanos::from_secs(30),
+    };
+}
+
+/// Bits of [`Device::flags`].
+pub mod device {
+    /// Our programs judge what comes in here.
+    pub const OURS: u32 = 1 << 0;
+    /// Frames begin with an Ethernet header.
+    pub const ETHERNET: u32 = 1 << 1;
+    /// The driver sends frames that XDP redirects to it.
+    pub const TAKES_REDIRECT: u32 = 1 << 2;
+    /// Frames from here may carry an unfinished TCP or UDP checksum, as those of
+    /// a virtual peer do: such a frame goes through the stack, which knows.
+    pub const PARTIAL_CHECKSUMS: u32 = 1 << 3;
+    /// XDP runs in generic mode here.
+    pub const GENERIC: u32 = 1 << 4;
+}
+
+/// An interface, by its index; the value of the `devices` map. Every interface
+/// of the namespace has an entry, so that `-o` matches those that are not ours.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Device {
+    /// Bit n: the name fits interface pattern n of the ruleset in that slot.
+    pub patterns: [u64; 2],
+    /// Bits of [`device`].
+    pub flags: u32,
+    pub mac: [u8; 6],
+    pub _pad: [u8; 6],
+}
+
+const _: () = assert!(size_of::<Control>() == 24);
+const _: () = assert!(size_of::<Timeouts>() == 128);
+const _: () = assert!(size_of::<Device>() == 32);

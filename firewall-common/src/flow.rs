@@ -1,0 +1,452 @@
+//! Flows and expectations as the maps hold them.
+//!
+//! One flow is one connection, both directions. Its key is the pair of
+//! endpoints in a fixed order, so that a packet of either direction finds it
+//! with one lookup.
+
+use core::mem::size_of;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{addr::Addr, time::Nanos};
+
+/// IP protocol numbers that the tracker knows by name.
+pub mod protocol {
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const ICMPV6: u8 = 58;
+}
+
+/// Which way a packet of a flow goes: *original* is the way of its first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    Original,
+    Reply,
+}
+
+impl Direction {
+    #[inline(always)]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What a rule's `--ctstate` sees.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CtState {
+    New = 1 << 0,
+    Established = 1 << 1,
+    Related = 1 << 2,
+    Invalid = 1 << 3,
+    Untracked = 1 << 4,
+}
+
+impl CtState {
+    /// The bit of this state in a rule's set of states.
+    pub const fn bit(self) -> u8 {
+        self as u8
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "NEW",
+            Self::Established => "ESTABLISHED",
+            Self::Related => "RELATED",
+            Self::Invalid => "INVALID",
+            Self::Untracked => "UNTRACKED",
+        }
+    }
+}
+
+/// The endpoints of one packet, source and destination apart.
+///
+/// For an ICMP request `sport` holds the identifier and `dport` is zero, for
+/// its reply the other way round: two hosts that ping each other with the same
+/// identifier are two flows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Tuple {
+    pub src: Addr,
+    pub dst: Addr,
+    pub sport: u16,
+    pub dport: u16,
+    pub protocol: u8,
+    /// ICMP and ICMPv6: the type of the request, also in its reply. Else zero.
+    pub icmp_type: u8,
+    pub _pad: [u8; 2],
+}
+
+impl Tuple {
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, ..*self }
+    }
+}
+
+/// The canonical key of a flow; `low` is the smaller endpoint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct FlowKey {
+    pub low: Addr,
+    pub high: Addr,
+    pub low_port: u16,
+    pub high_port: u16,
+    pub protocol: u8,
+    pub icmp_type: u8,
+    pub _pad: [u8; 2],
+}
+
+/// Which endpoint of the key sent a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sender {
+    Low,
+    High,
+}
+
+impl FlowKey {
+    /// The key of the flow to which a packet with this tuple belongs, and
+    /// which of its endpoints sent it.
+    #[inline(always)]
+    pub fn of(tuple: &Tuple) -> (Self, Sender) {
+        let Tuple { src, dst, sport, dport, protocol, icmp_type, _pad } = *tuple;
+        if is_lower(&src, sport, &dst, dport) {
+            let key = Self {
+                low: src,
+                high: dst,
+                low_port: sport,
+                high_port: dport,
+                protocol,
+                icmp_type,
+                _pad,
+            };
+            (key, Sender::Low)
+        } else {
+            let key = Self {
+                low: dst,
+                high: src,
+                low_port: dport,
+                high_port: sport,
+                protocol,
+                icmp_type,
+                _pad,
+            };
+            (key, Sender::High)
+        }
+    }
+
+    /// The tuple of the packets that `sender` sends.
+    #[inline(always)]
+    pub const fn tuple(&self, sender: Sender) -> Tuple {
+        let low_to_high = Tuple {
+            src: self.low,
+            dst: self.high,
+            sport: self.low_port,
+            dport: self.high_port,
+            protocol: self.protocol,
+            icmp_type: self.icmp_type,
+            _pad: self._pad,
+        };
+        match sender {
+            Sender::Low => low_to_high,
+            Sender::High => low_to_high.reversed(),
+        }
+    }
+}
+
+/// Whether endpoint `a` comes first in a key. Any fixed order would do; this
+/// one looks at the words that differ most often first.
+#[inline(always)]
+fn is_lower(a: &Addr, a_port: u16, b: &Addr, b_port: u16) -> bool {
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.words, b.words);
+    if a3 != b3 {
+        a3 < b3
+    } else if a2 != b2 {
+        a2 < b2
+    } else if a1 != b1 {
+        a1 < b1
+    } else if a0 != b0 {
+        a0 < b0
+    } else {
+        a_port <= b_port
+    }
+}
+
+/// The flow's protocol state, as one byte in the map.
+///
+/// TCP uses the middlebox names of netfilter; the others only tell whether
+/// traffic in both directions was seen.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Not TCP.
+    None = 0,
+    SynSent = 1,
+    SynRecv = 2,
+    Established = 3,
+    FinWait = 4,
+    CloseWait = 5,
+    LastAck = 6,
+    TimeWait = 7,
+    Close = 8,
+    /// Simultaneous open: a SYN from both sides (kernel: SYN_SENT2).
+    SynSent2 = 9,
+}
+
+impl State {
+    #[inline(always)]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::None,
+            1 => Self::SynSent,
+            2 => Self::SynRecv,
+            3 => Self::Established,
+            4 => Self::FinWait,
+            5 => Self::CloseWait,
+            6 => Self::LastAck,
+            7 => Self::TimeWait,
+            8 => Self::Close,
+            9 => Self::SynSent2,
+            _ => return None,
+        })
+    }
+
+    /// As conntrack(8) prints it; empty for a protocol without states.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait => "FIN_WAIT",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::SynSent2 => "SYN_SENT2",
+        }
+    }
+}
+
+/// Bits of [`Flow::status`].
+pub mod status {
+    /// A packet of the reply direction was accepted.
+    pub const SEEN_REPLY: u8 = 1 << 0;
+    /// Traffic in both directions confirmed the flow (kernel: IPS_ASSURED).
+    pub const ASSURED: u8 = 1 << 1;
+    /// The flow came from an expectation; its master stands in `masters`.
+    pub const EXPECTED: u8 = 1 << 2;
+    /// The control connection went over to TLS: its helper reads no further.
+    pub const ENCRYPTED: u8 = 1 << 3;
+}
+
+/// Helpers, as the maps number them.
+pub mod helper {
+    pub const NONE: u8 = 0;
+    pub const FTP: u8 = 1;
+
+    /// The name in rules and listings, `None` for a number without a helper.
+    pub const fn name(helper: u8) -> Option<&'static str> {
+        match helper {
+            FTP => Some("ftp"),
+            _ => None,
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<u8> {
+        (name == "ftp").then_some(FTP)
+    }
+}
+
+/// How many rules a packet can match on its way and still have its verdict
+/// cached: jumps and counting rules, and the one that decides.
+pub const CACHED_HITS: usize = 4;
+
+/// A verdict of ACCEPT that holds for the next packets of a direction, with
+/// the counters that each of them moves.
+///
+/// It holds under one ruleset generation and between one pair of interfaces.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct CachedVerdict {
+    /// Ruleset generation, counted from 1; 0 when nothing is cached.
+    pub generation: u32,
+    /// Interface indexes; 0 for none (INPUT has no `out`, OUTPUT no `in`).
+    pub in_ifindex: u32,
+    pub out_ifindex: u32,
+    /// Rule indexes plus one, 0 for none.
+    pub hits: [u16; CACHED_HITS],
+}
+
+/// One direction of a flow: what its sender has sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Side {
+    pub packets: u64,
+    /// Bytes from the IP header on, as conntrack(8) counts.
+    pub bytes: u64,
+    /// TCP: the sequence number that follows the highest one sent.
+    pub end: u32,
+    /// TCP: the highest sequence number that the other side allows, and the
+    /// largest window that this side has announced. Kept for window tracking.
+    pub max_end: u32,
+    pub max_window: u32,
+    pub cached: CachedVerdict,
+}
+
+/// A tracked connection, as the value of the flow maps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Flow {
+    /// When it ends unless another packet is accepted.
+    pub expires: Nanos,
+    pub created: Nanos,
+    /// A [`State`].
+    pub state: u8,
+    /// Bits of [`status`].
+    pub status: u8,
+    /// One of [`helper`].
+    pub helper: u8,
+    /// Which endpoint of the key is the originator: 0 low, 1 high.
+    pub originator: u8,
+    pub mark: u32,
+    /// Indexed by [`Direction::index`].
+    pub sides: [Side; 2],
+}
+
+impl Flow {
+    pub const fn originator(&self) -> Sender {
+        if self.originator == 0 { Sender::Low } else { Sender::High }
+    }
+
+    #[inline(always)]
+    pub const fn direction(&self, sender: Sender) -> Direction {
+        match (sender, self.originator) {
+            (Sender::Low, 0) => Direction::Original,
+            (Sender::High, 0) => Direction::Reply,
+            (Sender::Low, _) => Direction::Reply,
+            (Sender::High, _) => Direction::Original,
+        }
+    }
+
+    pub const fn has(&self, status: u8) -> bool {
+        self.status & status != 0
+    }
+
+    pub const fn is_expired(&self, now: Nanos) -> bool {
+        self.expires.0 <= now.0
+    }
+}
+
+/// The exact destination that a helper announced; the source port is free.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct ExpectationKey {
+    pub src: Addr,
+    pub dst: Addr,
+    pub dport: u16,
+    pub protocol: u8,
+    pub _pad: u8,
+}
+
+/// A one-use permission: the next flow that fits its key is RELATED to `master`.
+///
+/// It holds until `expires`, and only as long as its master lives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Expectation {
+    pub expires: Nanos,
+    /// The control connection, in its original direction.
+    pub master: Tuple,
+    /// [`Flow::created`] of the master: a later connection with the same
+    /// endpoints is another one.
+    pub master_created: Nanos,
+    /// One of [`helper`].
+    pub helper: u8,
+    pub _pad: [u8; 7],
+}
+
+/// The value of the `masters` map, whose key is the expected flow's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Master {
+    /// [`Flow::created`] of the expected flow that this entry describes.
+    pub child_created: Nanos,
+    /// The control connection, in its original direction.
+    pub tuple: Tuple,
+    pub helper: u8,
+    pub _pad: [u8; 7],
+}
+
+const _: () = assert!(size_of::<Tuple>() == 40);
+const _: () = assert!(size_of::<FlowKey>() == 40);
+const _: () = assert!(size_of::<CachedVerdict>() == 20);
+const _: () = assert!(size_of::<Side>() == 48);
+const _: () = assert!(size_of::<Flow>() == 120);
+const _: () = assert!(size_of::<ExpectationKey>() == 36);
+const _: () = assert!(size_of::<Expectation>() == 64);
+const _: () = assert!(size_of::<Master>() == 56);
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_tuple() -> impl Strategy<Value = Tuple> {
+        (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>()).prop_map(|(a, b, sport, dport)| {
+            Tuple {
+                src: Ipv4Addr::from(a).into(),
+                dst: Ipv4Addr::from(b).into(),
+                sport,
+                dport,
+                protocol: protocol::TCP,
+                ..Tuple::default()
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn both_directions_meet_in_one_key(tuple in any_tuple()) {
+            let (key, sender) = FlowKey::of(&tuple);
+            let (back, other) = FlowKey::of(&tuple.reversed());
+            prop_assert_eq!(key, back);
+            prop_assert!(sender != other || tuple == tuple.reversed());
+            prop_assert_eq!(key.tuple(sender), tuple);
+        }
+    }
+
+    #[test]
+    fn pings_both_ways_with_one_identifier_are_two_flows() {
+        let (a, b) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        let ping = |src: Ipv4Addr, dst: Ipv4Addr| Tuple {
+            src: src.into(),
+            dst: dst.into(),
+            sport: 77,
+            protocol: protocol::ICMP,
+            icmp_type: 8,
+            ..Tuple::default()
+        };
+        assert_ne!(FlowKey::of(&ping(a, b)).0, FlowKey::of(&ping(b, a)).0);
+    }
+
+    #[test]
+    fn a_state_survives_the_map() {
+        for byte in 0..=9 {
+            assert_eq!(State::from_byte(byte).map(|state| state as u8), Some(byte));
+        }
+        assert_eq!(State::from_byte(10), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! What the firewall decides, without I/O and without a clock.
+//!
+//! The kernel programs, the unit tests, the property tests and the tools run
+//! these same lines. A packet comes in through [`packet::Packet`], state through
+//! [`tables::Tables`], and the time as an argument; [`path::filter`] tells the
+//! whole journey.
+#![cfg_attr(not(test), no_std)]
+
+pub mod addr;
+pub mod conntrack;
+pub mod control;
+pub mod event;
+pub mod flow;
+pub mod rule;
+pub mod time;
+pub mod verdict;

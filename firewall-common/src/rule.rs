@@ -1,0 +1,259 @@
+//! Rules as the datapath walks them: one flat list a generation, user chains
+//! laid out one after another, jumps by index.
+//!
+//! The rules compiler in user space lowers text to these; [`Rule::matches`]
+//! lives with the walk in [`crate::walk`].
+
+use core::mem::size_of;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::addr::Addr;
+
+/// Rules of both families in one generation; indexes fit 16 bits.
+pub const RULES_PER_GENERATION: u32 = 32_768;
+/// Port sets (multiport matches) in one generation.
+pub const PORT_SETS_PER_GENERATION: u32 = 8_192;
+/// Chains on the stack at once: jumps nested deeper are refused by the compiler.
+pub const MAX_JUMP_DEPTH: usize = 16;
+/// Distinct interface patterns (`-i eth+`) in one ruleset.
+pub const MAX_INTERFACE_PATTERNS: usize = 64;
+/// Ports in one multiport match; a range counts for two, as in iptables.
+pub const MULTIPORT_SLOTS: usize = 15;
+
+/// Bits of [`Rule::present`]: which conditions a rule has. Bits of
+/// [`Rule::invert`]: which of them were written with `!`.
+pub mod condition {
+    pub const SRC: u32 = 1 << 0;
+    pub const DST: u32 = 1 << 1;
+    pub const IN: u32 = 1 << 2;
+    pub const OUT: u32 = 1 << 3;
+    pub const PROTOCOL: u32 = 1 << 4;
+    pub const SPORT: u32 = 1 << 5;
+    pub const DPORT: u32 = 1 << 6;
+    /// `port_sets[0]`.
+    pub const PORTS_0: u32 = 1 << 7;
+    /// `port_sets[1]`.
+    pub const PORTS_1: u32 = 1 << 8;
+    /// A negated set of states is lowered to its complement.
+    pub const STATES: u32 = 1 << 9;
+    pub const TCP_FLAGS: u32 = 1 << 10;
+    pub const ICMP: u32 = 1 << 11;
+    pub const HELPER: u32 = 1 << 12;
+}
+
+/// An inclusive range of ports.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl PortRange {
+    #[inline(always)]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+/// Which ports of the packet a multiport match looks at.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PortSide {
+    /// `--sports`
+    Source = 0,
+    /// `--dports`
+    Destination = 1,
+    /// `--ports`: the source or the destination port.
+    Either = 2,
+}
+
+/// The ports of one multiport match.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PortSet {
+    pub ranges: [PortRange; MULTIPORT_SLOTS],
+    /// How many of `ranges` are set.
+    pub count: u8,
+    /// A [`PortSide`].
+    pub side: u8,
+    pub _pad: [u8; 2],
+}
+
+/// What a matching rule does; `argument` is explained with each.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// No target: count and go on.
+    Continue = 0,
+    Accept = 1,
+    Drop = 2,
+    /// Argument: a [`RejectKind`].
+    Reject = 3,
+    /// Report to user space, which knows the prefix and level; then go on.
+    Log = 4,
+    /// Back to the calling chain; the end of a user chain is one, uncounted.
+    Return = 5,
+    /// Argument: index of the chain's first rule.
+    Jump = 6,
+    /// Argument: as [`Target::Jump`], without coming back here.
+    Goto = 7,
+    /// `CT --helper`. Argument: one of [`crate::flow::helper`].
+    Helper = 8,
+}
+
+impl Target {
+    #[inline(always)]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::Continue,
+            1 => Self::Accept,
+            2 => Self::Drop,
+            3 => Self::Reject,
+            4 => Self::Log,
+            5 => Self::Return,
+            6 => Self::Jump,
+            7 => Self::Goto,
+            8 => Self::Helper,
+            _ => return None,
+        })
+    }
+}
+
+/// The answer of a REJECT; the ICMP kinds exist in both families where the
+/// family has them.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectKind {
+    NetUnreachable = 0,
+    HostUnreachable = 1,
+    ProtoUnreachable = 2,
+    PortUnreachable = 3,
+    NetProhibited = 4,
+    HostProhibited = 5,
+    AdminProhibited = 6,
+    TcpReset = 7,
+    /// ICMPv6 only (code 0).
+    NoRoute = 8,
+    /// ICMPv6 only (code 3).
+    AddrUnreachable = 9,
+    /// ICMPv6 only (code 5).
+    PolicyFail = 10,
+    /// ICMPv6 only (code 6).
+    RejectRoute = 11,
+}
+
+impl RejectKind {
+    #[inline(always)]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::NetUnreachable,
+            1 => Self::HostUnreachable,
+            2 => Self::ProtoUnreachable,
+            3 => Self::PortUnreachable,
+            4 => Self::NetProhibited,
+            5 => Self::HostProhibited,
+            6 => Self::AdminProhibited,
+            7 => Self::TcpReset,
+            8 => Self::NoRoute,
+            9 => Self::AddrUnreachable,
+            10 => Self::PolicyFail,
+            11 => Self::RejectRoute,
+            _ => return None,
+        })
+    }
+}
+
+/// Bits of [`Rule::flags`].
+pub mod flag {
+    /// The implicit end of a user chain: it returns and has no counter.
+    pub const CHAIN_END: u8 = 1 << 0;
+    /// The policy of a built-in chain, laid out as its last rule.
+    pub const POLICY: u8 = 1 << 1;
+    /// Looks at what may differ between packets of one flow and direction
+    /// (TCP flags, ICMP type) or acts on each packet (LOG): no verdict behind
+    /// it is cached.
+    pub const PER_PACKET: u8 = 1 << 2;
+}
+
+/// One rule: a packet matches when every condition in `present` holds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Rule {
+    /// Bits of [`condition`].
+    pub present: u32,
+    /// Bits of [`condition`].
+    pub invert: u32,
+    pub src: Addr,
+    pub src_mask: Addr,
+    pub dst: Addr,
+    pub dst_mask: Addr,
+    pub sport: PortRange,
+    pub dport: PortRange,
+    /// Indexes of [`PortSet`]s within the generation.
+    pub port_sets: [u16; 2],
+    /// Bit numbers of the interface patterns, below [`MAX_INTERFACE_PATTERNS`].
+    pub in_pattern: u8,
+    pub out_pattern: u8,
+    pub protocol: u8,
+    /// Bits of [`crate::flow::CtState`].
+    pub states: u8,
+    /// `--tcp-flags mask compare`: the flags byte of the TCP header.
+    pub tcp_mask: u8,
+    pub tcp_flags: u8,
+    /// ICMP or ICMPv6, by the rule's protocol.
+    pub icmp_type: u8,
+    pub icmp_code_first: u8,
+    pub icmp_code_last: u8,
+    /// One of [`crate::flow::helper`].
+    pub helper: u8,
+    /// A [`Target`].
+    pub target: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    pub argument: u32,
+}
+
+/// The built-in chains that the datapath enters, as indexes of
+/// [`RulesetHeader::entries`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Chain {
+    Input = 0,
+    Forward = 1,
+    Output = 2,
+    /// Table raw.
+    RawPrerouting = 3,
+    /// Table raw.
+    RawOutput = 4,
+}
+
+pub const CHAINS: usize = 5;
+/// The chain is not there (a table without rules): nothing is walked.
+pub const NO_ENTRY: u32 = u32::MAX;
+
+/// Where the chains of one generation begin.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct RulesetHeader {
+    /// Rule index of each [`Chain`], IPv4 then IPv6, or [`NO_ENTRY`].
+    pub entries: [[u32; CHAINS]; 2],
+}
+
+impl RulesetHeader {
+    pub const EMPTY: Self = Self { entries: [[NO_ENTRY; CHAINS]; 2] };
+}
+
+/// The value of the rule counters, one per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Counter {
+    pub packets: u64,
+    /// Bytes from the IP header on, as iptables counts.
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<PortSet>() == 64);
+const _: () = assert!(size_of::<Rule>() == 100);
+const _: () = assert!(size_of::<RulesetHeader>() == 40);

@@ -1,0 +1,186 @@
+//! What becomes of a packet, and why.
+//!
+//! One list serves the counters, the events and the metrics: a verdict is
+//! counted at [`Verdict::stat`], and nowhere else.
+
+use crate::rule::{Chain, RejectKind};
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Counters of the datapath, in the order of the `stats` map.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Stat { $($(#[$doc])* $variant,)* }
+
+        impl Stat {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            pub const COUNT: usize = Self::ALL.len();
+
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a packet was dropped.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum DropReason { $($(#[$doc])* $variant,)* }
+
+        impl DropReason {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in counters, events and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            pub fn from_byte(byte: u8) -> Option<Self> {
+                Self::ALL.get(usize::from(byte)).copied()
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A rule of the ruleset said DROP.
+    Rule = "rule",
+    /// The policy of a built-in chain said DROP.
+    Policy = "policy",
+    /// A rule said REJECT; the sender was answered.
+    Reject = "reject",
+    /// The frame ends before its headers do.
+    Truncated = "truncated",
+    /// A header contradicts itself: version, length or data offset.
+    Malformed = "malformed",
+    /// More VLAN tags or IPv6 extension headers than are followed.
+    TooManyHeaders = "too-many-headers",
+    /// A later fragment whose first fragment was not accepted or has not come.
+    FragmentUnknown = "fragment-unknown",
+    /// A first fragment too small to hold the ports.
+    FragmentTiny = "fragment-tiny",
+    /// The ring to the helper is full; TCP sends the segment again.
+    HelperBusy = "helper-busy",
+    /// `helper-failure = "closed"` and the daemon is away.
+    HelperAway = "helper-away",
+    /// The same expectation was used by another packet a moment ago.
+    ExpectationTaken = "expectation-taken",
+    /// No space for a new flow.
+    TableFull = "table-full",
+    /// The route forbids it: blackhole, unreachable or prohibit.
+    NoRoute = "no-route",
+    /// The ruleset could not be read to a verdict: a bug, closed for safety.
+    RulesetBroken = "ruleset-broken",
+}
+
+stats! {
+    /// Packets to this host that were accepted.
+    AcceptInput = "accept-input",
+    /// Packets through this host that were accepted.
+    AcceptForward = "accept-forward",
+    /// Packets of this host that were accepted.
+    AcceptOutput = "accept-output",
+    /// Frames that are not IP: passed without judgement.
+    PassNonIp = "pass-non-ip",
+    /// Frames for another station (destination MAC): the stack ignores them.
+    PassOtherHost = "pass-other-host",
+    /// Frames that a daemon sent on after reading them.
+    Reinjected = "reinjected",
+    /// Of the accepted, how many the helper was asked about.
+    Punted = "punted",
+    /// Control packets that went on unread: the daemon was away.
+    PuntSkipped = "punt-skipped",
+    /// Of the forwarded, how many left by redirect.
+    ForwardFast = "forward-fast",
+    /// Of the forwarded, how many went through the stack.
+    ForwardStack = "forward-stack",
+    /// Packets that a cached verdict accepted.
+    CacheHit = "cache-hit",
+    /// Packets in state NEW.
+    StateNew = "state-new",
+    StateEstablished = "state-established",
+    StateRelated = "state-related",
+    StateInvalid = "state-invalid",
+    StateUntracked = "state-untracked",
+    /// Flows created.
+    FlowsCreated = "flows-created",
+    /// Flows that became assured.
+    FlowsAssured = "flows-assured",
+    /// Flows that stayed embryonic because the table of assured flows is full.
+    AssuredFull = "assured-full",
+    /// Expectations used by a flow.
+    ExpectationsUsed = "expectations-used",
+    /// TCP data segments that a sender had to send again, on expected flows' SYNs.
+    ExpectedSynRetransmitted = "expected-syn-retransmitted",
+    /// LOG lines and drop events that found no space in the ring.
+    EventsLost = "events-lost",
+}
+
+/// Where the counter of a drop reason stands in the `stats` map: behind [`Stat`].
+pub const fn drop_counter(reason: DropReason) -> u32 {
+    Stat::COUNT as u32 + reason as u32
+}
+
+/// All counters of the `stats` map.
+pub const STATS: u32 = (Stat::COUNT + DropReason::COUNT) as u32;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Judged and accepted in this chain.
+    Accept(Chain),
+    /// Accepted, and to be read by the helper before it goes on.
+    Punt(Chain),
+    /// Outside the firewall's task; see the counter for why.
+    Pass(Stat),
+    Drop(DropReason),
+    /// Dropped with an answer.
+    Reject(RejectKind),
+}
+
+impl Verdict {
+    /// The one verdict counter that a packet moves.
+    pub const fn counter(self) -> u32 {
+        match self {
+            Self::Accept(chain) | Self::Punt(chain) => accept_stat(chain) as u32,
+            Self::Pass(stat) => stat as u32,
+            Self::Drop(reason) => drop_counter(reason),
+            Self::Reject(_) => drop_counter(DropReason::Reject),
+        }
+    }
+}
+
+const fn accept_stat(chain: Chain) -> Stat {
+    match chain {
+        Chain::Input | Chain::RawPrerouting => Stat::AcceptInput,
+        Chain::Forward => Stat::AcceptForward,
+        Chain::Output | Chain::RawOutput => Stat::AcceptOutput,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_counters_share_a_name() {
+        let mut names: Vec<_> = Stat::ALL.iter().map(|stat| stat.name()).collect();
+        names.extend(DropReason::ALL.iter().map(|reason| reason.name()));
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn a_reason_survives_the_map() {
+        for &reason in DropReason::ALL {
+            assert_eq!(DropReason::from_byte(reason as u8), Some(reason));
+        }
+        assert_eq!(DropReason::from_byte(255), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! The user side of the firewall.
+pub mod ftp;
+pub mod rules;
