@@ -64,6 +64,8 @@ impl Control {
 pub struct Timeouts {
     /// Indexed by [`crate::flow::State`]; `None` is unused.
     pub tcp: [Nanos; 10],
+    /// TCP picked up in the middle, until an answer is seen (unacknowledged).
+    pub tcp_unacknowledged: Nanos,
     pub udp: Nanos,
     pub udp_stream: Nanos,
     pub icmp: Nanos,
@@ -87,6 +89,7 @@ impl Timeouts {
             Nanos::from_secs(10),
             Nanos::from_secs(120),
         ],
+        tcp_unacknowledged: Nanos::from_secs(300),
         udp: Nanos::from_secs(30),
         udp_stream: Nanos::from_secs(120),
         icmp: Nanos::from_secs(30),
@@ -125,5 +128,5 @@ pub struct Device {
 }
 
 const _: () = assert!(size_of::<Control>() == 24);
-const _: () = assert!(size_of::<Timeouts>() == 128);
+const _: () = assert!(size_of::<Timeouts>() == 136);
 const _: () = assert!(size_of::<Device>() == 32);

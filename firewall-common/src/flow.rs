@@ -314,7 +314,8 @@ pub struct Flow {
     pub state: u8,
     /// Bits of [`status`].
     pub status: u8,
-    /// One of [`helper`].
+    /// One of [`helper`]: the one that reads this control connection, or, with
+    /// [`status::EXPECTED`], the one that announced this data connection.
     pub helper: u8,
     /// Which endpoint of the key is the originator: 0 low, 1 high.
     pub originator: u8,

@@ -213,6 +213,8 @@ pub struct Rule {
     /// Bits of [`flag`].
     pub flags: u8,
     pub argument: u32,
+    /// Index of the last rule of this rule's chain: its policy or its end.
+    pub chain_end: u32,
 }
 
 /// The built-in chains that the datapath enters, as indexes of
@@ -255,5 +257,5 @@ pub struct Counter {
 }
 
 const _: () = assert!(size_of::<PortSet>() == 64);
-const _: () = assert!(size_of::<Rule>() == 100);
+const _: () = assert!(size_of::<Rule>() == 104);
 const _: () = assert!(size_of::<RulesetHeader>() == 40);

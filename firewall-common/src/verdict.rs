@@ -71,8 +71,8 @@ drop_reasons! {
     ExpectationTaken = "expectation-taken",
     /// No space for a new flow.
     TableFull = "table-full",
-    /// The route forbids it: blackhole, unreachable or prohibit.
-    NoRoute = "no-route",
+    /// Not IP, and the configuration says to drop such frames.
+    NonIp = "non-ip",
     /// The ruleset could not be read to a verdict: a bug, closed for safety.
     RulesetBroken = "ruleset-broken",
 }
@@ -100,12 +100,6 @@ stats! {
     ForwardStack = "forward-stack",
     /// Packets that a cached verdict accepted.
     CacheHit = "cache-hit",
-    /// Packets in state NEW.
-    StateNew = "state-new",
-    StateEstablished = "state-established",
-    StateRelated = "state-related",
-    StateInvalid = "state-invalid",
-    StateUntracked = "state-untracked",
     /// Flows created.
     FlowsCreated = "flows-created",
     /// Flows that became assured.
@@ -114,8 +108,6 @@ stats! {
     AssuredFull = "assured-full",
     /// Expectations used by a flow.
     ExpectationsUsed = "expectations-used",
-    /// TCP data segments that a sender had to send again, on expected flows' SYNs.
-    ExpectedSynRetransmitted = "expected-syn-retransmitted",
     /// LOG lines and drop events that found no space in the ring.
     EventsLost = "events-lost",
 }

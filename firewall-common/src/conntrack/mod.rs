@@ -1,1 +1,277 @@
-//! Connection tracking.
+//! Connection tracking: which flow a packet belongs to, its ctstate, and what
+//! it will do to the flow once the rules have accepted it.
+//!
+//! The behaviour is nf_conntrack's. [`track`] only looks; [`commit`] changes
+//! the tables, so that a dropped packet leaves no trace.
+
+mod commit;
+pub mod icmp;
+pub mod quoted;
+pub mod tcp;
+
+use crate::{
+    control::option,
+    flow::{
+        CtState, Direction, ExpectationKey, Flow, FlowKey, Sender, State, helper, protocol, status,
+    },
+    packet::Packet,
+    scratch::Scratch,
+    tables::{FlowTable, Tables},
+    time::Nanos,
+};
+
+pub use commit::commit;
+use icmp::Class;
+use tcp::{Next, Segment};
+
+/// What an accepted packet does to the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// No flow is concerned: INVALID, UNTRACKED, or an error about a flow.
+    Nothing,
+    /// Begins a flow in this state.
+    Create(State),
+    /// Counts, and takes the flow to this state.
+    Advance(State),
+    /// Counts only.
+    Count,
+    /// The connection never came to be: forget it.
+    Forget,
+}
+
+/// What [`track`] found.
+#[derive(Debug)]
+pub struct Tracked<'t> {
+    pub ctstate: CtState,
+    pub direction: Direction,
+    pub sender: Sender,
+    pub effect: Effect,
+    pub flow: Option<(FlowTable, &'t mut Flow)>,
+    /// A new flow that an expectation in `scratch` announced.
+    pub is_expected: bool,
+    /// The helper that announced the flow, for `-m helper`.
+    pub announced_by: u8,
+}
+
+impl Tracked<'_> {
+    #[inline(always)]
+    const fn without_flow(ctstate: CtState) -> Self {
+        Self {
+            ctstate,
+            direction: Direction::Original,
+            sender: Sender::Low,
+            effect: Effect::Nothing,
+            flow: None,
+            is_expected: false,
+            announced_by: helper::NONE,
+        }
+    }
+}
+
+/// Finds the flow of the packet whose headers stand in `scratch`.
+#[inline(always)]
+pub fn track<'t, P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) -> Tracked<'t> {
+    let headers = &scratch.headers;
+    if headers.is_damaged != 0 {
+        return Tracked::without_flow(CtState::Invalid);
+    }
+    match headers.tuple.protocol {
+        protocol::TCP => track_tcp(tables, scratch, now),
+        protocol::ICMP | protocol::ICMPV6 => {
+            match icmp::classify(headers.tuple.protocol, headers.icmp_type) {
+                Class::Request => track_exchange(tables, scratch, now, true),
+                Class::Reply => track_exchange(tables, scratch, now, false),
+                Class::Error => track_error(packet, tables, scratch, now),
+                Class::Untracked => Tracked::without_flow(CtState::Untracked),
+                Class::Unknown => Tracked::without_flow(CtState::Invalid),
+            }
+        }
+        _ => track_exchange(tables, scratch, now, true),
+    }
+}
+
+/// A live flow of this key, the assured table first.
+#[inline(always)]
+pub fn find<'t, T: Tables>(
+    tables: &'t T,
+    key: &FlowKey,
+    now: Nanos,
+) -> Option<(FlowTable, &'t mut Flow)> {
+    if let Some(flow) = tables.flow(FlowTable::Assured, key)
+        && !flow.is_expired(now)
+    {
+        return Some((FlowTable::Assured, flow));
+    }
+    if let Some(flow) = tables.flow(FlowTable::Embryonic, key)
+        && !flow.is_expired(now)
+    {
+        return Some((FlowTable::Embryonic, flow));
+    }
+    None
+}
+
+#[inline(always)]
+fn track_tcp<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, now: Nanos) -> Tracked<'t> {
+    let Some(segment) = Segment::from_flags(scratch.headers.tcp_flags) else {
+        return Tracked::without_flow(CtState::Invalid);
+    };
+    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
+    scratch.key = key;
+    let Some((table, flow)) = find(tables, &scratch.key, now) else {
+        return begin_tcp(tables, scratch, segment, sender, now);
+    };
+    let direction = flow.direction(sender);
+    let Some(state) = State::from_byte(flow.state) else {
+        return Tracked::without_flow(CtState::Invalid);
+    };
+    let effect = match tcp::next(direction, segment, state) {
+        Next::Invalid => return Tracked::without_flow(CtState::Invalid),
+        Next::Reopen => return begin_tcp(tables, scratch, segment, sender, now),
+        Next::Ignore => Effect::Count,
+        // Refused or given up before anybody answered.
+        Next::To(_) if matches!(segment, Segment::Rst) && !flow.has(status::SEEN_REPLY) => {
+            Effect::Forget
+        }
+        Next::To(state) => Effect::Advance(state),
+    };
+    known(table, flow, direction, sender, effect)
+}
+
+#[inline(always)]
+fn begin_tcp<'t, T: Tables>(
+    tables: &'t T,
+    scratch: &mut Scratch,
+    segment: Segment,
+    sender: Sender,
+    now: Nanos,
+) -> Tracked<'t> {
+    let is_loose = tables.control().options & option::TCP_LOOSE != 0;
+    let Some(state) = tcp::first(segment, is_loose) else {
+        return Tracked::without_flow(CtState::Invalid);
+    };
+    let announced_by = match segment {
+        Segment::Syn => expected(tables, scratch, now),
+        Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst => helper::NONE,
+    };
+    fresh(state, sender, announced_by)
+}
+
+/// Protocols without states of their own: UDP, ICMP queries, any other.
+#[inline(always)]
+fn track_exchange<'t, T: Tables>(
+    tables: &'t T,
+    scratch: &mut Scratch,
+    now: Nanos,
+    may_begin: bool,
+) -> Tracked<'t> {
+    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
+    scratch.key = key;
+    match find(tables, &scratch.key, now) {
+        Some((table, flow)) => {
+            let direction = flow.direction(sender);
+            known(table, flow, direction, sender, Effect::Advance(State::None))
+        }
+        None if may_begin => fresh(State::None, sender, helper::NONE),
+        None => Tracked::without_flow(CtState::Invalid),
+    }
+}
+
+/// An ICMP error is RELATED to the live flow that it quotes a packet of, when it
+/// is on its way to that packet's sender.
+#[inline(always)]
+fn track_error<'t, P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) -> Tracked<'t> {
+    if !quoted::read(packet, &scratch.headers, &mut scratch.quoted)
+        || scratch.quoted.src != scratch.headers.tuple.dst
+    {
+        return Tracked::without_flow(CtState::Invalid);
+    }
+    let (key, _) = FlowKey::of(&scratch.quoted);
+    scratch.key = key;
+    match find(tables, &scratch.key, now) {
+        Some(_) => Tracked::without_flow(CtState::Related),
+        None => Tracked::without_flow(CtState::Invalid),
+    }
+}
+
+#[inline(always)]
+fn known<'t>(
+    table: FlowTable,
+    flow: &'t mut Flow,
+    direction: Direction,
+    sender: Sender,
+    effect: Effect,
+) -> Tracked<'t> {
+    let is_expected = flow.has(status::EXPECTED);
+    let ctstate = match direction {
+        Direction::Reply => CtState::Established,
+        Direction::Original if flow.has(status::SEEN_REPLY) => CtState::Established,
+        Direction::Original if is_expected => CtState::Related,
+        Direction::Original => CtState::New,
+    };
+    let announced_by = if is_expected { flow.helper } else { helper::NONE };
+    Tracked {
+        ctstate,
+        direction,
+        sender,
+        effect,
+        flow: Some((table, flow)),
+        is_expected: false,
+        announced_by,
+    }
+}
+
+#[inline(always)]
+const fn fresh<'t>(state: State, sender: Sender, announced_by: u8) -> Tracked<'t> {
+    let is_expected = announced_by != helper::NONE;
+    Tracked {
+        ctstate: if is_expected { CtState::Related } else { CtState::New },
+        direction: Direction::Original,
+        sender,
+        effect: Effect::Create(state),
+        flow: None,
+        is_expected,
+        announced_by,
+    }
+}
+
+/// The helper that announced a flow with the packet's endpoints, if its
+/// announcement still holds: not expired, and its master alive.
+#[inline(always)]
+fn expected<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
+    let tuple = &scratch.headers.tuple;
+    scratch.expectation = ExpectationKey {
+        src: tuple.src,
+        dst: tuple.dst,
+        dport: tuple.dport,
+        protocol: tuple.protocol,
+        _pad: 0,
+    };
+    let Some(expectation) = tables.expectation(&scratch.expectation) else {
+        return helper::NONE;
+    };
+    if !expectation.expires.is_after(now) {
+        return helper::NONE;
+    }
+    scratch.quoted = expectation.master;
+    let (created, helper) = (expectation.master_created, expectation.helper);
+    let (key, _) = FlowKey::of(&scratch.quoted);
+    match find(tables, &key, now) {
+        Some((_, master)) if master.created == created && is_open(master) => helper,
+        _ => helper::NONE,
+    }
+}
+
+#[inline(always)]
+fn is_open(master: &Flow) -> bool {
+    State::from_byte(master.state).is_some_and(tcp::is_open)
+}

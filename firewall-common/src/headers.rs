@@ -1,0 +1,351 @@
+//! From the frame's bytes to the facts that tracking and rules look at.
+//!
+//! Ethernet with up to two VLAN tags (or no link header), IPv4 with options,
+//! IPv6 with extension headers (RFC 8200 section 4), TCP, UDP, ICMP, ICMPv6;
+//! any other protocol by its number. What contradicts itself is a
+//! [`DropReason`], never a guess.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    addr::{Addr, Family},
+    flow::{Tuple, protocol},
+    packet::Packet,
+    verdict::DropReason,
+    wire::{
+        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Tcp, Udp, VlanTag, ether_type,
+    },
+};
+
+const MAX_VLAN_TAGS: u32 = 2;
+const MAX_EXTENSION_HEADERS: u32 = 6;
+
+/// Whether a packet is a fragment, as [`Headers::fragment`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// The whole datagram.
+    Whole = 0,
+    /// The first fragment: it holds the transport header.
+    First = 1,
+    /// A later one: no ports, no flags.
+    Later = 2,
+}
+
+/// What was read. Offsets count from the start of the frame; numbers are in
+/// host order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Headers {
+    pub tuple: Tuple,
+    pub l3: u32,
+    pub l4: u32,
+    /// Bytes from the IP header on, padding excluded.
+    pub ip_len: u32,
+    /// First byte behind the transport header, and bytes from there on.
+    pub payload: u32,
+    pub payload_len: u32,
+    /// Identifies the datagram that a fragment belongs to.
+    pub fragment_id: u32,
+    pub seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    /// IEEE 802.1Q VLAN identifier of the outer tag, 0 for none.
+    pub vlan: u16,
+    pub destination_mac: [u8; 6],
+    /// 4 or 6.
+    pub version: u8,
+    pub ttl: u8,
+    pub tos: u8,
+    pub tcp_flags: u8,
+    pub icmp_type: u8,
+    pub icmp_code: u8,
+    /// A [`Fragment`].
+    pub fragment: u8,
+    /// The transport header contradicts itself: such a packet is INVALID.
+    pub is_damaged: u8,
+    pub _pad: [u8; 2],
+}
+
+/// What a frame turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    Ip,
+    NotIp,
+}
+
+impl Headers {
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        if self.version == 4 { Family::Ipv4 } else { Family::Ipv6 }
+    }
+
+    #[inline(always)]
+    pub const fn is_later_fragment(&self) -> bool {
+        self.fragment == Fragment::Later as u8
+    }
+
+    #[inline(always)]
+    pub const fn has_tcp_flag(&self, flag: u8) -> bool {
+        self.tcp_flags & flag != 0
+    }
+
+    /// Reads a frame into `self`.
+    ///
+    /// # Errors
+    /// The reason to drop it, when a header is cut off or contradicts itself.
+    #[inline(always)]
+    pub fn parse<P: Packet + ?Sized>(
+        &mut self,
+        packet: &P,
+        has_ethernet: bool,
+    ) -> Result<Parsed, DropReason> {
+        *self = Self::default();
+        let kind = if has_ethernet { self.link(packet)? } else { bare(packet)? };
+        match kind {
+            ether_type::IPV4 => self.ipv4(packet)?,
+            ether_type::IPV6 => self.ipv6(packet)?,
+            _ => return Ok(Parsed::NotIp),
+        }
+        if self.is_later_fragment() {
+            return Ok(Parsed::Ip);
+        }
+        self.transport(packet)?;
+        Ok(Parsed::Ip)
+    }
+
+    /// Reads the Ethernet header and VLAN tags; gives the EtherType.
+    #[inline(always)]
+    fn link<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<u16, DropReason> {
+        let ethernet: Ethernet = packet.read(0).ok_or(DropReason::Truncated)?;
+        self.destination_mac = ethernet.dst;
+        self.l3 = size_of::<Ethernet>() as u32;
+        let mut kind = u16::from_be(ethernet.ether_type);
+        for _ in 0..MAX_VLAN_TAGS {
+            if kind != ether_type::VLAN && kind != ether_type::QINQ {
+                return Ok(kind);
+            }
+            let tag: VlanTag = packet.read(self.l3).ok_or(DropReason::Truncated)?;
+            if self.vlan == 0 {
+                self.vlan = u16::from_be(tag.control) & 0xfff;
+            }
+            self.l3 += size_of::<VlanTag>() as u32;
+            kind = u16::from_be(tag.ether_type);
+        }
+        match kind {
+            ether_type::VLAN | ether_type::QINQ => Err(DropReason::TooManyHeaders),
+            _ => Ok(kind),
+        }
+    }
+
+    #[inline(always)]
+    fn ipv4<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
+        let ip: Ipv4 = packet.read(self.l3).ok_or(DropReason::Truncated)?;
+        let header_len = ip.header_len();
+        if ip.version() != 4 || header_len < Ipv4::LEN {
+            return Err(DropReason::Malformed);
+        }
+        self.ip_len(packet, u32::from(u16::from_be(ip.total_len)))?;
+        if header_len > self.ip_len {
+            return Err(DropReason::Malformed);
+        }
+        self.version = 4;
+        self.ttl = ip.ttl;
+        self.tos = ip.tos;
+        self.l4 = self.l3 + header_len;
+        self.tuple.src = Addr::v4(ip.src);
+        self.tuple.dst = Addr::v4(ip.dst);
+        self.tuple.protocol = ip.protocol;
+        self.fragment_id = u32::from(ip.id);
+        self.fragment = fragment(ip.fragment_offset(), ip.has_more_fragments()) as u8;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn ipv6<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
+        let ip: Ipv6 = packet.read(self.l3).ok_or(DropReason::Truncated)?;
+        if ip.version() != 6 {
+            return Err(DropReason::Malformed);
+        }
+        let payload_len = u32::from(u16::from_be(ip.payload_len));
+        let announced = if payload_len == 0 { 0 } else { payload_len + Ipv6::LEN };
+        if announced == 0 && !packet.is_gso() && ip.next_header != 59 {
+            return Err(DropReason::Malformed);
+        }
+        self.ip_len(packet, announced.max(if packet.is_gso() { 0 } else { Ipv6::LEN }))?;
+        self.version = 6;
+        self.ttl = ip.hop_limit;
+        self.tos = (u32::from_be(ip.version_class_label) >> 20) as u8;
+        self.tuple.src = ip.src;
+        self.tuple.dst = ip.dst;
+        self.l4 = self.l3 + Ipv6::LEN;
+        self.tuple.protocol = ip.next_header;
+        self.extension_headers(packet)
+    }
+
+    /// Walks from the IPv6 header to the upper-layer header.
+    #[inline(always)]
+    fn extension_headers<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
+        for _ in 0..MAX_EXTENSION_HEADERS {
+            let unit = match self.tuple.protocol {
+                // Hop-by-hop options, routing, destination options.
+                0 | 43 | 60 => 8,
+                // Authentication header: its length counts words, less two.
+                51 => 4,
+                44 => {
+                    self.fragment_header(packet)?;
+                    if self.is_later_fragment() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                _ => return Ok(()),
+            };
+            let header: Ipv6Extension = packet.read(self.l4).ok_or(DropReason::Truncated)?;
+            let len = u32::from(header.len) * unit + 8;
+            self.tuple.protocol = header.next_header;
+            self.l4 += len;
+            if self.l4 - self.l3 > self.ip_len {
+                return Err(DropReason::Malformed);
+            }
+        }
+        match self.tuple.protocol {
+            0 | 43 | 44 | 51 | 60 => Err(DropReason::TooManyHeaders),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(always)]
+    fn fragment_header<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
+        let header: Ipv6Fragment = packet.read(self.l4).ok_or(DropReason::Truncated)?;
+        self.tuple.protocol = header.next_header;
+        self.fragment_id = header.id;
+        self.fragment = fragment(header.fragment_offset(), header.has_more_fragments()) as u8;
+        self.l4 += size_of::<Ipv6Fragment>() as u32;
+        Ok(())
+    }
+
+    /// Takes the length that the IP header announces, if the frame holds it.
+    #[inline(always)]
+    fn ip_len<P: Packet + ?Sized>(&mut self, packet: &P, announced: u32) -> Result<(), DropReason> {
+        let available = packet.len().saturating_sub(self.l3);
+        self.ip_len = if announced == 0 && packet.is_gso() { available } else { announced };
+        if self.ip_len > available { Err(DropReason::Truncated) } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn transport<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
+        let (needed, available) = match self.tuple.protocol {
+            protocol::TCP => (Tcp::LEN, self.l4_len()),
+            protocol::UDP | protocol::ICMP | protocol::ICMPV6 => (8, self.l4_len()),
+            _ => {
+                self.payload = self.l4;
+                self.payload_len = self.l4_len();
+                return Ok(());
+            }
+        };
+        if available < needed {
+            return Err(match self.fragment {
+                0 => DropReason::Truncated,
+                _ => DropReason::FragmentTiny,
+            });
+        }
+        let header_len = match self.tuple.protocol {
+            protocol::TCP => self.tcp(packet)?,
+            protocol::UDP => self.udp(packet)?,
+            _ => self.icmp(packet)?,
+        };
+        self.payload = self.l4 + header_len;
+        self.payload_len = available.saturating_sub(header_len);
+        Ok(())
+    }
+
+    /// Bytes from the transport header to the end of the IP packet.
+    #[inline(always)]
+    const fn l4_len(&self) -> u32 {
+        self.ip_len.saturating_sub(self.l4 - self.l3)
+    }
+
+    /// Gives the header's length, as the two below do.
+    #[inline(always)]
+    fn tcp<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<u32, DropReason> {
+        let tcp: Tcp = packet.read(self.l4).ok_or(DropReason::Truncated)?;
+        let header_len = tcp.header_len();
+        if header_len < Tcp::LEN || header_len > self.l4_len() {
+            return Err(DropReason::Malformed);
+        }
+        self.tuple.sport = u16::from_be(tcp.sport);
+        self.tuple.dport = u16::from_be(tcp.dport);
+        self.seq = u32::from_be(tcp.seq);
+        self.ack = u32::from_be(tcp.ack);
+        self.window = u16::from_be(tcp.window);
+        self.tcp_flags = tcp.flags;
+        Ok(header_len)
+    }
+
+    #[inline(always)]
+    fn udp<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<u32, DropReason> {
+        let udp: Udp = packet.read(self.l4).ok_or(DropReason::Truncated)?;
+        let len = u32::from(u16::from_be(udp.len));
+        let is_whole = self.fragment == Fragment::Whole as u8;
+        if is_whole && !packet.is_gso() && (len < 8 || len > self.l4_len()) {
+            self.is_damaged = 1;
+        }
+        self.tuple.sport = u16::from_be(udp.sport);
+        self.tuple.dport = u16::from_be(udp.dport);
+        Ok(size_of::<Udp>() as u32)
+    }
+
+    #[inline(always)]
+    fn icmp<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<u32, DropReason> {
+        let icmp: Icmp = packet.read(self.l4).ok_or(DropReason::Truncated)?;
+        self.icmp_type = icmp.icmp_type;
+        self.icmp_code = icmp.code;
+        let id = u16::from_be(icmp.id);
+        let (request, is_reply) = icmp_request(self.tuple.protocol, icmp.icmp_type);
+        self.tuple.icmp_type = request;
+        if is_reply {
+            self.tuple.dport = id;
+        } else {
+            self.tuple.sport = id;
+        }
+        Ok(Icmp::LEN)
+    }
+}
+
+/// The type of the request that an ICMP query or reply belongs to, and whether
+/// this is the reply. Messages that are neither stand for themselves.
+#[inline(always)]
+pub const fn icmp_request(protocol: u8, icmp_type: u8) -> (u8, bool) {
+    match (protocol, icmp_type) {
+        // Echo, timestamp, information and address mask (RFC 792, RFC 950).
+        (protocol::ICMP, 0) => (8, true),
+        (protocol::ICMP, 14) => (13, true),
+        (protocol::ICMP, 16) => (15, true),
+        (protocol::ICMP, 18) => (17, true),
+        // Echo (RFC 4443) and node information (RFC 4620).
+        (protocol::ICMPV6, 129) => (128, true),
+        (protocol::ICMPV6, 140) => (139, true),
+        _ => (icmp_type, false),
+    }
+}
+
+#[inline(always)]
+const fn fragment(offset: u16, has_more: bool) -> Fragment {
+    match (offset, has_more) {
+        (0, false) => Fragment::Whole,
+        (0, true) => Fragment::First,
+        _ => Fragment::Later,
+    }
+}
+
+/// The EtherType that a frame without link header would have.
+#[inline(always)]
+fn bare<P: Packet + ?Sized>(packet: &P) -> Result<u16, DropReason> {
+    let version: u8 = packet.read(0).ok_or(DropReason::Truncated)?;
+    match version >> 4 {
+        4 => Ok(ether_type::IPV4),
+        6 => Ok(ether_type::IPV6),
+        _ => Err(DropReason::Malformed),
+    }
+}

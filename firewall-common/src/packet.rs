@@ -1,0 +1,46 @@
+//! A packet to read.
+
+use bytemuck::Pod;
+
+use crate::event::EVENT_FRAME;
+
+/// One frame, from its first byte: the Ethernet header, or the IP header on
+/// devices without one.
+pub trait Packet {
+    /// Bytes of the whole frame.
+    fn len(&self) -> u32;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The `T` at `offset`, `None` when the frame ends before it does.
+    fn read<T: Pod>(&self, offset: u32) -> Option<T>;
+
+    /// Copies the first bytes of the frame; gives how many.
+    fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8;
+
+    /// Whether the stack will cut this packet into segments later on, so that
+    /// its length field may be zero (BIG TCP).
+    fn is_gso(&self) -> bool {
+        false
+    }
+}
+
+impl Packet for [u8] {
+    fn len(&self) -> u32 {
+        u32::try_from(<[u8]>::len(self)).unwrap_or(u32::MAX)
+    }
+
+    fn read<T: Pod>(&self, offset: u32) -> Option<T> {
+        let start = usize::try_from(offset).ok()?;
+        let bytes = self.get(start..start.checked_add(size_of::<T>())?)?;
+        Some(bytemuck::pod_read_unaligned(bytes))
+    }
+
+    fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
+        let count = <[u8]>::len(self).min(EVENT_FRAME);
+        into[..count].copy_from_slice(&self[..count]);
+        count as u8
+    }
+}

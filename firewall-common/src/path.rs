@@ -1,0 +1,371 @@
+//! The packet's journey.
+
+use crate::{
+    conntrack::{self, Effect, Tracked},
+    control::{Control, HEARTBEAT_LIMIT, option},
+    event::{EventKind, Hook},
+    flow::{CachedVerdict, CtState, helper, status},
+    fragment,
+    headers::{Fragment, Parsed},
+    packet::Packet,
+    rule::{Chain, NO_ENTRY, RejectKind},
+    scratch::Scratch,
+    tables::{Place, Route, Tables},
+    time::Nanos,
+    verdict::{DropReason, Stat, Verdict},
+    walk::{Outcome, Walk},
+};
+
+/// LOG rules that one packet may pass and be reported at.
+const MAX_LOGS: u32 = 4;
+
+/// Decides about one packet, from cheap to dear, and counts the verdict:
+///
+/// 1. **parse** the headers; what cannot be read is dropped, what is not IP passes;
+/// 2. **route**: is it to this host, through it, or from it;
+/// 3. **fragments** after the first inherit its verdict;
+/// 4. **track**: the flow, and from it the ctstate;
+/// 5. **judge**: by the verdict that the flow remembers, else by the rules;
+/// 6. **commit** to the flow tables what an accepted packet changes;
+/// 7. **punt** what a helper must read before it goes on.
+#[inline(always)]
+pub fn filter<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    place: Place,
+    tables: &T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) -> Verdict {
+    let control = tables.control();
+    let verdict = match scratch.headers.parse(packet, place.has_ethernet) {
+        Err(reason) => Verdict::Drop(reason),
+        Ok(Parsed::NotIp) if control.options & option::DROP_NON_IP != 0 => {
+            Verdict::Drop(DropReason::NonIp)
+        }
+        Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
+        Ok(Parsed::Ip) => ip(packet, place, tables, scratch, &control, now),
+    };
+    tables.count(verdict.counter());
+    verdict
+}
+
+#[inline(always)]
+fn ip<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    place: Place,
+    tables: &T,
+    scratch: &mut Scratch,
+    control: &Control,
+    now: Nanos,
+) -> Verdict {
+    if is_for_another_station(tables, place, scratch) {
+        return Verdict::Pass(Stat::PassOtherHost);
+    }
+    let route = tables.route(place, &scratch.headers);
+    prepare(scratch, control, &route);
+    let verdict = if scratch.headers.is_later_fragment() {
+        fragment::inherit(tables, scratch, &route, now)
+    } else {
+        whole(packet, tables, scratch, control, &route, now)
+    };
+    if let Verdict::Drop(reason) = verdict
+        && control.options & option::REPORT_DROPS != 0
+    {
+        report(packet, tables, scratch, EventKind::Drop, reason as u8, now);
+    }
+    verdict
+}
+
+/// A packet with its transport header.
+#[inline(always)]
+fn whole<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    control: &Control,
+    route: &Route,
+    now: Nanos,
+) -> Verdict {
+    let mut tracked = conntrack::track(packet, tables, scratch, now);
+    scratch.walk.ctstate = tracked.ctstate.bit();
+    scratch.walk.announced_by = tracked.announced_by;
+
+    let outcome = if is_remembered(&tracked, scratch) {
+        count_remembered(tables, scratch, &tracked)
+    } else {
+        judge(packet, tables, scratch, route.chain, now)
+    };
+    match outcome {
+        Outcome::Accept => accept(tables, scratch, &mut tracked, control, route, now),
+        Outcome::Drop if scratch.walk.is_policy != 0 => Verdict::Drop(DropReason::Policy),
+        Outcome::Drop => Verdict::Drop(DropReason::Rule),
+        Outcome::Reject => match RejectKind::from_byte(scratch.walk.argument as u8) {
+            Some(kind) => Verdict::Reject(kind),
+            None => Verdict::Drop(DropReason::RulesetBroken),
+        },
+        Outcome::Running | Outcome::Log | Outcome::Broken => {
+            Verdict::Drop(DropReason::RulesetBroken)
+        }
+    }
+}
+
+/// The rules said yes: remember, commit, and see whether a helper reads it.
+#[inline(always)]
+fn accept<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    tracked: &mut Tracked<'_>,
+    control: &Control,
+    route: &Route,
+    now: Nanos,
+) -> Verdict {
+    let reading = reading(scratch, tracked, control, now);
+    if matches!(reading, Reading::Forbidden) {
+        return Verdict::Drop(DropReason::HelperAway);
+    }
+    remember(scratch, tracked);
+    if let Err(reason) = conntrack::commit(tables, scratch, tracked, now) {
+        return Verdict::Drop(reason);
+    }
+    if scratch.headers.fragment == Fragment::First as u8 {
+        fragment::grant(tables, scratch, now);
+    }
+    match reading {
+        Reading::Needed => {
+            tables.count(Stat::Punted as u32);
+            Verdict::Punt(route.chain)
+        }
+        Reading::Skipped => {
+            tables.count(Stat::PuntSkipped as u32);
+            Verdict::Accept(route.chain)
+        }
+        Reading::NotNeeded | Reading::Forbidden => Verdict::Accept(route.chain),
+    }
+}
+
+/// Whether a helper reads this packet before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    NotNeeded,
+    Needed,
+    /// The daemon is away and control traffic flows on.
+    Skipped,
+    /// The daemon is away and control traffic waits for it.
+    Forbidden,
+}
+
+#[inline(always)]
+fn reading(scratch: &Scratch, tracked: &Tracked<'_>, control: &Control, now: Nanos) -> Reading {
+    let Some((_, flow)) = &tracked.flow else { return Reading::NotNeeded };
+    if flow.helper == helper::NONE
+        || flow.has(status::EXPECTED | status::ENCRYPTED)
+        || scratch.headers.payload_len == 0
+    {
+        return Reading::NotNeeded;
+    }
+    if !now.since(control.heartbeat).is_after(HEARTBEAT_LIMIT) {
+        return Reading::Needed;
+    }
+    match control.options & option::HELPER_FAILURE_CLOSED {
+        0 => Reading::Skipped,
+        _ => Reading::Forbidden,
+    }
+}
+
+/// Walks the rules: table raw for a packet that enters, then table filter.
+#[inline(always)]
+fn judge<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    chain: Chain,
+    now: Nanos,
+) -> Outcome {
+    let family = usize::from(scratch.headers.version != 4);
+    let Some(header) = tables.ruleset(scratch.walk.slot) else { return Outcome::Broken };
+    let Some(entries) = header.entries.get(family) else { return Outcome::Broken };
+    let raw = match chain {
+        Chain::Output => entries[Chain::RawOutput as usize],
+        _ => entries[Chain::RawPrerouting as usize],
+    };
+    let filter = match chain {
+        Chain::Input => entries[Chain::Input as usize],
+        Chain::Forward => entries[Chain::Forward as usize],
+        _ => entries[Chain::Output as usize],
+    };
+    if raw != NO_ENTRY {
+        // Tracking comes after table raw: no rule there sees a state.
+        let ctstate = core::mem::take(&mut scratch.walk.ctstate);
+        let outcome = walk_from(packet, tables, scratch, raw, now);
+        scratch.walk.ctstate = ctstate;
+        if !matches!(outcome, Outcome::Accept) {
+            return outcome;
+        }
+    }
+    walk_from(packet, tables, scratch, filter, now)
+}
+
+#[inline(always)]
+fn walk_from<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    entry: u32,
+    now: Nanos,
+) -> Outcome {
+    scratch.walk.index = entry;
+    scratch.walk.depth = 0;
+    for _ in 0..MAX_LOGS {
+        scratch.walk.outcome = Outcome::Running as u8;
+        tables.walk(scratch);
+        if scratch.walk.outcome != Outcome::Log as u8 {
+            return outcome(scratch.walk.outcome);
+        }
+        report(packet, tables, scratch, EventKind::Log, 0, now);
+    }
+    scratch.walk.is_quiet = 1;
+    scratch.walk.outcome = Outcome::Running as u8;
+    tables.walk(scratch);
+    outcome(scratch.walk.outcome)
+}
+
+#[inline(always)]
+const fn outcome(byte: u8) -> Outcome {
+    match byte {
+        1 => Outcome::Accept,
+        2 => Outcome::Drop,
+        3 => Outcome::Reject,
+        _ => Outcome::Broken,
+    }
+}
+
+/// The facts of this packet for the walk.
+#[inline(always)]
+fn prepare(scratch: &mut Scratch, control: &Control, route: &Route) {
+    scratch.walk = Walk {
+        generation: control.generation,
+        slot: Control::slot(control.generation),
+        in_ifindex: route.in_ifindex,
+        out_ifindex: route.out_ifindex,
+        in_patterns: route.in_patterns,
+        out_patterns: route.out_patterns,
+        chain: route.chain as u8,
+        ..Walk::default()
+    };
+}
+
+/// The kernel's filter never sees a frame that the stack ignores.
+#[inline(always)]
+fn is_for_another_station<T: Tables>(tables: &T, place: Place, scratch: &Scratch) -> bool {
+    let mac = scratch.headers.destination_mac;
+    let is_group = mac[0] & 1 != 0;
+    if !place.has_ethernet || matches!(place.hook, Hook::Egress) || is_group {
+        return false;
+    }
+    tables.device(place.ifindex).is_some_and(|device| device.mac != mac)
+}
+
+/// Whether the flow remembers a verdict that holds for this packet.
+#[inline(always)]
+fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
+    let Some((_, flow)) = &tracked.flow else { return false };
+    if !matches!(tracked.ctstate, CtState::Established) {
+        return false;
+    }
+    let Some(side) = flow.sides.get(tracked.direction.index()) else { return false };
+    holds(&side.cached, &scratch.walk)
+}
+
+/// Whether a remembered verdict is of this ruleset and between these interfaces.
+#[inline(always)]
+const fn holds(cached: &CachedVerdict, walk: &Walk) -> bool {
+    cached.generation == walk.generation
+        && cached.in_ifindex == walk.in_ifindex
+        && cached.out_ifindex == walk.out_ifindex
+}
+
+#[inline(always)]
+fn count_remembered<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    tracked: &Tracked<'_>,
+) -> Outcome {
+    if let Some((_, flow)) = &tracked.flow
+        && let Some(side) = flow.sides.get(tracked.direction.index())
+    {
+        scratch.walk.hits = side.cached.hits;
+        count_hits(tables, scratch);
+    }
+    tables.count(Stat::CacheHit as u32);
+    Outcome::Accept
+}
+
+/// Moves the counters of the rules that the walk has noted.
+#[inline(always)]
+pub(crate) fn count_hits<T: Tables>(tables: &T, scratch: &Scratch) {
+    for hit in scratch.walk.hits {
+        if hit == 0 {
+            return;
+        }
+        let bytes = u64::from(scratch.headers.ip_len);
+        tables.count_rule(scratch.walk.slot, u32::from(hit) - 1, bytes);
+    }
+}
+
+/// Lets the next packets of an established direction skip the walk.
+#[inline(always)]
+fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
+    let Some((_, flow)) = &mut tracked.flow else { return };
+    if !matches!(tracked.ctstate, CtState::Established)
+        || !matches!(tracked.effect, Effect::Advance(_))
+        || !scratch.walk.is_cacheable()
+    {
+        return;
+    }
+    if let Some(side) = flow.sides.get_mut(tracked.direction.index())
+        && !holds(&side.cached, &scratch.walk)
+    {
+        side.cached = verdict_to_remember(&scratch.walk);
+    }
+}
+
+#[inline(always)]
+pub(crate) const fn verdict_to_remember(walk: &Walk) -> CachedVerdict {
+    CachedVerdict {
+        generation: walk.generation,
+        in_ifindex: walk.in_ifindex,
+        out_ifindex: walk.out_ifindex,
+        hits: walk.hits,
+    }
+}
+
+/// Tells user space of a packet, as long as the budget lasts.
+#[inline(always)]
+fn report<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    kind: EventKind,
+    reason: u8,
+    now: Nanos,
+) {
+    if !scratch.budget.spend(now) {
+        tables.count(Stat::EventsLost as u32);
+        return;
+    }
+    let Scratch { event, walk, headers, .. } = scratch;
+    event.at = now;
+    event.in_ifindex = walk.in_ifindex;
+    event.out_ifindex = walk.out_ifindex;
+    event.generation = walk.generation;
+    event.rule = walk.decided;
+    event.frame_len = packet.len();
+    event.l3 = headers.l3 as u16;
+    event.l4 = headers.l4 as u16;
+    event.kind = kind as u8;
+    event.reason = reason;
+    event.chain = walk.chain;
+    event.ctstate = walk.ctstate;
+    event.captured = packet.capture(&mut event.frame);
+    tables.report(event);
+}

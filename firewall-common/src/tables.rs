@@ -1,0 +1,108 @@
+//! The tables that the decision consults and changes: maps in the kernel,
+//! plain memory in tests.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    addr::Addr,
+    control::{Control, Device, Timeouts},
+    event::{Event, Hook},
+    flow::{CachedVerdict, Expectation, ExpectationKey, Flow, FlowKey, Master, Tuple},
+    headers::Headers,
+    rule::{Chain, PortSet, Rule, RulesetHeader},
+    scratch::Scratch,
+    time::Nanos,
+};
+
+/// Where a packet is being judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub hook: Hook,
+    /// The interface whose hook this is.
+    pub ifindex: u32,
+    /// Frames begin with an Ethernet header.
+    pub has_ethernet: bool,
+}
+
+/// Where a packet is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub chain: Chain,
+    /// Interface indexes as `-i` and `-o` see them; 0 for none.
+    pub in_ifindex: u32,
+    pub out_ifindex: u32,
+    /// The patterns of the active ruleset that the names of the two fit.
+    pub in_patterns: u64,
+    pub out_patterns: u64,
+}
+
+/// The two flow tables: see ARCHITECTURE.md, "State".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowTable {
+    Assured,
+    Embryonic,
+}
+
+/// Identifies a datagram whose fragments are on the way (RFC 791, RFC 8200).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct FragmentKey {
+    pub src: Addr,
+    pub dst: Addr,
+    pub id: u32,
+    pub protocol: u8,
+    pub _pad: [u8; 3],
+}
+
+/// What the first fragment was granted; the later ones inherit it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FragmentGrant {
+    pub expires: Nanos,
+    pub tuple: Tuple,
+    pub verdict: CachedVerdict,
+    pub _pad: [u8; 4],
+}
+
+/// What [`crate::path::filter`] needs beside the packet.
+///
+/// References to flows point into shared memory: another CPU may change the
+/// same flow. Fields are plain words, so that a reader sees the old or the new
+/// one.
+pub trait Tables {
+    fn control(&self) -> Control;
+    fn timeouts(&self) -> &Timeouts;
+    fn device(&self, ifindex: u32) -> Option<&Device>;
+    /// One of [`crate::flow::helper`]: the one configured for this port.
+    fn helper_of_port(&self, protocol: u8, port: u16) -> u8;
+
+    /// Where the packet is going: the routing table's answer on ingress.
+    fn route(&self, place: Place, headers: &Headers) -> Route;
+
+    #[allow(clippy::mut_from_ref, reason = "flows live in memory shared by all CPUs")]
+    fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow>;
+    /// Puts a new flow into the embryonic table; `false` when there is no space.
+    fn create(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Moves a flow into the assured table; `false` when that is full.
+    fn promote(&self, key: &FlowKey, flow: &Flow) -> bool;
+    fn delete(&self, table: FlowTable, key: &FlowKey);
+
+    fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation>;
+    /// Takes the expectation away; `true` for the one caller that did.
+    fn take_expectation(&self, key: &ExpectationKey) -> bool;
+    fn set_master(&self, key: &FlowKey, master: &Master);
+
+    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant>;
+    fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant);
+
+    fn ruleset(&self, slot: u32) -> Option<&RulesetHeader>;
+    fn rule(&self, slot: u32, index: u32) -> Option<&Rule>;
+    fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet>;
+    /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
+    fn walk(&self, scratch: &mut Scratch);
+
+    fn count_rule(&self, slot: u32, index: u32, bytes: u64);
+    /// Adds one to a counter of the `stats` map.
+    fn count(&self, counter: u32);
+    fn report(&self, event: &Event);
+}

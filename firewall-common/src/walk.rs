@@ -1,0 +1,252 @@
+//! The walk through the compiled rules, one rule a step.
+//!
+//! The kernel calls [`step`] from `bpf_loop`, tests from a plain loop. A step
+//! reads one rule, moves its counter when it matches, and says whether to go on.
+
+use crate::{
+    flow::CACHED_HITS,
+    headers::Headers,
+    rule::{MAX_JUMP_DEPTH, PortSet, PortSide, Rule, Target, condition, flag},
+    tables::Tables,
+};
+
+/// Where a walk stands, as [`Walk::outcome`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Running = 0,
+    Accept = 1,
+    Drop = 2,
+    /// The deciding rule's argument is the kind.
+    Reject = 3,
+    /// A LOG rule matched: report it, then walk on.
+    Log = 4,
+    /// The rules led nowhere.
+    Broken = 5,
+}
+
+/// The facts that rules ask for, and the place in the list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// The patterns that the two interfaces' names fit.
+    pub in_patterns: u64,
+    pub out_patterns: u64,
+    pub in_ifindex: u32,
+    pub out_ifindex: u32,
+    pub generation: u32,
+    pub slot: u32,
+    /// The rule to look at next.
+    pub index: u32,
+    /// The rule that decided or asked for a report.
+    pub decided: u32,
+    /// Of the deciding rule.
+    pub argument: u32,
+    pub depth: u32,
+    /// Where the chains on the stack go on.
+    pub stack: [u16; MAX_JUMP_DEPTH],
+    /// Rules matched so far, index plus one.
+    pub hits: [u16; CACHED_HITS],
+    pub hit_count: u32,
+    /// A [`crate::flow::CtState`] bit.
+    pub ctstate: u8,
+    /// The helper that announced this packet's flow.
+    pub announced_by: u8,
+    /// The helper that a CT rule asked for.
+    pub assigned: u8,
+    /// An [`Outcome`].
+    pub outcome: u8,
+    /// The verdict looks at, or acts on, this packet alone.
+    pub is_per_packet: u8,
+    /// The deciding rule is a policy.
+    pub is_policy: u8,
+    /// A [`crate::rule::Chain`].
+    pub chain: u8,
+    /// So many LOG rules matched that the others are passed in silence.
+    pub is_quiet: u8,
+}
+
+impl Walk {
+    /// Whether the next packets of this flow and direction would move the same
+    /// counters and be accepted too.
+    #[inline(always)]
+    pub const fn is_cacheable(&self) -> bool {
+        self.is_per_packet == 0 && self.hit_count as usize <= CACHED_HITS
+    }
+
+    #[inline(always)]
+    fn hit(&mut self) {
+        let index = self.index as u16;
+        let place = self.hit_count as usize;
+        if let Some(slot) = self.hits.get_mut(place) {
+            *slot = index.wrapping_add(1);
+        }
+        self.hit_count += 1;
+    }
+
+    #[inline(always)]
+    fn stop(&mut self, outcome: Outcome) -> bool {
+        self.outcome = outcome as u8;
+        true
+    }
+
+    #[inline(always)]
+    fn decide(&mut self, outcome: Outcome, rule: &Rule) -> bool {
+        self.decided = self.index;
+        self.argument = rule.argument;
+        self.is_policy = rule.flags & flag::POLICY;
+        self.stop(outcome)
+    }
+
+    #[inline(always)]
+    fn go_on(&mut self) -> bool {
+        self.index += 1;
+        false
+    }
+
+    /// Enters the chain at `target`; `back` is where its end leads.
+    #[inline(always)]
+    fn call(&mut self, target: u32, back: u32) -> bool {
+        let Some(slot) = self.stack.get_mut(self.depth as usize) else {
+            return self.stop(Outcome::Broken);
+        };
+        *slot = back as u16;
+        self.depth += 1;
+        self.index = target;
+        false
+    }
+
+    /// Leaves a chain; a built-in one for its policy at `policy`.
+    #[inline(always)]
+    fn give_back(&mut self, policy: u32) -> bool {
+        if self.depth == 0 {
+            self.index = policy;
+            return false;
+        }
+        self.depth -= 1;
+        let Some(back) = self.stack.get(self.depth as usize) else {
+            return self.stop(Outcome::Broken);
+        };
+        self.index = u32::from(*back);
+        false
+    }
+}
+
+/// Looks at one rule; `true` ends the walk.
+#[inline(always)]
+pub fn step<T: Tables>(tables: &T, headers: &Headers, walk: &mut Walk) -> bool {
+    let Some(rule) = tables.rule(walk.slot, walk.index) else {
+        return walk.stop(Outcome::Broken);
+    };
+    if rule.flags & flag::PER_PACKET != 0 {
+        walk.is_per_packet = 1;
+    }
+    if !matches(tables, rule, headers, walk) {
+        return walk.go_on();
+    }
+    if rule.flags & flag::CHAIN_END == 0 {
+        tables.count_rule(walk.slot, walk.index, u64::from(headers.ip_len));
+        walk.hit();
+    }
+    act(rule, walk)
+}
+
+#[inline(always)]
+fn act(rule: &Rule, walk: &mut Walk) -> bool {
+    let Some(target) = Target::from_byte(rule.target) else {
+        return walk.stop(Outcome::Broken);
+    };
+    match target {
+        Target::Continue => walk.go_on(),
+        Target::Accept => walk.decide(Outcome::Accept, rule),
+        Target::Drop => walk.decide(Outcome::Drop, rule),
+        Target::Reject => walk.decide(Outcome::Reject, rule),
+        Target::Log if walk.is_quiet != 0 => walk.go_on(),
+        Target::Log => {
+            walk.decide(Outcome::Log, rule);
+            walk.go_on();
+            true
+        }
+        Target::Return => walk.give_back(rule.chain_end),
+        Target::Jump => walk.call(rule.argument, walk.index + 1),
+        // The end of a chain that was gone to leads where the end of this one
+        // would: to the policy of a built-in chain, else to the caller.
+        Target::Goto if walk.depth == 0 => walk.call(rule.argument, rule.chain_end),
+        Target::Goto => {
+            walk.index = rule.argument;
+            false
+        }
+        Target::Helper => {
+            walk.assigned = rule.argument as u8;
+            walk.go_on()
+        }
+    }
+}
+
+/// Whether every condition of the rule holds.
+#[inline(always)]
+fn matches<T: Tables>(tables: &T, rule: &Rule, headers: &Headers, walk: &Walk) -> bool {
+    let tuple = &headers.tuple;
+    let check = Check { present: rule.present, invert: rule.invert };
+    check.holds(condition::STATES, || rule.states & walk.ctstate != 0)
+        && check.holds(condition::PROTOCOL, || rule.protocol == tuple.protocol)
+        && check.holds(condition::DPORT, || rule.dport.contains(tuple.dport))
+        && check.holds(condition::SPORT, || rule.sport.contains(tuple.sport))
+        && check.holds(condition::SRC, || tuple.src.matches(rule.src, rule.src_mask))
+        && check.holds(condition::DST, || tuple.dst.matches(rule.dst, rule.dst_mask))
+        && check.holds(condition::IN, || has_bit(walk.in_patterns, rule.in_pattern))
+        && check.holds(condition::OUT, || has_bit(walk.out_patterns, rule.out_pattern))
+        && check.holds(condition::TCP_FLAGS, || headers.tcp_flags & rule.tcp_mask == rule.tcp_flags)
+        && check.holds(condition::ICMP, || matches_icmp(rule, headers))
+        && check.holds(condition::HELPER, || rule.helper == walk.announced_by)
+        && check.holds(condition::PORTS_0, || in_set(tables, walk.slot, rule.port_sets[0], headers))
+        && check.holds(condition::PORTS_1, || in_set(tables, walk.slot, rule.port_sets[1], headers))
+}
+
+struct Check {
+    present: u32,
+    invert: u32,
+}
+
+impl Check {
+    /// An absent condition holds; a negated one when its test does not.
+    #[inline(always)]
+    fn holds(&self, condition: u32, test: impl FnOnce() -> bool) -> bool {
+        self.present & condition == 0 || test() != (self.invert & condition != 0)
+    }
+}
+
+#[inline(always)]
+const fn has_bit(bits: u64, number: u8) -> bool {
+    (bits >> (number & 63)) & 1 != 0
+}
+
+#[inline(always)]
+const fn matches_icmp(rule: &Rule, headers: &Headers) -> bool {
+    headers.icmp_type == rule.icmp_type
+        && rule.icmp_code_first <= headers.icmp_code
+        && headers.icmp_code <= rule.icmp_code_last
+}
+
+#[inline(always)]
+fn in_set<T: Tables>(tables: &T, slot: u32, index: u16, headers: &Headers) -> bool {
+    match tables.port_set(slot, index) {
+        Some(set) => set_contains(set, headers.tuple.sport, headers.tuple.dport),
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn set_contains(set: &PortSet, sport: u16, dport: u16) -> bool {
+    let looks_at_source = set.side != PortSide::Destination as u8;
+    let looks_at_destination = set.side != PortSide::Source as u8;
+    let mut found = false;
+    for (place, range) in set.ranges.iter().enumerate() {
+        let is_used = place < set.count as usize;
+        let hit = (looks_at_source && range.contains(sport))
+            || (looks_at_destination && range.contains(dport));
+        found |= is_used && hit;
+    }
+    found
+}
+
