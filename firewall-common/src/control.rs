@@ -11,9 +11,13 @@ use crate::time::Nanos;
 /// directory carries it; a daemon that meets another version says what to do.
 pub const LAYOUT_VERSION: u32 = 1;
 
-/// The mark of a frame that the daemon sends back to where it was held. The
-/// whole word is compared: the kernel's own frames carry stray mark bits.
-pub const REINJECT_MARK: u32 = 0xf7b1_5c3e;
+/// The mark of a frame that the daemon sends on an interface to have it turned
+/// back into that interface's ingress, where it was held. The whole word is
+/// compared: the kernel's own frames carry stray mark bits.
+pub const REINJECT_INGRESS_MARK: u32 = 0xf7b1_5c3e;
+/// The mark of a frame that was judged and may leave: one that was held on
+/// egress, or an answer of the firewall itself.
+pub const REINJECT_EGRESS_MARK: u32 = 0xf7b1_5c3f;
 
 /// A control-connection segment goes on unread when the daemon has not shown
 /// itself for this long.
@@ -42,9 +46,8 @@ pub struct Control {
     pub options: u32,
     /// When the daemon last showed itself.
     pub heartbeat: Nanos,
-    /// The source address (lower six bytes, in network order from the second
-    /// byte of memory on) of frames that the daemon sends back to interfaces
-    /// with generic XDP; random for each load.
+    /// The Ethernet source of frames that come back to an interface with generic
+    /// XDP, which sees no mark; random for each load.
     pub token: [u8; 6],
     pub _pad: [u8; 2],
 }
@@ -112,6 +115,8 @@ pub mod device {
     pub const PARTIAL_CHECKSUMS: u32 = 1 << 3;
     /// XDP runs in generic mode here.
     pub const GENERIC: u32 = 1 << 4;
+    /// Judged at TC ingress, not in XDP.
+    pub const TC: u32 = 1 << 5;
 }
 
 /// An interface, by its index; the value of the `devices` map. Every interface

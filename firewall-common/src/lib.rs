@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod addr;
+pub mod checksum;
 pub mod conntrack;
 pub mod control;
 pub mod event;
@@ -15,6 +16,7 @@ pub mod fragment;
 pub mod headers;
 pub mod packet;
 pub mod path;
+pub mod reject;
 pub mod rule;
 pub mod scratch;
 pub mod tables;

@@ -3,7 +3,7 @@
 use crate::{
     conntrack::{self, Effect, Tracked},
     control::{Control, HEARTBEAT_LIMIT, option},
-    event::{EventKind, Hook},
+    event::{EventKind, Hook, Punt},
     flow::{CachedVerdict, CtState, helper, status},
     fragment,
     headers::{Fragment, Parsed},
@@ -132,6 +132,7 @@ fn accept<T: Tables>(
     }
     match reading {
         Reading::Needed => {
+            describe(scratch, tracked, now);
             tables.count(Stat::Punted as u32);
             Verdict::Punt(route.chain)
         }
@@ -170,6 +171,27 @@ fn reading(scratch: &Scratch, tracked: &Tracked<'_>, control: &Control, now: Nan
         0 => Reading::Skipped,
         _ => Reading::Forbidden,
     }
+}
+
+/// Fills in what the helper is told of the segment; the adapter adds where the
+/// frame was.
+#[inline(always)]
+fn describe(scratch: &mut Scratch, tracked: &Tracked<'_>, now: Nanos) {
+    let Some((_, flow)) = &tracked.flow else { return };
+    let Scratch { punt, headers, key, .. } = scratch;
+    *punt = Punt {
+        at: now,
+        flow_created: flow.created,
+        flow: key.tuple(flow.originator()),
+        seq: headers.seq,
+        l3: headers.l3 as u16,
+        l4: headers.l4 as u16,
+        payload: headers.payload as u16,
+        payload_len: headers.payload_len as u16,
+        direction: tracked.direction as u8,
+        helper: flow.helper,
+        ..Punt::default()
+    };
 }
 
 /// Walks the rules: table raw for a packet that enters, then table filter.

@@ -4,7 +4,7 @@
 //! one for each CPU and hook. Only [`Budget`] outlives the packet.
 
 use crate::{
-    event::Event,
+    event::{Event, Punt},
     flow::{ExpectationKey, Flow, FlowKey, Master, Tuple},
     headers::Headers,
     tables::{FragmentGrant, FragmentKey},
@@ -26,6 +26,8 @@ pub struct Scratch {
     pub fragment: FragmentKey,
     pub grant: FragmentGrant,
     pub event: Event,
+    /// Filled in for [`crate::verdict::Verdict::Punt`].
+    pub punt: Punt,
     pub budget: Budget,
 }
 

@@ -64,12 +64,19 @@ pub struct FragmentGrant {
     pub _pad: [u8; 4],
 }
 
+/// The compiled rules and their counters, which the walk consults.
+pub trait Rules {
+    fn rule(&self, slot: u32, index: u32) -> Option<&Rule>;
+    fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet>;
+    fn count_rule(&self, slot: u32, index: u32, bytes: u64);
+}
+
 /// What [`crate::path::filter`] needs beside the packet.
 ///
 /// References to flows point into shared memory: another CPU may change the
 /// same flow. Fields are plain words, so that a reader sees the old or the new
 /// one.
-pub trait Tables {
+pub trait Tables: Rules {
     fn control(&self) -> Control;
     fn timeouts(&self) -> &Timeouts;
     fn device(&self, ifindex: u32) -> Option<&Device>;
@@ -96,12 +103,9 @@ pub trait Tables {
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant);
 
     fn ruleset(&self, slot: u32) -> Option<&RulesetHeader>;
-    fn rule(&self, slot: u32, index: u32) -> Option<&Rule>;
-    fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet>;
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
     fn walk(&self, scratch: &mut Scratch);
 
-    fn count_rule(&self, slot: u32, index: u32, bytes: u64);
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);

@@ -7,7 +7,7 @@ use crate::{
     flow::CACHED_HITS,
     headers::Headers,
     rule::{MAX_JUMP_DEPTH, PortSet, PortSide, Rule, Target, condition, flag},
-    tables::Tables,
+    tables::Rules,
 };
 
 /// Where a walk stands, as [`Walk::outcome`].
@@ -134,7 +134,7 @@ impl Walk {
 
 /// Looks at one rule; `true` ends the walk.
 #[inline(always)]
-pub fn step<T: Tables>(tables: &T, headers: &Headers, walk: &mut Walk) -> bool {
+pub fn step<T: Rules>(tables: &T, headers: &Headers, walk: &mut Walk) -> bool {
     let Some(rule) = tables.rule(walk.slot, walk.index) else {
         return walk.stop(Outcome::Broken);
     };
@@ -185,7 +185,7 @@ fn act(rule: &Rule, walk: &mut Walk) -> bool {
 
 /// Whether every condition of the rule holds.
 #[inline(always)]
-fn matches<T: Tables>(tables: &T, rule: &Rule, headers: &Headers, walk: &Walk) -> bool {
+fn matches<T: Rules>(tables: &T, rule: &Rule, headers: &Headers, walk: &Walk) -> bool {
     let tuple = &headers.tuple;
     let check = Check { present: rule.present, invert: rule.invert };
     check.holds(condition::STATES, || rule.states & walk.ctstate != 0)
@@ -229,7 +229,7 @@ const fn matches_icmp(rule: &Rule, headers: &Headers) -> bool {
 }
 
 #[inline(always)]
-fn in_set<T: Tables>(tables: &T, slot: u32, index: u16, headers: &Headers) -> bool {
+fn in_set<T: Rules>(tables: &T, slot: u32, index: u16, headers: &Headers) -> bool {
     match tables.port_set(slot, index) {
         Some(set) => set_contains(set, headers.tuple.sport, headers.tuple.dport),
         None => false,

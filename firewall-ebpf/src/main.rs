@@ -1,6 +1,27 @@
+//! The firewall's programs for the kernel.
+//!
+//! They adapt: packets to [`firewall_common::packet::Packet`], maps to
+//! [`firewall_common::tables::Tables`], a verdict to an action. What becomes of
+//! a packet is decided in firewall-common.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod maps;
+mod packet;
+mod punt;
+mod tables;
+mod tc;
+mod verifier;
+mod xdp;
+
+#[cfg(not(test))]
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // A reachable panic makes the program fail to load.
     loop {}
 }
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

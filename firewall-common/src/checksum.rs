@@ -1,0 +1,97 @@
+//! The Internet checksum (RFC 1071).
+
+use crate::{
+    addr::{Addr, Family},
+    headers::Headers,
+};
+
+/// A running one's-complement sum of 16-bit words in network byte order, as
+/// loaded from memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    #[inline(always)]
+    pub const fn word(self, word: u16) -> Self {
+        Self(self.0 + word as u64)
+    }
+
+    #[inline(always)]
+    pub const fn double_word(self, word: u32) -> Self {
+        Self(self.0 + (word & 0xffff) as u64 + (word >> 16) as u64)
+    }
+
+    #[inline(always)]
+    pub const fn addr(self, addr: Addr) -> Self {
+        let [a, b, c, d] = addr.words;
+        match addr.family() {
+            Family::Ipv4 => self.double_word(d),
+            Family::Ipv6 => self.double_word(a).double_word(b).double_word(c).double_word(d),
+        }
+    }
+
+    /// Source, destination, length and protocol (RFC 9293 section 3.1, RFC 8200
+    /// section 8.1).
+    #[inline(always)]
+    pub const fn pseudo_header(src: Addr, dst: Addr, protocol: u8, len: u32) -> Self {
+        Self(0).addr(src).addr(dst).word((protocol as u16).to_be()).double_word(len.to_be())
+    }
+
+    #[inline(always)]
+    pub const fn folded(self) -> u16 {
+        let mut sum = self.0;
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum as u16
+    }
+
+    /// The value of the checksum field.
+    #[inline(always)]
+    pub const fn finish(self) -> u16 {
+        !self.folded()
+    }
+}
+
+/// Whether a TCP or UDP checksum field holds the pseudo-header's sum alone: the
+/// sender left the rest to hardware that the frame never met.
+#[inline(always)]
+pub const fn is_partial(headers: &Headers, field: u16) -> bool {
+    let tuple = &headers.tuple;
+    let len = headers.ip_len.wrapping_sub(headers.l4.wrapping_sub(headers.l3));
+    Sum::pseudo_header(tuple.src, tuple.dst, tuple.protocol, len).folded() == field
+}
+
+/// The IPv4 header checksum after the TTL went down by one (RFC 1624).
+#[inline(always)]
+pub const fn after_ttl_decrement(checksum: u16) -> u16 {
+    let sum = checksum as u32 + 0x0100u16.to_be() as u32;
+    (sum + (sum >= 0xffff) as u32) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 1071 section 3.
+    #[test]
+    fn the_sum_of_the_rfc_is_the_rfcs() {
+        let sum = [0x0001u16, 0xf203, 0xf4f5, 0xf6f7]
+            .iter()
+            .fold(Sum::default(), |sum, word| sum.word(*word));
+        assert_eq!(sum.folded(), 0xddf2);
+    }
+
+    #[test]
+    fn a_decremented_ttl_keeps_the_header_checksum_right() {
+        let header = |ttl: u8, checksum: u16| {
+            [0x4500, 0x0054, 0x1234, 0x4000, u16::from(ttl) << 8 | 1, checksum, 0xc000, 0x0201]
+                .map(|word: u16| word)
+        };
+        for ttl in [64u8, 2, 255] {
+            let sum = |ttl| header(ttl, 0).iter().fold(Sum::default(), |s, w| s.word(w.to_be()));
+            let before = sum(ttl).finish();
+            assert_eq!(after_ttl_decrement(before), sum(ttl - 1).finish(), "ttl {ttl}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The answer of a REJECT, composed on the program's desk and written over the
+//! rejected frame.
+
+use core::ffi::c_void;
+
+use firewall_common::{
+    headers::Headers,
+    packet::Packet,
+    reject::{self, Answer, HEADER_WORDS, Lengths, QUOTED_WORDS},
+    rule::RejectKind,
+    wire::Ethernet,
+};
+
+use crate::{maps::DESK, packet::XdpPacket, packet::SkbPacket, route, tables::Maps, verifier::opaque};
+
+/// Packets that can be quoted.
+pub trait Quote: Packet {
+    fn context(&self) -> *mut c_void;
+    /// # Safety
+    /// `into` has room for `len` bytes, and the verifier can see it.
+    unsafe fn quote(&self, offset: u32, into: *mut c_void, len: u32) -> bool;
+}
+
+impl Quote for XdpPacket {
+    fn context(&self) -> *mut c_void {
+        self.ctx.cast()
+    }
+
+    #[inline(always)]
+    unsafe fn quote(&self, offset: u32, into: *mut c_void, len: u32) -> bool {
+        // SAFETY: by the caller.
+        unsafe { self.load(offset, into, len) }
+    }
+}
+
+impl Quote for SkbPacket {
+    fn context(&self) -> *mut c_void {
+        self.skb.cast()
+    }
+
+    #[inline(always)]
+    unsafe fn quote(&self, offset: u32, into: *mut c_void, len: u32) -> bool {
+        // SAFETY: by the caller.
+        unsafe { self.load(offset, into, len) }
+    }
+}
+
+/// Composes the answer to a packet that came in by `ifindex`; `None` when it
+/// may not be answered.
+#[inline(always)]
+pub fn compose<P: Quote>(
+    packet: &P,
+    maps: &Maps,
+    headers: &Headers,
+    ifindex: u32,
+    kind: RejectKind,
+) -> Option<(&'static mut Answer, Lengths)> {
+    if !reject::is_answerable(headers, kind) {
+        return None;
+    }
+    let desk = DESK.get_ptr_mut(maps.program as u32)?;
+    // SAFETY: one program runs on one CPU at a time.
+    let desk = unsafe { &mut *desk };
+    desk.quoted = [0; QUOTED_WORDS];
+    let quoted = opaque(reject::quoted_len(headers, kind) as usize);
+    if quoted > 0 && quoted <= QUOTED_WORDS * 4 {
+        // SAFETY: the length was just bounded.
+        let is_read = unsafe {
+            packet.quote(headers.l3, desk.quoted.as_mut_ptr().cast(), quoted as u32)
+        };
+        if !is_read {
+            return None;
+        }
+    }
+    if headers.l3 != 0 {
+        let was = packet.read::<Ethernet>(0)?;
+        desk.ethernet = Ethernet { dst: was.src, src: was.dst, ether_type: was.ether_type };
+    }
+    let source = match kind {
+        RejectKind::TcpReset => headers.tuple.dst,
+        _ => route::own_address(maps.program, packet.context(), ifindex, headers),
+    };
+    let lengths = reject::write(desk, headers, kind, source);
+    Some((desk, lengths))
+}
+
+/// Hands the pieces of the frame to `put(offset, bytes, length)`.
+#[inline(always)]
+pub fn store(
+    answer: &mut Answer,
+    lengths: Lengths,
+    mut put: impl FnMut(u32, *mut c_void, u32) -> bool,
+) -> bool {
+    let ethernet_len = size_of::<Ethernet>() as u32;
+    let headers = opaque(lengths.headers as usize);
+    if headers == 0 || headers > HEADER_WORDS * 4 {
+        return false;
+    }
+    let quoted = opaque(lengths.quoted as usize);
+    put(0, (&raw mut answer.ethernet).cast(), ethernet_len)
+        && put(ethernet_len, answer.headers.as_mut_ptr().cast(), headers as u32)
+        && (quoted == 0
+            || quoted > QUOTED_WORDS * 4
+            || put(
+                ethernet_len + headers as u32,
+                answer.quoted.as_mut_ptr().cast(),
+                quoted as u32,
+            ))
+}

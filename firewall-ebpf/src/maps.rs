@@ -1,0 +1,83 @@
+//! The maps, by the names under which they are pinned. Sizes marked so are set
+//! by user space at load.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use firewall_common::{
+    control::{Control, Device, Timeouts},
+    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master},
+    rule::{
+        Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
+    },
+    scratch::Scratch,
+    tables::{FragmentGrant, FragmentKey},
+    verdict::STATS,
+};
+
+use crate::{reject::Desk, xdp::Delivery};
+
+#[map(name = "control")]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+#[map(name = "timeouts")]
+pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
+
+#[map(name = "devices")]
+pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+
+/// Size set at load.
+#[map(name = "assured")]
+pub static ASSURED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(262_144, 0);
+
+/// Size set at load.
+#[map(name = "embryonic")]
+pub static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
+
+#[map(name = "expectations")]
+pub static EXPECTATIONS: HashMap<ExpectationKey, Expectation> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+#[map(name = "masters")]
+pub static MASTERS: LruHashMap<FlowKey, Master> = LruHashMap::with_max_entries(16_384, 0);
+
+#[map(name = "fragments")]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentGrant> =
+    LruHashMap::with_max_entries(8_192, 0);
+
+#[map(name = "rulesets")]
+pub static RULESETS: Array<RulesetHeader> = Array::with_max_entries(2, 0);
+
+#[map(name = "rules")]
+pub static RULES: Array<Rule> = Array::with_max_entries(2 * RULES_PER_GENERATION, 0);
+
+#[map(name = "port_sets")]
+pub static PORT_SETS: Array<PortSet> = Array::with_max_entries(2 * PORT_SETS_PER_GENERATION, 0);
+
+#[map(name = "rule_counters")]
+pub static RULE_COUNTERS: PerCpuArray<Counter> =
+    PerCpuArray::with_max_entries(2 * RULES_PER_GENERATION, 0);
+
+#[map(name = "stats")]
+pub static STATISTICS: PerCpuArray<[u64; STATS as usize]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Port number to helper, for TCP.
+#[map(name = "helper_ports")]
+pub static HELPER_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
+
+#[map(name = "scratch")]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
+
+#[map(name = "delivery")]
+pub static DELIVERY: PerCpuArray<Delivery> = PerCpuArray::with_max_entries(1, 0);
+
+#[map(name = "desk")]
+pub static DESK: PerCpuArray<Desk> = PerCpuArray::with_max_entries(3, 0);
+
+#[map(name = "punts")]
+pub static PUNTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+#[map(name = "events")]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

@@ -1,0 +1,200 @@
+//! Packets as the programs see them.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, xdp_md},
+    helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+};
+use bytemuck::Pod;
+use firewall_common::{event::EVENT_FRAME, packet::Packet};
+
+use crate::verifier::opaque;
+
+/// Headers lie below this offset, or the packet is not understood.
+const REACH: usize = 0xfff;
+
+/// Reads a `T` from the linear part of a packet.
+#[inline(always)]
+fn read<T: Pod>(data: usize, data_end: usize, offset: u32) -> Option<T> {
+    if offset as usize > REACH {
+        return None;
+    }
+    let start = opaque(data + (opaque(offset as usize) & REACH));
+    if start + size_of::<T>() > data_end {
+        return None;
+    }
+    // SAFETY: the bytes were just found to lie within the packet; the kernel
+    // loads words from any address.
+    Some(unsafe { *(start as *const T) })
+}
+
+/// A frame in XDP.
+#[derive(Clone, Copy)]
+pub struct XdpPacket {
+    pub ctx: *mut xdp_md,
+}
+
+impl XdpPacket {
+    #[inline(always)]
+    pub fn data(&self) -> usize {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { core::ptr::read_volatile(&raw const (*self.ctx).data) as usize }
+    }
+
+    #[inline(always)]
+    pub fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(&raw const (*self.ctx).data_end) as usize }
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// Copies `len` bytes, known not to be zero, from `offset` on.
+    ///
+    /// # Safety
+    /// `into` has room for `len` bytes, and the verifier can see it.
+    #[inline(always)]
+    pub unsafe fn load(&self, offset: u32, into: *mut c_void, len: u32) -> bool {
+        // SAFETY: by the caller.
+        unsafe { bpf_xdp_load_bytes(self.ctx, offset, into, len) == 0 }
+    }
+}
+
+impl Packet for XdpPacket {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the context is the kernel's.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) as u32 }
+    }
+
+    #[inline(always)]
+    fn read<T: Pod>(&self, offset: u32) -> Option<T> {
+        read(self.data(), self.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
+        let len = capture_len(self.len());
+        // SAFETY: `capture_len` gives at most the size of `into`.
+        match unsafe { self.load(0, into.as_mut_ptr().cast(), len as u32) } {
+            true => len as u8,
+            false => 0,
+        }
+    }
+}
+
+/// A packet in TC.
+#[derive(Clone, Copy)]
+pub struct SkbPacket {
+    pub skb: *mut __sk_buff,
+}
+
+impl SkbPacket {
+    /// Bytes that must be linear for the headers to be read in place.
+    const HEADERS: u32 = 192;
+
+    /// Makes the headers readable, which they nearly always are.
+    #[inline(always)]
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        let packet = Self { skb };
+        let wanted = packet.len().min(Self::HEADERS);
+        if packet.data() + (wanted as usize) > packet.data_end() {
+            // SAFETY: the context is the kernel's; no packet pointer is held.
+            unsafe { bpf_skb_pull_data(skb, wanted) };
+        }
+        packet
+    }
+
+    #[inline(always)]
+    pub fn data(&self) -> usize {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { core::ptr::read_volatile(&raw const (*self.skb).data) as usize }
+    }
+
+    #[inline(always)]
+    pub fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { core::ptr::read_volatile(&raw const (*self.skb).data_end) as usize }
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    /// The interface by which a forwarded packet came in, 0 for the host's own.
+    #[inline(always)]
+    pub fn ingress_ifindex(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).mark }
+    }
+
+    #[inline(always)]
+    pub fn set_mark(&self, mark: u32) {
+        // SAFETY: as above.
+        unsafe { (*self.skb).mark = mark }
+    }
+
+    #[inline(always)]
+    pub fn gso_size(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    /// Copies `len` bytes, known not to be zero, from `offset` on.
+    ///
+    /// # Safety
+    /// `into` has room for `len` bytes, and the verifier can see it.
+    #[inline(always)]
+    pub unsafe fn load(&self, offset: u32, into: *mut c_void, len: u32) -> bool {
+        // SAFETY: by the caller.
+        unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, into, len) == 0 }
+    }
+}
+
+impl Packet for SkbPacket {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the context is the kernel's.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn read<T: Pod>(&self, offset: u32) -> Option<T> {
+        read(self.data(), self.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
+        let len = capture_len(self.len());
+        // SAFETY: `capture_len` gives at most the size of `into`.
+        match unsafe { self.load(0, into.as_mut_ptr().cast(), len as u32) } {
+            true => len as u8,
+            false => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn is_gso(&self) -> bool {
+        self.gso_size() != 0
+    }
+}
+
+/// How much of a frame an event carries: never nothing, as helpers demand.
+#[inline(always)]
+fn capture_len(len: u32) -> usize {
+    let len = opaque(len as usize);
+    if len == 0 || len > EVENT_FRAME { EVENT_FRAME } else { len }
+}

@@ -1,0 +1,56 @@
+//! Holding a segment of a control connection: a copy goes to the ring, the
+//! frame itself no further.
+
+use core::ffi::c_void;
+
+use aya_ebpf::maps::ring_buf::RingBufBytes;
+use firewall_common::{
+    event::Punt,
+    packet::Packet,
+    tables::Tables,
+    verdict::{DropReason, drop_counter},
+};
+
+use crate::{answer::Quote, maps::PUNTS, tables::Maps, verifier::opaque};
+
+/// Copies the frame to the ring in the smallest class that holds it; `false`
+/// when there was no space, which TCP will make good.
+#[inline(always)]
+pub fn hold<P: Quote>(packet: &P, maps: &Maps, punt: &mut Punt) -> bool {
+    punt.frame_len = packet.len();
+    let is_held = if punt.frame_len <= 256 {
+        copy::<P, 256>(packet, punt)
+    } else if punt.frame_len <= 1_600 {
+        copy::<P, 1_600>(packet, punt)
+    } else {
+        copy::<P, 9_216>(packet, punt)
+    };
+    if !is_held {
+        maps.count(drop_counter(DropReason::HelperBusy));
+    }
+    is_held
+}
+
+#[inline(always)]
+fn copy<P: Quote, const CLASS: usize>(packet: &P, punt: &Punt) -> bool {
+    let len = opaque(punt.frame_len as usize);
+    if len == 0 || len > CLASS {
+        return false;
+    }
+    let Some(mut entry) = PUNTS.reserve_bytes(size_of::<Punt>() + CLASS, 0) else {
+        return false;
+    };
+    let start = entry.as_mut_ptr();
+    // SAFETY: the entry has room for the record and CLASS bytes, and `len` is
+    // no more than that.
+    let is_copied = unsafe {
+        start.cast::<Punt>().write(*punt);
+        packet.quote(0, start.add(size_of::<Punt>()).cast::<c_void>(), len as u32)
+    };
+    if is_copied {
+        entry.submit(0);
+    } else {
+        entry.discard(0);
+    }
+    is_copied
+}

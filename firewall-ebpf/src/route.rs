@@ -1,0 +1,132 @@
+//! Where the routing table sends a packet: `bpf_fib_lookup`.
+
+use core::{ffi::c_void, mem::size_of};
+
+use aya_ebpf::helpers::bpf_fib_lookup;
+use firewall_common::{
+    addr::{Addr, Family},
+    headers::Headers,
+    rule::Chain,
+};
+
+use crate::{maps::DELIVERY, tables::Program};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Answers of `bpf_fib_lookup`, as the kernel's `BPF_FIB_LKUP_RET_*`.
+mod answer {
+    pub const SUCCESS: i64 = 0;
+    pub const BLACKHOLE: i64 = 1;
+    pub const UNREACHABLE: i64 = 2;
+    pub const PROHIBIT: i64 = 3;
+    pub const UNSUPPORTED_TUNNEL: i64 = 6;
+    pub const NO_NEIGHBOUR: i64 = 7;
+    pub const FRAGMENTATION_NEEDED: i64 = 8;
+}
+
+/// Give the source address that this host would use, too (`BPF_FIB_LOOKUP_SRC`).
+const WITH_SOURCE: u32 = 1 << 4;
+
+/// `struct bpf_fib_lookup`, with plain fields in place of its unions.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Fib {
+    pub family: u8,
+    pub protocol: u8,
+    pub sport: u16,
+    pub dport: u16,
+    /// Length of the packet in, MTU out.
+    pub len: u16,
+    /// Ingress in, egress out.
+    pub ifindex: u32,
+    /// TOS, or flow label and class.
+    pub class: u32,
+    pub src: [u32; 4],
+    pub dst: [u32; 4],
+    pub vlan: u32,
+    pub source_mac: [u8; 6],
+    pub destination_mac: [u8; 6],
+}
+
+/// What the lookup said about the packet at hand.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Delivery {
+    pub fib: Fib,
+    pub answer: i64,
+}
+
+impl Delivery {
+    /// The packet may go straight out of `fib.ifindex`.
+    pub const fn is_direct(&self) -> bool {
+        self.answer == answer::SUCCESS
+    }
+}
+
+/// Asks where the packet goes and keeps the answer for its delivery: the chain,
+/// and the interface by which it will leave.
+#[inline(always)]
+pub fn look_up(program: Program, ctx: *mut c_void, ifindex: u32, headers: &Headers) -> (Chain, u32) {
+    let Some(delivery) = DELIVERY.get_ptr_mut(program as u32) else { return (Chain::Input, 0) };
+    // SAFETY: one program runs on one CPU at a time.
+    let delivery = unsafe { &mut *delivery };
+    let tuple = &headers.tuple;
+    ask(&mut delivery.fib, headers, ifindex, tuple.src, tuple.dst);
+    // SAFETY: the map's value is as large as the helper is told.
+    delivery.answer =
+        unsafe { bpf_fib_lookup(ctx, (&raw mut delivery.fib).cast(), size_of::<Fib>() as i32, 0) };
+    match delivery.answer {
+        answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED => {
+            (Chain::Forward, delivery.fib.ifindex)
+        }
+        // The stack will refuse it, in its own words.
+        answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => (Chain::Forward, 0),
+        answer::UNSUPPORTED_TUNNEL => (Chain::Forward, 0),
+        // To this host, or to nowhere: both end in the stack.
+        _ => (Chain::Input, 0),
+    }
+}
+
+/// The address that this host answers the packet's sender from.
+#[inline(always)]
+pub fn own_address(program: Program, ctx: *mut c_void, ifindex: u32, headers: &Headers) -> Addr {
+    let fallback = headers.tuple.dst;
+    let Some(delivery) = DELIVERY.get_ptr_mut(program as u32) else { return fallback };
+    // SAFETY: as above.
+    let fib = unsafe { &mut (*delivery).fib };
+    ask(fib, headers, ifindex, fallback, headers.tuple.src);
+    // SAFETY: as above.
+    let answer = unsafe {
+        bpf_fib_lookup(ctx, (&raw mut *fib).cast(), size_of::<Fib>() as i32, WITH_SOURCE)
+    };
+    match (answer, headers.family()) {
+        (answer::SUCCESS | answer::NO_NEIGHBOUR, Family::Ipv4) => Addr::v4(fib.src[0]),
+        (answer::SUCCESS | answer::NO_NEIGHBOUR, Family::Ipv6) => Addr { words: fib.src },
+        _ => fallback,
+    }
+}
+
+#[inline(always)]
+fn ask(fib: &mut Fib, headers: &Headers, ifindex: u32, src: Addr, dst: Addr) {
+    fib.protocol = headers.tuple.protocol;
+    fib.sport = headers.tuple.sport.to_be();
+    fib.dport = headers.tuple.dport.to_be();
+    fib.len = headers.ip_len as u16;
+    fib.ifindex = ifindex;
+    fib.vlan = 0;
+    match headers.family() {
+        Family::Ipv4 => {
+            fib.family = AF_INET;
+            fib.class = u32::from(headers.tos);
+            fib.src = [src.words[3], 0, 0, 0];
+            fib.dst = [dst.words[3], 0, 0, 0];
+        }
+        Family::Ipv6 => {
+            fib.family = AF_INET6;
+            fib.class = 0;
+            fib.src = src.words;
+            fib.dst = dst.words;
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The maps as the tables of firewall-common.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
+};
+use firewall_common::{
+    control::{Control, Device, Timeouts, device},
+    event::{Event, Hook},
+    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper, protocol},
+    headers::Headers,
+    rule::{
+        Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
+    },
+    scratch::Scratch,
+    tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
+    time::Nanos,
+    verdict::Stat,
+    walk,
+};
+
+use crate::{
+    maps::{
+        ASSURED, CONTROL, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FRAGMENTS, HELPER_PORTS,
+        MASTERS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+    },
+    route,
+};
+
+/// More steps than any ruleset has: a chain may be walked from many places.
+const MAX_STEPS: u32 = 1 << 20;
+
+/// The maps, as one of the programs sees them.
+#[derive(Clone, Copy)]
+pub struct Maps {
+    /// The program's place in `scratch`, `delivery` and `desk`.
+    pub program: Program,
+    pub ctx: *mut c_void,
+    /// The interface by which a forwarded packet came in; egress only.
+    pub ingress_ifindex: u32,
+}
+
+/// The programs, each with its own desk: one may not disturb another.
+#[derive(Clone, Copy)]
+pub enum Program {
+    Xdp = 0,
+    TcIngress = 1,
+    TcEgress = 2,
+}
+
+impl EbpfContext for Maps {
+    fn as_ptr(&self) -> *mut c_void {
+        self.ctx
+    }
+}
+
+impl Maps {
+    #[inline(always)]
+    pub fn scratch(self) -> Option<&'static mut Scratch> {
+        let scratch = SCRATCH.get_ptr_mut(self.program as u32)?;
+        // SAFETY: one program runs on one CPU at a time, and it asks once.
+        Some(unsafe { &mut *scratch })
+    }
+
+    #[inline(always)]
+    fn patterns(self, ifindex: u32, slot: u32) -> u64 {
+        match self.device(ifindex) {
+            Some(device) if slot == 0 => device.patterns[0],
+            Some(device) => device.patterns[1],
+            None => 0,
+        }
+    }
+}
+
+/// The coarse monotonic clock.
+#[inline(always)]
+pub fn now() -> Nanos {
+    // SAFETY: the helper takes nothing.
+    Nanos(unsafe { bpf_ktime_get_coarse_ns() })
+}
+
+/// Whether our program judges what comes in by this interface.
+#[inline(always)]
+pub fn is_ours<T: Tables>(tables: &T, ifindex: u32) -> bool {
+    tables.device(ifindex).is_some_and(|found| found.flags & device::OURS != 0)
+}
+
+/// One step of the walk, for `bpf_loop`.
+unsafe extern "C" fn walk_step(_step: u32, program: *mut c_void) -> i64 {
+    // SAFETY: the caller passes the number of its program.
+    let program = unsafe { *program.cast::<u32>() };
+    let Some(scratch) = SCRATCH.get_ptr_mut(program) else { return 1 };
+    // SAFETY: the caller holds no reference into it during the walk.
+    let scratch = unsafe { &mut *scratch };
+    i64::from(walk::step(&RuleMaps, &scratch.headers, &mut scratch.walk))
+}
+
+/// The maps that the walk reads.
+#[derive(Clone, Copy)]
+struct RuleMaps;
+
+impl Rules for RuleMaps {
+    #[inline(always)]
+    fn rule(&self, slot: u32, index: u32) -> Option<&Rule> {
+        RULES.get((slot & 1) * RULES_PER_GENERATION + index)
+    }
+
+    #[inline(always)]
+    fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet> {
+        PORT_SETS.get((slot & 1) * PORT_SETS_PER_GENERATION + u32::from(index))
+    }
+
+    #[inline(always)]
+    fn count_rule(&self, slot: u32, index: u32, bytes: u64) {
+        let index = (slot & 1) * RULES_PER_GENERATION + index;
+        let Some(counter) = RULE_COUNTERS.get_ptr_mut(index) else { return };
+        // SAFETY: this CPU's counter; nothing else holds it.
+        let counter = unsafe { &mut *counter };
+        counter.packets += 1;
+        counter.bytes += bytes;
+    }
+}
+
+impl Rules for Maps {
+    #[inline(always)]
+    fn rule(&self, slot: u32, index: u32) -> Option<&Rule> {
+        RULES.get((slot & 1) * RULES_PER_GENERATION + index)
+    }
+
+    #[inline(always)]
+    fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet> {
+        PORT_SETS.get((slot & 1) * PORT_SETS_PER_GENERATION + u32::from(index))
+    }
+
+    #[inline(always)]
+    fn count_rule(&self, slot: u32, index: u32, bytes: u64) {
+        RuleMaps.count_rule(slot, index, bytes);
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn control(&self) -> Control {
+        match CONTROL.get(0) {
+            Some(control) => *control,
+            None => bytemuck::Zeroable::zeroed(),
+        }
+    }
+
+    #[inline(always)]
+    fn timeouts(&self) -> &Timeouts {
+        TIMEOUTS.get(0).unwrap_or(&Timeouts::DEFAULT)
+    }
+
+    #[inline(always)]
+    fn device(&self, ifindex: u32) -> Option<&Device> {
+        // SAFETY: an entry that is replaced meanwhile is read as it was or is.
+        unsafe { DEVICES.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn helper_of_port(&self, ip_protocol: u8, port: u16) -> u8 {
+        match ip_protocol {
+            protocol::TCP => HELPER_PORTS.get(u32::from(port)).copied().unwrap_or(helper::NONE),
+            _ => helper::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn route(&self, place: Place, headers: &Headers) -> Route {
+        let (chain, in_ifindex, out_ifindex) = match (place.hook, self.ingress_ifindex) {
+            (Hook::Ingress, _) => {
+                let (chain, out) = route::look_up(self.program, self.ctx, place.ifindex, headers);
+                (chain, place.ifindex, out)
+            }
+            (Hook::Egress, 0) => (Chain::Output, 0, place.ifindex),
+            (Hook::Egress, ingress) => (Chain::Forward, ingress, place.ifindex),
+        };
+        let slot = Control::slot(self.control().generation);
+        Route {
+            chain,
+            in_ifindex,
+            out_ifindex,
+            in_patterns: if in_ifindex == 0 { 0 } else { self.patterns(in_ifindex, slot) },
+            out_patterns: if out_ifindex == 0 { 0 } else { self.patterns(out_ifindex, slot) },
+        }
+    }
+
+    #[inline(always)]
+    fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow> {
+        let flow = match table {
+            FlowTable::Assured => ASSURED.get_ptr_mut(key),
+            FlowTable::Embryonic => EMBRYONIC.get_ptr_mut(key),
+        }?;
+        // SAFETY: the memory stays mapped while the program runs.
+        Some(unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
+    fn create(&self, key: &FlowKey, flow: &Flow) -> bool {
+        EMBRYONIC.insert(key, flow, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn promote(&self, key: &FlowKey, flow: &Flow) -> bool {
+        if ASSURED.insert(key, flow, u64::from(BPF_NOEXIST)).is_err() {
+            return false;
+        }
+        let _ = EMBRYONIC.remove(key);
+        true
+    }
+
+    #[inline(always)]
+    fn delete(&self, table: FlowTable, key: &FlowKey) {
+        let _ = match table {
+            FlowTable::Assured => ASSURED.remove(key),
+            FlowTable::Embryonic => EMBRYONIC.remove(key),
+        };
+    }
+
+    #[inline(always)]
+    fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation> {
+        // SAFETY: as for devices.
+        unsafe { EXPECTATIONS.get(key) }
+    }
+
+    #[inline(always)]
+    fn take_expectation(&self, key: &ExpectationKey) -> bool {
+        EXPECTATIONS.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn set_master(&self, key: &FlowKey, master: &Master) {
+        let _ = MASTERS.insert(key, master, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant> {
+        // SAFETY: as for devices.
+        unsafe { FRAGMENTS.get(key) }
+    }
+
+    #[inline(always)]
+    fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant) {
+        let _ = FRAGMENTS.insert(key, grant, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn ruleset(&self, slot: u32) -> Option<&RulesetHeader> {
+        RULESETS.get(slot)
+    }
+
+    #[inline(always)]
+    fn walk(&self, _scratch: &mut Scratch) {
+        let mut program = self.program as u32;
+        // SAFETY: the callback has the signature that the helper wants, and its
+        // argument lives on this stack.
+        unsafe {
+            bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut program).cast(), 0);
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: u32) {
+        let Some(counters) = STATISTICS.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's counters; nothing else holds them.
+        if let Some(value) = unsafe { (*counters).get_mut(counter as usize) } {
+            *value += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn report(&self, event: &Event) {
+        if EVENTS.output::<Event>(event, 0).is_err() {
+            self.count(Stat::EventsLost as u32);
+        }
+    }
+}
