@@ -36,28 +36,32 @@ pub mod option {
     pub const TCP_LOOSE: u32 = 1 << 3;
 }
 
-/// The single value of the `control` map.
+/// The single value of the `options` map; only the daemon writes it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Control {
-    /// Counts from 1; its lowest bit is the active slot of the ruleset maps.
-    pub generation: u32,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Options {
     /// Bits of [`option`].
-    pub options: u32,
-    /// When the daemon last showed itself.
-    pub heartbeat: Nanos,
+    pub bits: u32,
+    /// The process that runs as daemon, for people.
+    pub daemon_pid: u32,
     /// The Ethernet source of frames that come back to an interface with generic
     /// XDP, which sees no mark; random for each load.
     pub token: [u8; 6],
     pub _pad: [u8; 2],
 }
 
-impl Control {
-    /// The slot of the ruleset maps, 0 or 1.
+impl Options {
     #[inline(always)]
-    pub const fn slot(generation: u32) -> u32 {
-        generation & 1
+    pub const fn has(&self, bit: u32) -> bool {
+        self.bits & bit != 0
     }
+}
+
+/// The slot of the ruleset maps that holds a generation, 0 or 1. Generations
+/// count from 1; the `generation` map names the active one.
+#[inline(always)]
+pub const fn slot(generation: u32) -> u32 {
+    generation & 1
 }
 
 /// How long a flow lives after its last packet, by protocol and state. The
@@ -65,8 +69,9 @@ impl Control {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Timeouts {
-    /// Indexed by [`crate::flow::State`]; `None` is unused.
-    pub tcp: [Nanos; 10],
+    /// Indexed by [`crate::flow::State`]; `None` and what lies behind the last
+    /// state are unused.
+    pub tcp: [Nanos; 16],
     /// TCP picked up in the middle, until an answer is seen (unacknowledged).
     pub tcp_unacknowledged: Nanos,
     pub udp: Nanos,
@@ -91,6 +96,12 @@ impl Timeouts {
             Nanos::from_secs(120),
             Nanos::from_secs(10),
             Nanos::from_secs(120),
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
         ],
         tcp_unacknowledged: Nanos::from_secs(300),
         udp: Nanos::from_secs(30),
@@ -132,6 +143,6 @@ pub struct Device {
     pub _pad: [u8; 6],
 }
 
-const _: () = assert!(size_of::<Control>() == 24);
-const _: () = assert!(size_of::<Timeouts>() == 136);
+const _: () = assert!(size_of::<Options>() == 16);
+const _: () = assert!(size_of::<Timeouts>() == 184);
 const _: () = assert!(size_of::<Device>() == 32);

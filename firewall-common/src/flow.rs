@@ -57,6 +57,18 @@ impl CtState {
         self as u8
     }
 
+    #[inline(always)]
+    pub const fn from_bit(bit: u8) -> Option<Self> {
+        Some(match bit {
+            1 => Self::New,
+            2 => Self::Established,
+            4 => Self::Related,
+            8 => Self::Invalid,
+            16 => Self::Untracked,
+            _ => return None,
+        })
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::New => "NEW",
@@ -325,6 +337,7 @@ pub struct Flow {
 }
 
 impl Flow {
+    #[inline(always)]
     pub const fn originator(&self) -> Sender {
         if self.originator == 0 { Sender::Low } else { Sender::High }
     }
@@ -339,10 +352,22 @@ impl Flow {
         }
     }
 
+    #[inline(always)]
+    pub const fn side(&self, direction: Direction) -> &Side {
+        &self.sides[direction.index() & 1]
+    }
+
+    #[inline(always)]
+    pub const fn side_mut(&mut self, direction: Direction) -> &mut Side {
+        &mut self.sides[direction.index() & 1]
+    }
+
+    #[inline(always)]
     pub const fn has(&self, status: u8) -> bool {
         self.status & status != 0
     }
 
+    #[inline(always)]
     pub const fn is_expired(&self, now: Nanos) -> bool {
         self.expires.0 <= now.0
     }

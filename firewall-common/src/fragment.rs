@@ -59,10 +59,9 @@ fn account<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
     scratch.key = key;
     if let Some((_, flow)) = conntrack::find(tables, &scratch.key, now) {
         let direction: Direction = flow.direction(sender);
-        if let Some(side) = flow.sides.get_mut(direction.index()) {
-            side.packets += 1;
-            side.bytes += u64::from(scratch.headers.ip_len);
-        }
+        let side = flow.side_mut(direction);
+        side.packets += 1;
+        side.bytes += u64::from(scratch.headers.ip_len);
     }
 }
 

@@ -94,7 +94,7 @@ impl Headers {
     ///
     /// # Errors
     /// The reason to drop it, when a header is cut off or contradicts itself.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     pub fn parse<P: Packet + ?Sized>(
         &mut self,
         packet: &P,

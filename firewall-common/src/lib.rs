@@ -18,6 +18,7 @@ pub mod packet;
 pub mod path;
 pub mod reject;
 pub mod rule;
+pub mod ruleset_text;
 pub mod scratch;
 pub mod tables;
 pub mod time;

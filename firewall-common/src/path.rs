@@ -2,7 +2,7 @@
 
 use crate::{
     conntrack::{self, Effect, Tracked},
-    control::{Control, HEARTBEAT_LIMIT, option},
+    control::{HEARTBEAT_LIMIT, Options, option, slot},
     event::{EventKind, Hook, Punt},
     flow::{CachedVerdict, CtState, helper, status},
     fragment,
@@ -13,11 +13,8 @@ use crate::{
     tables::{Place, Route, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
-    walk::{Outcome, Walk},
+    walk::{MAX_LOGS, Outcome, Walk},
 };
-
-/// LOG rules that one packet may pass and be reported at.
-const MAX_LOGS: u32 = 4;
 
 /// Decides about one packet, from cheap to dear, and counts the verdict:
 ///
@@ -36,14 +33,14 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Verdict {
-    let control = tables.control();
+    let options = tables.options();
     let verdict = match scratch.headers.parse(packet, place.has_ethernet) {
         Err(reason) => Verdict::Drop(reason),
-        Ok(Parsed::NotIp) if control.options & option::DROP_NON_IP != 0 => {
+        Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => {
             Verdict::Drop(DropReason::NonIp)
         }
         Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
-        Ok(Parsed::Ip) => ip(packet, place, tables, scratch, &control, now),
+        Ok(Parsed::Ip) => ip(packet, place, tables, scratch, options, now),
     };
     tables.count(verdict.counter());
     verdict
@@ -55,23 +52,24 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     place: Place,
     tables: &T,
     scratch: &mut Scratch,
-    control: &Control,
+    options: Options,
     now: Nanos,
 ) -> Verdict {
     if is_for_another_station(tables, place, scratch) {
         return Verdict::Pass(Stat::PassOtherHost);
     }
     let route = tables.route(place, &scratch.headers);
-    prepare(scratch, control, &route);
+    prepare(scratch, tables.generation(), &route);
     let verdict = if scratch.headers.is_later_fragment() {
         fragment::inherit(tables, scratch, &route, now)
     } else {
-        whole(packet, tables, scratch, control, &route, now)
+        whole(packet, tables, scratch, options, &route, now)
     };
     if let Verdict::Drop(reason) = verdict
-        && control.options & option::REPORT_DROPS != 0
+        && options.has(option::REPORT_DROPS)
     {
-        report(packet, tables, scratch, EventKind::Drop, reason as u8, now);
+        let rule = scratch.walk.decided;
+        report(packet, tables, scratch, EventKind::Drop, reason as u8, rule, now);
     }
     verdict
 }
@@ -82,28 +80,30 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
-    control: &Control,
+    options: Options,
     route: &Route,
     now: Nanos,
 ) -> Verdict {
     let mut tracked = conntrack::track(packet, tables, scratch, now);
+    tracked.forget_how(tables);
     scratch.walk.ctstate = tracked.ctstate.bit();
     scratch.walk.announced_by = tracked.announced_by;
 
     let outcome = if is_remembered(&tracked, scratch) {
         count_remembered(tables, scratch, &tracked)
     } else {
-        judge(packet, tables, scratch, route.chain, now)
+        judge(tables, scratch, route.chain)
     };
+    report_logs(packet, tables, scratch, now);
     match outcome {
-        Outcome::Accept => accept(tables, scratch, &mut tracked, control, route, now),
+        Outcome::Accept => accept(tables, scratch, &mut tracked, options, route, now),
         Outcome::Drop if scratch.walk.is_policy != 0 => Verdict::Drop(DropReason::Policy),
         Outcome::Drop => Verdict::Drop(DropReason::Rule),
         Outcome::Reject => match RejectKind::from_byte(scratch.walk.argument as u8) {
             Some(kind) => Verdict::Reject(kind),
             None => Verdict::Drop(DropReason::RulesetBroken),
         },
-        Outcome::Running | Outcome::Log | Outcome::Broken => {
+        Outcome::Running | Outcome::Broken => {
             Verdict::Drop(DropReason::RulesetBroken)
         }
     }
@@ -115,11 +115,11 @@ fn accept<T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
     tracked: &mut Tracked<'_>,
-    control: &Control,
+    options: Options,
     route: &Route,
     now: Nanos,
 ) -> Verdict {
-    let reading = reading(scratch, tracked, control, now);
+    let reading = reading(tables, scratch, tracked, options, now);
     if matches!(reading, Reading::Forbidden) {
         return Verdict::Drop(DropReason::HelperAway);
     }
@@ -156,7 +156,13 @@ enum Reading {
 }
 
 #[inline(always)]
-fn reading(scratch: &Scratch, tracked: &Tracked<'_>, control: &Control, now: Nanos) -> Reading {
+fn reading<T: Tables>(
+    tables: &T,
+    scratch: &Scratch,
+    tracked: &Tracked<'_>,
+    options: Options,
+    now: Nanos,
+) -> Reading {
     let Some((_, flow)) = &tracked.flow else { return Reading::NotNeeded };
     if flow.helper == helper::NONE
         || flow.has(status::EXPECTED | status::ENCRYPTED)
@@ -164,13 +170,10 @@ fn reading(scratch: &Scratch, tracked: &Tracked<'_>, control: &Control, now: Nan
     {
         return Reading::NotNeeded;
     }
-    if !now.since(control.heartbeat).is_after(HEARTBEAT_LIMIT) {
+    if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
         return Reading::Needed;
     }
-    match control.options & option::HELPER_FAILURE_CLOSED {
-        0 => Reading::Skipped,
-        _ => Reading::Forbidden,
-    }
+    if options.has(option::HELPER_FAILURE_CLOSED) { Reading::Forbidden } else { Reading::Skipped }
 }
 
 /// Fills in what the helper is told of the segment; the adapter adds where the
@@ -196,16 +199,10 @@ fn describe(scratch: &mut Scratch, tracked: &Tracked<'_>, now: Nanos) {
 
 /// Walks the rules: table raw for a packet that enters, then table filter.
 #[inline(always)]
-fn judge<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    tables: &T,
-    scratch: &mut Scratch,
-    chain: Chain,
-    now: Nanos,
-) -> Outcome {
+fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Outcome {
     let family = usize::from(scratch.headers.version != 4);
     let Some(header) = tables.ruleset(scratch.walk.slot) else { return Outcome::Broken };
-    let Some(entries) = header.entries.get(family) else { return Outcome::Broken };
+    let entries = &header.entries[family & 1];
     let raw = match chain {
         Chain::Output => entries[Chain::RawOutput as usize],
         _ => entries[Chain::RawPrerouting as usize],
@@ -215,45 +212,17 @@ fn judge<P: Packet + ?Sized, T: Tables>(
         Chain::Forward => entries[Chain::Forward as usize],
         _ => entries[Chain::Output as usize],
     };
-    if raw != NO_ENTRY {
-        // Tracking comes after table raw: no rule there sees a state.
-        let ctstate = core::mem::take(&mut scratch.walk.ctstate);
-        let outcome = walk_from(packet, tables, scratch, raw, now);
-        scratch.walk.ctstate = ctstate;
-        if !matches!(outcome, Outcome::Accept) {
-            return outcome;
-        }
+    let walk = &mut scratch.walk;
+    if raw == NO_ENTRY {
+        walk.index = filter;
+        walk.then = NO_ENTRY;
+    } else {
+        walk.index = raw;
+        walk.then = filter;
+        walk.ctstate_then = core::mem::take(&mut walk.ctstate);
     }
-    walk_from(packet, tables, scratch, filter, now)
-}
-
-#[inline(always)]
-fn walk_from<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    tables: &T,
-    scratch: &mut Scratch,
-    entry: u32,
-    now: Nanos,
-) -> Outcome {
-    scratch.walk.index = entry;
-    scratch.walk.depth = 0;
-    for _ in 0..MAX_LOGS {
-        scratch.walk.outcome = Outcome::Running as u8;
-        tables.walk(scratch);
-        if scratch.walk.outcome != Outcome::Log as u8 {
-            return outcome(scratch.walk.outcome);
-        }
-        report(packet, tables, scratch, EventKind::Log, 0, now);
-    }
-    scratch.walk.is_quiet = 1;
-    scratch.walk.outcome = Outcome::Running as u8;
     tables.walk(scratch);
-    outcome(scratch.walk.outcome)
-}
-
-#[inline(always)]
-const fn outcome(byte: u8) -> Outcome {
-    match byte {
+    match scratch.walk.outcome {
         1 => Outcome::Accept,
         2 => Outcome::Drop,
         3 => Outcome::Reject,
@@ -261,12 +230,29 @@ const fn outcome(byte: u8) -> Outcome {
     }
 }
 
+/// Reports the packet at every LOG rule that it passed.
+#[inline(always)]
+fn report_logs<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) {
+    for number in 0..MAX_LOGS {
+        if number as u32 >= scratch.walk.log_count {
+            return;
+        }
+        let rule = u32::from(scratch.walk.logs[number & (MAX_LOGS - 1)]);
+        report(packet, tables, scratch, EventKind::Log, 0, rule, now);
+    }
+}
+
 /// The facts of this packet for the walk.
 #[inline(always)]
-fn prepare(scratch: &mut Scratch, control: &Control, route: &Route) {
+fn prepare(scratch: &mut Scratch, generation: u32, route: &Route) {
     scratch.walk = Walk {
-        generation: control.generation,
-        slot: Control::slot(control.generation),
+        generation,
+        slot: slot(generation),
         in_ifindex: route.in_ifindex,
         out_ifindex: route.out_ifindex,
         in_patterns: route.in_patterns,
@@ -294,8 +280,7 @@ fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
     if !matches!(tracked.ctstate, CtState::Established) {
         return false;
     }
-    let Some(side) = flow.sides.get(tracked.direction.index()) else { return false };
-    holds(&side.cached, &scratch.walk)
+    holds(&flow.side(tracked.direction).cached, &scratch.walk)
 }
 
 /// Whether a remembered verdict is of this ruleset and between these interfaces.
@@ -312,10 +297,8 @@ fn count_remembered<T: Tables>(
     scratch: &mut Scratch,
     tracked: &Tracked<'_>,
 ) -> Outcome {
-    if let Some((_, flow)) = &tracked.flow
-        && let Some(side) = flow.sides.get(tracked.direction.index())
-    {
-        scratch.walk.hits = side.cached.hits;
+    if let Some((_, flow)) = &tracked.flow {
+        scratch.walk.hits = flow.side(tracked.direction).cached.hits;
         count_hits(tables, scratch);
     }
     tables.count(Stat::CacheHit as u32);
@@ -344,9 +327,8 @@ fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
     {
         return;
     }
-    if let Some(side) = flow.sides.get_mut(tracked.direction.index())
-        && !holds(&side.cached, &scratch.walk)
-    {
+    let side = flow.side_mut(tracked.direction);
+    if !holds(&side.cached, &scratch.walk) {
         side.cached = verdict_to_remember(&scratch.walk);
     }
 }
@@ -362,13 +344,14 @@ pub(crate) const fn verdict_to_remember(walk: &Walk) -> CachedVerdict {
 }
 
 /// Tells user space of a packet, as long as the budget lasts.
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
 fn report<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
     kind: EventKind,
     reason: u8,
+    rule: u32,
     now: Nanos,
 ) {
     if !scratch.budget.spend(now) {
@@ -380,7 +363,7 @@ fn report<P: Packet + ?Sized, T: Tables>(
     event.in_ifindex = walk.in_ifindex;
     event.out_ifindex = walk.out_ifindex;
     event.generation = walk.generation;
-    event.rule = walk.decided;
+    event.rule = rule;
     event.frame_len = packet.len();
     event.l3 = headers.l3 as u16;
     event.l4 = headers.l4 as u16;

@@ -84,7 +84,7 @@ pub const fn quoted_len(headers: &Headers, kind: RejectKind) -> u32 {
 
 /// Writes the headers of the answer that `source` gives; `answer.quoted` and
 /// `answer.ethernet` stand already.
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
 pub fn write(answer: &mut Answer, headers: &Headers, kind: RejectKind, source: Addr) -> Lengths {
     let quoted = quoted_len(headers, kind);
     let headers = match (headers.family(), kind) {

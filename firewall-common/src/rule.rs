@@ -51,9 +51,21 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// Holds no port: fills the unused places of a [`PortSet`].
+    pub const NONE: Self = Self { first: 1, last: 0 };
+
     #[inline(always)]
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
+    }
+
+    /// 1 when it contains the port, else 0, computed without a branch.
+    #[inline(always)]
+    pub const fn holds(self, port: u16) -> u32 {
+        let below = (port as i32).wrapping_sub(self.first as i32);
+        let above = (self.last as i32).wrapping_sub(port as i32);
+        // The sign bit is set when the port lies outside.
+        (!(below | above) as u32) >> 31
     }
 }
 
@@ -73,12 +85,11 @@ pub enum PortSide {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PortSet {
+    /// Unused places hold [`PortRange::NONE`].
     pub ranges: [PortRange; MULTIPORT_SLOTS],
-    /// How many of `ranges` are set.
-    pub count: u8,
     /// A [`PortSide`].
     pub side: u8,
-    pub _pad: [u8; 2],
+    pub _pad: [u8; 3],
 }
 
 /// What a matching rule does; `argument` is explained with each.

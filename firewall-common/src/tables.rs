@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     addr::Addr,
-    control::{Control, Device, Timeouts},
+    control::{Device, Options, Timeouts},
     event::{Event, Hook},
     flow::{CachedVerdict, Expectation, ExpectationKey, Flow, FlowKey, Master, Tuple},
     headers::Headers,
@@ -77,7 +77,11 @@ pub trait Rules {
 /// same flow. Fields are plain words, so that a reader sees the old or the new
 /// one.
 pub trait Tables: Rules {
-    fn control(&self) -> Control;
+    /// The active ruleset generation.
+    fn generation(&self) -> u32;
+    fn options(&self) -> Options;
+    /// When the daemon last showed itself.
+    fn heartbeat(&self) -> Nanos;
     fn timeouts(&self) -> &Timeouts;
     fn device(&self, ifindex: u32) -> Option<&Device>;
     /// One of [`crate::flow::helper`]: the one configured for this port.
@@ -105,6 +109,10 @@ pub trait Tables: Rules {
     fn ruleset(&self, slot: u32) -> Option<&RulesetHeader>;
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
     fn walk(&self, scratch: &mut Scratch);
+
+    /// The same value. The kernel's verifier follows every value that a variable
+    /// may have through all that comes after; here it loses the trace.
+    fn forget(&self, value: u32) -> u32;
 
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);

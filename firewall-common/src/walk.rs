@@ -6,9 +6,12 @@
 use crate::{
     flow::CACHED_HITS,
     headers::Headers,
-    rule::{MAX_JUMP_DEPTH, PortSet, PortSide, Rule, Target, condition, flag},
+    rule::{MAX_JUMP_DEPTH, NO_ENTRY, PortSet, PortSide, Rule, Target, condition, flag},
     tables::Rules,
 };
+
+/// LOG rules that one packet may pass and be reported at.
+pub const MAX_LOGS: usize = 4;
 
 /// Where a walk stands, as [`Walk::outcome`].
 #[repr(u8)]
@@ -19,10 +22,8 @@ pub enum Outcome {
     Drop = 2,
     /// The deciding rule's argument is the kind.
     Reject = 3,
-    /// A LOG rule matched: report it, then walk on.
-    Log = 4,
     /// The rules led nowhere.
-    Broken = 5,
+    Broken = 4,
 }
 
 /// The facts that rules ask for, and the place in the list.
@@ -38,7 +39,9 @@ pub struct Walk {
     pub slot: u32,
     /// The rule to look at next.
     pub index: u32,
-    /// The rule that decided or asked for a report.
+    /// Where to go on when this table accepts; [`NO_ENTRY`] when it decides.
+    pub then: u32,
+    /// The rule that decided.
     pub decided: u32,
     /// Of the deciding rule.
     pub argument: u32,
@@ -48,8 +51,13 @@ pub struct Walk {
     /// Rules matched so far, index plus one.
     pub hits: [u16; CACHED_HITS],
     pub hit_count: u32,
-    /// A [`crate::flow::CtState`] bit.
+    /// LOG rules matched so far.
+    pub logs: [u16; MAX_LOGS],
+    pub log_count: u32,
+    /// A [`crate::flow::CtState`] bit; 0 in table raw, which comes before tracking.
     pub ctstate: u8,
+    /// The state that holds from `then` on.
+    pub ctstate_then: u8,
     /// The helper that announced this packet's flow.
     pub announced_by: u8,
     /// The helper that a CT rule asked for.
@@ -62,8 +70,6 @@ pub struct Walk {
     pub is_policy: u8,
     /// A [`crate::rule::Chain`].
     pub chain: u8,
-    /// So many LOG rules matched that the others are passed in silence.
-    pub is_quiet: u8,
 }
 
 impl Walk {
@@ -77,9 +83,8 @@ impl Walk {
     #[inline(always)]
     fn hit(&mut self) {
         let index = self.index as u16;
-        let place = self.hit_count as usize;
-        if let Some(slot) = self.hits.get_mut(place) {
-            *slot = index.wrapping_add(1);
+        if (self.hit_count as usize) < CACHED_HITS {
+            self.hits[self.hit_count as usize & (CACHED_HITS - 1)] = index.wrapping_add(1);
         }
         self.hit_count += 1;
     }
@@ -98,6 +103,24 @@ impl Walk {
         self.stop(outcome)
     }
 
+    /// Notes that this rule reports the packet; the report follows the walk.
+    #[inline(always)]
+    fn log(&mut self) {
+        if (self.log_count as usize) < MAX_LOGS {
+            self.logs[self.log_count as usize & (MAX_LOGS - 1)] = self.index as u16;
+            self.log_count += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn next_table(&mut self) -> bool {
+        self.index = self.then;
+        self.then = NO_ENTRY;
+        self.ctstate = self.ctstate_then;
+        self.depth = 0;
+        false
+    }
+
     #[inline(always)]
     fn go_on(&mut self) -> bool {
         self.index += 1;
@@ -107,10 +130,10 @@ impl Walk {
     /// Enters the chain at `target`; `back` is where its end leads.
     #[inline(always)]
     fn call(&mut self, target: u32, back: u32) -> bool {
-        let Some(slot) = self.stack.get_mut(self.depth as usize) else {
+        if self.depth as usize >= MAX_JUMP_DEPTH {
             return self.stop(Outcome::Broken);
-        };
-        *slot = back as u16;
+        }
+        self.stack[self.depth as usize & (MAX_JUMP_DEPTH - 1)] = back as u16;
         self.depth += 1;
         self.index = target;
         false
@@ -124,10 +147,7 @@ impl Walk {
             return false;
         }
         self.depth -= 1;
-        let Some(back) = self.stack.get(self.depth as usize) else {
-            return self.stop(Outcome::Broken);
-        };
-        self.index = u32::from(*back);
+        self.index = u32::from(self.stack[self.depth as usize & (MAX_JUMP_DEPTH - 1)]);
         false
     }
 }
@@ -158,14 +178,13 @@ fn act(rule: &Rule, walk: &mut Walk) -> bool {
     };
     match target {
         Target::Continue => walk.go_on(),
+        Target::Accept if walk.then != NO_ENTRY => walk.next_table(),
         Target::Accept => walk.decide(Outcome::Accept, rule),
         Target::Drop => walk.decide(Outcome::Drop, rule),
         Target::Reject => walk.decide(Outcome::Reject, rule),
-        Target::Log if walk.is_quiet != 0 => walk.go_on(),
         Target::Log => {
-            walk.decide(Outcome::Log, rule);
-            walk.go_on();
-            true
+            walk.log();
+            walk.go_on()
         }
         Target::Return => walk.give_back(rule.chain_end),
         Target::Jump => walk.call(rule.argument, walk.index + 1),
@@ -236,17 +255,15 @@ fn in_set<T: Rules>(tables: &T, slot: u32, index: u16, headers: &Headers) -> boo
     }
 }
 
+/// Tells without a branch for each range, which the verifier would follow.
 #[inline(always)]
 fn set_contains(set: &PortSet, sport: u16, dport: u16) -> bool {
-    let looks_at_source = set.side != PortSide::Destination as u8;
-    let looks_at_destination = set.side != PortSide::Source as u8;
-    let mut found = false;
-    for (place, range) in set.ranges.iter().enumerate() {
-        let is_used = place < set.count as usize;
-        let hit = (looks_at_source && range.contains(sport))
-            || (looks_at_destination && range.contains(dport));
-        found |= is_used && hit;
+    let source = u32::from(set.side != PortSide::Destination as u8);
+    let destination = u32::from(set.side != PortSide::Source as u8);
+    let mut found = 0;
+    for range in &set.ranges {
+        found |= range.holds(sport) & source;
+        found |= range.holds(dport) & destination;
     }
-    found
+    found != 0
 }
-

@@ -11,7 +11,13 @@ use firewall_common::{
     wire::Ethernet,
 };
 
-use crate::{maps::DESK, packet::XdpPacket, packet::SkbPacket, route, tables::Maps, verifier::opaque};
+use crate::{
+    maps::DESK,
+    packet::{SkbPacket, XdpPacket},
+    route,
+    tables::Maps,
+    verifier::opaque,
+};
 
 /// Packets that can be quoted.
 pub trait Quote: Packet {
@@ -84,25 +90,25 @@ pub fn compose<P: Quote>(
     Some((desk, lengths))
 }
 
-/// Hands the pieces of the frame to `put(offset, bytes, length)`.
+/// Hands the pieces of a frame whose IP header stands at `l3` to `put(offset, bytes, length)`.
 #[inline(always)]
 pub fn store(
     answer: &mut Answer,
     lengths: Lengths,
+    l3: u32,
     mut put: impl FnMut(u32, *mut c_void, u32) -> bool,
 ) -> bool {
-    let ethernet_len = size_of::<Ethernet>() as u32;
     let headers = opaque(lengths.headers as usize);
     if headers == 0 || headers > HEADER_WORDS * 4 {
         return false;
     }
     let quoted = opaque(lengths.quoted as usize);
-    put(0, (&raw mut answer.ethernet).cast(), ethernet_len)
-        && put(ethernet_len, answer.headers.as_mut_ptr().cast(), headers as u32)
+    (l3 == 0 || put(0, (&raw mut answer.ethernet).cast(), size_of::<Ethernet>() as u32))
+        && put(l3, answer.headers.as_mut_ptr().cast(), headers as u32)
         && (quoted == 0
             || quoted > QUOTED_WORDS * 4
             || put(
-                ethernet_len + headers as u32,
+                l3 + headers as u32,
                 answer.quoted.as_mut_ptr().cast(),
                 quoted as u32,
             ))

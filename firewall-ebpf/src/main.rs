@@ -7,9 +7,11 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod answer;
 mod maps;
 mod packet;
 mod punt;
+mod route;
 mod tables;
 mod tc;
 mod verifier;

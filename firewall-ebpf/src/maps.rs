@@ -7,20 +7,32 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use firewall_common::{
-    control::{Control, Device, Timeouts},
+    control::{Device, Options, Timeouts},
     flow::{Expectation, ExpectationKey, Flow, FlowKey, Master},
     rule::{
         Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
     },
     scratch::Scratch,
+    ruleset_text::{CHUNK, ChunkKey},
     tables::{FragmentGrant, FragmentKey},
+    time::Nanos,
     verdict::STATS,
 };
 
-use crate::{reject::Desk, xdp::Delivery};
+use firewall_common::reject::Answer;
 
-#[map(name = "control")]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+use crate::route::Delivery;
+
+/// The active ruleset generation; written when a ruleset is swapped.
+#[map(name = "generation")]
+pub static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+
+#[map(name = "options")]
+pub static OPTIONS: Array<Options> = Array::with_max_entries(1, 0);
+
+/// When the daemon last showed itself.
+#[map(name = "heartbeat")]
+pub static HEARTBEAT: Array<Nanos> = Array::with_max_entries(1, 0);
 
 #[map(name = "timeouts")]
 pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
@@ -60,6 +72,12 @@ pub static PORT_SETS: Array<PortSet> = Array::with_max_entries(2 * PORT_SETS_PER
 pub static RULE_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(2 * RULES_PER_GENERATION, 0);
 
+/// The rules as text, for people and for a daemon that takes over; the programs
+/// do not read it.
+#[map(name = "ruleset_text")]
+pub static RULESET_TEXT: HashMap<ChunkKey, [u8; CHUNK]> =
+    HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
+
 #[map(name = "stats")]
 pub static STATISTICS: PerCpuArray<[u64; STATS as usize]> = PerCpuArray::with_max_entries(1, 0);
 
@@ -70,11 +88,15 @@ pub static HELPER_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
 #[map(name = "scratch")]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
 
+/// A word that the verifier does not follow, for each program.
+#[map(name = "forgotten")]
+pub static FORGOTTEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(3, 0);
+
 #[map(name = "delivery")]
-pub static DELIVERY: PerCpuArray<Delivery> = PerCpuArray::with_max_entries(1, 0);
+pub static DELIVERY: PerCpuArray<Delivery> = PerCpuArray::with_max_entries(3, 0);
 
 #[map(name = "desk")]
-pub static DESK: PerCpuArray<Desk> = PerCpuArray::with_max_entries(3, 0);
+pub static DESK: PerCpuArray<Answer> = PerCpuArray::with_max_entries(3, 0);
 
 #[map(name = "punts")]
 pub static PUNTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);

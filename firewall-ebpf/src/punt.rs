@@ -3,10 +3,8 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::maps::ring_buf::RingBufBytes;
 use firewall_common::{
     event::Punt,
-    packet::Packet,
     tables::Tables,
     verdict::{DropReason, drop_counter},
 };

@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
 };
 use firewall_common::{
-    control::{Control, Device, Timeouts, device},
+    control::{Device, Options, Timeouts, device, slot},
     event::{Event, Hook},
     flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper, protocol},
     headers::Headers,
@@ -24,8 +24,8 @@ use firewall_common::{
 
 use crate::{
     maps::{
-        ASSURED, CONTROL, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FRAGMENTS, HELPER_PORTS,
-        MASTERS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT,
+        HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     route,
 };
@@ -143,11 +143,18 @@ impl Rules for Maps {
 
 impl Tables for Maps {
     #[inline(always)]
-    fn control(&self) -> Control {
-        match CONTROL.get(0) {
-            Some(control) => *control,
-            None => bytemuck::Zeroable::zeroed(),
-        }
+    fn generation(&self) -> u32 {
+        GENERATION.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn options(&self) -> Options {
+        OPTIONS.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn heartbeat(&self) -> Nanos {
+        HEARTBEAT.get(0).copied().unwrap_or_default()
     }
 
     #[inline(always)]
@@ -179,7 +186,7 @@ impl Tables for Maps {
             (Hook::Egress, 0) => (Chain::Output, 0, place.ifindex),
             (Hook::Egress, ingress) => (Chain::Forward, ingress, place.ifindex),
         };
-        let slot = Control::slot(self.control().generation);
+        let slot = slot(self.generation());
         Route {
             chain,
             in_ifindex,
@@ -260,6 +267,17 @@ impl Tables for Maps {
         // argument lives on this stack.
         unsafe {
             bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut program).cast(), 0);
+        }
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        let Some(word) = FORGOTTEN.get_ptr_mut(self.program as u32) else { return 0 };
+        // SAFETY: this CPU's word of this program. The verifier does not follow
+        // what stands in a map.
+        unsafe {
+            word.write_volatile(value);
+            word.read_volatile()
         }
     }
 

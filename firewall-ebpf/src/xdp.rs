@@ -66,7 +66,7 @@ fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps, ifindex: u32) -> bool {
     if found.flags & device::GENERIC == 0 {
         return false;
     }
-    packet.read::<Ethernet>(0).is_some_and(|ethernet| ethernet.src == maps.control().token)
+    packet.read::<Ethernet>(0).is_some_and(|ethernet| ethernet.src == maps.options().token)
 }
 
 /// Sends a forwarded packet straight out, or by way of the stack where only the
@@ -152,8 +152,7 @@ fn reject(
     let Some((written, lengths)) = answer::compose(packet, maps, headers, ifindex, kind) else {
         return XDP_DROP;
     };
-    let ethernet_len = size_of::<Ethernet>() as u32;
-    let len = ethernet_len + lengths.headers + lengths.quoted;
+    let len = headers.l3 + lengths.headers + lengths.quoted;
     let delta = len as i32 - packet.len() as i32;
     // SAFETY: each length is at most that of the piece; no packet pointer is
     // held across the calls.
@@ -161,7 +160,7 @@ fn reject(
         if bpf_xdp_adjust_tail(packet.ctx, delta) != 0 {
             return XDP_DROP;
         }
-        let stored = answer::store(written, lengths, |offset, from, len| {
+        let stored = answer::store(written, lengths, headers.l3, |offset, from, len| {
             bpf_xdp_store_bytes(packet.ctx, offset, from, len) == 0
         });
         if !stored {

@@ -1,3 +1,4 @@
 //! The user side of the firewall.
 pub mod ftp;
+pub mod kernel;
 pub mod rules;

@@ -164,10 +164,9 @@ fn assure<T: Tables>(tables: &T, scratch: &Scratch, flow: &mut Flow) {
 
 #[inline(always)]
 fn account(flow: &mut Flow, direction: Direction, bytes: u32) {
-    if let Some(side) = flow.sides.get_mut(direction.index()) {
-        side.packets += 1;
-        side.bytes += u64::from(bytes);
-    }
+    let side = flow.side_mut(direction);
+    side.packets += 1;
+    side.bytes += u64::from(bytes);
 }
 
 /// How long a flow lives from now on.
@@ -181,7 +180,7 @@ fn lifetime<T: Tables>(tables: &T, ip_protocol: u8, flow: &Flow, now: Nanos) -> 
             if was_picked_up {
                 return timeouts.tcp_unacknowledged;
             }
-            timeouts.tcp.get(usize::from(flow.state)).copied().unwrap_or(timeouts.generic)
+            timeouts.tcp[usize::from(flow.state & 15)]
         }
         protocol::UDP => {
             let is_stream = flow.has(status::SEEN_REPLY)

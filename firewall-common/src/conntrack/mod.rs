@@ -54,6 +54,19 @@ pub struct Tracked<'t> {
 }
 
 impl Tracked<'_> {
+    /// Keeps what was found and loses how: for the verifier of the kernel, the
+    /// hundreds of ways to get here become one.
+    #[inline(always)]
+    pub fn forget_how<T: Tables>(&mut self, tables: &T) {
+        let known = Packed(tables.forget(Packed::of(self).0));
+        self.ctstate = known.ctstate();
+        self.direction = known.direction();
+        self.sender = known.sender();
+        self.effect = known.effect();
+        self.is_expected = known.0 & Packed::EXPECTED != 0;
+        self.announced_by = known.byte(Packed::HELPER);
+    }
+
     #[inline(always)]
     const fn without_flow(ctstate: CtState) -> Self {
         Self {
@@ -64,6 +77,76 @@ impl Tracked<'_> {
             flow: None,
             is_expected: false,
             announced_by: helper::NONE,
+        }
+    }
+}
+
+/// A [`Tracked`] without its flow, in one word.
+#[derive(Clone, Copy)]
+struct Packed(u32);
+
+impl Packed {
+    /// Where the bytes stand: ctstate, effect and flags, state, helper.
+    const EFFECT: u32 = 8;
+    const STATE: u32 = 16;
+    const HELPER: u32 = 24;
+
+    const NOTHING: u32 = 0;
+    const CREATE: u32 = 1 << Self::EFFECT;
+    const ADVANCE: u32 = 2 << Self::EFFECT;
+    const COUNT: u32 = 3 << Self::EFFECT;
+    const FORGET: u32 = 4 << Self::EFFECT;
+    const EFFECTS: u32 = 7 << Self::EFFECT;
+
+    const REPLY: u32 = 1 << 12;
+    const FROM_HIGH: u32 = 1 << 13;
+    const EXPECTED: u32 = 1 << 14;
+
+    #[inline(always)]
+    fn of(tracked: &Tracked<'_>) -> Self {
+        let effect = match tracked.effect {
+            Effect::Nothing => Self::NOTHING,
+            Effect::Create(state) => Self::CREATE | (state as u32) << Self::STATE,
+            Effect::Advance(state) => Self::ADVANCE | (state as u32) << Self::STATE,
+            Effect::Count => Self::COUNT,
+            Effect::Forget => Self::FORGET,
+        };
+        let reply = u32::from(matches!(tracked.direction, Direction::Reply)) * Self::REPLY;
+        let high = u32::from(matches!(tracked.sender, Sender::High)) * Self::FROM_HIGH;
+        let expected = u32::from(tracked.is_expected) * Self::EXPECTED;
+        let helper = u32::from(tracked.announced_by) << Self::HELPER;
+        Self(u32::from(tracked.ctstate.bit()) | effect | reply | high | expected | helper)
+    }
+
+    #[inline(always)]
+    const fn byte(self, at: u32) -> u8 {
+        (self.0 >> at) as u8
+    }
+
+    #[inline(always)]
+    fn ctstate(self) -> CtState {
+        CtState::from_bit(self.byte(0)).unwrap_or(CtState::Invalid)
+    }
+
+    #[inline(always)]
+    const fn direction(self) -> Direction {
+        if self.0 & Self::REPLY == 0 { Direction::Original } else { Direction::Reply }
+    }
+
+    #[inline(always)]
+    const fn sender(self) -> Sender {
+        if self.0 & Self::FROM_HIGH == 0 { Sender::Low } else { Sender::High }
+    }
+
+    #[inline(always)]
+    fn effect(self) -> Effect {
+        let state = State::from_byte(self.byte(Self::STATE)).unwrap_or(State::None);
+        match self.0 & Self::EFFECTS {
+            Self::CREATE => Effect::Create(state),
+            Self::ADVANCE => Effect::Advance(state),
+            Self::COUNT => Effect::Count,
+            Self::FORGET => Effect::Forget,
+            _ => Effect::Nothing,
         }
     }
 }
@@ -150,7 +233,7 @@ fn begin_tcp<'t, T: Tables>(
     sender: Sender,
     now: Nanos,
 ) -> Tracked<'t> {
-    let is_loose = tables.control().options & option::TCP_LOOSE != 0;
+    let is_loose = tables.options().has(option::TCP_LOOSE);
     let Some(state) = tcp::first(segment, is_loose) else {
         return Tracked::without_flow(CtState::Invalid);
     };

@@ -1,0 +1,105 @@
+//! Loading the programs, with new maps or with those of a daemon before.
+
+use anyhow::{Context, Result, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{SchedClassifier, Xdp},
+};
+
+use super::pins::Pins;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
+
+/// The maps that are pinned; the others are a program's own desk.
+const PINNED: [&str; 19] = [
+    "assured",
+    "devices",
+    "embryonic",
+    "events",
+    "expectations",
+    "fragments",
+    "generation",
+    "heartbeat",
+    "helper_ports",
+    "masters",
+    "options",
+    "port_sets",
+    "punts",
+    "rule_counters",
+    "rules",
+    "rulesets",
+    "ruleset_text",
+    "stats",
+    "timeouts",
+];
+
+/// How large the tables are, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSizes {
+    pub assured: u32,
+    pub embryonic: u32,
+}
+
+impl Default for TableSizes {
+    fn default() -> Self {
+        Self { assured: 262_144, embryonic: 65_536 }
+    }
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Programs {
+    pub(super) ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads the programs. Maps that are pinned already are taken over with
+    /// what they hold, at the size that they have.
+    ///
+    /// # Errors
+    /// What the kernel said, with the verifier's last words.
+    pub fn load(pins: &Pins, sizes: TableSizes) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        for name in PINNED {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        loader
+            .map_max_entries("assured", sizes.assured)
+            .map_max_entries("embryonic", sizes.embryonic);
+        let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
+        xdp(&mut ebpf)?.load().map_err(|error| refused("XDP", &error))?;
+        for (name, what) in [("firewall_ingress", "TC ingress"), ("firewall_egress", "TC egress")] {
+            classifier(&mut ebpf, name)?.load().map_err(|error| refused(what, &error))?;
+        }
+        Ok(Self { ebpf })
+    }
+}
+
+pub(super) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    let program = ebpf.program_mut("firewall_xdp").ok_or_else(|| lacks("firewall_xdp"))?;
+    Ok(program.try_into()?)
+}
+
+pub(super) fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier> {
+    let program = ebpf.program_mut(name).ok_or_else(|| lacks(name))?;
+    Ok(program.try_into()?)
+}
+
+fn lacks(name: &str) -> anyhow::Error {
+    anyhow!("the eBPF object lacks the program {name}: build again")
+}
+
+/// The whole message of the verifier is long; its end says what is wrong.
+fn refused(what: &str, error: &aya::programs::ProgramError) -> anyhow::Error {
+    const LINES: usize = 24;
+    let text = match error {
+        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().collect();
+            let end = lines.len().saturating_sub(LINES);
+            format!("{io_error}\n{}", lines[end..].join("\n"))
+        }
+        other => other.to_string(),
+    };
+    anyhow!("the kernel refused the {what} program: {text}")
+}

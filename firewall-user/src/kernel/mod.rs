@@ -1,0 +1,9 @@
+//! The only part that knows aya: programs, maps and links, and where they are
+//! pinned.
+
+pub mod attach;
+pub mod load;
+pub mod maps;
+pub mod pins;
+mod raw;
+pub mod ruleset;
