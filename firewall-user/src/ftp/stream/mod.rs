@@ -69,6 +69,8 @@ impl fmt::Display for Loss {
 pub struct Stream {
     /// The first byte not yet read; unknown before the first segment.
     next: Option<Seq>,
+    /// Whether any segment has come.
+    begun: bool,
     lines: Lines,
     ahead: Ahead,
 }
@@ -76,7 +78,7 @@ pub struct Stream {
 impl Stream {
     /// `start_seen`: the first segment to come is the connection's first.
     pub fn new(start_seen: bool) -> Self {
-        Self { next: None, lines: Lines::new(start_seen), ahead: Ahead::default() }
+        Self { next: None, begun: false, lines: Lines::new(start_seen), ahead: Ahead::default() }
     }
 
     /// The connection's first byte has this number (ISN + 1). Without it, the
@@ -88,9 +90,9 @@ impl Stream {
         }
     }
 
-    /// Whether nothing was read so far.
+    /// Whether no segment has come so far.
     pub fn is_fresh(&self) -> bool {
-        self.next.is_none()
+        !self.begun
     }
 
     /// Bytes held on the heap.
@@ -103,6 +105,7 @@ impl Stream {
         if payload.is_empty() {
             return;
         }
+        self.begun = true;
         let next = *self.next.get_or_insert(seq);
         let known = next.bytes_after(seq).min(payload.len());
         let (seq, fresh) = (seq.plus(known), &payload[known..]);
