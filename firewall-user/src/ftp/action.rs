@@ -1,0 +1,122 @@
+//! What the caller does before a segment goes on.
+
+use super::{hole::Hole, note::Note};
+
+/// How many notes one segment may cause; further ones are left out, so that a
+/// segment full of nonsense is not a log full of it.
+pub(super) const NOTES_PER_SEGMENT: usize = 16;
+
+/// One thing to do, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Insert this expectation; it must stand before the segment goes on.
+    Open(Hole),
+    /// Delete this expectation if it is still there and this connection's own.
+    Close(Hole),
+    /// The connection went over to TLS: mark its flow, it cannot be followed.
+    Encrypted,
+    /// Worth telling the admin.
+    Note(Note),
+}
+
+/// The actions of one segment: at most one hole closed and one opened.
+///
+/// A hole that one segment both opens and closes never stood, and is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actions {
+    list: Vec<Action>,
+    notes: usize,
+}
+
+impl Actions {
+    pub fn as_slice(&self) -> &[Action] {
+        &self.list
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Action> {
+        self.list.iter()
+    }
+
+    pub(super) fn open(&mut self, hole: Hole) {
+        self.list.push(Action::Open(hole));
+    }
+
+    pub(super) fn close(&mut self, hole: Hole) {
+        match self.list.iter().rposition(|action| *action == Action::Open(hole)) {
+            Some(opened) => drop(self.list.remove(opened)),
+            None => self.list.push(Action::Close(hole)),
+        }
+    }
+
+    pub(super) fn encrypted(&mut self) {
+        self.list.push(Action::Encrypted);
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        if self.notes < NOTES_PER_SEGMENT {
+            self.notes += 1;
+            self.list.push(Action::Note(note));
+        }
+    }
+}
+
+impl IntoIterator for Actions {
+    type Item = Action;
+    type IntoIter = std::vec::IntoIter<Action>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Actions {
+    type Item = &'a Action;
+    type IntoIter = std::slice::Iter<'a, Action>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::stream::Loss;
+
+    fn hole(dport: u16) -> Hole {
+        let [src, dst] = ["192.0.2.7", "198.51.100.1"].map(|text| text.parse().unwrap());
+        Hole { src, dst, dport }
+    }
+
+    #[test]
+    fn a_hole_that_one_segment_opens_and_closes_is_left_out() {
+        let mut actions = Actions::default();
+        actions.close(hole(1));
+        actions.open(hole(2));
+        actions.close(hole(2));
+        actions.open(hole(3));
+        assert_eq!(actions.as_slice(), [Action::Close(hole(1)), Action::Open(hole(3))]);
+    }
+
+    #[test]
+    fn a_hole_announced_again_is_closed_and_opened() {
+        let mut actions = Actions::default();
+        actions.close(hole(1));
+        actions.open(hole(1));
+        assert_eq!(actions.as_slice(), [Action::Close(hole(1)), Action::Open(hole(1))]);
+    }
+
+    #[test]
+    fn notes_are_bounded() {
+        let mut actions = Actions::default();
+        let sender = "192.0.2.7".parse().unwrap();
+        for _ in 0..1000 {
+            actions.note(Note::Lost { sender, loss: Loss::Gap });
+        }
+        assert_eq!(actions.as_slice().len(), NOTES_PER_SEGMENT);
+    }
+}

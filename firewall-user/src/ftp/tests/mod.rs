@@ -1,0 +1,7 @@
+//! Whole conversations: as written in the fixtures, as the kernel's helper gets
+//! them wrong, and in any segments.
+
+mod fixtures;
+mod kernel;
+mod properties;
+mod script;
