@@ -26,7 +26,8 @@ fn main() {
         missing("no Rust toolchain with the sources of `core`");
     });
     let linker = linker().unwrap_or_else(|| missing("bpf-linker"));
-    let target_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("ebpf");
+    let target_dir =
+        PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("ebpf");
     build(&toolchain, &linker, &target_dir);
 
     let object = target_dir.join(TARGET).join("release/firewall");
@@ -48,7 +49,9 @@ fn build(toolchain: &Path, linker: &Path, target_dir: &Path) {
         .status();
     match status {
         Ok(status) if status.success() => {}
-        Ok(status) => panic!("the eBPF programs did not build with {}: {status}", toolchain.display()),
+        Ok(status) => {
+            panic!("the eBPF programs did not build with {}: {status}", toolchain.display())
+        }
         Err(error) => panic!("cannot run {}/bin/cargo: {error}", toolchain.display()),
     }
 }
@@ -83,7 +86,10 @@ fn linker() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let installed = cargo_home.or_else(|| Some(env::home_dir()?.join(".cargo")))?.join("bin");
-    env::split_paths(&path).chain([installed]).map(|dir| dir.join("bpf-linker")).find(|file| file.exists())
+    env::split_paths(&path)
+        .chain([installed])
+        .map(|dir| dir.join("bpf-linker"))
+        .find(|file| file.exists())
 }
 
 fn missing(what: &str) -> ! {

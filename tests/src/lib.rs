@@ -1,1 +1,30 @@
-//! Networks for the scenarios.
+//! Whole networks in namespaces: what the scenarios are built from.
+//!
+//! ```text
+//!   client                gateway                 server
+//!   eth0 ───────────── eth0     eth1 ───────────── eth0
+//!   192.0.2.2          192.0.2.1                   198.51.100.2
+//!                               198.51.100.1
+//!   2001:db8:1::2      2001:db8:1::1               2001:db8:2::2
+//!                               2001:db8:2::1
+//! ```
+//!
+//! Everything is a guard: namespaces, processes, pinned directories and files are
+//! gone when their owner is dropped, also after a panic. Waiting is for something
+//! that becomes true, with a deadline ([`wait`]); nothing sleeps to be in time.
+
+pub mod capability;
+pub mod client;
+pub mod command;
+pub mod control;
+pub mod files;
+pub mod firewall;
+pub mod netns;
+pub mod server;
+pub mod stats;
+pub mod topology;
+pub mod wait;
+
+pub use firewall::Firewall;
+pub use netns::Netns;
+pub use topology::{Family, Gateway, Offload};

@@ -1,1 +1,42 @@
-fn main() {}
+//! The project's commands, one file each; every command that they run is printed.
+
+use anyhow::Result;
+use clap::Parser;
+
+mod build;
+mod ci;
+mod demo;
+mod run;
+mod servers;
+mod setup;
+mod shell;
+mod test;
+
+/// Build, run and test the firewall.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Install what building and testing need, when it is missing
+    Setup,
+    /// Build the firewall for release, kernel side included
+    Build,
+    /// Build, then enforce: `cargo xtask run -- -i eth0 -i eth1 --rules FILE`
+    Run(run::Arguments),
+    /// Watch FTP pass through the firewall between network namespaces
+    Demo,
+    /// Run every check and test
+    Test(test::Arguments),
+    /// Exactly what continuous integration runs
+    Ci,
+}
+
+fn main() -> Result<()> {
+    match Command::parse() {
+        Command::Setup => setup::setup(),
+        Command::Build => build::release().map(drop),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Demo => demo::demo(),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Ci => ci::ci(),
+    }
+}

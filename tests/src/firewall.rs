@@ -1,0 +1,252 @@
+//! The firewall in a namespace, with a pinned directory of its own.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Once,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::{
+        signal::Signal,
+        statfs::{BPF_FS_MAGIC, statfs},
+    },
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    Netns,
+    command::{Background, Finished, finish},
+    netns,
+};
+
+const BPFFS: &str = "/sys/fs/bpf";
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// `$FIREWALL_BIN`, or what was built last in `target`.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(chosen) = env::var_os("FIREWALL_BIN") {
+        return Ok(PathBuf::from(chosen));
+    }
+    let target =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?.join("target");
+    let built = ["release", "debug"].map(|profile| target.join(profile).join("firewall"));
+    let newest = built.into_iter().filter_map(|file| {
+        let changed = fs::metadata(&file).ok()?.modified().ok()?;
+        Some((changed, file))
+    });
+    let newest = newest.max().map(|(_, file)| file);
+    newest.context("needs the firewall's binary; run: cargo build -p firewall-user")
+}
+
+/// What to start: interfaces, rules, further options.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    interfaces: Vec<String>,
+    rules: Option<String>,
+    rules6: Option<String>,
+    options: Vec<String>,
+}
+
+impl Setup {
+    pub fn on(interfaces: &[&str]) -> Self {
+        let interfaces = interfaces.iter().map(ToString::to_string).collect();
+        Self { interfaces, ..Self::default() }
+    }
+
+    /// The IPv4 rules, as text.
+    #[must_use]
+    pub fn rules(mut self, rules: &str) -> Self {
+        self.rules = Some(rules.into());
+        self
+    }
+
+    /// The IPv6 rules, as text.
+    #[must_use]
+    pub fn rules6(mut self, rules: &str) -> Self {
+        self.rules6 = Some(rules.into());
+        self
+    }
+
+    /// The same rules for both families.
+    #[must_use]
+    pub fn both(self, rules: &str) -> Self {
+        self.rules(rules).rules6(rules)
+    }
+
+    #[must_use]
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.into());
+        self
+    }
+
+    /// Starts it; it judges packets when this returns.
+    pub fn start(self, netns: &Netns) -> Result<Firewall<'_>> {
+        let mut firewall = Firewall::prepare(netns, self)?;
+        firewall.restart()?;
+        Ok(firewall)
+    }
+}
+
+/// A running firewall. On drop it is unloaded, and its pins are removed.
+#[derive(Debug)]
+pub struct Firewall<'a> {
+    netns: &'a Netns,
+    setup: Setup,
+    pin: PathBuf,
+    files: TempDir,
+    daemon: Option<Background>,
+}
+
+impl<'a> Firewall<'a> {
+    fn prepare(netns: &'a Netns, setup: Setup) -> Result<Self> {
+        mount_bpffs()?;
+        let files = tempfile::Builder::new().prefix("fw-rules-").tempdir()?;
+        let texts = [("rules.v4", &setup.rules), ("rules.v6", &setup.rules6)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                fs::write(files.path().join(name), text)?;
+            }
+        }
+        let pin = Path::new(BPFFS).join(netns::unique());
+        Ok(Self { netns, setup, pin, files, daemon: None })
+    }
+
+    /// The directory of its pinned maps, programs and links.
+    pub fn pin(&self) -> &Path {
+        &self.pin
+    }
+
+    /// `firewall ARGS --pin DIR` in the namespace.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.netns.command(binary()?);
+        command.args(arguments).env("FIREWALL_PIN", &self.pin);
+        Ok(command)
+    }
+
+    fn run_command(&self) -> Result<Command> {
+        let mut command = self.command(&["run"])?;
+        for interface in &self.setup.interfaces {
+            command.args(["-i", interface]);
+        }
+        if self.setup.rules.is_some() {
+            command.arg("--rules").arg(self.files.path().join("rules.v4"));
+        }
+        if self.setup.rules6.is_some() {
+            command.arg("--rules6").arg(self.files.path().join("rules.v6"));
+        }
+        command.arg("--pin").arg(&self.pin).args(&self.setup.options);
+        Ok(command)
+    }
+
+    /// Starts the daemon, again if it was killed, and waits for `ready`.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let mut daemon = Background::start(&mut self.run_command()?)?;
+        daemon.wait_for_line("ready").context("the firewall did not get ready")?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Ends the daemon by SIGKILL; what it loaded goes on.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemon.as_ref().context("the daemon is not running")?.signal(signal)
+    }
+
+    /// The daemon while it runs.
+    pub fn daemon(&mut self) -> Option<&mut Background> {
+        self.daemon.as_mut()
+    }
+
+    /// Runs a command of the firewall to its end.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Finished> {
+        finish(&mut self.command(arguments)?, DEADLINE)
+    }
+
+    /// Its stdout; another exit status than 0 is an error.
+    pub fn text(&self, arguments: &[&str]) -> Result<String> {
+        let finished = self.cli(arguments)?;
+        ensure!(
+            finished.code() == 0,
+            "firewall {} ended with {}: {}",
+            arguments.join(" "),
+            finished.code(),
+            finished.stderr.trim()
+        );
+        Ok(finished.stdout)
+    }
+
+    /// What a listing command prints with `-o json`, one value a line.
+    pub fn json(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+        let text = self.text(&[arguments, &["-o", "json"]].concat())?;
+        let parse = |line: &str| {
+            serde_json::from_str(line).with_context(|| format!("not a JSON line: {line}"))
+        };
+        text.lines().map(parse).collect()
+    }
+
+    /// Replaces the IPv4 rules of the running firewall.
+    pub fn apply(&self, rules: &str) -> Result<()> {
+        let path = self.files.path().join("applied.v4");
+        fs::write(&path, rules)?;
+        self.text(&["apply", &path.to_string_lossy()]).map(drop)
+    }
+
+    /// A counter of `firewall stats` by its name; 0 when it is not printed.
+    pub fn stat(&self, name: &str) -> Result<u64> {
+        let stats = self.json(&["stats"])?;
+        let value = stats.iter().find_map(|line| match line.get(name) {
+            Some(value) => value.as_u64(),
+            None if line.get("name").and_then(Value::as_str) == Some(name) => {
+                ["value", "packets", "count"].iter().find_map(|key| line.get(key)?.as_u64())
+            }
+            None => None,
+        });
+        Ok(value.unwrap_or(0))
+    }
+
+    /// Takes everything out of the kernel.
+    pub fn unload(&mut self) -> Result<()> {
+        self.kill();
+        self.text(&["unload"]).map(drop)
+    }
+}
+
+impl Drop for Firewall<'_> {
+    fn drop(&mut self) {
+        if let Some(daemon) = self.daemon.as_ref().filter(|_| std::thread::panicking()) {
+            eprintln!("--- the daemon said:\n{}{}", daemon.stdout(), daemon.stderr());
+        }
+        let _ = self.unload();
+        let _ = fs::remove_dir_all(&self.pin);
+    }
+}
+
+/// Makes sure that /sys/fs/bpf is a bpffs, and removes the pins of test
+/// processes that are gone.
+fn mount_bpffs() -> Result<()> {
+    static SWEEP: Once = Once::new();
+    let is_bpffs = statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+    if !is_bpffs {
+        let none = None::<&str>;
+        if let Err(error) = mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none) {
+            bail!("cannot mount a bpffs at {BPFFS}: {error}");
+        }
+    }
+    SWEEP.call_once(|| {
+        let stale = fs::read_dir(BPFFS).into_iter().flatten().flatten();
+        for entry in stale.filter(|entry| netns::is_stale(&entry.file_name().to_string_lossy())) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The networks of the scenarios.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use crate::Netns;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// How the devices opposite the firewall are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// As the kernel makes them: partial checksums, no receive path for frames
+    /// that are redirected in native XDP.
+    Default,
+    /// `gro on tx off`: as real network cards behave towards native XDP.
+    Tuned,
+}
+
+/// The addresses of one side of a link: of the box and of its gateway.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    v4: [&'static str; 2],
+    v6: [&'static str; 2],
+}
+
+const CLIENTS: Side =
+    Side { v4: ["192.0.2.2", "192.0.2.1"], v6: ["2001:db8:1::2", "2001:db8:1::1"] };
+const SERVERS: Side =
+    Side { v4: ["198.51.100.2", "198.51.100.1"], v6: ["2001:db8:2::2", "2001:db8:2::1"] };
+/// For rules that name 192.168.0.0/16.
+const LAN: Side =
+    Side { v4: ["192.168.7.2", "192.168.7.1"], v6: ["2001:db8:7::2", "2001:db8:7::1"] };
+/// Without a gateway the server is the client's neighbour.
+const NEIGHBOURS: Side =
+    Side { v4: ["192.0.2.2", "192.0.2.3"], v6: ["2001:db8:1::2", "2001:db8:1::3"] };
+
+/// client — gateway — server, or client — server when there is no gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pub client: Netns,
+    pub gateway: Option<Netns>,
+    pub server: Netns,
+    client_side: Side,
+    server_side: Side,
+}
+
+impl Gateway {
+    /// The drawing in the crate's documentation.
+    pub fn new(offload: Offload) -> Result<Self> {
+        Self::between(CLIENTS, offload)
+    }
+
+    /// The same with the client at 192.168.7.2.
+    pub fn with_lan(offload: Offload) -> Result<Self> {
+        Self::between(LAN, offload)
+    }
+
+    /// Two boxes on one link: one of them has the firewall.
+    pub fn hosts(offload: Offload) -> Result<Self> {
+        let client = Netns::new("client")?;
+        let server = Netns::new("server")?;
+        client.connect("eth0", &server, "eth0")?;
+        let [v4, v4_peer] = NEIGHBOURS.v4;
+        let [v6, v6_peer] = NEIGHBOURS.v6;
+        client.address("eth0", &format!("{v4}/24"))?;
+        client.address("eth0", &format!("{v6}/64"))?;
+        server.address("eth0", &format!("{v4_peer}/24"))?;
+        server.address("eth0", &format!("{v6_peer}/64"))?;
+        set_offload(&client, offload)?;
+        set_offload(&server, offload)?;
+        let server_side = Side { v4: [v4_peer, v4], v6: [v6_peer, v6] };
+        Ok(Self { client, gateway: None, server, client_side: NEIGHBOURS, server_side })
+    }
+
+    fn between(client_side: Side, offload: Offload) -> Result<Self> {
+        let client = Netns::new("client")?;
+        let gateway = Netns::new("gateway")?;
+        let server = Netns::new("server")?;
+        for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            gateway.set(setting, "1")?;
+        }
+        join(&client, &gateway, "eth0", client_side)?;
+        join(&server, &gateway, "eth1", SERVERS)?;
+        set_offload(&client, offload)?;
+        set_offload(&server, offload)?;
+        Ok(Self { client, gateway: Some(gateway), server, client_side, server_side: SERVERS })
+    }
+
+    /// The namespace between client and server.
+    ///
+    /// # Panics
+    /// Where there is none ([`Gateway::hosts`]).
+    pub fn gateway(&self) -> &Netns {
+        self.gateway.as_ref().expect("a topology with a gateway")
+    }
+
+    pub fn client_address(&self, family: Family) -> IpAddr {
+        address(self.client_side, family)
+    }
+
+    pub fn server_address(&self, family: Family) -> IpAddr {
+        address(self.server_side, family)
+    }
+}
+
+fn address(side: Side, family: Family) -> IpAddr {
+    let text = match family {
+        Family::V4 => side.v4[0],
+        Family::V6 => side.v6[0],
+    };
+    text.parse().expect("an address of the topology")
+}
+
+/// Connects a box to the gateway and routes everything through it.
+fn join(netns: &Netns, gateway: &Netns, gateway_interface: &str, side: Side) -> Result<()> {
+    netns.connect("eth0", gateway, gateway_interface)?;
+    let [v4, v4_gateway] = side.v4;
+    let [v6, v6_gateway] = side.v6;
+    netns.address("eth0", &format!("{v4}/24"))?;
+    netns.address("eth0", &format!("{v6}/64"))?;
+    gateway.address(gateway_interface, &format!("{v4_gateway}/24"))?;
+    gateway.address(gateway_interface, &format!("{v6_gateway}/64"))?;
+    netns.ip(&format!("route add default via {v4_gateway}"))?;
+    netns.ip(&format!("-6 route add default via {v6_gateway}"))?;
+    Ok(())
+}
+
+fn set_offload(netns: &Netns, offload: Offload) -> Result<()> {
+    match offload {
+        Offload::Default => Ok(()),
+        Offload::Tuned => netns.run("ethtool -K eth0 gro on tx off").map(drop),
+    }
+}

@@ -1,0 +1,49 @@
+//! `cargo xtask test`: every check and test, from the quickest to the slowest.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{build, servers, setup, shell};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Every combination of FTP server, client, mode and family
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// 1. formatting; 2. clippy; 3. unit and property tests, which need no rights;
+/// 4. tests of the loaded program and of whole networks in namespaces, as root.
+pub(crate) fn test(arguments: &Arguments) -> Result<()> {
+    setup::setup()?;
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(
+        shell::cargo().args(["clippy", "--locked", "--all-targets"]).args(["--", "-D", "warnings"]),
+    )?;
+    shell::run(&mut unit_tests())?;
+    let firewall = build::debug()?;
+    let mut scenarios = scenarios();
+    scenarios.env("FIREWALL_BIN", firewall).env("FIREWALL_SERVERS", servers::directory());
+    if arguments.full {
+        scenarios.env("FIREWALL_FULL", "1");
+    }
+    shell::run(&mut scenarios)
+}
+
+fn unit_tests() -> Command {
+    let mut command = shell::cargo();
+    command.args(["test", "--locked", "--no-fail-fast"]);
+    command.args(["-p", "firewall-common", "-p", "firewall-user", "-p", "xtask"]);
+    command
+}
+
+/// Built as whoever we are, run as root.
+fn scenarios() -> Command {
+    let mut command = shell::cargo();
+    if !shell::is_root() {
+        command.args(["--config", r#"target."cfg(all())".runner=["sudo","-E"]"#]);
+    }
+    command.args(["test", "--locked", "--no-fail-fast", "-p", "firewall-tests"]);
+    command
+}
