@@ -68,8 +68,10 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     if let Verdict::Drop(reason) = verdict
         && options.has(option::REPORT_DROPS)
     {
-        let rule = scratch.walk.decided;
-        report(packet, tables, scratch, EventKind::Drop, reason as u8, rule, now);
+        scratch.event.kind = EventKind::Drop as u8;
+        scratch.event.reason = reason as u8;
+        scratch.event.rule = scratch.walk.decided;
+        report(packet, tables, scratch, now);
     }
     verdict
 }
@@ -242,8 +244,10 @@ fn report_logs<P: Packet + ?Sized, T: Tables>(
         if number as u32 >= scratch.walk.log_count {
             return;
         }
-        let rule = u32::from(scratch.walk.logs[number & (MAX_LOGS - 1)]);
-        report(packet, tables, scratch, EventKind::Log, 0, rule, now);
+        scratch.event.kind = EventKind::Log as u8;
+        scratch.event.reason = 0;
+        scratch.event.rule = u32::from(scratch.walk.logs[number & (MAX_LOGS - 1)]);
+        report(packet, tables, scratch, now);
     }
 }
 
@@ -343,15 +347,13 @@ pub(crate) const fn verdict_to_remember(walk: &Walk) -> CachedVerdict {
     }
 }
 
-/// Tells user space of a packet, as long as the budget lasts.
+/// Tells user space of a packet, as long as the budget lasts. What there is to
+/// tell, and of which rule, stands in `scratch.event`.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn report<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
-    kind: EventKind,
-    reason: u8,
-    rule: u32,
     now: Nanos,
 ) {
     if !scratch.budget.spend(now) {
@@ -363,12 +365,9 @@ fn report<P: Packet + ?Sized, T: Tables>(
     event.in_ifindex = walk.in_ifindex;
     event.out_ifindex = walk.out_ifindex;
     event.generation = walk.generation;
-    event.rule = rule;
     event.frame_len = packet.len();
     event.l3 = headers.l3 as u16;
     event.l4 = headers.l4 as u16;
-    event.kind = kind as u8;
-    event.reason = reason;
     event.chain = walk.chain;
     event.ctstate = walk.ctstate;
     event.captured = packet.capture(&mut event.frame);
