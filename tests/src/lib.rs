@@ -19,11 +19,15 @@ pub mod command;
 pub mod control;
 pub mod files;
 pub mod firewall;
+pub mod foreign;
+pub mod ledger;
 pub mod netns;
+pub mod packet;
 pub mod server;
 pub mod stats;
 pub mod topology;
 pub mod wait;
+pub mod wire;
 
 pub use firewall::Firewall;
 pub use netns::Netns;

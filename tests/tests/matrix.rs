@@ -114,7 +114,7 @@ fn cases(kind: Kind) -> Vec<Case> {
             .collect();
     }
     let third = possible
-        .filter(|(number, ..)| (number + kind as usize) % 3 == 0)
+        .filter(|(number, ..)| (number + kind as usize).is_multiple_of(3))
         .map(|(_, client, manner)| Case { client, manner, load: Load::FEW_SMALL });
     third.chain(big(kind)).collect()
 }
