@@ -72,9 +72,11 @@ impl Control {
 
     /// Writes one segment for each part, the next when the last has arrived.
     pub fn write_apart(&mut self, parts: &[Vec<u8>]) -> Result<()> {
-        for part in parts {
+        for (number, part) in parts.iter().enumerate() {
+            if number > 0 {
+                self.wait_until_acknowledged()?;
+            }
             self.write(part)?;
-            self.wait_until_acknowledged()?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub mod capability;
 pub mod client;
 pub mod command;
 pub mod control;
+pub mod conversation;
 pub mod files;
 pub mod firewall;
 pub mod foreign;

@@ -12,7 +12,7 @@
 //! The gateway (c to f) stands in the middle, as the crate's drawing shows; at
 //! (c) the client is 192.168.7.2. Ghosts: 192.0.2.77 and 198.51.100.77.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Result, ensure};
 use firewall_tests::{
@@ -111,12 +111,6 @@ fn ftp(network: &Gateway, server: &Server, client: Client, mode: Mode) -> Result
     transfer(client, &network.client, server, address, upload, Load::ONE_SMALL)
 }
 
-/// Begins to connect and does not wait: the SYN is on its way.
-fn begin_to_connect(netns: &Netns, to: SocketAddr) {
-    let attempt = std::time::Duration::from_millis(50);
-    netns.enter(|| drop(TcpStream::connect_timeout(&to, attempt)));
-}
-
 mod client_box {
     use super::*;
 
@@ -187,15 +181,16 @@ mod client_box {
         boxed.refuses_from(40_000, 40_001)?;
 
         let address = network.server_address(Family::V4);
+        let begin = |to| network.client.enter(|| own::begin_to_connect(None, to));
         let before = boxed.firewall.stat("policy")?;
-        begin_to_connect(&network.client, SocketAddr::new(address, 40_000));
+        let _attempt = begin(SocketAddr::new(address, 40_000))?;
         refused_since(&boxed.firewall, before, "to a high port of the server")?;
 
         let mut control = Control::open(&network.client, SocketAddr::new(address, 21))?;
         control.login(("a", "b"))?;
         let announced = control.command("PASV")?.port()?;
         let before = boxed.firewall.stat("policy")?;
-        begin_to_connect(&network.client, SocketAddr::new(address, announced ^ 1));
+        let _attempt = begin(SocketAddr::new(address, announced ^ 1))?;
         refused_since(&boxed.firewall, before, "to the port beside the announced one")
     }
 }
@@ -255,7 +250,8 @@ mod server_box {
         // From the box itself: port 20 to a client that announced nothing.
         let before = boxed.firewall.stat("policy")?;
         let client = SocketAddr::new(network.client_address(Family::V4), 40_000);
-        network.server.enter(|| drop(own::try_to_connect_from(SocketAddr::new(own, 20), client)));
+        let port_20 = Some(SocketAddr::new(own, 20));
+        let _attempt = network.server.enter(|| own::begin_to_connect(port_20, client))?;
         refused_since(&boxed.firewall, before, "from port 20 to a client that did not ask")
     }
 }
@@ -294,7 +290,7 @@ COMMIT
         control.login(server.kind().account())?;
         let data = SocketAddr::new(address.ip(), control.command("PASV")?.port()?);
         let before = firewall.stat("policy")?;
-        begin_to_connect(&network.client, data);
+        let _attempt = network.client.enter(|| own::begin_to_connect(None, data))?;
         refused_since(&firewall, before, "passive without a RELATED rule")?;
 
         let related = "-A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT\nCOMMIT";
@@ -547,7 +543,7 @@ fn listener() -> Result<()> {
     control.command(&format!("PORT {}", host_port(announced)))?;
     let before = boxed.firewall.stat("policy")?;
     let port_20 = SocketAddr::new(address, 20);
-    network.server.enter(|| drop(own::try_to_connect_from(port_20, beside)));
+    let _attempt = network.server.enter(|| own::begin_to_connect(Some(port_20), beside))?;
     refused_since(&boxed.firewall, before, "beside the announced port")?;
 
     control.write(b"RETR file\r\n")?;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Write as _},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,9 +14,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::{
-    socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt},
-    time::TimeVal,
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt},
+        time::TimeVal,
+    },
 };
 
 use crate::{Netns, control::Control, wait};
@@ -208,24 +211,32 @@ impl Session {
 
 /// Connects from a chosen endpoint; gives up after some seconds.
 pub fn connect_from(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    connect_within(TimeVal::new(10, 0), own, to)
-}
-
-/// Sends a SYN from a chosen endpoint, and hardly waits for an answer.
-pub fn try_to_connect_from(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    connect_within(TimeVal::new(0, 50_000), own, to)
-}
-
-fn connect_within(limit: TimeVal, own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let descriptor = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&descriptor, sockopt::ReuseAddr, &true)?;
-    setsockopt(&descriptor, sockopt::SendTimeout, &limit)?;
-    socket::bind(descriptor.as_raw_fd(), &SockaddrStorage::from(own))?;
-    socket::connect(descriptor.as_raw_fd(), &SockaddrStorage::from(to))?;
-    let stream = TcpStream::from(descriptor);
+    let socket = open_socket(Some(own), to, SockFlag::empty())?;
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(10, 0))?;
+    socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let stream = TcpStream::from(socket);
     stream.set_write_timeout(Some(wait::DEADLINE))?;
     Ok(stream)
+}
+
+/// Sends a SYN and does not wait for an answer; the attempt ends with the socket.
+pub fn begin_to_connect(own: Option<SocketAddr>, to: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open_socket(own, to, SockFlag::SOCK_NONBLOCK)?;
+    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_socket(own: Option<SocketAddr>, to: SocketAddr, flags: SockFlag) -> io::Result<OwnedFd> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = flags | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    if let Some(own) = own {
+        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(own))?;
+    }
+    Ok(socket)
 }
 
 fn read_host_port(text: &str) -> Result<SocketAddr> {
