@@ -47,6 +47,7 @@ impl Place {
 
 const PROG_LOAD: u32 = 5;
 const OBJ_PIN: u32 = 6;
+const PROG_QUERY: u32 = 16;
 const LINK_CREATE: u32 = 28;
 
 #[repr(C)]
@@ -102,7 +103,7 @@ impl Program {
             descriptor: self.program.as_raw_fd().cast_unsigned(),
             flags: 0,
         };
-        bpf(OBJ_PIN, &attributes).with_context(|| format!("cannot pin {}", path.display()))?;
+        bpf(OBJ_PIN, attributes).with_context(|| format!("cannot pin {}", path.display()))?;
         Ok(Pin(path.into()))
     }
 }
@@ -139,7 +140,7 @@ fn load(place: Place) -> io::Result<OwnedFd> {
         ifindex: 0,
         expected_attach_type: place.attach_type(),
     };
-    let descriptor = bpf(PROG_LOAD, &attributes)?;
+    let descriptor = bpf(PROG_LOAD, attributes)?;
     // SAFETY: the descriptor is new and ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
@@ -152,15 +153,44 @@ fn link(program: &OwnedFd, interface: &str, place: Place) -> io::Result<OwnedFd>
         flags: 0,
         rest: [0; 4],
     };
-    let descriptor = bpf(LINK_CREATE, &attributes)?;
+    let descriptor = bpf(LINK_CREATE, attributes)?;
     // SAFETY: the descriptor is new and ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-fn bpf<T>(command: u32, attributes: &T) -> io::Result<i32> {
+#[repr(C)]
+#[derive(Default)]
+struct ProgQuery {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    rest: u32,
+    more: [u64; 4],
+}
+
+/// How many TCX programs, whosever they are, hang on an interface.
+pub fn attached(netns: &Netns, ifindex: u32) -> Result<usize> {
+    let count = |place: Place| {
+        let mut query =
+            ProgQuery { ifindex, attach_type: place.attach_type(), ..ProgQuery::default() };
+        netns.enter(|| bpf_mut(PROG_QUERY, &mut query)).map(|_| query.count as usize)
+    };
+    let counts = [Place::TcxIngress, Place::TcxEgress].map(count);
+    counts.into_iter().sum::<io::Result<usize>>().context("cannot ask for TCX programs")
+}
+
+fn bpf<T>(command: u32, mut attributes: T) -> io::Result<i32> {
+    bpf_mut(command, &mut attributes)
+}
+
+/// For commands that answer in their attributes.
+fn bpf_mut<T>(command: u32, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: the attributes are those of the command, as long as we say; what
     // they point to outlives the call.
     let answer =
-        unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as i32) }
 }

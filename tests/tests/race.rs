@@ -17,6 +17,7 @@ use firewall_tests::{
     needs,
     server::own::{Own, Script, contents},
     stats::TcpLoss,
+    wait,
 };
 
 const RULES: &str = "\
@@ -127,7 +128,8 @@ fn one_file(control: &mut Control, number: u16, open: Transfer) -> Result<()> {
 fn passive(control: &mut Control, number: u16) -> Result<TcpStream> {
     let server = control.peer()?;
     let announced = control.command(if server.is_ipv4() { "PASV" } else { "EPSV" })?.port()?;
-    let stream = TcpStream::connect(SocketAddr::new(server.ip(), announced))?;
+    let stream =
+        TcpStream::connect_timeout(&SocketAddr::new(server.ip(), announced), wait::DEADLINE)?;
     let begin = control.command(&format!("RETR file{number}"))?;
     ensure!(begin.code == 150, "{begin:?}");
     Ok(stream)

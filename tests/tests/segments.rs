@@ -22,6 +22,7 @@ use firewall_tests::{
     needs,
     packet::Packet,
     server::own::{self, Own, Script, contents},
+    wait,
     wire::{End, Wires},
 };
 use nix::sys::socket::{getsockopt, sockopt::SocketError};
@@ -323,10 +324,12 @@ impl<'a> Session<'a> {
         let reply = self.control.reply()?;
         let announced = SocketAddr::new(server, reply.port()?);
         let beside = SocketAddr::new(server, announced.port() ^ 1);
-        let (refused, stream) = self
-            .network
-            .client
-            .enter(|| (own::begin_to_connect(None, beside), TcpStream::connect(announced)));
+        let (refused, stream) = self.network.client.enter(|| {
+            (
+                own::begin_to_connect(None, beside),
+                TcpStream::connect_timeout(&announced, wait::DEADLINE),
+            )
+        });
         self.control.write(b"RETR file\r\n")?;
         let begin = self.control.reply()?;
         ensure!(begin.code == 150, "{begin:?}");
