@@ -171,15 +171,18 @@ struct ProgQuery {
     more: [u64; 4],
 }
 
-/// How many TCX programs, whosever they are, hang on an interface.
-pub fn attached(netns: &Netns, ifindex: u32) -> Result<usize> {
+/// How many XDP and TCX programs hang on an interface, whosever they are.
+pub fn programs(netns: &Netns, interface: &str) -> Result<usize> {
+    let xdp = netns.ip(&format!("-d link show dev {interface}"))?.matches("prog/xdp").count();
+    let ifindex = netns.enter(|| nix::net::if_::if_nametoindex(interface))?;
     let count = |place: Place| {
         let mut query =
             ProgQuery { ifindex, attach_type: place.attach_type(), ..ProgQuery::default() };
         netns.enter(|| bpf_mut(PROG_QUERY, &mut query)).map(|_| query.count as usize)
     };
-    let counts = [Place::TcxIngress, Place::TcxEgress].map(count);
-    counts.into_iter().sum::<io::Result<usize>>().context("cannot ask for TCX programs")
+    let tcx = [Place::TcxIngress, Place::TcxEgress].into_iter().map(count);
+    let tcx = tcx.sum::<io::Result<usize>>().context("cannot ask for TCX programs")?;
+    Ok(xdp + tcx)
 }
 
 fn bpf<T>(command: u32, mut attributes: T) -> io::Result<i32> {

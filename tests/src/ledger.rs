@@ -6,33 +6,15 @@ use anyhow::{Context as _, Result};
 
 use crate::{Firewall, wait};
 
-/// The verdict counters: how a packet was let on, and why one was dropped.
-/// Others, such as `punted` or `cache-hit`, tell more about the same packets.
-const PASSED: &[&str] =
-    &["accept-input", "accept-forward", "accept-output", "pass-non-ip", "pass-other-host"];
-const DROPPED: &[&str] = &[
-    "rule",
-    "policy",
-    "reject",
-    "truncated",
-    "malformed",
-    "too-many-headers",
-    "fragment-unknown",
-    "fragment-tiny",
-    "helper-busy",
-    "helper-away",
-    "expectation-taken",
-    "table-full",
-    "non-ip",
-    "ruleset-broken",
-];
-
 /// A reading of every counter, by the rule's text or the verdict's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     pub rules: BTreeMap<String, u64>,
     pub policies: BTreeMap<String, u64>,
-    pub verdicts: BTreeMap<String, u64>,
+    /// Packets that went on.
+    pub accepted: BTreeMap<String, u64>,
+    /// Packets that did not, by the reason.
+    pub dropped: BTreeMap<String, u64>,
 }
 
 impl Ledger {
@@ -43,10 +25,14 @@ impl Ledger {
         ledger.add_rules("6: ", &firewall.text(&["save", "-c", "--ipv6"])?)?;
         for line in firewall.json(&["stats"])? {
             let name = line["name"].as_str().context("a counter without a name")?;
-            if PASSED.contains(&name) || DROPPED.contains(&name) {
-                let value = line["value"].as_u64().context("a counter without a value")?;
-                ledger.verdicts.insert(name.into(), value);
-            }
+            let value = line["value"].as_u64().context("a counter without a value")?;
+            // Others, such as events, tell more about the same packets.
+            let column = match line["kind"].as_str() {
+                Some("verdict") => &mut ledger.accepted,
+                Some("drop") => &mut ledger.dropped,
+                _ => continue,
+            };
+            column.insert(name.into(), value);
         }
         Ok(ledger)
     }
@@ -76,7 +62,8 @@ impl Ledger {
         Self {
             rules: moved(&self.rules, &earlier.rules),
             policies: moved(&self.policies, &earlier.policies),
-            verdicts: moved(&self.verdicts, &earlier.verdicts),
+            accepted: moved(&self.accepted, &earlier.accepted),
+            dropped: moved(&self.dropped, &earlier.dropped),
         }
     }
 
@@ -91,12 +78,12 @@ impl Ledger {
 
     /// Packets that were dropped, for whatever reason.
     pub fn drops(&self) -> u64 {
-        DROPPED.iter().filter_map(|name| self.verdicts.get(*name)).sum()
+        self.dropped.values().sum()
     }
 
     /// Packets that were dropped because no rule took them.
     pub fn policy_drops(&self) -> u64 {
-        self.verdicts.get("policy").copied().unwrap_or(0)
+        self.dropped.get("policy").copied().unwrap_or(0)
     }
 }
 

@@ -110,7 +110,7 @@ fn scenario(family: Family, open: Transfer, daemon: Daemon) -> Result<()> {
         ensure!(lost.syn_retransmitted == 0, "the {side} sent SYNs again: {lost:?}");
     }
     let moved = Ledger::read(&firewall)?.since(&before);
-    ensure!(moved.drops() == 0, "dropped: {:?}", moved.verdicts);
+    ensure!(moved.drops() == 0, "dropped: {:?}", moved.dropped);
     Ok(())
 }
 

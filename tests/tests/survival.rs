@@ -15,10 +15,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Netns, Offload, capability,
+    Family, Firewall, Gateway, Offload, capability,
     control::Control,
     firewall::Setup,
-    foreign::{Place, Program},
+    foreign::{Place, Program, programs},
     ledger::refused_since,
     needs,
     packet::Packet,
@@ -321,14 +321,6 @@ fn endpoints(flow: &Value) -> String {
     let original = &flow["original"];
     let keys = ["src", "sport", "dst", "dport"].map(|key| original[key].to_string());
     format!("{} {}", flow["protocol"], keys.join(" "))
-}
-
-/// How many programs hang on an interface, whosever they are.
-fn programs(netns: &Netns, interface: &str) -> Result<usize> {
-    let xdp = netns.ip(&format!("-d link show dev {interface}"))?.matches("prog/xdp").count();
-    let index = netns.enter(|| nix::net::if_::if_nametoindex(interface))?;
-    let tcx = firewall_tests::foreign::attached(netns, index)?;
-    Ok(xdp + tcx)
 }
 
 fn list(directory: &Path) -> Vec<String> {
