@@ -66,6 +66,8 @@ pub struct Walk {
     pub outcome: u8,
     /// The verdict looks at, or acts on, this packet alone.
     pub is_per_packet: u8,
+    /// A [`crate::verdict::DropReason`] plus one when the drop is to be reported.
+    pub drop_reason: u8,
     /// The deciding rule is a policy.
     pub is_policy: u8,
     /// A [`crate::rule::Chain`].
