@@ -257,15 +257,16 @@ fn in_set<T: Rules>(tables: &T, slot: u32, index: u16, headers: &Headers) -> boo
     }
 }
 
-/// Tells without a branch for each range, which the verifier would follow.
-#[inline(always)]
+/// A function of its own: inlined into the walk, its branches would multiply with
+/// those around it in the eyes of the verifier.
+#[cfg_attr(target_arch = "bpf", inline(never))]
 fn set_contains(set: &PortSet, sport: u16, dport: u16) -> bool {
-    let source = u32::from(set.side != PortSide::Destination as u8);
-    let destination = u32::from(set.side != PortSide::Source as u8);
-    let mut found = 0;
+    let first = if set.side == PortSide::Destination as u8 { dport } else { sport };
+    let second = if set.side == PortSide::Source as u8 { sport } else { dport };
     for range in &set.ranges {
-        found |= range.holds(sport) & source;
-        found |= range.holds(dport) & destination;
+        if range.holds(first) | range.holds(second) != 0 {
+            return true;
+        }
     }
-    found != 0
+    false
 }

@@ -10,20 +10,66 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use firewall_common::{
     conntrack::quoted,
+    event::Hook,
     flow::Tuple,
     headers::{Headers, Parsed},
     path,
     rule::Chain,
     scratch::Scratch,
+    tables::Place,
     time::Nanos,
-    verdict::DropReason,
+    verdict::{DropReason, Verdict},
 };
 
 use crate::{
     packet::{SkbPacket, XdpPacket},
     route,
-    tables::{Maps, Program},
+    tables::{Maps, Program, now},
 };
+
+/// What a program does with a packet: a verdict without its reasons.
+pub mod decision {
+    pub const PASS: u32 = 0;
+    pub const FORWARD: u32 = 1;
+    pub const HOLD: u32 = 2;
+    pub const DROP: u32 = 3;
+    /// Plus the [`firewall_common::rule::RejectKind`].
+    pub const REJECT: u32 = 4;
+}
+
+#[inline(always)]
+const fn decision(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Accept(Chain::Forward) => decision::FORWARD,
+        Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
+        Verdict::Punt(_) => decision::HOLD,
+        Verdict::Drop(_) => decision::DROP,
+        Verdict::Reject(kind) => decision::REJECT + kind as u32,
+    }
+}
+
+/// The whole path of a packet that XDP sees; gives one of [`decision`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
+    let maps = Maps::of_xdp(ctx);
+    let packet = XdpPacket { ctx };
+    let Some(scratch) = maps.scratch() else { return decision::DROP };
+    let place = Place { hook: Hook::Ingress, ifindex: packet.ifindex(), has_ethernet: true };
+    decision(path::filter(&packet, place, &maps, scratch, now()))
+}
+
+/// The whole path of a packet in TC; gives one of [`decision`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, is_egress: u32) -> u32 {
+    let maps = Maps::of_tc(skb, is_egress != 0);
+    let packet = SkbPacket { skb };
+    let Some(scratch) = maps.scratch() else { return decision::DROP };
+    let hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress };
+    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0 };
+    decision(path::filter(&packet, place, &maps, scratch, now()))
+}
 
 /// Where the packet goes, and by which interface it will leave.
 #[inline(always)]
@@ -115,7 +161,7 @@ pub extern "C" fn tc_route(skb: *mut __sk_buff, headers: *const Headers, ifindex
 pub extern "C" fn xdp_tell(ctx: *mut xdp_md, scratch: *mut Scratch, now: u64) -> u32 {
     // SAFETY: null, or memory of this type that nobody else uses meanwhile.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    let maps = Maps { program: Program::Xdp, ctx: ctx.cast(), ingress_ifindex: 0 };
+    let maps = Maps::of_xdp(ctx);
     path::tell(&XdpPacket { ctx }, &maps, scratch, Nanos(now));
     0
 }
@@ -125,7 +171,7 @@ pub extern "C" fn xdp_tell(ctx: *mut xdp_md, scratch: *mut Scratch, now: u64) ->
 pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    let maps = Maps { program: Program::TcEgress, ctx: skb.cast(), ingress_ifindex: 0 };
+    let maps = Maps::of_tc(skb, true);
     path::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
     0
 }

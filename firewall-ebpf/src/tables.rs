@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_ANY, BPF_NOEXIST},
+    bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST, xdp_md},
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
 };
 use firewall_common::{
@@ -27,6 +27,7 @@ use crate::{
         HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS,
         SCRATCH, STATISTICS, TIMEOUTS,
     },
+    packet::SkbPacket,
     stage,
     verifier::opaque,
 };
@@ -59,6 +60,18 @@ impl EbpfContext for Maps {
 }
 
 impl Maps {
+    #[inline(always)]
+    pub fn of_xdp(ctx: *mut xdp_md) -> Self {
+        Self { program: Program::Xdp, ctx: ctx.cast(), ingress_ifindex: 0 }
+    }
+
+    #[inline(always)]
+    pub fn of_tc(skb: *mut __sk_buff, is_egress: bool) -> Self {
+        let program = if is_egress { Program::TcEgress } else { Program::TcIngress };
+        let ingress_ifindex = SkbPacket { skb }.ingress_ifindex();
+        Self { program, ctx: skb.cast(), ingress_ifindex }
+    }
+
     #[inline(always)]
     pub fn scratch(self) -> Option<&'static mut Scratch> {
         let scratch = SCRATCH.get_ptr_mut(self.program as u32)?;

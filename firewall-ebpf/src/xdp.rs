@@ -1,7 +1,10 @@
 //! XDP: what comes in on an Ethernet interface.
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+        xdp_md,
+    },
     helpers::{bpf_redirect, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
     macros::xdp,
     programs::XdpContext,
@@ -14,10 +17,9 @@ use firewall_common::{
     flow::protocol,
     headers::{Fragment, Headers},
     packet::Packet,
-    path,
-    rule::{Chain, RejectKind},
-    tables::{Place, Tables},
-    verdict::{Stat, Verdict},
+    rule::RejectKind,
+    tables::Tables,
+    verdict::Stat,
     wire::{Ethernet, Ipv4, Ipv6, Tcp, Udp},
 };
 
@@ -27,7 +29,8 @@ use crate::{
     packet::XdpPacket,
     punt,
     route::Fib,
-    tables::{Maps, Program, now},
+    stage::{self, decision},
+    tables::{Maps, Program},
 };
 
 /// In front of a frame that TC ingress is to send back out: the metadata.
@@ -35,34 +38,40 @@ pub const REFLECT: u32 = 0x7265_666c;
 
 #[xdp(frags)]
 pub fn firewall_xdp(ctx: XdpContext) -> u32 {
-    let packet = XdpPacket { ctx: ctx.ctx };
-    let maps = Maps { program: Program::Xdp, ctx: ctx.ctx.cast(), ingress_ifindex: 0 };
-    let ifindex = packet.ifindex();
-    if is_ours_coming_back(&packet, &maps, ifindex) {
+    let ctx = ctx.ctx;
+    let packet = XdpPacket { ctx };
+    let maps = Maps::of_xdp(ctx);
+    if is_ours_coming_back(&packet, &maps) {
         maps.count(Stat::Reinjected as u32);
         return XDP_PASS;
     }
-    let Some(scratch) = maps.scratch() else { return XDP_ABORTED };
-    let place = Place { hook: Hook::Ingress, ifindex, has_ethernet: true };
-    match path::filter(&packet, place, &maps, scratch, now()) {
-        Verdict::Accept(Chain::Forward) => forward(&packet, &maps, &scratch.headers, ifindex),
-        Verdict::Accept(_) | Verdict::Pass(_) => XDP_PASS,
-        Verdict::Punt(_) => {
-            scratch.punt.ifindex = ifindex;
-            scratch.punt.hook = Hook::Ingress as u8;
-            punt::hold(&packet, &maps, &mut scratch.punt);
-            XDP_DROP
-        }
-        Verdict::Drop(_) => XDP_DROP,
-        Verdict::Reject(kind) => reject(&packet, &maps, &scratch.headers, ifindex, kind),
+    match stage::xdp_filter(ctx) {
+        decision::PASS => XDP_PASS,
+        decision::FORWARD => xdp_forward(ctx),
+        decision::HOLD => xdp_hold(ctx),
+        decision::DROP => XDP_DROP,
+        reject => xdp_reject(ctx, reject - decision::REJECT),
     }
+}
+
+/// Copies the segment for the helper, and lets go of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_hold(ctx: *mut xdp_md) -> u32 {
+    let packet = XdpPacket { ctx };
+    let maps = Maps::of_xdp(ctx);
+    let Some(scratch) = maps.scratch() else { return XDP_DROP };
+    scratch.punt.ifindex = packet.ifindex();
+    scratch.punt.hook = Hook::Ingress as u8;
+    punt::hold(&packet, &maps, &mut scratch.punt);
+    XDP_DROP
 }
 
 /// In generic mode a frame that the daemon sends back passes here again: its
 /// source address is the token that the daemon wrote.
 #[inline(always)]
-fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps, ifindex: u32) -> bool {
-    let Some(found) = maps.device(ifindex) else { return false };
+fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps) -> bool {
+    let Some(found) = maps.device(packet.ifindex()) else { return false };
     if found.flags & device::GENERIC == 0 {
         return false;
     }
@@ -71,8 +80,14 @@ fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps, ifindex: u32) -> bool {
 
 /// Sends a forwarded packet straight out, or by way of the stack where only the
 /// stack can do it.
-#[inline(always)]
-fn forward(packet: &XdpPacket, maps: &Maps, headers: &Headers, ifindex: u32) -> u32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
+    let packet = &XdpPacket { ctx };
+    let maps = &Maps::of_xdp(ctx);
+    let ifindex = packet.ifindex();
+    let Some(scratch) = maps.scratch() else { return XDP_DROP };
+    let headers = &scratch.headers;
     let Some(delivery) = DELIVERY.get(Program::Xdp as u32) else { return XDP_PASS };
     let fib = &delivery.fib;
     let may_redirect = delivery.is_direct()
@@ -140,14 +155,16 @@ fn rewrite(packet: &XdpPacket, headers: &Headers, fib: &Fib) -> bool {
 }
 
 /// Turns the frame into its own answer and sends it back.
-#[inline(always)]
-fn reject(
-    packet: &XdpPacket,
-    maps: &Maps,
-    headers: &Headers,
-    ifindex: u32,
-    kind: RejectKind,
-) -> u32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
+    let packet = &XdpPacket { ctx };
+    let maps = &Maps::of_xdp(ctx);
+    let ifindex = packet.ifindex();
+    let (Some(scratch), Some(kind)) = (maps.scratch(), RejectKind::from_byte(kind as u8)) else {
+        return XDP_DROP;
+    };
+    let headers = &scratch.headers;
     let Some((written, lengths)) = answer::compose(packet, maps, headers, ifindex, kind) else {
         return XDP_DROP;
     };
