@@ -2,8 +2,10 @@
 //! pinned.
 
 pub mod attach;
+mod batch;
 pub mod load;
 pub mod maps;
 pub mod pins;
 mod raw;
+pub mod rings;
 pub mod ruleset;

@@ -1,0 +1,9 @@
+//! What runs as long as the firewall is watched over: it reads control
+//! connections, returns memory, and tells people what happens. Enforcement does
+//! not need it.
+
+mod helper;
+mod inject;
+
+pub use helper::Helper;
+pub use inject::Injector;
