@@ -121,6 +121,10 @@ fn accept<T: Tables>(
         return Verdict::Drop(DropReason::HelperAway);
     }
     remember(scratch, tracked);
+    if matches!(reading, Reading::Needed) {
+        describe(scratch, tracked, now);
+    }
+    // Behind this the flow may stand in another table.
     if let Err(reason) = conntrack::commit(tables, scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
@@ -129,7 +133,6 @@ fn accept<T: Tables>(
     }
     match reading {
         Reading::Needed => {
-            describe(scratch, tracked, now);
             tables.count(Stat::Punted as u32);
             Verdict::Punt(route.chain)
         }

@@ -31,6 +31,27 @@ pub struct Scratch {
     pub budget: Budget,
 }
 
+impl Scratch {
+    /// An empty desk.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn new() -> Self {
+        Self {
+            headers: Headers::default(),
+            quoted: Tuple::default(),
+            key: FlowKey::default(),
+            walk: Walk::default(),
+            flow: Flow::default(),
+            expectation: ExpectationKey::default(),
+            master: Master::default(),
+            fragment: FragmentKey::default(),
+            grant: FragmentGrant::default(),
+            event: bytemuck::Zeroable::zeroed(),
+            punt: Punt::default(),
+            budget: Budget::default(),
+        }
+    }
+}
+
 /// How many events a CPU may still report in this second.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

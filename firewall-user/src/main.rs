@@ -1,5 +1,9 @@
-use firewall_user::{daemon::*, ftp::Policy, kernel::{attach::Hook, load::*, maps::*, pins::*, rings::Ring, ruleset::Image}};
 use firewall_common::{control::*, flow::*, rule::*};
+use firewall_user::{
+    daemon::*,
+    ftp::Policy,
+    kernel::{attach::Hook, load::*, maps::*, pins::*, rings::Ring, ruleset::Image},
+};
 use nix::ifaddrs::getifaddrs;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -9,24 +13,61 @@ async fn main() -> anyhow::Result<()> {
     let mut programs = Programs::load(&pins, TableSizes::default())?;
     let maps = Maps::open(&pins)?;
     maps.set_timeouts(Timeouts::DEFAULT)?;
-    maps.set_options(Options { bits: option::TCP_LOOSE, daemon_pid: std::process::id(), token: [2, 1, 2, 3, 4, 5], _pad: [0; 2] })?;
+    maps.set_options(Options {
+        bits: option::TCP_LOOSE,
+        daemon_pid: std::process::id(),
+        token: [2, 1, 2, 3, 4, 5],
+        _pad: [0; 2],
+    })?;
     maps.set_helper_ports(&[(21, 1)])?;
-    let fill = |mut r: Rule| { r.chain_end = 2; r };
+    let fill = |mut r: Rule| {
+        r.chain_end = 2;
+        r
+    };
     let accept = Target::Accept as u8;
     let rules = [
         fill(Rule { present: condition::STATES, states: 2 | 4, target: accept, ..Rule::default() }),
-        fill(Rule { present: condition::STATES | condition::PROTOCOL | condition::DPORT, states: 1, protocol: 6, dport: PortRange { first: 21, last: 21 }, target: accept, ..Rule::default() }),
+        fill(Rule {
+            present: condition::STATES | condition::PROTOCOL | condition::DPORT,
+            states: 1,
+            protocol: 6,
+            dport: PortRange { first: 21, last: 21 },
+            target: accept,
+            ..Rule::default()
+        }),
         fill(Rule { flags: flag::POLICY, target: Target::Drop as u8, ..Rule::default() }),
         Rule { flags: flag::POLICY, target: accept, chain_end: 3, ..Rule::default() },
     ];
     let entries = [3, 0, 3, NO_ENTRY, NO_ENTRY];
-    maps.install(Image { header: RulesetHeader { entries: [entries; 2] }, rules: &rules, port_sets: &[], texts: ["", ""] }, &|_| 0)?;
+    maps.install(
+        Image {
+            header: RulesetHeader { entries: [entries; 2] },
+            rules: &rules,
+            port_sets: &[],
+            texts: ["", ""],
+        },
+        &|_| 0,
+    )?;
     for name in args {
         let ifindex = nix::net::if_::if_nametoindex(name.as_str())?;
-        let mac = getifaddrs()?.filter(|a| a.interface_name == name).find_map(|a| a.address?.as_link_addr()?.addr()).unwrap();
+        let mac = getifaddrs()?
+            .filter(|a| a.interface_name == name)
+            .find_map(|a| a.address?.as_link_addr()?.addr())
+            .unwrap();
         let mode = programs.attach_by(&pins, ifindex, true, Hook::Auto)?;
         println!("{name} {mode:?} {mac:x?}");
-        maps.set_device(ifindex, Device { patterns: [0; 2], flags: device::OURS | device::ETHERNET | device::TAKES_REDIRECT | device::PARTIAL_CHECKSUMS, mac, _pad: [0; 6] })?;
+        maps.set_device(
+            ifindex,
+            Device {
+                patterns: [0; 2],
+                flags: device::OURS
+                    | device::ETHERNET
+                    | device::TAKES_REDIRECT
+                    | device::PARTIAL_CHECKSUMS,
+                mac,
+                _pad: [0; 6],
+            },
+        )?;
     }
     let mut helper = Helper::new(maps.clone(), Injector::new()?, Policy::default())?;
     let mut ring = Ring::open(&pins, "punts")?;

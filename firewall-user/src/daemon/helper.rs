@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context, Result};
 use firewall_common::{
+    conntrack::tcp,
     control::device,
     event::Punt,
     flow::{Direction, Expectation, Flow, FlowKey, State, Tuple, helper},
-    conntrack::tcp,
     time::Nanos,
 };
 

@@ -243,9 +243,7 @@ impl Maps {
             }
         }
         let mut expectations = Expectations::open(self)?;
-        for (key, expectation) in
-            self.entries::<ExpectationKey, Expectation>("expectations")?
-        {
+        for (key, expectation) in self.entries::<ExpectationKey, Expectation>("expectations")? {
             if !expectation.expires.is_after(now) {
                 swept += usize::from(expectations.remove(&key)?);
             }
@@ -328,9 +326,7 @@ pub(super) fn remove<K: Pod, V: Pod>(
     match map.remove(&Raw(key)) {
         Ok(()) => Ok(true),
         Err(MapError::KeyNotFound) => Ok(false),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == io::ErrorKind::NotFound =>
-        {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
             Ok(false)
         }
         Err(error) => Err(error.into()),

@@ -7,9 +7,7 @@ use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
     control::{Device, slot},
-    rule::{
-        Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
-    },
+    rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
 };
 use nix::{libc, net::if_::if_indextoname};
