@@ -1,4 +1,5 @@
 //! The user side of the firewall.
 pub mod ftp;
 pub mod kernel;
+pub mod netlink;
 pub mod rules;
