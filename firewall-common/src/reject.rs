@@ -151,8 +151,8 @@ fn put_reset<const AT: usize>(answer: &mut Answer, rejected: &Headers) -> u32 {
     let (seq, ack, flags) = if rejected.has_tcp_flag(tcp_flag::ACK) {
         (rejected.ack, 0, tcp_flag::RST)
     } else {
-        let controls = rejected.has_tcp_flag(tcp_flag::SYN) as u32
-            + rejected.has_tcp_flag(tcp_flag::FIN) as u32;
+        let controls = u32::from(rejected.has_tcp_flag(tcp_flag::SYN))
+            + u32::from(rejected.has_tcp_flag(tcp_flag::FIN));
         let next = rejected.seq.wrapping_add(rejected.payload_len).wrapping_add(controls);
         (0, next, tcp_flag::RST | tcp_flag::ACK)
     };

@@ -3,6 +3,8 @@
 //! The kernel gives a program 512 bytes of stack; this is its desk beside it,
 //! one for each CPU and hook. Only [`Budget`] outlives the packet.
 
+use bytemuck::Zeroable;
+
 use crate::{
     event::{Event, Punt},
     flow::{ExpectationKey, Flow, FlowKey, Master, Tuple},
@@ -13,7 +15,7 @@ use crate::{
 };
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Zeroable)]
 pub struct Scratch {
     pub headers: Headers,
     /// The packet that an ICMP error quotes.
@@ -31,30 +33,9 @@ pub struct Scratch {
     pub budget: Budget,
 }
 
-impl Scratch {
-    /// An empty desk.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn new() -> Self {
-        Self {
-            headers: Headers::default(),
-            quoted: Tuple::default(),
-            key: FlowKey::default(),
-            walk: Walk::default(),
-            flow: Flow::default(),
-            expectation: ExpectationKey::default(),
-            master: Master::default(),
-            fragment: FragmentKey::default(),
-            grant: FragmentGrant::default(),
-            event: bytemuck::Zeroable::zeroed(),
-            punt: Punt::default(),
-            budget: Budget::default(),
-        }
-    }
-}
-
 /// How many events a CPU may still report in this second.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Zeroable)]
 pub struct Budget {
     pub since: Nanos,
     pub spent: u64,

@@ -3,6 +3,8 @@
 //! The kernel calls [`step`] from `bpf_loop`, tests from a plain loop. A step
 //! reads one rule, moves its counter when it matches, and says whether to go on.
 
+use bytemuck::Zeroable;
+
 use crate::{
     flow::CACHED_HITS,
     headers::Headers,
@@ -28,7 +30,7 @@ pub enum Outcome {
 
 /// The facts that rules ask for, and the place in the list.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
 pub struct Walk {
     /// The patterns that the two interfaces' names fit.
     pub in_patterns: u64,

@@ -2,4 +2,5 @@
 pub mod daemon;
 pub mod ftp;
 pub mod kernel;
+pub mod netlink;
 pub mod rules;

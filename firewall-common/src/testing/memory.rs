@@ -5,6 +5,8 @@ use std::{
     collections::HashMap,
 };
 
+use bytemuck::Zeroable;
+
 use crate::{
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
@@ -78,7 +80,7 @@ impl Default for Memory {
             fragments: RefCell::default(),
             rule_counters: RefCell::default(),
             stats: RefCell::new([0; STAT_PLACES]),
-            scratch: Box::new(Cell::new(Scratch::new())),
+            scratch: Box::new(Cell::new(Scratch::zeroed())),
         }
     }
 }
