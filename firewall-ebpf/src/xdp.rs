@@ -90,11 +90,12 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
     let headers = &scratch.headers;
     let Some(delivery) = DELIVERY.get(Program::Xdp as u32) else { return XDP_PASS };
     let fib = &delivery.fib;
+    let from = maps.device(ifindex).map_or(0, |found| found.flags);
     let may_redirect = delivery.is_direct()
         && headers.vlan == 0
         && headers.ttl > 1
-        && maps.device(fib.ifindex).is_some_and(|out| out.flags & device::TAKES_REDIRECT != 0)
-        && !has_partial_checksum(packet, maps, headers, ifindex);
+        && takes_redirect(maps, from, fib.ifindex)
+        && !has_partial_checksum(packet, from, headers);
     if may_redirect && rewrite(packet, headers, fib) {
         maps.count(Stat::ForwardFast as u32);
         // SAFETY: the helper only notes the interface.
@@ -104,12 +105,18 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
     XDP_PASS
 }
 
+/// Whether a redirected frame leaves by an interface. In generic mode any does;
+/// a native redirect to a driver that cannot send it is dropped without a word.
+#[inline(always)]
+fn takes_redirect(maps: &Maps, from: u32, out_ifindex: u32) -> bool {
+    from & device::GENERIC != 0
+        || maps.device(out_ifindex).is_some_and(|out| out.flags & device::TAKES_REDIRECT != 0)
+}
+
 /// Whether the sender, a virtual peer, left the checksum to hardware.
 #[inline(always)]
-fn has_partial_checksum(packet: &XdpPacket, maps: &Maps, headers: &Headers, ifindex: u32) -> bool {
-    let may_be =
-        maps.device(ifindex).is_none_or(|found| found.flags & device::PARTIAL_CHECKSUMS != 0);
-    if !may_be || headers.fragment != Fragment::Whole as u8 {
+fn has_partial_checksum(packet: &XdpPacket, from: u32, headers: &Headers) -> bool {
+    if from & device::PARTIAL_CHECKSUMS == 0 || headers.fragment != Fragment::Whole as u8 {
         return false;
     }
     let field = match headers.tuple.protocol {

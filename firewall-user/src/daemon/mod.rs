@@ -4,6 +4,8 @@
 
 mod helper;
 mod inject;
+mod interfaces;
 
 pub use helper::Helper;
 pub use inject::Injector;
+pub use interfaces::Interfaces;
