@@ -2,6 +2,7 @@
 //! connections, returns memory, and tells people what happens. Enforcement does
 //! not need it.
 
+pub mod events;
 mod helper;
 mod inject;
 mod interfaces;

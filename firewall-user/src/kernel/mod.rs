@@ -9,3 +9,4 @@ pub mod pins;
 mod raw;
 pub mod rings;
 pub mod ruleset;
+pub mod trial;
