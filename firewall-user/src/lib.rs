@@ -1,5 +1,6 @@
 //! The user side of the firewall.
 pub mod ftp;
 pub mod kernel;
+pub mod listing;
 pub mod netlink;
 pub mod rules;

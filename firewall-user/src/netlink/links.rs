@@ -185,7 +185,9 @@ pub struct Changes {
 /// When the kernel gives no socket.
 pub fn changes() -> io::Result<Changes> {
     let socket = Socket::listen(SockProtocol::NetlinkRoute, libc::RTMGRP_LINK as u32)?;
-    Ok(Changes { socket: AsyncFd::register(socket)?, waiting: VecDeque::new() })
+    // SAFETY: the descriptor is open, and stays the same until it is dropped.
+    let socket = unsafe { AsyncFd::register(socket)? };
+    Ok(Changes { socket, waiting: VecDeque::new() })
 }
 
 impl Changes {
