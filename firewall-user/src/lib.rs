@@ -1,4 +1,5 @@
 //! The user side of the firewall.
+pub mod cli;
 pub mod ftp;
 pub mod kernel;
 pub mod listing;

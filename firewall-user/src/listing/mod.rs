@@ -7,7 +7,7 @@
 pub mod expectation;
 pub mod flow;
 mod json;
-mod protocol;
+pub(crate) mod protocol;
 pub mod stats;
 
 #[cfg(test)]
