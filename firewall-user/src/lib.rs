@@ -1,6 +1,9 @@
 //! The user side of the firewall.
+
+pub mod cli;
 pub mod daemon;
 pub mod ftp;
 pub mod kernel;
+pub mod listing;
 pub mod netlink;
 pub mod rules;

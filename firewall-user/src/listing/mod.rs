@@ -1,0 +1,14 @@
+//! What people and scripts read: flows, expectations, counters, events, status.
+//!
+//! Everything here turns a value into text: as conntrack(8), the kernel's log or
+//! a plain table print it, or as one JSON object to a line. No line ends in a
+//! newline; nothing here asks the kernel or the clock.
+
+pub mod expectation;
+pub mod flow;
+mod json;
+pub(crate) mod protocol;
+pub mod stats;
+
+#[cfg(test)]
+mod fixtures;
