@@ -231,6 +231,14 @@ impl Maps {
         Ok(Fill { used, size: data.info()?.max_entries() })
     }
 
+    /// Entries and size of the table of expectations, expired ones included.
+    pub fn expectation_fill(&self) -> Result<Fill> {
+        let data = self.data("expectations")?;
+        let mut used = 0;
+        batch::for_each(data.fd(), |_: &ExpectationKey, _: &Expectation| used += 1)?;
+        Ok(Fill { used, size: data.info()?.max_entries() })
+    }
+
     /// Returns the memory of what has expired; gives how many entries.
     pub fn sweep(&self, now: Nanos) -> Result<usize> {
         let mut swept = 0;
