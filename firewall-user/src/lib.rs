@@ -6,4 +6,5 @@ pub mod ftp;
 pub mod kernel;
 pub mod listing;
 pub mod netlink;
+pub mod preflight;
 pub mod rules;
