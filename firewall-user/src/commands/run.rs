@@ -8,7 +8,7 @@ use crate::{
     cli::args::{self, Global, HelperFailure, HookChoice},
     daemon::{self, Config},
     ftp::Policy,
-    kernel::{attach::Hook, load::TableSizes, pins::Pins},
+    kernel::{attach::Hook, load::TableSizes, pins::{LinkKind, Pins}},
     log, preflight,
 };
 
@@ -25,7 +25,13 @@ pub fn run(global: &Global, command: &args::Run) -> Result<()> {
 /// Everything that can be wrong is found here, before anything is changed.
 fn config(global: &Global, command: &args::Run) -> Result<Config> {
     let pins = Pins::new(&global.pin);
-    let interfaces = preflight::check(&pins, &command.interfaces)?;
+    let links = pins.links()?.into_iter().filter(|link| link.kind == LinkKind::Xdp);
+    let interfaces = preflight::check(&preflight::Request {
+        pin: pins.root(),
+        interfaces: &command.interfaces,
+        hook: command.hook,
+        ours: &links.map(|link| link.ifindex).collect(),
+    })?;
     let mut rules = Vec::new();
     for (file, is_ipv6) in [(&command.rules, false), (&command.rules6, true)] {
         if let Some(file) = file {

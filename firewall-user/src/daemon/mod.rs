@@ -30,13 +30,13 @@ use crate::{
     },
     ftp::Policy,
     kernel::{
-        attach::{self, Hook},
+        attach::{self, Hook, Mode, Target},
         load::{Programs, TableSizes},
         maps::{Maps, now},
-        pins::Pins,
+        pins::{LinkKind, LinkName, Pins},
         rings::Ring,
     },
-    netlink::links::{self, Link},
+    netlink::links::{self, Link, XdpMode},
     notify,
     rules::Ruleset,
     ruleset::{Rulesets, Running},
@@ -117,17 +117,20 @@ fn start(config: &Config) -> Result<Daemon> {
     })?;
     install_rules(config, &maps)?;
 
+    // The interfaces are known before the first packet comes.
+    let targets = targets(config)?;
     let mut interfaces = Interfaces::default();
-    // Known before the first packet comes, as far as they can be.
-    interfaces.expect(&config.interfaces, config.hook);
+    for target in &targets {
+        interfaces.ours.extend(config.hook.modes(target).first().map(|mode| (target.ifindex, *mode)));
+    }
     refresh(&interfaces, &maps)?;
     let mut ring = Ring::open(&config.pins, "punts")?;
     let mut helper = Helper::new(maps.clone(), Injector::new()?, config.policy.clone())?;
     ring.drain_now(|record| helper.segment(record));
     maps.set_heartbeat(now())?;
-    for link in &config.interfaces {
+    for (link, target) in config.interfaces.iter().zip(&targets) {
         let mode = programs
-            .attach_by(&config.pins, link.index, link.is_ethernet(), config.hook)
+            .attach_by(&config.pins, target, config.hook)
             .with_context(|| format!("cannot enforce on {}", link.name))?;
         interfaces.ours.insert(link.index, mode);
         tracing::info!("enforcing on {} by {}", link.name, mode.name());
@@ -144,6 +147,23 @@ fn start(config: &Config) -> Result<Daemon> {
         helper,
         _programs: programs,
     })
+}
+
+fn targets(config: &Config) -> Result<Vec<Target>> {
+    let pinned = config.pins.links()?;
+    let target = |link: &Link| {
+        let name = LinkName { kind: LinkKind::Xdp, ifindex: link.index };
+        let attached = link.xdp.first().filter(|_| pinned.contains(&name));
+        Target {
+            ifindex: link.index,
+            has_ethernet: link.is_ethernet(),
+            attached: attached.map(|program| match program.mode {
+                XdpMode::Generic => Mode::Generic,
+                XdpMode::Driver | XdpMode::Hardware => Mode::Native,
+            }),
+        }
+    };
+    Ok(config.interfaces.iter().map(target).collect())
 }
 
 /// Rules that were given replace those that are in force; rules that were not
@@ -210,21 +230,21 @@ impl Daemon {
         let mut heartbeat = every(HEARTBEAT);
         let mut sweep = every(SWEEP);
         let mut look_around = every(LOOK_AROUND);
+        let Self { maps, interfaces, helper, ring, events, watchers, log, .. } = self;
         loop {
-            let Self { ring, events, helper, .. } = self;
             tokio::select! {
                 done = ring.drain(|record| helper.segment(record)) => {
                     done.context("cannot read held segments")?;
                 }
-                done = events.drain(|record| {
-                    tell(&self.watchers, &mut self.log, record);
-                }) => done.context("cannot read events")?,
-                _ = heartbeat.tick() => self.maps.set_heartbeat(now())?,
-                _ = sweep.tick() => self.sweep(),
-                _ = look_around.tick() => self.look_around(),
+                done = events.drain(|record| tell(watchers, log, record)) => {
+                    done.context("cannot read events")?;
+                }
+                _ = heartbeat.tick() => maps.set_heartbeat(now())?,
+                _ = sweep.tick() => return_memory(maps, helper),
+                _ = look_around.tick() => note(interfaces, maps),
                 change = changes.next() => {
                     change.context("cannot watch the interfaces")?;
-                    self.look_around();
+                    note(interfaces, maps);
                 }
                 name = interrupted.wait() => {
                     tracing::info!("ending on {name}");
@@ -233,18 +253,17 @@ impl Daemon {
             }
         }
     }
+}
 
-    fn sweep(&mut self) {
-        let swept = self.maps.sweep(now()).and_then(|_| self.helper.sweep());
-        if let Err(error) = swept {
-            tracing::error!("cannot sweep: {error:#}");
-        }
+fn return_memory(maps: &Maps, helper: &mut Helper) {
+    if let Err(error) = maps.sweep(now()).and_then(|_| helper.sweep()) {
+        tracing::error!("cannot sweep: {error:#}");
     }
+}
 
-    fn look_around(&self) {
-        if let Err(error) = refresh(&self.interfaces, &self.maps) {
-            tracing::error!("cannot note the interfaces: {error:#}");
-        }
+fn note(interfaces: &Interfaces, maps: &Maps) {
+    if let Err(error) = refresh(interfaces, maps) {
+        tracing::error!("cannot note the interfaces: {error:#}");
     }
 }
 

@@ -96,35 +96,51 @@ impl Programs {
     }
 }
 
-/// Whether the driver of an interface runs XDP programs: tried with the link
-/// itself, which is pinned when it does.
+/// An interface to enforce on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub ifindex: u32,
+    pub has_ethernet: bool,
+    /// Where a former daemon has attached the program of XDP.
+    pub attached: Option<Mode>,
+}
+
+impl Hook {
+    /// The modes to try, the best one first. One that a former daemon found comes
+    /// before all: its link passes from program to program without a gap.
+    pub fn modes(self, target: &Target) -> Vec<Mode> {
+        let possible: &[Mode] = match self {
+            Self::Auto if !target.has_ethernet => &[Mode::Tc],
+            Self::Auto => &[Mode::Native, Mode::Generic],
+            Self::Xdp => &[Mode::Native],
+            Self::XdpGeneric => &[Mode::Generic],
+            Self::Tc => &[Mode::Tc],
+        };
+        let mut modes = possible.to_vec();
+        modes.sort_by_key(|mode| Some(*mode) != target.attached);
+        modes
+    }
+}
+
 impl Programs {
     /// Attaches where `hook` says; tells where that was.
     ///
     /// # Errors
     /// As [`Programs::attach`].
-    pub fn attach_by(
-        &mut self,
-        pins: &Pins,
-        ifindex: u32,
-        has_ethernet: bool,
-        hook: Hook,
-    ) -> Result<Mode> {
-        let modes: &[Mode] = match hook {
-            Hook::Auto if !has_ethernet => &[Mode::Tc],
-            Hook::Auto => &[Mode::Native, Mode::Generic],
-            Hook::Xdp => &[Mode::Native],
-            Hook::XdpGeneric => &[Mode::Generic],
-            Hook::Tc => &[Mode::Tc],
-        };
+    pub fn attach_by(&mut self, pins: &Pins, target: &Target, hook: Hook) -> Result<Mode> {
+        let modes = hook.modes(target);
+        let link = LinkName { kind: LinkKind::Xdp, ifindex: target.ifindex };
+        if target.attached.is_some_and(|attached| modes.first() != Some(&attached)) {
+            detach(pins, link)?;
+        }
         let mut failed = None;
         for mode in modes {
-            match self.attach(pins, ifindex, *mode) {
-                Ok(()) => return Ok(*mode),
+            match self.attach(pins, target.ifindex, mode) {
+                Ok(()) => return Ok(mode),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Err(failed.unwrap_or_else(|| anyhow!("no hook to attach to")))
+        Err(failed.unwrap_or_else(|| anyhow!("there is no hook to attach to")))
     }
 }
 
