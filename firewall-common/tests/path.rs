@@ -607,7 +607,7 @@ mod frames {
     #[test]
     fn chains_are_told_apart_by_where_the_packet_goes() {
         let mut memory = Memory::default();
-        memory.route = (Chain::Input, 0);
+        memory.route = |_| (Chain::Input, 0);
         assert_eq!(counted(&memory, &to_server(SYN)), Verdict::Accept(Chain::Input));
         let frame = Frame::between(SERVER, CLIENT).udp(1, 2).build();
         let verdict = memory.filter_at(Hook::Egress, 2, &frame, NOW);

@@ -8,6 +8,7 @@ use std::{
 use bytemuck::Zeroable;
 
 use crate::{
+    addr::Addr,
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
     flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper},
@@ -37,8 +38,9 @@ pub struct Memory {
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
     pub helper_ports: HashMap<u16, u8>,
-    /// Where packets that come in go: the chain, and the interface they leave by.
-    pub route: (Chain, u32),
+    /// Where packets that come in go, by their destination: the chain, and the
+    /// interface they leave by.
+    pub route: fn(Addr) -> (Chain, u32),
     /// Places in the table of embryonic flows.
     pub embryonic_size: usize,
     /// Places in the table of assured flows.
@@ -69,7 +71,7 @@ impl Default for Memory {
             rules: vec![accept],
             port_sets: Vec::new(),
             helper_ports: HashMap::from([(21, helper::FTP)]),
-            route: (Chain::Forward, 2),
+            route: |_| (Chain::Forward, 2),
             embryonic_size: usize::MAX,
             assured_size: usize::MAX,
             expectations: RefCell::default(),
@@ -199,13 +201,14 @@ impl Tables for Memory {
         self.helper_ports.get(&port).copied().unwrap_or(helper::NONE)
     }
 
-    fn route(&self, place: Place, _headers: &Headers) -> Route {
+    fn route(&self, place: Place, headers: &Headers) -> Route {
         match place.hook {
             Hook::Egress => {
                 Route { chain: Chain::Output, in_ifindex: 0, out_ifindex: place.ifindex }
             }
             Hook::Ingress => {
-                Route { chain: self.route.0, in_ifindex: place.ifindex, out_ifindex: self.route.1 }
+                let (chain, out_ifindex) = (self.route)(headers.tuple.dst);
+                Route { chain, in_ifindex: place.ifindex, out_ifindex }
             }
         }
     }
