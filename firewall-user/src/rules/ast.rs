@@ -131,7 +131,7 @@ pub struct Transport {
     pub flags: Option<Condition<TcpFlags>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransportProtocol {
     Tcp,
     Udp,

@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{
+    check::Finding,
     problem::Problem,
     source::{Source, Span},
 };
@@ -100,8 +101,13 @@ impl<'a> Report<'a> {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.errors.is_empty()
+    /// A mistake that the whole ruleset shows, at its rule.
+    pub(crate) fn found(&mut self, finding: Finding) {
+        let Finding { origin, problem } = finding;
+        if Arc::ptr_eq(&origin.file, &self.source.name) {
+            return self.add(origin.target, problem);
+        }
+        self.errors.push(Error::at_line(&origin.file, origin.line, problem));
     }
 
     pub(crate) fn count(&self) -> usize {
