@@ -6,7 +6,9 @@
 
 pub mod expectation;
 pub mod flow;
+mod frame;
 mod json;
+pub mod log_line;
 pub(crate) mod protocol;
 pub mod stats;
 
