@@ -74,6 +74,39 @@ pub enum Parsed {
     NotIp,
 }
 
+impl Parsed {
+    const IP: u32 = 0;
+    const NOT_IP: u32 = 1;
+    const ERROR: u32 = 2;
+
+    /// The outcome of [`Headers::parse`] as a number, as functions of the kernel
+    /// return it.
+    #[inline(always)]
+    pub const fn pack(outcome: Result<Self, DropReason>) -> u32 {
+        match outcome {
+            Ok(Self::Ip) => Self::IP,
+            Ok(Self::NotIp) => Self::NOT_IP,
+            Err(reason) => Self::ERROR + reason as u32,
+        }
+    }
+
+    /// The inverse of [`Parsed::pack`].
+    ///
+    /// # Errors
+    /// Those that went into it.
+    #[inline(always)]
+    pub fn unpack(packed: u32) -> Result<Self, DropReason> {
+        match packed {
+            Self::IP => Ok(Self::Ip),
+            Self::NOT_IP => Ok(Self::NotIp),
+            error => {
+                Err(DropReason::from_byte((error - Self::ERROR) as u8)
+                    .unwrap_or(DropReason::Malformed))
+            }
+        }
+    }
+}
+
 impl Headers {
     #[inline(always)]
     pub const fn family(&self) -> Family {
@@ -94,7 +127,7 @@ impl Headers {
     ///
     /// # Errors
     /// The reason to drop it, when a header is cut off or contradicts itself.
-    #[cfg_attr(target_arch = "bpf", inline(never))]
+    #[inline(always)]
     pub fn parse<P: Packet + ?Sized>(
         &mut self,
         packet: &P,

@@ -4,7 +4,7 @@
 //! these same lines. A packet comes in through [`packet::Packet`], state through
 //! [`tables::Tables`], and the time as an argument; [`path::filter`] tells the
 //! whole journey.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "testing")), no_std)]
 
 pub mod addr;
 pub mod checksum;
@@ -21,6 +21,8 @@ pub mod rule;
 pub mod ruleset_text;
 pub mod scratch;
 pub mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod verdict;
 pub mod walk;

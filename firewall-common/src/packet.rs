@@ -2,7 +2,13 @@
 
 use bytemuck::Pod;
 
-use crate::event::EVENT_FRAME;
+use crate::{
+    conntrack::quoted,
+    event::EVENT_FRAME,
+    flow::Tuple,
+    headers::{Headers, Parsed},
+    verdict::DropReason,
+};
 
 /// One frame, from its first byte: the Ethernet header, or the IP header on
 /// devices without one.
@@ -19,6 +25,22 @@ pub trait Packet {
 
     /// Copies the first bytes of the frame; gives how many.
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8;
+
+    /// Reads the packet's headers: [`Headers::parse`]. The kernel's programs do
+    /// it in a function that the verifier checks by itself; so with the next one.
+    ///
+    /// # Errors
+    /// As [`Headers::parse`].
+    #[inline(always)]
+    fn headers(&self, headers: &mut Headers, has_ethernet: bool) -> Result<Parsed, DropReason> {
+        headers.parse(self, has_ethernet)
+    }
+
+    /// Reads the packet that an ICMP error quotes: [`quoted::read`].
+    #[inline(always)]
+    fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {
+        quoted::read(self, headers, tuple)
+    }
 
     /// Whether the stack will cut this packet into segments later on, so that
     /// its length field may be zero (BIG TCP).

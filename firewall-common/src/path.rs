@@ -34,11 +34,9 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Verdict {
     let options = tables.options();
-    let verdict = match scratch.headers.parse(packet, place.has_ethernet) {
+    let verdict = match packet.headers(&mut scratch.headers, place.has_ethernet) {
         Err(reason) => Verdict::Drop(reason),
-        Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => {
-            Verdict::Drop(DropReason::NonIp)
-        }
+        Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => Verdict::Drop(DropReason::NonIp),
         Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
         Ok(Parsed::Ip) => ip(packet, place, tables, scratch, options, now),
     };
@@ -68,10 +66,10 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     if let Verdict::Drop(reason) = verdict
         && options.has(option::REPORT_DROPS)
     {
-        scratch.event.kind = EventKind::Drop as u8;
-        scratch.event.reason = reason as u8;
-        scratch.event.rule = scratch.walk.decided;
-        report(packet, tables, scratch, now);
+        scratch.walk.drop_reason = reason as u8 + 1;
+    }
+    if scratch.walk.log_count != 0 || scratch.walk.drop_reason != 0 {
+        tables.tell(packet, scratch, now);
     }
     verdict
 }
@@ -96,7 +94,6 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     } else {
         judge(tables, scratch, route.chain)
     };
-    report_logs(packet, tables, scratch, now);
     match outcome {
         Outcome::Accept => accept(tables, scratch, &mut tracked, options, route, now),
         Outcome::Drop if scratch.walk.is_policy != 0 => Verdict::Drop(DropReason::Policy),
@@ -105,9 +102,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
             Some(kind) => Verdict::Reject(kind),
             None => Verdict::Drop(DropReason::RulesetBroken),
         },
-        Outcome::Running | Outcome::Broken => {
-            Verdict::Drop(DropReason::RulesetBroken)
-        }
+        Outcome::Running | Outcome::Broken => Verdict::Drop(DropReason::RulesetBroken),
     }
 }
 
@@ -126,6 +121,10 @@ fn accept<T: Tables>(
         return Verdict::Drop(DropReason::HelperAway);
     }
     remember(scratch, tracked);
+    if matches!(reading, Reading::Needed) {
+        describe(scratch, tracked, now);
+    }
+    // Behind this the flow may stand in another table.
     if let Err(reason) = conntrack::commit(tables, scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
@@ -134,7 +133,6 @@ fn accept<T: Tables>(
     }
     match reading {
         Reading::Needed => {
-            describe(scratch, tracked, now);
             tables.count(Stat::Punted as u32);
             Verdict::Punt(route.chain)
         }
@@ -215,6 +213,8 @@ fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Outcome 
         _ => entries[Chain::Output as usize],
     };
     let walk = &mut scratch.walk;
+    walk.in_patterns = tables.patterns(walk.in_ifindex, walk.slot);
+    walk.out_patterns = tables.patterns(walk.out_ifindex, walk.slot);
     if raw == NO_ENTRY {
         walk.index = filter;
         walk.then = NO_ENTRY;
@@ -232,25 +232,6 @@ fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Outcome 
     }
 }
 
-/// Reports the packet at every LOG rule that it passed.
-#[inline(always)]
-fn report_logs<P: Packet + ?Sized, T: Tables>(
-    packet: &P,
-    tables: &T,
-    scratch: &mut Scratch,
-    now: Nanos,
-) {
-    for number in 0..MAX_LOGS {
-        if number as u32 >= scratch.walk.log_count {
-            return;
-        }
-        scratch.event.kind = EventKind::Log as u8;
-        scratch.event.reason = 0;
-        scratch.event.rule = u32::from(scratch.walk.logs[number & (MAX_LOGS - 1)]);
-        report(packet, tables, scratch, now);
-    }
-}
-
 /// The facts of this packet for the walk.
 #[inline(always)]
 fn prepare(scratch: &mut Scratch, generation: u32, route: &Route) {
@@ -259,8 +240,6 @@ fn prepare(scratch: &mut Scratch, generation: u32, route: &Route) {
         slot: slot(generation),
         in_ifindex: route.in_ifindex,
         out_ifindex: route.out_ifindex,
-        in_patterns: route.in_patterns,
-        out_patterns: route.out_patterns,
         chain: route.chain as u8,
         ..Walk::default()
     };
@@ -347,19 +326,15 @@ pub(crate) const fn verdict_to_remember(walk: &Walk) -> CachedVerdict {
     }
 }
 
-/// Tells user space of a packet, as long as the budget lasts. What there is to
-/// tell, and of which rule, stands in `scratch.event`.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-fn report<P: Packet + ?Sized, T: Tables>(
+/// Tells user space of the LOG rules that the packet passed, and of its end when
+/// it was dropped.
+#[inline(always)]
+pub fn tell<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
     now: Nanos,
 ) {
-    if !scratch.budget.spend(now) {
-        tables.count(Stat::EventsLost as u32);
-        return;
-    }
     let Scratch { event, walk, headers, .. } = scratch;
     event.at = now;
     event.in_ifindex = walk.in_ifindex;
@@ -371,5 +346,29 @@ fn report<P: Packet + ?Sized, T: Tables>(
     event.chain = walk.chain;
     event.ctstate = walk.ctstate;
     event.captured = packet.capture(&mut event.frame);
-    tables.report(event);
+    event.kind = EventKind::Log as u8;
+    event.reason = 0;
+    for number in 0..MAX_LOGS {
+        if number as u32 >= scratch.walk.log_count {
+            break;
+        }
+        scratch.event.rule = u32::from(scratch.walk.logs[number & (MAX_LOGS - 1)]);
+        send(tables, scratch, now);
+    }
+    if scratch.walk.drop_reason != 0 {
+        scratch.event.kind = EventKind::Drop as u8;
+        scratch.event.reason = scratch.walk.drop_reason - 1;
+        scratch.event.rule = scratch.walk.decided;
+        send(tables, scratch, now);
+    }
+}
+
+/// Hands over the event that is written, as long as the budget lasts.
+#[inline(always)]
+fn send<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
+    if scratch.budget.spend(now) {
+        tables.report(&scratch.event);
+    } else {
+        tables.count(Stat::EventsLost as u32);
+    }
 }

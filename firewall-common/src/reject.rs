@@ -125,8 +125,7 @@ fn put_ipv4(answer: &mut Answer, rejected: &Headers, source: Addr, protocol: u8,
         dst: rejected.tuple.src.words[3],
     };
     let words: [u32; 5] = bytemuck::cast(ip);
-    ip.checksum =
-        words.iter().fold(Sum::default(), |sum, word| sum.double_word(*word)).finish();
+    ip.checksum = words.iter().fold(Sum::default(), |sum, word| sum.double_word(*word)).finish();
     let words: [u32; 5] = bytemuck::cast(ip);
     put(&mut answer.headers, 0, words);
 }
@@ -152,8 +151,8 @@ fn put_reset<const AT: usize>(answer: &mut Answer, rejected: &Headers) -> u32 {
     let (seq, ack, flags) = if rejected.has_tcp_flag(tcp_flag::ACK) {
         (rejected.ack, 0, tcp_flag::RST)
     } else {
-        let controls = rejected.has_tcp_flag(tcp_flag::SYN) as u32
-            + rejected.has_tcp_flag(tcp_flag::FIN) as u32;
+        let controls = u32::from(rejected.has_tcp_flag(tcp_flag::SYN))
+            + u32::from(rejected.has_tcp_flag(tcp_flag::FIN));
         let next = rejected.seq.wrapping_add(rejected.payload_len).wrapping_add(controls);
         (0, next, tcp_flag::RST | tcp_flag::ACK)
     };

@@ -3,6 +3,8 @@
 //! The kernel gives a program 512 bytes of stack; this is its desk beside it,
 //! one for each CPU and hook. Only [`Budget`] outlives the packet.
 
+use bytemuck::Zeroable;
+
 use crate::{
     event::{Event, Punt},
     flow::{ExpectationKey, Flow, FlowKey, Master, Tuple},
@@ -13,7 +15,7 @@ use crate::{
 };
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Zeroable)]
 pub struct Scratch {
     pub headers: Headers,
     /// The packet that an ICMP error quotes.
@@ -33,7 +35,7 @@ pub struct Scratch {
 
 /// How many events a CPU may still report in this second.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Zeroable)]
 pub struct Budget {
     pub since: Nanos,
     pub spent: u64,

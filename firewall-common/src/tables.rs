@@ -9,6 +9,8 @@ use crate::{
     event::{Event, Hook},
     flow::{CachedVerdict, Expectation, ExpectationKey, Flow, FlowKey, Master, Tuple},
     headers::Headers,
+    packet::Packet,
+    path,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     time::Nanos,
@@ -31,9 +33,6 @@ pub struct Route {
     /// Interface indexes as `-i` and `-o` see them; 0 for none.
     pub in_ifindex: u32,
     pub out_ifindex: u32,
-    /// The patterns of the active ruleset that the names of the two fit.
-    pub in_patterns: u64,
-    pub out_patterns: u64,
 }
 
 /// The two flow tables: see ARCHITECTURE.md, "State".
@@ -84,6 +83,16 @@ pub trait Tables: Rules {
     fn heartbeat(&self) -> Nanos;
     fn timeouts(&self) -> &Timeouts;
     fn device(&self, ifindex: u32) -> Option<&Device>;
+    /// The interface patterns of the ruleset in `slot` that an interface's name
+    /// fits; none for index 0.
+    #[inline(always)]
+    fn patterns(&self, ifindex: u32, slot: u32) -> u64 {
+        match self.device(ifindex) {
+            Some(device) if slot == 0 => device.patterns[0],
+            Some(device) => device.patterns[1],
+            None => 0,
+        }
+    }
     /// One of [`crate::flow::helper`]: the one configured for this port.
     fn helper_of_port(&self, protocol: u8, port: u16) -> u8;
 
@@ -117,4 +126,13 @@ pub trait Tables: Rules {
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);
+
+    /// Reports the packet as `scratch.walk` says: [`path::tell`].
+    #[inline(always)]
+    fn tell<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch, now: Nanos)
+    where
+        Self: Sized,
+    {
+        path::tell(packet, self, scratch, now);
+    }
 }

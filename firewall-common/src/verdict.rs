@@ -120,6 +120,11 @@ pub const fn drop_counter(reason: DropReason) -> u32 {
 /// All counters of the `stats` map.
 pub const STATS: u32 = (Stat::COUNT + DropReason::COUNT) as u32;
 
+/// Places for counters in the `stats` map: a power of two, so that a masked index
+/// is in bounds.
+pub const STAT_PLACES: usize = 64;
+const _: () = assert!(STATS as usize <= STAT_PLACES);
+
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -3,6 +3,8 @@
 //! The kernel calls [`step`] from `bpf_loop`, tests from a plain loop. A step
 //! reads one rule, moves its counter when it matches, and says whether to go on.
 
+use bytemuck::Zeroable;
+
 use crate::{
     flow::CACHED_HITS,
     headers::Headers,
@@ -28,7 +30,7 @@ pub enum Outcome {
 
 /// The facts that rules ask for, and the place in the list.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
 pub struct Walk {
     /// The patterns that the two interfaces' names fit.
     pub in_patterns: u64,
@@ -66,6 +68,8 @@ pub struct Walk {
     pub outcome: u8,
     /// The verdict looks at, or acts on, this packet alone.
     pub is_per_packet: u8,
+    /// A [`crate::verdict::DropReason`] plus one when the drop is to be reported.
+    pub drop_reason: u8,
     /// The deciding rule is a policy.
     pub is_policy: u8,
     /// A [`crate::rule::Chain`].
@@ -255,15 +259,16 @@ fn in_set<T: Rules>(tables: &T, slot: u32, index: u16, headers: &Headers) -> boo
     }
 }
 
-/// Tells without a branch for each range, which the verifier would follow.
-#[inline(always)]
+/// A function of its own: inlined into the walk, its branches would multiply with
+/// those around it in the eyes of the verifier.
+#[cfg_attr(target_arch = "bpf", inline(never))]
 fn set_contains(set: &PortSet, sport: u16, dport: u16) -> bool {
-    let source = u32::from(set.side != PortSide::Destination as u8);
-    let destination = u32::from(set.side != PortSide::Source as u8);
-    let mut found = 0;
+    let first = if set.side == PortSide::Destination as u8 { dport } else { sport };
+    let second = if set.side == PortSide::Source as u8 { sport } else { dport };
     for range in &set.ranges {
-        found |= range.holds(sport) & source;
-        found |= range.holds(dport) & destination;
+        if range.holds(first) | range.holds(second) != 0 {
+            return true;
+        }
     }
-    found != 0
+    false
 }

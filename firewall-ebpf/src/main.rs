@@ -12,6 +12,7 @@ mod maps;
 mod packet;
 mod punt;
 mod route;
+mod stage;
 mod tables;
 mod tc;
 mod verifier;

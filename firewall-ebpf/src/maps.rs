@@ -9,14 +9,12 @@ use aya_ebpf::{
 use firewall_common::{
     control::{Device, Options, Timeouts},
     flow::{Expectation, ExpectationKey, Flow, FlowKey, Master},
-    rule::{
-        Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
-    },
-    scratch::Scratch,
+    rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
+    scratch::Scratch,
     tables::{FragmentGrant, FragmentKey},
     time::Nanos,
-    verdict::STATS,
+    verdict::STAT_PLACES,
 };
 
 use firewall_common::reject::Answer;
@@ -79,7 +77,7 @@ pub static RULESET_TEXT: HashMap<ChunkKey, [u8; CHUNK]> =
     HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
 
 #[map(name = "stats")]
-pub static STATISTICS: PerCpuArray<[u64; STATS as usize]> = PerCpuArray::with_max_entries(1, 0);
+pub static STATISTICS: PerCpuArray<[u64; STAT_PLACES]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Port number to helper, for TCP.
 #[map(name = "helper_ports")]

@@ -7,9 +7,15 @@ use aya_ebpf::{
     helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
 };
 use bytemuck::Pod;
-use firewall_common::{event::EVENT_FRAME, packet::Packet};
+use firewall_common::{
+    event::EVENT_FRAME,
+    flow::Tuple,
+    headers::{Headers, Parsed},
+    packet::Packet,
+    verdict::DropReason,
+};
 
-use crate::verifier::opaque;
+use crate::{stage, verifier::opaque};
 
 /// Headers lie below this offset, or the packet is not understood.
 const REACH: usize = 0xfff;
@@ -85,6 +91,16 @@ impl Packet for XdpPacket {
             true => len as u8,
             false => 0,
         }
+    }
+
+    #[inline(always)]
+    fn headers(&self, headers: &mut Headers, has_ethernet: bool) -> Result<Parsed, DropReason> {
+        Parsed::unpack(stage::xdp_headers(self.ctx, headers, u32::from(has_ethernet)))
+    }
+
+    #[inline(always)]
+    fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {
+        stage::xdp_quoted(self.ctx, headers, tuple) != 0
     }
 }
 
@@ -184,6 +200,16 @@ impl Packet for SkbPacket {
             true => len as u8,
             false => 0,
         }
+    }
+
+    #[inline(always)]
+    fn headers(&self, headers: &mut Headers, has_ethernet: bool) -> Result<Parsed, DropReason> {
+        Parsed::unpack(stage::tc_headers(self.skb, headers, u32::from(has_ethernet)))
+    }
+
+    #[inline(always)]
+    fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {
+        stage::tc_quoted(self.skb, headers, tuple) != 0
     }
 
     #[inline(always)]

@@ -4,30 +4,32 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_ANY, BPF_NOEXIST},
+    bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST, xdp_md},
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
 };
 use firewall_common::{
-    control::{Device, Options, Timeouts, device, slot},
+    control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
     flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper, protocol},
     headers::Headers,
-    rule::{
-        Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
-    },
+    packet::Packet,
+    rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
     tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::Stat,
+    verdict::{STAT_PLACES, Stat},
     walk,
 };
 
 use crate::{
     maps::{
-        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT,
-        HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION,
+        HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS,
+        SCRATCH, STATISTICS, TIMEOUTS,
     },
-    route,
+    packet::SkbPacket,
+    stage,
+    verifier::opaque,
 };
 
 /// More steps than any ruleset has: a chain may be walked from many places.
@@ -59,19 +61,22 @@ impl EbpfContext for Maps {
 
 impl Maps {
     #[inline(always)]
+    pub fn of_xdp(ctx: *mut xdp_md) -> Self {
+        Self { program: Program::Xdp, ctx: ctx.cast(), ingress_ifindex: 0 }
+    }
+
+    #[inline(always)]
+    pub fn of_tc(skb: *mut __sk_buff, is_egress: bool) -> Self {
+        let program = if is_egress { Program::TcEgress } else { Program::TcIngress };
+        let ingress_ifindex = SkbPacket { skb }.ingress_ifindex();
+        Self { program, ctx: skb.cast(), ingress_ifindex }
+    }
+
+    #[inline(always)]
     pub fn scratch(self) -> Option<&'static mut Scratch> {
         let scratch = SCRATCH.get_ptr_mut(self.program as u32)?;
         // SAFETY: one program runs on one CPU at a time, and it asks once.
         Some(unsafe { &mut *scratch })
-    }
-
-    #[inline(always)]
-    fn patterns(self, ifindex: u32, slot: u32) -> u64 {
-        match self.device(ifindex) {
-            Some(device) if slot == 0 => device.patterns[0],
-            Some(device) => device.patterns[1],
-            None => 0,
-        }
     }
 }
 
@@ -89,12 +94,9 @@ pub fn is_ours<T: Tables>(tables: &T, ifindex: u32) -> bool {
 }
 
 /// One step of the walk, for `bpf_loop`.
-unsafe extern "C" fn walk_step(_step: u32, program: *mut c_void) -> i64 {
-    // SAFETY: the caller passes the number of its program.
-    let program = unsafe { *program.cast::<u32>() };
-    let Some(scratch) = SCRATCH.get_ptr_mut(program) else { return 1 };
-    // SAFETY: the caller holds no reference into it during the walk.
-    let scratch = unsafe { &mut *scratch };
+unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its pointer, and waits.
+    let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
     i64::from(walk::step(&RuleMaps, &scratch.headers, &mut scratch.walk))
 }
 
@@ -180,20 +182,13 @@ impl Tables for Maps {
     fn route(&self, place: Place, headers: &Headers) -> Route {
         let (chain, in_ifindex, out_ifindex) = match (place.hook, self.ingress_ifindex) {
             (Hook::Ingress, _) => {
-                let (chain, out) = route::look_up(self.program, self.ctx, place.ifindex, headers);
+                let (chain, out) = stage::route(self, headers, place.ifindex);
                 (chain, place.ifindex, out)
             }
             (Hook::Egress, 0) => (Chain::Output, 0, place.ifindex),
             (Hook::Egress, ingress) => (Chain::Forward, ingress, place.ifindex),
         };
-        let slot = slot(self.generation());
-        Route {
-            chain,
-            in_ifindex,
-            out_ifindex,
-            in_patterns: if in_ifindex == 0 { 0 } else { self.patterns(in_ifindex, slot) },
-            out_patterns: if out_ifindex == 0 { 0 } else { self.patterns(out_ifindex, slot) },
-        }
+        Route { chain, in_ifindex, out_ifindex }
     }
 
     #[inline(always)]
@@ -261,12 +256,12 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn walk(&self, _scratch: &mut Scratch) {
-        let mut program = self.program as u32;
+    fn walk(&self, scratch: &mut Scratch) {
+        let mut desk: *mut Scratch = scratch;
         // SAFETY: the callback has the signature that the helper wants, and its
         // argument lives on this stack.
         unsafe {
-            bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut program).cast(), 0);
+            bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut desk).cast(), 0);
         }
     }
 
@@ -284,10 +279,9 @@ impl Tables for Maps {
     #[inline(always)]
     fn count(&self, counter: u32) {
         let Some(counters) = STATISTICS.get_ptr_mut(0) else { return };
-        // SAFETY: this CPU's counters; nothing else holds them.
-        if let Some(value) = unsafe { (*counters).get_mut(counter as usize) } {
-            *value += 1;
-        }
+        let place = opaque(counter as usize) & (STAT_PLACES - 1);
+        // SAFETY: this CPU's counters, and a place among them; nothing else holds them.
+        unsafe { *counters.cast::<u64>().add(place) += 1 };
     }
 
     #[inline(always)]
@@ -295,5 +289,10 @@ impl Tables for Maps {
         if EVENTS.output::<Event>(event, 0).is_err() {
             self.count(Stat::EventsLost as u32);
         }
+    }
+
+    #[inline(always)]
+    fn tell<P: Packet + ?Sized>(&self, _packet: &P, scratch: &mut Scratch, now: Nanos) {
+        stage::tell(self, scratch, now);
     }
 }

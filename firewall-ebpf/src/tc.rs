@@ -10,18 +10,17 @@ use aya_ebpf::{
 use firewall_common::{
     control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
-    path,
-    rule::{Chain, RejectKind},
-    scratch::Scratch,
-    tables::{Place, Tables},
-    verdict::{Stat, Verdict},
+    rule::RejectKind,
+    tables::Tables,
+    verdict::Stat,
 };
 
 use crate::{
     answer,
     packet::SkbPacket,
     punt,
-    tables::{Maps, Program, is_ours, now},
+    stage::{self, decision},
+    tables::{Maps, is_ours},
     xdp::REFLECT,
 };
 
@@ -39,8 +38,7 @@ pub fn firewall_egress(ctx: TcContext) -> i32 {
 fn ingress(skb: *mut __sk_buff) -> i32 {
     let packet = SkbPacket::new(skb);
     let ifindex = packet.ifindex();
-    let maps =
-        Maps { program: Program::TcIngress, ctx: skb.cast(), ingress_ifindex: packet.ifindex() };
+    let maps = Maps::of_tc(skb, false);
     if packet.mark() == REINJECT_INGRESS_MARK {
         packet.set_mark(0);
         maps.count(Stat::Reinjected as u32);
@@ -56,20 +54,18 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         return TC_ACT_OK;
     }
     let has_ethernet = found.flags & device::ETHERNET != 0;
-    let Some(scratch) = maps.scratch() else { return TC_ACT_SHOT };
-    let place = Place { hook: Hook::Ingress, ifindex, has_ethernet };
-    match path::filter(&packet, place, &maps, scratch, now()) {
-        Verdict::Accept(Chain::Forward) => {
+    match stage::tc_filter(skb, u32::from(has_ethernet), 0) {
+        decision::PASS => TC_ACT_OK,
+        decision::FORWARD => {
             maps.count(Stat::ForwardStack as u32);
             TC_ACT_OK
         }
-        Verdict::Accept(_) | Verdict::Pass(_) => TC_ACT_OK,
-        Verdict::Punt(_) => {
-            hold(&packet, &maps, scratch, Hook::Ingress);
+        decision::HOLD => {
+            tc_hold(skb, 0);
             TC_ACT_SHOT
         }
-        Verdict::Drop(_) => TC_ACT_SHOT,
-        Verdict::Reject(kind) => reject(&packet, &maps, scratch, kind, 0),
+        decision::DROP => TC_ACT_SHOT,
+        reject => tc_reject(skb, reject - decision::REJECT, 0),
     }
 }
 
@@ -78,7 +74,7 @@ fn egress(skb: *mut __sk_buff) -> i32 {
     let packet = SkbPacket::new(skb);
     let ifindex = packet.ifindex();
     let ingress_ifindex = packet.ingress_ifindex();
-    let maps = Maps { program: Program::TcEgress, ctx: skb.cast(), ingress_ifindex };
+    let maps = Maps::of_tc(skb, true);
     // Judged when it came in.
     if ingress_ifindex != 0 && is_ours(&maps, ingress_ifindex) {
         return TC_ACT_OK;
@@ -93,19 +89,17 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         _ => {}
     }
     let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
-    let Some(scratch) = maps.scratch() else { return TC_ACT_SHOT };
-    let place = Place { hook: Hook::Egress, ifindex, has_ethernet };
-    match path::filter(&packet, place, &maps, scratch, now()) {
-        Verdict::Accept(_) | Verdict::Pass(_) => TC_ACT_OK,
-        // A refusal would look like a failed send to the local TCP.
-        Verdict::Punt(_) => {
-            hold(&packet, &maps, scratch, Hook::Egress);
+    match stage::tc_filter(skb, u32::from(has_ethernet), 1) {
+        decision::PASS | decision::FORWARD => TC_ACT_OK,
+        decision::HOLD => {
+            tc_hold(skb, 1);
+            // A refusal would look like a failed send to the local TCP.
             TC_ACT_STOLEN
         }
-        Verdict::Drop(_) => TC_ACT_SHOT,
+        decision::DROP => TC_ACT_SHOT,
         // The sender of a forwarded packet lies behind another interface.
-        Verdict::Reject(_) if ingress_ifindex != 0 => TC_ACT_SHOT,
-        Verdict::Reject(kind) => reject(&packet, &maps, scratch, kind, u64::from(BPF_F_INGRESS)),
+        _ if ingress_ifindex != 0 => TC_ACT_SHOT,
+        reject => tc_reject(skb, reject - decision::REJECT, 1),
     }
 }
 
@@ -121,12 +115,17 @@ fn turn_back(packet: &SkbPacket, maps: &Maps, ifindex: u32) -> i32 {
     unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 }
 }
 
-#[inline(always)]
-fn hold(packet: &SkbPacket, maps: &Maps, scratch: &mut Scratch, hook: Hook) {
+/// Copies the segment for the helper.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
+    let packet = SkbPacket { skb };
+    let maps = Maps::of_tc(skb, is_egress != 0);
+    let Some(scratch) = maps.scratch() else { return 0 };
     scratch.punt.ifindex = packet.ifindex();
-    scratch.punt.hook = hook as u8;
+    scratch.punt.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
     scratch.punt.gso_size = packet.gso_size();
-    punt::hold(packet, maps, &mut scratch.punt);
+    u32::from(punt::hold(&packet, &maps, &mut scratch.punt))
 }
 
 /// Whether XDP wrote an answer that this interface sends only from here.
@@ -141,17 +140,17 @@ fn is_to_reflect(packet: &SkbPacket) -> bool {
 
 /// Turns the packet into its own answer and sends it to where it came from:
 /// back out on ingress, up again (`BPF_F_INGRESS`) on egress.
-#[inline(always)]
-fn reject(
-    packet: &SkbPacket,
-    maps: &Maps,
-    scratch: &Scratch,
-    kind: RejectKind,
-    direction: u64,
-) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_reject(skb: *mut __sk_buff, kind: u32, is_egress: u32) -> i32 {
+    let packet = SkbPacket { skb };
+    let maps = Maps::of_tc(skb, is_egress != 0);
+    let direction = if is_egress != 0 { u64::from(BPF_F_INGRESS) } else { 0 };
     let ifindex = packet.ifindex();
-    let Some((written, lengths)) =
-        answer::compose(packet, maps, &scratch.headers, ifindex, kind)
+    let (Some(scratch), Some(kind)) = (maps.scratch(), RejectKind::from_byte(kind as u8)) else {
+        return TC_ACT_SHOT;
+    };
+    let Some((written, lengths)) = answer::compose(&packet, &maps, &scratch.headers, ifindex, kind)
     else {
         return TC_ACT_SHOT;
     };

@@ -1,7 +1,10 @@
 //! XDP: what comes in on an Ethernet interface.
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+        xdp_md,
+    },
     helpers::{bpf_redirect, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
     macros::xdp,
     programs::XdpContext,
@@ -14,10 +17,9 @@ use firewall_common::{
     flow::protocol,
     headers::{Fragment, Headers},
     packet::Packet,
-    path,
-    rule::{Chain, RejectKind},
-    tables::{Place, Tables},
-    verdict::{Stat, Verdict},
+    rule::RejectKind,
+    tables::Tables,
+    verdict::Stat,
     wire::{Ethernet, Ipv4, Ipv6, Tcp, Udp},
 };
 
@@ -27,7 +29,8 @@ use crate::{
     packet::XdpPacket,
     punt,
     route::Fib,
-    tables::{Maps, Program, now},
+    stage::{self, decision},
+    tables::{Maps, Program},
 };
 
 /// In front of a frame that TC ingress is to send back out: the metadata.
@@ -35,34 +38,40 @@ pub const REFLECT: u32 = 0x7265_666c;
 
 #[xdp(frags)]
 pub fn firewall_xdp(ctx: XdpContext) -> u32 {
-    let packet = XdpPacket { ctx: ctx.ctx };
-    let maps = Maps { program: Program::Xdp, ctx: ctx.ctx.cast(), ingress_ifindex: 0 };
-    let ifindex = packet.ifindex();
-    if is_ours_coming_back(&packet, &maps, ifindex) {
+    let ctx = ctx.ctx;
+    let packet = XdpPacket { ctx };
+    let maps = Maps::of_xdp(ctx);
+    if is_ours_coming_back(&packet, &maps) {
         maps.count(Stat::Reinjected as u32);
         return XDP_PASS;
     }
-    let Some(scratch) = maps.scratch() else { return XDP_ABORTED };
-    let place = Place { hook: Hook::Ingress, ifindex, has_ethernet: true };
-    match path::filter(&packet, place, &maps, scratch, now()) {
-        Verdict::Accept(Chain::Forward) => forward(&packet, &maps, &scratch.headers, ifindex),
-        Verdict::Accept(_) | Verdict::Pass(_) => XDP_PASS,
-        Verdict::Punt(_) => {
-            scratch.punt.ifindex = ifindex;
-            scratch.punt.hook = Hook::Ingress as u8;
-            punt::hold(&packet, &maps, &mut scratch.punt);
-            XDP_DROP
-        }
-        Verdict::Drop(_) => XDP_DROP,
-        Verdict::Reject(kind) => reject(&packet, &maps, &scratch.headers, ifindex, kind),
+    match stage::xdp_filter(ctx) {
+        decision::PASS => XDP_PASS,
+        decision::FORWARD => xdp_forward(ctx),
+        decision::HOLD => xdp_hold(ctx),
+        decision::DROP => XDP_DROP,
+        reject => xdp_reject(ctx, reject - decision::REJECT),
     }
+}
+
+/// Copies the segment for the helper, and lets go of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_hold(ctx: *mut xdp_md) -> u32 {
+    let packet = XdpPacket { ctx };
+    let maps = Maps::of_xdp(ctx);
+    let Some(scratch) = maps.scratch() else { return XDP_DROP };
+    scratch.punt.ifindex = packet.ifindex();
+    scratch.punt.hook = Hook::Ingress as u8;
+    punt::hold(&packet, &maps, &mut scratch.punt);
+    XDP_DROP
 }
 
 /// In generic mode a frame that the daemon sends back passes here again: its
 /// source address is the token that the daemon wrote.
 #[inline(always)]
-fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps, ifindex: u32) -> bool {
-    let Some(found) = maps.device(ifindex) else { return false };
+fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps) -> bool {
+    let Some(found) = maps.device(packet.ifindex()) else { return false };
     if found.flags & device::GENERIC == 0 {
         return false;
     }
@@ -71,15 +80,22 @@ fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps, ifindex: u32) -> bool {
 
 /// Sends a forwarded packet straight out, or by way of the stack where only the
 /// stack can do it.
-#[inline(always)]
-fn forward(packet: &XdpPacket, maps: &Maps, headers: &Headers, ifindex: u32) -> u32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
+    let packet = &XdpPacket { ctx };
+    let maps = &Maps::of_xdp(ctx);
+    let ifindex = packet.ifindex();
+    let Some(scratch) = maps.scratch() else { return XDP_DROP };
+    let headers = &scratch.headers;
     let Some(delivery) = DELIVERY.get(Program::Xdp as u32) else { return XDP_PASS };
     let fib = &delivery.fib;
+    let from = maps.device(ifindex).map_or(0, |found| found.flags);
     let may_redirect = delivery.is_direct()
         && headers.vlan == 0
         && headers.ttl > 1
-        && maps.device(fib.ifindex).is_some_and(|out| out.flags & device::TAKES_REDIRECT != 0)
-        && !has_partial_checksum(packet, maps, headers, ifindex);
+        && takes_redirect(maps, from, fib.ifindex)
+        && !has_partial_checksum(packet, from, headers);
     if may_redirect && rewrite(packet, headers, fib) {
         maps.count(Stat::ForwardFast as u32);
         // SAFETY: the helper only notes the interface.
@@ -89,13 +105,18 @@ fn forward(packet: &XdpPacket, maps: &Maps, headers: &Headers, ifindex: u32) -> 
     XDP_PASS
 }
 
+/// Whether a redirected frame leaves by an interface. In generic mode any does;
+/// a native redirect to a driver that cannot send it is dropped without a word.
+#[inline(always)]
+fn takes_redirect(maps: &Maps, from: u32, out_ifindex: u32) -> bool {
+    from & device::GENERIC != 0
+        || maps.device(out_ifindex).is_some_and(|out| out.flags & device::TAKES_REDIRECT != 0)
+}
+
 /// Whether the sender, a virtual peer, left the checksum to hardware.
 #[inline(always)]
-fn has_partial_checksum(packet: &XdpPacket, maps: &Maps, headers: &Headers, ifindex: u32) -> bool {
-    let may_be = maps
-        .device(ifindex)
-        .is_none_or(|found| found.flags & device::PARTIAL_CHECKSUMS != 0);
-    if !may_be || headers.fragment != Fragment::Whole as u8 {
+fn has_partial_checksum(packet: &XdpPacket, from: u32, headers: &Headers) -> bool {
+    if from & device::PARTIAL_CHECKSUMS == 0 || headers.fragment != Fragment::Whole as u8 {
         return false;
     }
     let field = match headers.tuple.protocol {
@@ -141,14 +162,16 @@ fn rewrite(packet: &XdpPacket, headers: &Headers, fib: &Fib) -> bool {
 }
 
 /// Turns the frame into its own answer and sends it back.
-#[inline(always)]
-fn reject(
-    packet: &XdpPacket,
-    maps: &Maps,
-    headers: &Headers,
-    ifindex: u32,
-    kind: RejectKind,
-) -> u32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
+    let packet = &XdpPacket { ctx };
+    let maps = &Maps::of_xdp(ctx);
+    let ifindex = packet.ifindex();
+    let (Some(scratch), Some(kind)) = (maps.scratch(), RejectKind::from_byte(kind as u8)) else {
+        return XDP_DROP;
+    };
+    let headers = &scratch.headers;
     let Some((written, lengths)) = answer::compose(packet, maps, headers, ifindex, kind) else {
         return XDP_DROP;
     };
@@ -167,9 +190,9 @@ fn reject(
             return XDP_DROP;
         }
     }
-    let sends = maps.device(ifindex).is_some_and(|found| {
-        found.flags & (device::TAKES_REDIRECT | device::GENERIC) != 0
-    });
+    let sends = maps
+        .device(ifindex)
+        .is_some_and(|found| found.flags & (device::TAKES_REDIRECT | device::GENERIC) != 0);
     if sends || !ask_to_reflect(packet) { XDP_TX } else { XDP_PASS }
 }
 

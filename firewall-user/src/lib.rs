@@ -1,4 +1,14 @@
 //! The user side of the firewall.
+
+pub mod cli;
+pub mod commands;
+pub mod daemon;
 pub mod ftp;
 pub mod kernel;
+pub mod listing;
+pub mod log;
+pub mod netlink;
+pub mod notify;
+pub mod preflight;
 pub mod rules;
+pub mod ruleset;

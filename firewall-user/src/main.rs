@@ -1,7 +1,15 @@
-use firewall_user::kernel::{load::*, pins::*};
-fn main() -> anyhow::Result<()> {
-    let pins = Pins::new(std::env::args().nth(1).unwrap());
-    pins.create()?;
-    Programs::load(&pins, TableSizes::default())?;
-    Ok(())
+//! The command `firewall`.
+
+use std::process::ExitCode;
+
+use firewall_user::{cli::Arguments, commands};
+
+fn main() -> ExitCode {
+    match commands::execute(&Arguments::from_process()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("firewall: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -273,7 +273,7 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Tracked<'t> {
-    if !quoted::read(packet, &scratch.headers, &mut scratch.quoted)
+    if !packet.quoted(&scratch.headers, &mut scratch.quoted)
         || scratch.quoted.src != scratch.headers.tuple.dst
     {
         return Tracked::without_flow(CtState::Invalid);

@@ -15,7 +15,7 @@ const MAX_EXTENSION_HEADERS: u32 = 4;
 
 /// Reads the quoted packet's endpoints into `tuple`, as its sender wrote them;
 /// `false` when they cannot be read or when it is an error itself.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub fn read<P: Packet + ?Sized>(packet: &P, headers: &Headers, tuple: &mut Tuple) -> bool {
     *tuple = Tuple::default();
     let l4 = match headers.family() {

@@ -1,1 +1,349 @@
+//! The pinned maps, by what stands in them. Whoever may read the pins can open
+//! them: the daemon and each command alike.
 
+use std::{borrow::Borrow, io};
+
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use bytemuck::Pod;
+use firewall_common::{
+    control::{Device, Options, Timeouts},
+    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, status},
+    tables::FlowTable,
+    time::Nanos,
+    verdict::STAT_PLACES,
+};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{batch, pins::Pins, raw::Raw};
+
+/// The maps of an instance.
+#[derive(Clone, Debug)]
+pub struct Maps {
+    pins: Pins,
+}
+
+/// How full a table is, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    pub used: u32,
+    pub size: u32,
+}
+
+/// The coarse monotonic clock, as the programs read it.
+pub fn now() -> Nanos {
+    match clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) {
+        Ok(time) => Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64),
+        Err(_) => Nanos::ZERO,
+    }
+}
+
+impl Maps {
+    /// # Errors
+    /// When no firewall has its maps there.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        if !pins.exists() {
+            bail!(
+                "no firewall is loaded at {}: start one with `firewall run`, or name the \
+                 directory of a running one with --pin",
+                pins.root().display()
+            );
+        }
+        Ok(Self { pins: pins.clone() })
+    }
+
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    fn data(&self, name: &str) -> Result<MapData> {
+        MapData::from_pin(self.pins.map(name)).with_context(|| format!("cannot open map {name}"))
+    }
+
+    fn map(&self, name: &str) -> Result<Map> {
+        Ok(Map::from_map_data(self.data(name)?)?)
+    }
+
+    pub(super) fn hash<K: Pod, V: Pod>(
+        &self,
+        name: &str,
+    ) -> Result<HashMap<MapData, Raw<K>, Raw<V>>> {
+        self.map(name)?.try_into().with_context(|| format!("map {name} is of another kind"))
+    }
+
+    pub(super) fn array<V: Pod>(&self, name: &str) -> Result<Array<MapData, Raw<V>>> {
+        self.map(name)?.try_into().with_context(|| format!("map {name} is of another kind"))
+    }
+
+    pub(super) fn per_cpu<V: Pod>(&self, name: &str) -> Result<PerCpuArray<MapData, Raw<V>>> {
+        self.map(name)?.try_into().with_context(|| format!("map {name} is of another kind"))
+    }
+
+    /// All entries of a hash map.
+    pub(super) fn entries<K: Pod, V: Pod>(&self, name: &str) -> Result<Vec<(K, V)>> {
+        let data = self.data(name)?;
+        let mut entries = Vec::new();
+        batch::for_each(data.fd(), |key: &K, value: &V| entries.push((*key, *value)))
+            .with_context(|| format!("cannot read map {name}"))?;
+        Ok(entries)
+    }
+
+    fn single<V: Pod>(&self, name: &str) -> Result<V> {
+        Ok(self.array::<V>(name)?.get(&0, 0)?.0)
+    }
+
+    fn set_single<V: Pod>(&self, name: &str, value: V) -> Result<()> {
+        self.array::<V>(name)?
+            .set(0, Raw(value), 0)
+            .with_context(|| format!("cannot write map {name}"))
+    }
+
+    pub fn generation(&self) -> Result<u32> {
+        self.single("generation")
+    }
+
+    pub(super) fn set_generation(&self, generation: u32) -> Result<()> {
+        self.set_single("generation", generation)
+    }
+
+    pub fn options(&self) -> Result<Options> {
+        self.single("options")
+    }
+
+    pub fn set_options(&self, options: Options) -> Result<()> {
+        self.set_single("options", options)
+    }
+
+    pub fn heartbeat(&self) -> Result<Nanos> {
+        self.single("heartbeat")
+    }
+
+    pub fn set_heartbeat(&self, at: Nanos) -> Result<()> {
+        self.set_single("heartbeat", at)
+    }
+
+    pub fn set_timeouts(&self, timeouts: Timeouts) -> Result<()> {
+        self.set_single("timeouts", timeouts)
+    }
+
+    /// The helper of each TCP port that has one.
+    pub fn helper_ports(&self) -> Result<Vec<(u16, u8)>> {
+        let map = self.array::<u8>("helper_ports")?;
+        let mut ports = Vec::new();
+        for port in 0..=u16::MAX {
+            match map.get(&u32::from(port), 0)?.0 {
+                0 => {}
+                helper => ports.push((port, helper)),
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Gives each of these TCP ports its helper, and no other port one.
+    pub fn set_helper_ports(&self, ports: &[(u16, u8)]) -> Result<()> {
+        let mut map = self.array::<u8>("helper_ports")?;
+        for (port, _) in self.helper_ports()? {
+            if !ports.iter().any(|(wanted, _)| *wanted == port) {
+                map.set(u32::from(port), Raw(0), 0)?;
+            }
+        }
+        for (port, helper) in ports {
+            map.set(u32::from(*port), Raw(*helper), 0)?;
+        }
+        Ok(())
+    }
+
+    pub fn devices(&self) -> Result<Vec<(u32, Device)>> {
+        self.entries("devices")
+    }
+
+    pub fn set_device(&self, ifindex: u32, device: Device) -> Result<()> {
+        insert(&mut self.hash("devices")?, ifindex, device)
+    }
+
+    pub fn remove_device(&self, ifindex: u32) -> Result<()> {
+        remove(&mut self.hash::<u32, Device>("devices")?, ifindex).map(drop)
+    }
+
+    /// The value of each place of the `stats` map, summed over the CPUs.
+    pub fn stats(&self) -> Result<[u64; STAT_PLACES]> {
+        let cpus = self.per_cpu::<[u64; STAT_PLACES]>("stats")?.get(&0, 0)?;
+        let mut sums = [0u64; STAT_PLACES];
+        for cpu in cpus.iter() {
+            for (sum, value) in sums.iter_mut().zip(&cpu.0) {
+                *sum = sum.wrapping_add(*value);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// The live flows of both tables.
+    pub fn flows(&self, now: Nanos) -> Result<Vec<(FlowTable, FlowKey, Flow)>> {
+        let mut flows = Vec::new();
+        for table in [FlowTable::Assured, FlowTable::Embryonic] {
+            let all = self.entries::<FlowKey, Flow>(table_name(table))?;
+            let live = all.into_iter().filter(|(_, flow)| !flow.is_expired(now));
+            flows.extend(live.map(|(key, flow)| (table, key, flow)));
+        }
+        Ok(flows)
+    }
+
+    /// A live flow.
+    pub fn flow(&self, key: &FlowKey, now: Nanos) -> Result<Option<(FlowTable, Flow)>> {
+        for table in [FlowTable::Assured, FlowTable::Embryonic] {
+            let map = self.hash::<FlowKey, Flow>(table_name(table))?;
+            if let Some(flow) = get(&map, key)?.filter(|flow| !flow.is_expired(now)) {
+                return Ok(Some((table, flow)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `false` when it was gone.
+    pub fn delete_flow(&self, table: FlowTable, key: &FlowKey) -> Result<bool> {
+        remove(&mut self.hash::<FlowKey, Flow>(table_name(table))?, *key)
+    }
+
+    /// Notes that nobody can follow this control connection any more.
+    pub fn mark_encrypted(&self, key: &FlowKey, now: Nanos) -> Result<()> {
+        if let Some((table, mut flow)) = self.flow(key, now)? {
+            flow.status |= status::ENCRYPTED;
+            insert(&mut self.hash(table_name(table))?, *key, flow)?;
+        }
+        Ok(())
+    }
+
+    pub fn masters(&self) -> Result<Vec<(FlowKey, Master)>> {
+        self.entries("masters")
+    }
+
+    pub fn expectations(&self, now: Nanos) -> Result<Vec<(ExpectationKey, Expectation)>> {
+        let mut all = self.entries::<ExpectationKey, Expectation>("expectations")?;
+        all.retain(|(_, expectation)| expectation.expires.is_after(now));
+        Ok(all)
+    }
+
+    /// Entries and size of a flow table, expired ones included.
+    pub fn fill(&self, table: FlowTable) -> Result<Fill> {
+        let data = self.data(table_name(table))?;
+        let mut used = 0;
+        batch::for_each(data.fd(), |_: &FlowKey, _: &Flow| used += 1)?;
+        Ok(Fill { used, size: data.info()?.max_entries() })
+    }
+
+    /// Entries and size of the table of expectations, expired ones included.
+    pub fn expectation_fill(&self) -> Result<Fill> {
+        let data = self.data("expectations")?;
+        let mut used = 0;
+        batch::for_each(data.fd(), |_: &ExpectationKey, _: &Expectation| used += 1)?;
+        Ok(Fill { used, size: data.info()?.max_entries() })
+    }
+
+    /// Returns the memory of what has expired; gives how many entries.
+    pub fn sweep(&self, now: Nanos) -> Result<usize> {
+        let mut swept = 0;
+        let mut assured = self.hash::<FlowKey, Flow>("assured")?;
+        for (key, flow) in self.entries::<FlowKey, Flow>("assured")? {
+            // It may have been used or replaced since it was read.
+            let is_still = || Ok::<_, MapError>(assured.get(&Raw(key), 0)?.0.is_expired(now));
+            if flow.is_expired(now) && is_still().unwrap_or(false) {
+                swept += usize::from(remove(&mut assured, key)?);
+            }
+        }
+        let mut expectations = Expectations::open(self)?;
+        for (key, expectation) in self.entries::<ExpectationKey, Expectation>("expectations")? {
+            if !expectation.expires.is_after(now) {
+                swept += usize::from(expectations.remove(&key)?);
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// The expectations, kept open for the helper.
+#[derive(Debug)]
+pub struct Expectations(HashMap<MapData, Raw<ExpectationKey>, Raw<Expectation>>);
+
+impl Expectations {
+    /// # Errors
+    /// When the map cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        Ok(Self(maps.hash("expectations")?))
+    }
+
+    pub fn get(&self, key: &ExpectationKey) -> Result<Option<Expectation>> {
+        get(&self.0, key)
+    }
+
+    pub fn insert(&mut self, key: ExpectationKey, value: Expectation) -> Result<()> {
+        insert(&mut self.0, key, value)
+    }
+
+    /// `false` when it was gone.
+    pub fn remove(&mut self, key: &ExpectationKey) -> Result<bool> {
+        remove(&mut self.0, *key)
+    }
+}
+
+/// The interfaces, kept open for the helper.
+#[derive(Debug)]
+pub struct Devices(HashMap<MapData, Raw<u32>, Raw<Device>>);
+
+impl Devices {
+    /// # Errors
+    /// When the map cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        Ok(Self(maps.hash("devices")?))
+    }
+
+    pub fn get(&self, ifindex: u32) -> Result<Option<Device>> {
+        get(&self.0, &ifindex)
+    }
+}
+
+pub(super) const fn table_name(table: FlowTable) -> &'static str {
+    match table {
+        FlowTable::Assured => "assured",
+        FlowTable::Embryonic => "embryonic",
+    }
+}
+
+pub(super) fn get<T: Borrow<MapData>, K: Pod, V: Pod>(
+    map: &HashMap<T, Raw<K>, Raw<V>>,
+    key: &K,
+) -> Result<Option<V>> {
+    match map.get(&Raw(*key), 0) {
+        Ok(value) => Ok(Some(value.0)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn insert<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, Raw<K>, Raw<V>>,
+    key: K,
+    value: V,
+) -> Result<()> {
+    Ok(map.insert(Raw(key), Raw(value), 0)?)
+}
+
+pub(super) fn remove<K: Pod, V: Pod>(
+    map: &mut HashMap<MapData, Raw<K>, Raw<V>>,
+    key: K,
+) -> Result<bool> {
+    match map.remove(&Raw(key)) {
+        Ok(()) => Ok(true),
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn zeroes<V: Pod>() -> Result<PerCpuValues<Raw<V>>> {
+    let cpus = aya::util::nr_cpus().map_err(|(file, error)| {
+        anyhow::anyhow!("cannot tell how many CPUs there are from {file}: {error}")
+    })?;
+    Ok(PerCpuValues::try_from(vec![Raw(V::zeroed()); cpus])?)
+}

@@ -2,8 +2,11 @@
 //! pinned.
 
 pub mod attach;
+mod batch;
 pub mod load;
 pub mod maps;
 pub mod pins;
 mod raw;
+pub mod rings;
 pub mod ruleset;
+pub mod trial;

@@ -3,7 +3,7 @@
 /// A value whose bytes are all there is to it.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Raw<T>(pub(super) T);
+pub(crate) struct Raw<T>(pub(crate) T);
 
 // SAFETY: `bytemuck::Pod` promises what aya asks for: any bytes are a value, and
 // none of them is padding.

@@ -1,1 +1,27 @@
-//! The rules language.
+//! The rules language of iptables, from text to what the datapath walks.
+//!
+//! The pipeline: [`parse`] reads text to a [`Ruleset`] and finds every mistake
+//! at once; [`compile`] lowers the rules of both families to one [`Compiled`]
+//! generation; [`to_save`], [`list`] and [`json`] print a ruleset. Nothing here
+//! reads a file, asks a resolver or knows the kernel.
+
+mod ast;
+mod check;
+mod error;
+mod interface;
+mod lower;
+mod names;
+mod parse;
+mod problem;
+mod services;
+mod source;
+
+pub use self::{
+    ast::*,
+    error::{Error, Errors},
+    interface::InterfacePattern,
+    lower::{Compiled, Origin as CompiledOrigin, Part, compile},
+    parse::{edit, parse},
+    problem::Problem,
+    services::{BuiltinServices, EtcServices, Services},
+};

@@ -1,0 +1,300 @@
+//! The tables of the datapath in memory.
+
+use std::{
+    cell::{Cell, RefCell, UnsafeCell},
+    collections::HashMap,
+};
+
+use bytemuck::Zeroable;
+
+use crate::{
+    addr::Addr,
+    control::{Device, Options, Timeouts, device, option},
+    event::{Event, Hook},
+    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper},
+    headers::Headers,
+    packet::Packet,
+    path,
+    rule::{Chain, Counter, NO_ENTRY, PortSet, Rule, RulesetHeader, Target, flag},
+    scratch::Scratch,
+    tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
+    time::Nanos,
+    verdict::{STAT_PLACES, Verdict},
+    walk,
+};
+
+/// Flows stay where they are while references to them live.
+type Flows = RefCell<HashMap<FlowKey, Box<UnsafeCell<Flow>>>>;
+
+/// A ruleset, tables of flows, and a routing table of two answers.
+#[derive(Debug)]
+pub struct Memory {
+    pub options: Options,
+    pub heartbeat: Nanos,
+    pub timeouts: Timeouts,
+    pub devices: HashMap<u32, Device>,
+    pub generation: u32,
+    pub header: RulesetHeader,
+    pub rules: Vec<Rule>,
+    pub port_sets: Vec<PortSet>,
+    pub helper_ports: HashMap<u16, u8>,
+    /// Where packets that come in go, by their destination: the chain, and the
+    /// interface they leave by.
+    pub route: fn(Addr) -> (Chain, u32),
+    /// Places in the table of embryonic flows.
+    pub embryonic_size: usize,
+    /// Places in the table of assured flows.
+    pub assured_size: usize,
+    pub expectations: RefCell<HashMap<ExpectationKey, Expectation>>,
+    pub events: RefCell<Vec<Event>>,
+    assured: Flows,
+    embryonic: Flows,
+    masters: RefCell<HashMap<FlowKey, Master>>,
+    fragments: RefCell<HashMap<FragmentKey, FragmentGrant>>,
+    rule_counters: RefCell<HashMap<u32, Counter>>,
+    stats: RefCell<[u64; STAT_PLACES]>,
+    scratch: Box<Cell<Scratch>>,
+}
+
+impl Default for Memory {
+    /// Every chain accepts; FTP's port is 21; a daemon is there; packets go to
+    /// the interface 2.
+    fn default() -> Self {
+        let accept = Rule { target: Target::Accept as u8, flags: flag::POLICY, ..Rule::default() };
+        Self {
+            options: Options { bits: option::TCP_LOOSE, ..Options::default() },
+            heartbeat: Nanos::ZERO,
+            timeouts: Timeouts::DEFAULT,
+            devices: HashMap::new(),
+            generation: 1,
+            header: RulesetHeader { entries: [[0, 0, 0, NO_ENTRY, NO_ENTRY]; 2] },
+            rules: vec![accept],
+            port_sets: Vec::new(),
+            helper_ports: HashMap::from([(21, helper::FTP)]),
+            route: |_| (Chain::Forward, 2),
+            embryonic_size: usize::MAX,
+            assured_size: usize::MAX,
+            expectations: RefCell::default(),
+            events: RefCell::default(),
+            assured: Flows::default(),
+            embryonic: Flows::default(),
+            masters: RefCell::default(),
+            fragments: RefCell::default(),
+            rule_counters: RefCell::default(),
+            stats: RefCell::new([0; STAT_PLACES]),
+            scratch: Box::new(Cell::new(Scratch::zeroed())),
+        }
+    }
+}
+
+impl Memory {
+    /// The default, changed.
+    pub fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut memory = Self::default();
+        change(&mut memory);
+        memory
+    }
+
+    /// Judges a frame that comes in by the interface 1.
+    pub fn filter(&self, frame: &[u8], now: Nanos) -> Verdict {
+        self.filter_at(Hook::Ingress, 1, frame, now)
+    }
+
+    /// Judges a frame at a hook of an Ethernet interface.
+    pub fn filter_at(&self, hook: Hook, ifindex: u32, frame: &[u8], now: Nanos) -> Verdict {
+        let place = Place { hook, ifindex, has_ethernet: true };
+        self.with_scratch(|scratch| path::filter(frame, place, self, scratch, now))
+    }
+
+    fn with_scratch<R>(&self, task: impl FnOnce(&mut Scratch) -> R) -> R {
+        let mut scratch = self.scratch.get();
+        let answer = task(&mut scratch);
+        self.scratch.set(scratch);
+        answer
+    }
+
+    /// What the last packet's judgement left on the desk.
+    pub fn scratch(&self) -> Scratch {
+        self.scratch.get()
+    }
+
+    pub fn stat(&self, counter: u32) -> u64 {
+        self.stats.borrow()[counter as usize]
+    }
+
+    pub fn stats(&self) -> [u64; STAT_PLACES] {
+        *self.stats.borrow()
+    }
+
+    pub fn rule_counter(&self, index: u32) -> Counter {
+        self.rule_counters.borrow().get(&index).copied().unwrap_or_default()
+    }
+
+    /// Adds an Ethernet interface with this address.
+    pub fn add_device(&mut self, ifindex: u32, mac: [u8; 6]) {
+        let flags = device::OURS | device::ETHERNET;
+        self.devices.insert(ifindex, Device { flags, mac, ..Device::default() });
+    }
+
+    /// A copy of a flow and the table that it is in.
+    pub fn known(&self, key: &FlowKey) -> Option<(FlowTable, Flow)> {
+        [FlowTable::Assured, FlowTable::Embryonic]
+            .into_iter()
+            .find_map(|table| self.flow(table, key).map(|flow| (table, *flow)))
+    }
+
+    pub fn flow_count(&self) -> usize {
+        self.assured.borrow().len() + self.embryonic.borrow().len()
+    }
+
+    pub fn master(&self, key: &FlowKey) -> Option<Master> {
+        self.masters.borrow().get(key).copied()
+    }
+
+    const fn table(&self, table: FlowTable) -> &Flows {
+        match table {
+            FlowTable::Assured => &self.assured,
+            FlowTable::Embryonic => &self.embryonic,
+        }
+    }
+}
+
+impl Rules for Memory {
+    fn rule(&self, _slot: u32, index: u32) -> Option<&Rule> {
+        self.rules.get(index as usize)
+    }
+
+    fn port_set(&self, _slot: u32, index: u16) -> Option<&PortSet> {
+        self.port_sets.get(usize::from(index))
+    }
+
+    fn count_rule(&self, _slot: u32, index: u32, bytes: u64) {
+        let mut counters = self.rule_counters.borrow_mut();
+        let counter = counters.entry(index).or_default();
+        counter.packets += 1;
+        counter.bytes += bytes;
+    }
+}
+
+impl Tables for Memory {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn options(&self) -> Options {
+        self.options
+    }
+
+    fn heartbeat(&self) -> Nanos {
+        self.heartbeat
+    }
+
+    fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    fn device(&self, ifindex: u32) -> Option<&Device> {
+        self.devices.get(&ifindex)
+    }
+
+    fn helper_of_port(&self, _protocol: u8, port: u16) -> u8 {
+        self.helper_ports.get(&port).copied().unwrap_or(helper::NONE)
+    }
+
+    fn route(&self, place: Place, headers: &Headers) -> Route {
+        match place.hook {
+            Hook::Egress => {
+                Route { chain: Chain::Output, in_ifindex: 0, out_ifindex: place.ifindex }
+            }
+            Hook::Ingress => {
+                let (chain, out_ifindex) = (self.route)(headers.tuple.dst);
+                Route { chain, in_ifindex: place.ifindex, out_ifindex }
+            }
+        }
+    }
+
+    fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow> {
+        let flows = self.table(table).borrow();
+        // SAFETY: the box stays where it is, one thread at a time is here, and the
+        // path holds at most one reference to a flow while it changes it.
+        flows.get(key).map(|flow| unsafe { &mut *flow.get() })
+    }
+
+    fn create(&self, key: &FlowKey, flow: &Flow) -> bool {
+        let mut flows = self.embryonic.borrow_mut();
+        if flows.len() >= self.embryonic_size {
+            return false;
+        }
+        flows.insert(*key, Box::new(UnsafeCell::new(*flow)));
+        true
+    }
+
+    fn promote(&self, key: &FlowKey, flow: &Flow) -> bool {
+        let mut flows = self.assured.borrow_mut();
+        if flows.len() >= self.assured_size {
+            return false;
+        }
+        flows.insert(*key, Box::new(UnsafeCell::new(*flow)));
+        self.embryonic.borrow_mut().remove(key);
+        true
+    }
+
+    fn delete(&self, table: FlowTable, key: &FlowKey) {
+        self.table(table).borrow_mut().remove(key);
+    }
+
+    fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation> {
+        let expectations = self.expectations.borrow();
+        let found = expectations.get(key).map(std::ptr::from_ref);
+        // SAFETY: nothing inserts while the path looks at it.
+        found.map(|found| unsafe { &*found })
+    }
+
+    fn take_expectation(&self, key: &ExpectationKey) -> bool {
+        self.expectations.borrow_mut().remove(key).is_some()
+    }
+
+    fn set_master(&self, key: &FlowKey, master: &Master) {
+        self.masters.borrow_mut().insert(*key, *master);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant> {
+        let fragments = self.fragments.borrow();
+        let found = fragments.get(key).map(std::ptr::from_ref);
+        // SAFETY: as for expectations.
+        found.map(|found| unsafe { &*found })
+    }
+
+    fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant) {
+        self.fragments.borrow_mut().insert(*key, *grant);
+    }
+
+    fn ruleset(&self, _slot: u32) -> Option<&RulesetHeader> {
+        Some(&self.header)
+    }
+
+    fn walk(&self, scratch: &mut Scratch) {
+        const MAX_STEPS: usize = 1 << 20;
+        for _ in 0..MAX_STEPS {
+            if walk::step(self, &scratch.headers, &mut scratch.walk) {
+                return;
+            }
+        }
+    }
+
+    fn forget(&self, value: u32) -> u32 {
+        value
+    }
+
+    fn count(&self, counter: u32) {
+        self.stats.borrow_mut()[counter as usize] += 1;
+    }
+
+    fn report(&self, event: &Event) {
+        self.events.borrow_mut().push(*event);
+    }
+
+    fn tell<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch, now: Nanos) {
+        path::tell(packet, self, scratch, now);
+    }
+}

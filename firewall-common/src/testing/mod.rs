@@ -1,0 +1,8 @@
+//! What tests and tools judge packets with outside the kernel: tables in
+//! memory, and frames built header by header.
+
+pub mod frame;
+pub mod memory;
+
+pub use frame::Frame;
+pub use memory::Memory;

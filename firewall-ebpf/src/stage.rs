@@ -1,0 +1,177 @@
+//! Stages of the path as functions that the verifier checks once and by
+//! themselves (its "global functions"), not along every way that leads there.
+//!
+//! It knows their arguments by type alone: the context, numbers, and pointers to
+//! memory of the pointed-to type's size, which may be null. Hence the raw
+//! pointers, a function for XDP and one for TC, and numbers as results.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use firewall_common::{
+    conntrack::quoted,
+    event::Hook,
+    flow::Tuple,
+    headers::{Headers, Parsed},
+    path,
+    rule::Chain,
+    scratch::Scratch,
+    tables::Place,
+    time::Nanos,
+    verdict::{DropReason, Verdict},
+};
+
+use crate::{
+    packet::{SkbPacket, XdpPacket},
+    route,
+    tables::{Maps, Program, now},
+};
+
+/// What a program does with a packet: a verdict without its reasons.
+pub mod decision {
+    pub const PASS: u32 = 0;
+    pub const FORWARD: u32 = 1;
+    pub const HOLD: u32 = 2;
+    pub const DROP: u32 = 3;
+    /// Plus the [`firewall_common::rule::RejectKind`].
+    pub const REJECT: u32 = 4;
+}
+
+#[inline(always)]
+const fn decision(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Accept(Chain::Forward) => decision::FORWARD,
+        Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
+        Verdict::Punt(_) => decision::HOLD,
+        Verdict::Drop(_) => decision::DROP,
+        Verdict::Reject(kind) => decision::REJECT + kind as u32,
+    }
+}
+
+/// The whole path of a packet that XDP sees; gives one of [`decision`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
+    let maps = Maps::of_xdp(ctx);
+    let packet = XdpPacket { ctx };
+    let Some(scratch) = maps.scratch() else { return decision::DROP };
+    let place = Place { hook: Hook::Ingress, ifindex: packet.ifindex(), has_ethernet: true };
+    decision(path::filter(&packet, place, &maps, scratch, now()))
+}
+
+/// The whole path of a packet in TC; gives one of [`decision`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, is_egress: u32) -> u32 {
+    let maps = Maps::of_tc(skb, is_egress != 0);
+    let packet = SkbPacket { skb };
+    let Some(scratch) = maps.scratch() else { return decision::DROP };
+    let hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress };
+    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0 };
+    decision(path::filter(&packet, place, &maps, scratch, now()))
+}
+
+/// Where the packet goes, and by which interface it will leave.
+#[inline(always)]
+pub fn route(maps: &Maps, headers: &Headers, ifindex: u32) -> (Chain, u32) {
+    let answer = match maps.program {
+        Program::Xdp => xdp_route(maps.ctx.cast(), headers, ifindex),
+        Program::TcIngress | Program::TcEgress => tc_route(maps.ctx.cast(), headers, ifindex),
+    };
+    let chain = if answer & FORWARD == 0 { Chain::Input } else { Chain::Forward };
+    (chain, answer as u32)
+}
+
+#[inline(always)]
+pub fn tell(maps: &Maps, scratch: &mut Scratch, now: Nanos) {
+    match maps.program {
+        Program::Xdp => xdp_tell(maps.ctx.cast(), scratch, now.0),
+        Program::TcIngress | Program::TcEgress => tc_tell(maps.ctx.cast(), scratch, now.0),
+    };
+}
+
+const FORWARD: u64 = 1 << 32;
+
+#[inline(always)]
+fn pack_route((chain, out): (Chain, u32)) -> u64 {
+    u64::from(out) | if matches!(chain, Chain::Forward) { FORWARD } else { 0 }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_headers(ctx: *mut xdp_md, headers: *mut Headers, has_ethernet: u32) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(headers) = (unsafe { headers.as_mut() }) else { return refused() };
+    Parsed::pack(headers.parse(&XdpPacket { ctx }, has_ethernet != 0))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_headers(skb: *mut __sk_buff, headers: *mut Headers, has_ethernet: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_mut() }) else { return refused() };
+    Parsed::pack(headers.parse(&SkbPacket { skb }, has_ethernet != 0))
+}
+
+#[inline(always)]
+const fn refused() -> u32 {
+    Parsed::pack(Err(DropReason::Malformed))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_quoted(ctx: *mut xdp_md, headers: *const Headers, tuple: *mut Tuple) -> u32 {
+    // SAFETY: null, or memory of these types that nobody else uses meanwhile.
+    let (headers, tuple) = unsafe { (headers.as_ref(), tuple.as_mut()) };
+    let (Some(headers), Some(tuple)) = (headers, tuple) else { return 0 };
+    u32::from(quoted::read(&XdpPacket { ctx }, headers, tuple))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_quoted(
+    skb: *mut __sk_buff,
+    headers: *const Headers,
+    tuple: *mut Tuple,
+) -> u32 {
+    // SAFETY: as above.
+    let (headers, tuple) = unsafe { (headers.as_ref(), tuple.as_mut()) };
+    let (Some(headers), Some(tuple)) = (headers, tuple) else { return 0 };
+    u32::from(quoted::read(&SkbPacket { skb }, headers, tuple))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_route(ctx: *mut xdp_md, headers: *const Headers, ifindex: u32) -> u64 {
+    // SAFETY: null, or memory of this type that nobody writes meanwhile.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 0 };
+    pack_route(route::look_up(Program::Xdp, ctx.cast::<c_void>(), ifindex, headers))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_route(skb: *mut __sk_buff, headers: *const Headers, ifindex: u32) -> u64 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 0 };
+    pack_route(route::look_up(Program::TcIngress, skb.cast::<c_void>(), ifindex, headers))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_tell(ctx: *mut xdp_md, scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let maps = Maps::of_xdp(ctx);
+    path::tell(&XdpPacket { ctx }, &maps, scratch, Nanos(now));
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let maps = Maps::of_tc(skb, true);
+    path::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
+    0
+}

@@ -1,0 +1,366 @@
+//! Every command and option; the doc comments are the help text.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
+
+use super::{
+    filter::FlowFilter,
+    value::{self, FtpPorts, InterfaceName},
+};
+use crate::ftp::Network;
+
+/// Where an instance is pinned unless something else is said.
+pub const DEFAULT_PIN: &str = "/sys/fs/bpf/firewall";
+
+const ENTRIES: std::ops::RangeInclusive<i64> = 16..=67_108_864;
+
+/// A stateful firewall in XDP and TC that takes iptables rules and follows FTP
+#[derive(Parser, Clone, Debug)]
+#[command(name = "firewall", version, propagate_version = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Directory on a bpffs where this instance keeps its programs and tables
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "FIREWALL_PIN",
+        default_value = DEFAULT_PIN,
+        value_parser = value::path
+    )]
+    pub pin: PathBuf,
+
+    /// How to print what is listed; json is one object per line
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    Run(Box<Run>),
+    Check(Check),
+    Apply(Apply),
+    /// Keep the rules that `apply --confirm` brought
+    Confirm,
+    Save(Save),
+    Rules(Rules),
+    /// Tracked connections
+    #[command(subcommand)]
+    Conntrack(Conntrack),
+    /// Connections that a helper has announced
+    #[command(subcommand)]
+    Expect(Expect),
+    /// Counters of packets, drops and events, and how full the tables are
+    Stats,
+    /// Who enforces, where, under which rules
+    Status,
+    /// Show dropped packets as they are dropped, until interrupted
+    Monitor,
+    /// Take everything out of the kernel: programs, tables, pins
+    Unload,
+}
+
+/// Enforce in the foreground; prints `ready` when packets are judged
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// Interface whose packets are judged; repeat it for each
+    #[arg(short, long = "interface", value_name = "IF", required = true)]
+    pub interfaces: Vec<InterfaceName>,
+
+    /// IPv4 rules, as iptables-save writes them
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+
+    /// IPv6 rules, as ip6tables-save writes them
+    #[arg(long, value_name = "FILE")]
+    pub rules6: Option<PathBuf>,
+
+    /// Where packets are judged on their way in
+    #[arg(long, value_name = "HOOK", default_value = "auto")]
+    pub hook: HookChoice,
+
+    /// Remove everything on SIGINT and SIGTERM instead of leaving it to enforce
+    #[arg(long)]
+    pub unload_on_exit: bool,
+
+    #[command(flatten)]
+    pub helper: HelperOptions,
+
+    #[command(flatten)]
+    pub tracking: Tracking,
+
+    /// Drop frames that are not IP, ARP among them, instead of passing them
+    #[arg(long)]
+    pub drop_non_ip: bool,
+
+    /// What the daemon tells of itself
+    #[arg(long, value_name = "LEVEL", env = "FIREWALL_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+/// How FTP control connections are followed.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "FTP")]
+pub struct HelperOptions {
+    /// Ports of FTP control connections, or `none`
+    #[arg(long, value_name = "LIST", default_value_t = FtpPorts::default())]
+    pub ftp_ports: FtpPorts,
+
+    /// Hosts that may announce another address than their own; repeat it for each
+    #[arg(long, value_name = "NETWORK")]
+    pub ftp_loose: Vec<Network>,
+
+    /// Control connections while the daemon is away: open lets them pass unread,
+    /// closed drops what would have to be read
+    #[arg(long, value_name = "MODE", default_value = "open")]
+    pub helper_failure: HelperFailure,
+}
+
+/// How connections are tracked.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connection tracking")]
+pub struct Tracking {
+    /// Confirmed flows that the table holds
+    #[arg(
+        long,
+        value_name = "ENTRIES",
+        default_value_t = 262_144,
+        value_parser = clap::value_parser!(u32).range(ENTRIES)
+    )]
+    pub max_flows: u32,
+
+    /// Flows seen in one direction only that the table holds
+    #[arg(
+        long,
+        value_name = "ENTRIES",
+        default_value_t = 65_536,
+        value_parser = clap::value_parser!(u32).range(ENTRIES)
+    )]
+    pub max_embryonic: u32,
+
+    /// Do not pick up TCP connections that were running before
+    /// (nf_conntrack_tcp_loose = 0)
+    #[arg(long)]
+    pub no_loose: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookChoice {
+    /// XDP in the driver if it can, else generic XDP; TC without Ethernet header
+    Auto,
+    /// XDP in the driver, or fail
+    Xdp,
+    /// XDP on the network stack's buffers: any Ethernet driver, slower
+    XdpGeneric,
+    /// TC ingress
+    Tc,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelperFailure {
+    Open,
+    Closed,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// Read and compile rules without applying them
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    /// Rules, as iptables-save writes them or people type them; `-` is stdin
+    #[arg(value_name = "FILE", value_parser = value::path)]
+    pub file: PathBuf,
+
+    /// They are ip6tables rules
+    #[arg(long)]
+    pub ipv6: bool,
+}
+
+/// Replace the running rules, all at once
+#[derive(Args, Clone, Debug)]
+pub struct Apply {
+    /// Rules, as iptables-save writes them or people type them; `-` is stdin
+    #[arg(value_name = "FILE", value_parser = value::path)]
+    pub file: PathBuf,
+
+    /// They are ip6tables rules; those for IPv4 stay
+    #[arg(long)]
+    pub ipv6: bool,
+
+    /// Go back to the old rules after this time unless `firewall confirm` comes
+    #[arg(long, value_name = "SECONDS", value_parser = value::seconds)]
+    pub confirm: Option<Duration>,
+}
+
+/// Print the running rules as iptables-save does
+#[derive(Args, Clone, Debug)]
+pub struct Save {
+    /// Those of ip6tables
+    #[arg(long)]
+    pub ipv6: bool,
+
+    /// With [packets:bytes]
+    #[arg(short, long)]
+    pub counters: bool,
+}
+
+/// Print chains, rules and counters as `iptables -L -v -n --line-numbers` does
+#[derive(Args, Clone, Debug)]
+pub struct Rules {
+    /// Those of ip6tables
+    #[arg(long)]
+    pub ipv6: bool,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Conntrack {
+    /// Print flows as conntrack(8) does
+    List(FlowFilter),
+    /// Print how many flows there are
+    Count(FlowFilter),
+    /// Delete the flows that the options describe, and print them
+    Delete(FlowFilter),
+    /// Delete every flow
+    Flush,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Expect {
+    /// Print expectations as `conntrack -L expect` does
+    List,
+}
+
+impl Arguments {
+    /// The process's own arguments. Wrong usage ends it with status 2.
+    pub fn from_process() -> Self {
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// # Errors
+    /// Wrong usage, or a request for help.
+    pub fn read(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let arguments = Self::try_parse_from(arguments)?;
+        arguments.command.check()?;
+        Ok(arguments)
+    }
+}
+
+impl Command {
+    fn check(&self) -> Result<(), clap::Error> {
+        match self {
+            Self::Conntrack(Conntrack::Delete(filter)) if filter.is_empty() => {
+                let message = "which flows? to delete every one: firewall conntrack flush";
+                Err(Arguments::command().error(ErrorKind::MissingRequiredArgument, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::read(["firewall"].into_iter().chain(line.split_whitespace()))
+    }
+
+    fn refused(line: &str) -> String {
+        let error = read(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn run_has_the_defaults_of_the_manual() {
+        let arguments = read("run -i eth0 -i eth1 --rules /etc/iptables/rules.v4").unwrap();
+        let Command::Run(run) = arguments.command else { panic!("not run") };
+        assert_eq!(run.interfaces.len(), 2);
+        assert_eq!((run.hook, run.helper.helper_failure), (HookChoice::Auto, HelperFailure::Open));
+        assert_eq!(run.helper.ftp_ports, FtpPorts::default());
+        assert_eq!((run.tracking.max_flows, run.tracking.no_loose), (262_144, false));
+        assert!(!run.unload_on_exit && !run.drop_non_ip && run.rules6.is_none());
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_command() {
+        for line in ["--pin /x -o json conntrack list", "conntrack list --pin /x -o json"] {
+            let arguments = read(line).unwrap();
+            assert_eq!(arguments.global.pin, PathBuf::from("/x"));
+            assert_eq!(arguments.global.output, Output::Json);
+        }
+    }
+
+    #[test]
+    fn deleting_without_a_filter_points_to_flush() {
+        assert!(refused("conntrack delete").contains("firewall conntrack flush"));
+        assert!(read("conntrack delete -p udp").is_ok());
+        assert!(read("conntrack flush").is_ok());
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_what_was_wanted() {
+        assert!(refused("run").contains("--interface <IF>"));
+        assert!(refused("run -i eth0 --hook tx").contains("xdp-generic"));
+        assert!(refused("run -i eth0 --max-flows 3").contains("16..=67108864"));
+        assert!(refused("apply rules --confirm 0").contains("from 1 to 86400"));
+        assert!(refused("conntrack list -s 192.0.2.1/33").contains("is no network"));
+        assert!(refused("chekc x").contains("check"));
+    }
+
+    #[test]
+    fn every_command_of_the_contract_is_there() {
+        for line in [
+            "check rules.v4",
+            "check - --ipv6 -o json",
+            "apply rules.v6 --ipv6 --confirm 60",
+            "confirm",
+            "save -c",
+            "save --ipv6",
+            "rules -o json",
+            "conntrack list -f ipv6 -p tcp --dport 21",
+            "conntrack count --state ESTABLISHED",
+            "expect list",
+            "stats",
+            "status",
+            "monitor -o json",
+            "unload",
+        ] {
+            assert!(read(line).is_ok(), "{line}: {:?}", read(line).err());
+        }
+    }
+
+    #[test]
+    fn asking_for_help_is_no_failure() {
+        assert_eq!(read("run --help").unwrap_err().exit_code(), 0);
+        assert_eq!(read("--version").unwrap_err().exit_code(), 0);
+    }
+}

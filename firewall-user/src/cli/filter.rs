@@ -1,0 +1,234 @@
+//! Which flows are meant: the filter options of conntrack(8).
+
+use clap::{Args, ValueEnum};
+use firewall_common::{
+    addr::Family,
+    flow::{Flow, FlowKey, State, Tuple, status},
+};
+
+use super::value::{Mark, Protocol};
+use crate::ftp::Network;
+
+/// A flow is meant when it fits all options that were given.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Which flows")]
+pub struct FlowFilter {
+    /// Protocol, by name or number
+    #[arg(short = 'p', long = "proto", visible_alias = "protonum", value_name = "PROTOCOL")]
+    pub protocol: Option<Protocol>,
+
+    /// Source of the original direction: an address or a network
+    #[arg(short = 's', long = "src", visible_alias = "orig-src", value_name = "NETWORK")]
+    pub src: Option<Network>,
+
+    /// Destination of the original direction
+    #[arg(short = 'd', long = "dst", visible_alias = "orig-dst", value_name = "NETWORK")]
+    pub dst: Option<Network>,
+
+    /// Source of the reply direction
+    #[arg(short = 'r', long, value_name = "NETWORK")]
+    pub reply_src: Option<Network>,
+
+    /// Destination of the reply direction
+    #[arg(short = 'q', long, value_name = "NETWORK")]
+    pub reply_dst: Option<Network>,
+
+    /// Source port of the original direction
+    #[arg(long, visible_alias = "orig-port-src", value_name = "PORT")]
+    pub sport: Option<u16>,
+
+    /// Destination port of the original direction
+    #[arg(long, visible_alias = "orig-port-dst", value_name = "PORT")]
+    pub dport: Option<u16>,
+
+    /// Source port of the reply direction
+    #[arg(long, value_name = "PORT")]
+    pub reply_port_src: Option<u16>,
+
+    /// Destination port of the reply direction
+    #[arg(long, value_name = "PORT")]
+    pub reply_port_dst: Option<u16>,
+
+    /// Family of the addresses
+    #[arg(short = 'f', long, value_name = "FAMILY")]
+    pub family: Option<FamilyName>,
+
+    /// Protocol state, as the listing shows it: ESTABLISHED, TIME_WAIT …
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    pub state: Option<State>,
+
+    /// All of these: ASSURED, SEEN_REPLY, EXPECTED, ENCRYPTED; or UNREPLIED
+    #[arg(
+        short = 'u',
+        long,
+        value_name = "STATUS",
+        value_delimiter = ',',
+        ignore_case = true,
+        hide_possible_values = true
+    )]
+    pub status: Vec<StatusName>,
+
+    /// Mark, with the bits that count: 7, 0x10/0xff
+    #[arg(short = 'm', long, value_name = "MARK[/MASK]")]
+    pub mark: Option<Mark>,
+}
+
+/// A family, as conntrack(8) spells it.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyName {
+    Ipv4,
+    Ipv6,
+}
+
+impl FamilyName {
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Ipv4 => Family::Ipv4,
+            Self::Ipv6 => Family::Ipv6,
+        }
+    }
+}
+
+/// A status, as conntrack(8) spells it.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StatusName {
+    Assured,
+    SeenReply,
+    Unreplied,
+    Expected,
+    Encrypted,
+}
+
+impl StatusName {
+    const fn matches(self, flow: &Flow) -> bool {
+        match self {
+            Self::Assured => flow.has(status::ASSURED),
+            Self::SeenReply => flow.has(status::SEEN_REPLY),
+            Self::Unreplied => !flow.has(status::SEEN_REPLY),
+            Self::Expected => flow.has(status::EXPECTED),
+            Self::Encrypted => flow.has(status::ENCRYPTED),
+        }
+    }
+}
+
+fn state(text: &str) -> Result<State, String> {
+    let wanted = text.to_ascii_uppercase();
+    let states = || (0..=u8::MAX).map_while(State::from_byte).filter(|s| !s.name().is_empty());
+    states().find(|state| state.name() == wanted).ok_or_else(|| {
+        let names: Vec<_> = states().map(State::name).collect();
+        format!("no state; there are: {}", names.join(", "))
+    })
+}
+
+impl FlowFilter {
+    /// Whether every flow is meant.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn matches(&self, key: &FlowKey, flow: &Flow) -> bool {
+        let original = key.tuple(flow.originator());
+        self.matches_tuple(&original)
+            && self.family.is_none_or(|name| name.family() == original.src.family())
+            && self.state.is_none_or(|state| state as u8 == flow.state)
+            && self.status.iter().all(|status| status.matches(flow))
+            && self.mark.is_none_or(|mark| mark.matches(flow.mark))
+    }
+
+    fn matches_tuple(&self, original: &Tuple) -> bool {
+        let reply = original.reversed();
+        self.protocol.is_none_or(|Protocol(protocol)| protocol == original.protocol)
+            && holds(self.src, original.src)
+            && holds(self.dst, original.dst)
+            && holds(self.reply_src, reply.src)
+            && holds(self.reply_dst, reply.dst)
+            && self.sport.is_none_or(|port| port == original.sport)
+            && self.dport.is_none_or(|port| port == original.dport)
+            && self.reply_port_src.is_none_or(|port| port == reply.sport)
+            && self.reply_port_dst.is_none_or(|port| port == reply.dport)
+    }
+}
+
+fn holds(network: Option<Network>, address: firewall_common::addr::Addr) -> bool {
+    network.is_none_or(|network| network.contains(address.to_ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use firewall_common::flow::{Sender, protocol::TCP};
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        filter: FlowFilter,
+    }
+
+    fn filter(line: &str) -> FlowFilter {
+        Line::try_parse_from(["x"].into_iter().chain(line.split_whitespace())).unwrap().filter
+    }
+
+    fn flow() -> (FlowKey, Flow) {
+        let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap().into();
+        let original = Tuple {
+            src: address("198.51.100.7"),
+            dst: address("192.0.2.1"),
+            sport: 4000,
+            dport: 21,
+            protocol: TCP,
+            ..Tuple::default()
+        };
+        let (key, sender) = FlowKey::of(&original);
+        let flow = Flow {
+            state: State::Established as u8,
+            status: status::SEEN_REPLY | status::ASSURED,
+            originator: u8::from(sender == Sender::High),
+            mark: 7,
+            ..Flow::default()
+        };
+        (key, flow)
+    }
+
+    #[test]
+    fn each_option_tells_flows_apart() {
+        let (key, flow) = flow();
+        for (fits, other) in [
+            ("-p tcp", "-p udp"),
+            ("-p 6", "-p 17"),
+            ("-s 198.51.100.0/24", "-s 192.0.2.1"),
+            ("-d 192.0.2.1", "-d 198.51.100.7"),
+            ("--orig-src 198.51.100.7", "--orig-dst 198.51.100.7"),
+            ("-r 192.0.2.1", "-r 198.51.100.7"),
+            ("-q 198.51.100.7", "-q 192.0.2.1"),
+            ("--sport 4000", "--sport 21"),
+            ("--orig-port-dst 21", "--orig-port-dst 4000"),
+            ("--reply-port-src 21", "--reply-port-dst 21"),
+            ("-f ipv4", "-f ipv6"),
+            ("--state established", "--state TIME_WAIT"),
+            ("-u ASSURED,SEEN_REPLY", "-u UNREPLIED"),
+            ("-u assured", "-u ASSURED,ENCRYPTED"),
+            ("-m 7", "-m 8"),
+            ("-m 0x3/0x3", "-m 0x0/0x3"),
+            ("-s 198.51.100.7 --dport 21", "-s 198.51.100.7 --dport 22"),
+        ] {
+            assert!(filter(fits).matches(&key, &flow), "{fits}");
+            assert!(!filter(other).matches(&key, &flow), "{other}");
+        }
+    }
+
+    #[test]
+    fn no_option_means_every_flow() {
+        let (key, flow) = flow();
+        assert!(filter("").is_empty() && filter("").matches(&key, &flow));
+        assert!(!filter("-m 0").is_empty());
+    }
+
+    #[test]
+    fn a_state_that_is_none_is_refused_with_those_that_are() {
+        let error = Line::try_parse_from(["x", "--state", "OPEN"]).unwrap_err().to_string();
+        assert!(error.contains("SYN_SENT, SYN_RECV, ESTABLISHED"), "{error}");
+    }
+}

@@ -1,0 +1,9 @@
+//! The command line: what can be asked for, as types.
+
+pub mod args;
+pub mod filter;
+mod value;
+
+pub use args::{Arguments, Command};
+pub use filter::FlowFilter;
+pub use value::{FtpPorts, InterfaceName, Mark, Protocol};

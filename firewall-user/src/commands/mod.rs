@@ -1,0 +1,56 @@
+//! The commands, one file each.
+
+use anyhow::Result;
+
+use crate::{
+    cli::{
+        Arguments, Command,
+        args::{Conntrack, Expect, Global},
+    },
+    kernel::{maps::Maps, pins::Pins},
+};
+
+mod apply;
+mod check;
+mod confirm;
+mod conntrack;
+mod expect;
+mod monitor;
+mod output;
+mod rules;
+mod run;
+mod save;
+mod source;
+mod stats;
+mod status;
+mod unload;
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// One message: what was wanted, where it failed, and what to do.
+pub fn execute(arguments: &Arguments) -> Result<()> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Run(command) => run::run(global, command),
+        Command::Check(command) => check::check(global, command),
+        Command::Apply(command) => apply::apply(global, command),
+        Command::Confirm => confirm::confirm(global),
+        Command::Save(command) => save::save(global, command),
+        Command::Rules(command) => rules::rules(global, command),
+        Command::Conntrack(Conntrack::List(filter)) => conntrack::list(global, filter),
+        Command::Conntrack(Conntrack::Count(filter)) => conntrack::count(global, filter),
+        Command::Conntrack(Conntrack::Delete(filter)) => conntrack::delete(global, filter),
+        Command::Conntrack(Conntrack::Flush) => conntrack::flush(global),
+        Command::Expect(Expect::List) => expect::list(global),
+        Command::Stats => stats::stats(global),
+        Command::Status => status::status(global),
+        Command::Monitor => monitor::monitor(global),
+        Command::Unload => unload::unload(global),
+    }
+}
+
+/// The maps of the instance that the global options name.
+fn maps(global: &Global) -> Result<Maps> {
+    Maps::open(&Pins::new(&global.pin))
+}

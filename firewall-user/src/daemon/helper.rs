@@ -1,0 +1,238 @@
+//! The helper at work: held segments go to their conversations, what those ask
+//! for is done, and the segments go on.
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::{Context, Result};
+use firewall_common::{
+    conntrack::tcp,
+    control::device,
+    event::Punt,
+    flow::{Direction, Expectation, Flow, FlowKey, State, Tuple, helper},
+    time::Nanos,
+};
+
+use super::inject::Injector;
+use crate::{
+    ftp::{Action, Conversation, Hole, Policy},
+    kernel::maps::{Devices, Expectations, Maps, now},
+};
+
+/// How long an announcement holds (nf_conntrack_ftp: five minutes).
+const EXPECTATION_LIFETIME: Nanos = Nanos::from_secs(300);
+/// Conversations held at once; beyond, the one that was silent longest is
+/// forgotten and joined again in its middle when it speaks.
+const MAX_CONVERSATIONS: usize = 65_536;
+
+/// Which flow: a tuple may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Control {
+    flow: Tuple,
+    created: Nanos,
+}
+
+#[derive(Debug)]
+struct Followed {
+    conversation: Conversation,
+    heard: Nanos,
+}
+
+/// All control connections that are followed.
+#[derive(Debug)]
+pub struct Helper {
+    maps: Maps,
+    expectations: Expectations,
+    devices: Devices,
+    token: [u8; 6],
+    injector: Injector,
+    policy: Arc<Policy>,
+    /// Flows made later are known from their first segment on.
+    started: Nanos,
+    followed: HashMap<Control, Followed>,
+}
+
+impl Helper {
+    /// # Errors
+    /// When the maps cannot be opened.
+    pub fn new(maps: Maps, injector: Injector, policy: Policy) -> Result<Self> {
+        Ok(Self {
+            expectations: Expectations::open(&maps)?,
+            devices: Devices::open(&maps)?,
+            token: maps.options()?.token,
+            maps,
+            injector,
+            policy: Arc::new(policy),
+            started: now(),
+            followed: HashMap::new(),
+        })
+    }
+
+    /// Reads one record of the ring and sends its frame on.
+    pub fn segment(&mut self, record: &[u8]) {
+        let Some((punt, frame)) = split(record) else {
+            tracing::error!("a record of {} bytes on the ring of held segments", record.len());
+            return;
+        };
+        let payload = frame
+            .get(usize::from(punt.payload)..)
+            .map(|rest| &rest[..rest.len().min(usize::from(punt.payload_len))])
+            .unwrap_or_default();
+        if punt.helper == helper::FTP {
+            self.read(&punt, payload);
+        }
+        if let Err(error) = self.send(&punt, frame) {
+            tracing::warn!("{error:#}; the sender will repeat it");
+        }
+    }
+
+    fn send(&self, punt: &Punt, frame: &[u8]) -> Result<()> {
+        self.injector.send(punt, frame, self.token(punt.ifindex)?)
+    }
+
+    /// The token for frames to this interface, if it needs one.
+    fn token(&self, ifindex: u32) -> Result<Option<[u8; 6]>> {
+        let found = self.devices.get(ifindex)?;
+        let is_generic = found.is_some_and(|found| found.flags & device::GENERIC != 0);
+        Ok(is_generic.then_some(self.token))
+    }
+
+    fn read(&mut self, punt: &Punt, payload: &[u8]) {
+        let control = Control { flow: punt.flow, created: punt.flow_created };
+        let direction = match punt.direction {
+            0 => Direction::Original,
+            _ => Direction::Reply,
+        };
+        if !self.followed.contains_key(&control) {
+            self.begin(control);
+        }
+        let Some(followed) = self.followed.get_mut(&control) else { return };
+        followed.heard = now();
+        for action in followed.conversation.segment(direction, punt.seq, payload) {
+            self.act(control, &action);
+        }
+    }
+
+    fn begin(&mut self, control: Control) {
+        if self.followed.len() >= MAX_CONVERSATIONS {
+            self.forget_the_most_silent();
+        }
+        let (client, server) = (control.flow.src.to_ip(), control.flow.dst.to_ip());
+        let start_seen = control.created.is_after(self.started);
+        let mut conversation =
+            Conversation::new(client, server, start_seen, Arc::clone(&self.policy));
+        if !start_seen && let Some(hole) = self.standing_hole(control) {
+            conversation.restore_hole(hole);
+        }
+        self.followed.insert(control, Followed { conversation, heard: now() });
+    }
+
+    /// What a former daemon has opened for this connection.
+    fn standing_hole(&self, control: Control) -> Option<Hole> {
+        let all = self.maps.expectations(now()).ok()?;
+        let own = all.into_iter().find(|(_, expectation)| is_of(expectation, control));
+        own.map(|(key, _)| Hole::from(key))
+    }
+
+    fn forget_the_most_silent(&mut self) {
+        let silent = self.followed.iter().min_by_key(|(_, followed)| followed.heard);
+        if let Some(control) = silent.map(|(control, _)| *control) {
+            self.followed.remove(&control);
+        }
+    }
+
+    fn act(&mut self, control: Control, action: &Action) {
+        let done = match action {
+            Action::Open(hole) => self.open(control, *hole),
+            Action::Close(hole) => self.close(control, *hole),
+            Action::Encrypted => self.mark_encrypted(control),
+            Action::Note(note) => {
+                tracing::warn!(target: "ftp", "{note}");
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            tracing::error!(target: "ftp", "{error:#}");
+        }
+    }
+
+    fn open(&mut self, control: Control, hole: Hole) -> Result<()> {
+        let expectation = Expectation {
+            expires: now().after(EXPECTATION_LIFETIME),
+            master: control.flow,
+            master_created: control.created,
+            helper: helper::FTP,
+            ..Expectation::default()
+        };
+        tracing::debug!(target: "ftp", "expects {hole}");
+        self.expectations
+            .insert(hole.key(), expectation)
+            .with_context(|| format!("cannot expect {hole}: its transfer will fail"))
+    }
+
+    fn close(&mut self, control: Control, hole: Hole) -> Result<()> {
+        let key = hole.key();
+        if self.expectations.get(&key)?.is_some_and(|standing| is_of(&standing, control)) {
+            tracing::debug!(target: "ftp", "no longer expects {hole}");
+            self.expectations.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    fn mark_encrypted(&self, control: Control) -> Result<()> {
+        let flow = control.flow;
+        tracing::info!(
+            target: "ftp",
+            "{} -> {} is encrypted now: its data connections cannot be followed",
+            flow.src.to_ip(),
+            flow.dst.to_ip()
+        );
+        let (key, _) = FlowKey::of(&flow);
+        self.maps.mark_encrypted(&key, now())
+    }
+
+    /// Lets go of the conversations whose connection is over, and of the holes
+    /// that they leave behind.
+    ///
+    /// # Errors
+    /// When the maps cannot be read.
+    pub fn sweep(&mut self) -> Result<()> {
+        let over: Vec<_> = {
+            let controls = self.followed.keys();
+            let over = controls.filter_map(|control| match self.is_over(*control) {
+                Ok(true) => Some(Ok(*control)),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            });
+            over.collect::<Result<_>>()?
+        };
+        for control in over {
+            if let Some(mut followed) = self.followed.remove(&control) {
+                for action in followed.conversation.ended() {
+                    self.act(control, &action);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, control: Control) -> Result<bool> {
+        let (key, _) = FlowKey::of(&control.flow);
+        let flow = self.maps.flow(&key, now())?;
+        Ok(!flow.is_some_and(|(_, flow)| flow.created == control.created && is_open(&flow)))
+    }
+}
+
+fn is_open(flow: &Flow) -> bool {
+    State::from_byte(flow.state).is_some_and(tcp::is_open)
+}
+
+fn is_of(expectation: &Expectation, control: Control) -> bool {
+    expectation.master == control.flow && expectation.master_created == control.created
+}
+
+/// A record of the ring: what is known of the frame, and the frame.
+fn split(record: &[u8]) -> Option<(Punt, &[u8])> {
+    let (head, rest) = record.split_at_checked(size_of::<Punt>())?;
+    let punt: Punt = bytemuck::pod_read_unaligned(head);
+    Some((punt, rest.get(..punt.frame_len as usize)?))
+}

@@ -1,0 +1,168 @@
+//! Sending a held segment on, from where it was held.
+//!
+//! Frames go out by packet sockets whose mark our TC program knows: it turns
+//! those of an ingress hook back into the ingress, and lets those of an egress
+//! hook leave. The virtio header in front tells the stack of checksums and
+//! segments that the sender left to hardware.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use anyhow::{Context, Result};
+use bytemuck::{Pod, Zeroable};
+use firewall_common::{
+    addr::Family,
+    checksum,
+    control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK},
+    event::{Hook, Punt},
+    headers::Headers,
+    packet::Packet,
+    wire::{Ethernet, Tcp},
+};
+use nix::libc;
+
+/// The sockets for both hooks.
+#[derive(Debug)]
+pub struct Injector {
+    ingress: OwnedFd,
+    egress: OwnedFd,
+}
+
+/// `struct virtio_net_hdr` (virtio 1.2, section 5.1.6), in host byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+struct Offload {
+    flags: u8,
+    gso_type: u8,
+    header_len: u16,
+    gso_size: u16,
+    checksum_start: u16,
+    checksum_offset: u16,
+}
+
+impl Offload {
+    const NEEDS_CHECKSUM: u8 = 1;
+    const GSO_TCP4: u8 = 1;
+    const GSO_TCP6: u8 = 4;
+
+    /// What the frame still needs, by its record and its checksum field.
+    fn of(punt: &Punt, headers: &Headers, frame: &[u8]) -> Self {
+        const CHECKSUM: u16 = std::mem::offset_of!(Tcp, checksum) as u16;
+        let tcp: Option<Tcp> = frame.read(u32::from(punt.l4));
+        let is_partial = tcp.is_some_and(|tcp| checksum::is_partial(headers, tcp.checksum));
+        if !is_partial && punt.gso_size == 0 {
+            return Self::default();
+        }
+        let mut offload = Self {
+            flags: Self::NEEDS_CHECKSUM,
+            checksum_start: punt.l4,
+            checksum_offset: CHECKSUM,
+            ..Self::default()
+        };
+        if punt.gso_size != 0 {
+            offload.gso_type = match headers.family() {
+                Family::Ipv4 => Self::GSO_TCP4,
+                Family::Ipv6 => Self::GSO_TCP6,
+            };
+            offload.header_len = punt.payload;
+            offload.gso_size = punt.gso_size as u16;
+        }
+        offload
+    }
+}
+
+impl Injector {
+    /// # Errors
+    /// When packet sockets cannot be made: CAP_NET_RAW is needed.
+    pub fn new() -> Result<Self> {
+        Ok(Self { ingress: socket(REINJECT_INGRESS_MARK)?, egress: socket(REINJECT_EGRESS_MARK)? })
+    }
+
+    /// Sends a held frame on. `token` is the source address for an interface with
+    /// generic XDP, which knows it by that.
+    ///
+    /// # Errors
+    /// What the kernel said; TCP will send the segment again.
+    pub fn send(&self, punt: &Punt, frame: &[u8], token: Option<[u8; 6]>) -> Result<()> {
+        let mut headers = Headers::zeroed();
+        let has_ethernet = punt.l3 != 0;
+        if headers.parse(frame, has_ethernet).is_err() {
+            anyhow::bail!("a held frame cannot be read");
+        }
+        let offload = Offload::of(punt, &headers, frame);
+        let mut packet = bytemuck::bytes_of(&offload).to_vec();
+        packet.extend_from_slice(frame);
+        if let Some(token) = token.filter(|_| has_ethernet) {
+            const SOURCE: usize = std::mem::offset_of!(Ethernet, src);
+            let start = size_of::<Offload>() + SOURCE;
+            packet[start..start + token.len()].copy_from_slice(&token);
+        }
+        let socket = match Hook::from_byte(punt.hook) {
+            Some(Hook::Egress) => &self.egress,
+            _ => &self.ingress,
+        };
+        send_to(socket, punt.ifindex, &headers, &packet)
+            .with_context(|| format!("cannot send a held segment on, interface {}", punt.ifindex))
+    }
+}
+
+/// A packet socket that only sends, with this mark.
+fn socket(mark: u32) -> Result<OwnedFd> {
+    // SAFETY: the call takes numbers.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error()).context("cannot make a packet socket");
+    }
+    // SAFETY: the descriptor was just made and is nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set(&socket, libc::SOL_SOCKET, libc::SO_MARK, mark as libc::c_int)?;
+    set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+    Ok(socket)
+}
+
+fn set(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> Result<()> {
+    // SAFETY: the value is an int of the given size and lives through the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as u32,
+        )
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error()).context("cannot set up a packet socket");
+    }
+    Ok(())
+}
+
+fn send_to(socket: &OwnedFd, ifindex: u32, headers: &Headers, packet: &[u8]) -> io::Result<()> {
+    let protocol = match headers.family() {
+        Family::Ipv4 => libc::ETH_P_IP,
+        Family::Ipv6 => libc::ETH_P_IPV6,
+    };
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (protocol as u16).to_be(),
+        sll_ifindex: ifindex as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: both buffers live through the call and have the given lengths.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            packet.as_ptr().cast(),
+            packet.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

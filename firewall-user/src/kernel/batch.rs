@@ -1,0 +1,86 @@
+//! Reading a whole hash map in batches (`BPF_MAP_LOOKUP_BATCH`), which aya does
+//! not have.
+//!
+//! Unlike a walk from key to key it is not led astray by entries that vanish
+//! meanwhile: every entry that is there all the time is seen once.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use bytemuck::Pod;
+use nix::libc;
+
+const LOOKUP_BATCH: libc::c_long = 24;
+/// Entries asked for at once: more than any bucket holds.
+const ENTRIES: usize = 4096;
+
+/// `union bpf_attr`, the part for batch commands.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Calls `visit` for every entry.
+///
+/// # Errors
+/// What the kernel said; entries may have been visited before.
+pub(super) fn for_each<K: Pod, V: Pod>(
+    map: impl AsFd,
+    mut visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let mut keys = vec![K::zeroed(); ENTRIES];
+    let mut values = vec![V::zeroed(); ENTRIES];
+    let mut position = 0u64;
+    let mut next = 0u64;
+    let mut is_first = true;
+    loop {
+        let mut attributes = Attributes {
+            in_batch: if is_first { 0 } else { &raw const position as u64 },
+            out_batch: &raw mut next as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: ENTRIES as u32,
+            map_fd: map.as_fd().as_raw_fd() as u32,
+            ..Attributes::default()
+        };
+        let is_last = match look_up(&mut attributes) {
+            Ok(()) => false,
+            // What was found still counts.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let count = (attributes.count as usize).min(ENTRIES);
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            visit(key, value);
+        }
+        if is_last {
+            return Ok(());
+        }
+        position = next;
+        is_first = false;
+    }
+}
+
+fn look_up(attributes: &mut Attributes) -> io::Result<()> {
+    // SAFETY: the attributes name buffers of ENTRIES keys and values, which the
+    // map's types fit, and live through the call.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            LOOKUP_BATCH,
+            std::ptr::from_mut(attributes),
+            size_of::<Attributes>(),
+        )
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,142 @@
+//! An expectation as `conntrack -L expect` prints it, and as a JSON line.
+
+use std::net::IpAddr;
+
+use firewall_common::{
+    addr::{Addr, Family},
+    flow::{Expectation, ExpectationKey, helper},
+    time::Nanos,
+};
+use serde::Serialize;
+
+use super::{
+    json::{self, Master},
+    protocol,
+};
+
+/// An expectation, and what is needed to print it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectationView {
+    pub key: ExpectationKey,
+    pub expectation: Expectation,
+    pub now: Nanos,
+}
+
+impl ExpectationView {
+    fn timeout(&self) -> u64 {
+        self.expectation.expires.since(self.now).as_secs()
+    }
+
+    fn helper(&self) -> Option<&'static str> {
+        helper::name(self.expectation.helper)
+    }
+}
+
+/// `299 proto=6 src=… dst=… sport=0 dport=40123 mask-src=… … class=0 helper=ftp`
+///
+/// The masks say what counts: both addresses and the destination port, whole.
+pub fn text(view: &ExpectationView) -> String {
+    let ExpectationKey { src, dst, dport, protocol, .. } = view.key;
+    let master = &view.expectation.master;
+    let mask = host_mask(src);
+    let helper = view.helper().map(|name| format!(" helper={name}")).unwrap_or_default();
+    format!(
+        "{} proto={protocol} src={} dst={} sport=0 dport={dport} \
+         mask-src={mask} mask-dst={mask} sport=0 dport=65535 \
+         master-src={} master-dst={} sport={} dport={} class=0{helper}",
+        view.timeout(),
+        src.to_ip(),
+        dst.to_ip(),
+        master.src.to_ip(),
+        master.dst.to_ip(),
+        master.sport,
+        master.dport,
+    )
+}
+
+fn host_mask(address: Addr) -> &'static str {
+    match address.family() {
+        Family::Ipv4 => "255.255.255.255",
+        Family::Ipv6 => "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    }
+}
+
+#[derive(Serialize)]
+struct ExpectationJson {
+    family: &'static str,
+    protocol: String,
+    timeout: u64,
+    src: IpAddr,
+    dst: IpAddr,
+    dport: u16,
+    helper: Option<&'static str>,
+    master: Master,
+}
+
+/// One JSON object.
+pub fn json(view: &ExpectationView) -> String {
+    let ExpectationKey { src, dst, dport, protocol, .. } = view.key;
+    json::line(&ExpectationJson {
+        family: json::family(src),
+        protocol: protocol::json_name(protocol),
+        timeout: view.timeout(),
+        src: src.to_ip(),
+        dst: dst.to_ip(),
+        dport,
+        helper: view.helper(),
+        master: Master::of(&view.expectation.master),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_common::flow::protocol::TCP;
+
+    use super::{super::fixtures::*, *};
+
+    fn expected(client: &str, server: &str, seconds: u64) -> ExpectationView {
+        let data = tuple(TCP, client, 0, server, 40059);
+        let key = ExpectationKey {
+            src: data.src,
+            dst: data.dst,
+            dport: data.dport,
+            protocol: TCP,
+            ..ExpectationKey::default()
+        };
+        let expectation = Expectation {
+            expires: NOW.after(Nanos::from_secs(seconds)),
+            master: tuple(TCP, client, 53592, server, 21),
+            helper: helper::FTP,
+            ..Expectation::default()
+        };
+        ExpectationView { key, expectation, now: NOW }
+    }
+
+    #[test]
+    fn it_reads_as_conntrack_prints_it() {
+        assert_eq!(
+            text(&expected("192.0.2.2", "192.0.2.1", 299)),
+            "299 proto=6 src=192.0.2.2 dst=192.0.2.1 sport=0 dport=40059 \
+             mask-src=255.255.255.255 mask-dst=255.255.255.255 sport=0 dport=65535 \
+             master-src=192.0.2.2 master-dst=192.0.2.1 sport=53592 dport=21 class=0 helper=ftp"
+        );
+    }
+
+    #[test]
+    fn over_ipv6_the_masks_are_as_long_as_the_addresses() {
+        let line = text(&expected("2001:db8::2", "2001:db8::1", 299));
+        assert!(line.contains(" mask-src=ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "), "{line}");
+    }
+
+    #[test]
+    fn json_has_the_fields_and_the_order_of_the_contract() {
+        assert_eq!(
+            json(&expected("192.0.2.2", "192.0.2.1", 299)),
+            concat!(
+                r#"{"family":"ipv4","protocol":"tcp","timeout":299,"src":"192.0.2.2","#,
+                r#""dst":"192.0.2.1","dport":40059,"helper":"ftp","#,
+                r#""master":{"src":"192.0.2.2","dst":"192.0.2.1","sport":53592,"dport":21}}"#
+            )
+        );
+    }
+}

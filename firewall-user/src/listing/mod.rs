@@ -1,0 +1,19 @@
+//! What people and scripts read: flows, expectations, counters, events, status.
+//!
+//! Everything here turns a value into text: as conntrack(8), the kernel's log or
+//! a plain table print it, or as one JSON object to a line. No line ends in a
+//! newline; nothing here asks the kernel or the clock.
+
+pub mod event;
+pub mod expectation;
+pub mod flow;
+mod frame;
+mod json;
+pub mod log_line;
+pub(crate) mod protocol;
+pub mod stats;
+pub mod status;
+mod time;
+
+#[cfg(test)]
+mod fixtures;

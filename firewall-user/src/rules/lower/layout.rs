@@ -1,0 +1,260 @@
+//! Puts the chains one after another and the rules into them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use firewall_common::{
+    addr::Family,
+    rule::{
+        Chain as Hook, MAX_INTERFACE_PATTERNS, NO_ENTRY, PORT_SETS_PER_GENERATION, PortSet,
+        RULES_PER_GENERATION, Rule, RulesetHeader, Target as Code, flag,
+    },
+};
+
+use super::{Compiled, Origin, Part, conditions};
+use crate::rules::{
+    ast::{self, Chain, Policy, Ruleset, Table, TableName, Target, Verdict},
+    error::{Error, Errors},
+    interface::InterfacePattern,
+    problem::Problem,
+};
+
+/// The tables as they grow.
+pub(super) struct Layout {
+    rules: Vec<Rule>,
+    origins: Vec<Origin>,
+    header: RulesetHeader,
+    pub(super) pool: Pool,
+    errors: Vec<Error>,
+    /// The last place in a file, for limits that the whole exceeds.
+    last: Option<ast::Origin>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            origins: Vec::new(),
+            header: RulesetHeader::EMPTY,
+            pool: Pool::default(),
+            errors: Vec::new(),
+            last: None,
+        }
+    }
+}
+
+/// What rules share: equal port sets and patterns are kept once.
+#[derive(Default)]
+pub(super) struct Pool {
+    port_sets: Vec<PortSet>,
+    known_sets: HashMap<Vec<u8>, u16>,
+    patterns: Vec<InterfacePattern>,
+}
+
+impl Pool {
+    pub(super) fn port_set(&mut self, set: PortSet) -> u16 {
+        let key = bytemuck::bytes_of(&set).to_vec();
+        let next = u16::try_from(self.port_sets.len()).unwrap_or(u16::MAX);
+        *self.known_sets.entry(key).or_insert_with(|| {
+            self.port_sets.push(set);
+            next
+        })
+    }
+
+    pub(super) fn pattern(&mut self, pattern: &InterfacePattern) -> u8 {
+        let known = self.patterns.iter().position(|known| known == pattern);
+        let bit = known.unwrap_or_else(|| {
+            self.patterns.push(pattern.clone());
+            self.patterns.len() - 1
+        });
+        u8::try_from(bit).unwrap_or(u8::MAX)
+    }
+}
+
+impl Layout {
+    pub(super) fn family(&mut self, ruleset: &Ruleset) {
+        for name in [TableName::Raw, TableName::Filter] {
+            match ruleset.table(name) {
+                Some(table) => self.table(ruleset.family, table),
+                None if name == TableName::Filter => {
+                    self.table(ruleset.family, &Table::empty(TableName::Filter));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn table(&mut self, family: Family, table: &Table) {
+        let is_idle = table.chains.iter().all(|chain| is_idle(table.name, chain));
+        if is_idle {
+            return;
+        }
+        let starts = self.starts(table);
+        for chain in &table.chains {
+            if let Some(hook) = hook(table.name, &chain.name)
+                && !is_idle_entry(table.name, chain)
+            {
+                self.header.entries[family_index(family)][hook as usize] =
+                    starts[chain.name.as_str()];
+            }
+            self.chain(family, table.name, chain, &starts);
+        }
+    }
+
+    /// Where each chain will begin.
+    fn starts<'t>(&self, table: &'t Table) -> HashMap<&'t str, u32> {
+        let mut next = self.rules.len();
+        let mut starts = HashMap::new();
+        for chain in &table.chains {
+            starts.insert(chain.name.as_str(), index(next));
+            next += chain.rules.len() + 1;
+        }
+        starts
+    }
+
+    fn chain(
+        &mut self,
+        family: Family,
+        table: TableName,
+        chain: &Chain,
+        starts: &HashMap<&str, u32>,
+    ) {
+        let name: Arc<str> = chain.name.as_str().into();
+        let chain_end = index(self.rules.len() + chain.rules.len());
+        for (at, rule) in chain.rules.iter().enumerate() {
+            let log = match &rule.spec.target {
+                Target::Log(log) => Some(log.clone()),
+                _ => None,
+            };
+            let part = Part::Rule(index(at + 1));
+            let compiled = self.rule(family, rule, starts);
+            self.push(
+                Rule { chain_end, ..compiled },
+                Origin { family, table, chain: name.clone(), part, log },
+            );
+        }
+        let (end, part) = end(chain.policy);
+        self.push(
+            Rule { chain_end, ..end },
+            Origin { family, table, chain: name, part, log: None },
+        );
+    }
+
+    fn push(&mut self, rule: Rule, origin: Origin) {
+        self.rules.push(rule);
+        self.origins.push(origin);
+    }
+
+    fn rule(&mut self, family: Family, rule: &ast::Rule, starts: &HashMap<&str, u32>) -> Rule {
+        self.last = Some(rule.origin.clone());
+        let compiled = conditions::lower(family, &rule.spec, &mut self.pool);
+        let mut compiled = compiled.unwrap_or_else(|problem| {
+            self.errors.push(Error::at_line(&rule.origin.file, rule.origin.line, problem));
+            Rule::default()
+        });
+        let (code, argument) = target(&rule.spec.target, starts);
+        compiled.target = code as u8;
+        compiled.argument = argument;
+        if code == Code::Log {
+            compiled.flags |= flag::PER_PACKET;
+        }
+        compiled
+    }
+
+    pub(super) fn finish(mut self) -> Result<Compiled, Errors> {
+        let limits = [
+            (
+                self.rules.len(),
+                RULES_PER_GENERATION as usize,
+                "rules (each chain counts as one more)",
+            ),
+            (
+                self.pool.port_sets.len(),
+                PORT_SETS_PER_GENERATION as usize,
+                "different multiport lists",
+            ),
+            (self.pool.patterns.len(), MAX_INTERFACE_PATTERNS, "different interface names"),
+        ];
+        for (count, most, what) in limits {
+            if count > most {
+                let (file, line) = self.last_place();
+                let problem =
+                    Problem::new(format!("the rules of both families need {count} {what}"));
+                let problem = problem.advise(format!("there may be {most}"));
+                self.errors.push(Error::at_line(&file, line, problem));
+            }
+        }
+        if !self.errors.is_empty() {
+            return Err(Errors(self.errors));
+        }
+        let Pool { port_sets, patterns, .. } = self.pool;
+        let (rules, header, origins) = (self.rules, self.header, self.origins);
+        Ok(Compiled { rules, port_sets, header, patterns, origins })
+    }
+
+    fn last_place(&self) -> (Arc<str>, u32) {
+        match &self.last {
+            Some(origin) => (origin.file.clone(), origin.line),
+            None => ("rules".into(), 1),
+        }
+    }
+}
+
+fn family_index(family: Family) -> usize {
+    match family {
+        Family::Ipv4 => 0,
+        Family::Ipv6 => 1,
+    }
+}
+
+/// An index or count; what does not fit is refused by [`Layout::finish`].
+fn index(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(NO_ENTRY)
+}
+
+/// Whether walking a chain would do nothing. The filter table is always
+/// walked, as its policies count.
+fn is_idle(table: TableName, chain: &Chain) -> bool {
+    chain.policy.is_none() || is_idle_entry(table, chain)
+}
+
+fn is_idle_entry(table: TableName, chain: &Chain) -> bool {
+    let accepts = chain.policy.is_some_and(|policy| policy.verdict == Verdict::Accept);
+    table != TableName::Filter && chain.rules.is_empty() && accepts
+}
+
+fn hook(table: TableName, chain: &str) -> Option<Hook> {
+    match (table, chain) {
+        (TableName::Filter, "INPUT") => Some(Hook::Input),
+        (TableName::Filter, "FORWARD") => Some(Hook::Forward),
+        (TableName::Filter, "OUTPUT") => Some(Hook::Output),
+        (TableName::Raw, "PREROUTING") => Some(Hook::RawPrerouting),
+        (TableName::Raw, "OUTPUT") => Some(Hook::RawOutput),
+        _ => None,
+    }
+}
+
+/// The last rule of a chain: its policy, or the way back.
+fn end(policy: Option<Policy>) -> (Rule, Part) {
+    let (target, flags, part) = match policy.map(|policy| policy.verdict) {
+        Some(Verdict::Accept) => (Code::Accept, flag::POLICY, Part::Policy),
+        Some(Verdict::Drop) => (Code::Drop, flag::POLICY, Part::Policy),
+        None => (Code::Return, flag::CHAIN_END, Part::End),
+    };
+    (Rule { target: target as u8, flags, ..Rule::default() }, part)
+}
+
+/// The target and its argument.
+fn target(target: &Target, starts: &HashMap<&str, u32>) -> (Code, u32) {
+    let start = |chain: &String| starts.get(chain.as_str()).copied().unwrap_or(NO_ENTRY);
+    match target {
+        Target::Continue => (Code::Continue, 0),
+        Target::Accept => (Code::Accept, 0),
+        Target::Drop => (Code::Drop, 0),
+        Target::Return => (Code::Return, 0),
+        Target::Reject(kind) => (Code::Reject, *kind as u32),
+        Target::Log(_) => (Code::Log, 0),
+        Target::Helper(helper) => (Code::Helper, u32::from(*helper)),
+        Target::Jump(chain) => (Code::Jump, start(chain)),
+        Target::Goto(chain) => (Code::Goto, start(chain)),
+    }
+}

@@ -1,0 +1,97 @@
+//! From the ruleset to the tables that the datapath walks: the rules of both
+//! families in one flat list, chains one after another, jumps by index.
+//!
+//! The contract with [`firewall_common::walk::step`]: a built-in chain ends in
+//! its policy, a user chain in an uncounted return; every rule knows the index
+//! of its chain's last; a packet that meets no chain is not walked at all.
+
+mod conditions;
+mod layout;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use firewall_common::{
+    addr::Family,
+    rule::{PortSet, Rule, RulesetHeader},
+};
+
+use self::layout::Layout;
+use super::{
+    ast::{Log, Place, Ruleset, TableName},
+    check,
+    error::{Error, Errors},
+    interface::InterfacePattern,
+};
+
+/// One generation of rules, and what its indexes mean.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    pub rules: Vec<Rule>,
+    pub port_sets: Vec<PortSet>,
+    pub header: RulesetHeader,
+    /// The index is the pattern's bit.
+    pub patterns: Vec<InterfacePattern>,
+    /// Of each of `rules`, where it comes from.
+    pub origins: Vec<Origin>,
+}
+
+/// Where a compiled rule comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub family: Family,
+    pub table: TableName,
+    pub chain: Arc<str>,
+    pub part: Part,
+    /// What a LOG rule writes.
+    pub log: Option<Log>,
+}
+
+/// Which part of its chain a compiled rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Counted from 1.
+    Rule(u32),
+    Policy,
+    /// The end of a user chain, which has no counter.
+    End,
+}
+
+impl Origin {
+    /// How listings call it; the end of a user chain is in none.
+    pub fn place(&self) -> Option<Place<'_>> {
+        let number = match self.part {
+            Part::Rule(number) => Some(number),
+            Part::Policy => None,
+            Part::End => return None,
+        };
+        Some(Place { table: self.table, chain: &self.chain, number })
+    }
+}
+
+impl Compiled {
+    /// The bits of the patterns that an interface's name fits.
+    pub fn patterns_of(&self, ifname: &str) -> u64 {
+        let fits = self.patterns.iter().enumerate().filter(|(_, pattern)| pattern.matches(ifname));
+        fits.fold(0, |bits, (bit, _)| bits | 1 << bit)
+    }
+}
+
+/// Compiles the rules of both families into one generation.
+///
+/// # Errors
+/// Every mistake that keeps them from working, and every limit they exceed.
+pub fn compile(v4: &Ruleset, v6: &Ruleset) -> Result<Compiled, Errors> {
+    let findings = [v4, v6].into_iter().flat_map(check::family);
+    let errors: Vec<_> = findings
+        .map(|found| Error::at_line(&found.origin.file, found.origin.line, found.problem))
+        .collect();
+    if !errors.is_empty() {
+        return Err(Errors(errors));
+    }
+    let mut layout = Layout::default();
+    layout.family(v4);
+    layout.family(v6);
+    layout.finish()
+}

@@ -1,0 +1,186 @@
+//! Parts of the language that iptables has and this firewall has not yet:
+//! named in the refusal, with what to use instead where there is something.
+
+use crate::rules::problem::Problem;
+
+/// Matches: their name, the options that only they have, what to use instead.
+const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
+    (
+        "addrtype",
+        &["--src-type", "--dst-type", "--limit-iface-in"],
+        Some("name the addresses with -s or -d"),
+    ),
+    ("ah", &["--ahspi"], None),
+    ("connbytes", &["--connbytes", "--connbytes-dir", "--connbytes-mode"], None),
+    ("connlimit", &["--connlimit-above", "--connlimit-upto", "--connlimit-mask"], None),
+    ("connmark", &[], None),
+    ("devgroup", &["--src-group", "--dst-group"], Some("name the interfaces with -i or -o")),
+    ("dscp", &["--dscp", "--dscp-class"], None),
+    ("ecn", &[], None),
+    ("esp", &["--espspi"], None),
+    (
+        "frag",
+        &["--fragid", "--fragfirst", "--fragmore"],
+        Some("leave it out: a fragment follows its first one"),
+    ),
+    (
+        "hashlimit",
+        &[
+            "--hashlimit",
+            "--hashlimit-upto",
+            "--hashlimit-above",
+            "--hashlimit-name",
+            "--hashlimit-burst",
+            "--hashlimit-mode",
+            "--hashlimit-htable-expire",
+        ],
+        None,
+    ),
+    ("hl", &["--hl-eq", "--hl-lt", "--hl-gt"], None),
+    (
+        "iprange",
+        &["--src-range", "--dst-range"],
+        Some("write the range as networks: -s 192.0.2.0/27"),
+    ),
+    ("length", &["--length"], None),
+    (
+        "limit",
+        &["--limit", "--limit-burst"],
+        Some("leave it out before LOG, whose lines are rate-limited anyway"),
+    ),
+    ("mac", &["--mac-source"], None),
+    ("mark", &["--mark"], None),
+    (
+        "owner",
+        &["--uid-owner", "--gid-owner", "--socket-exists", "--cmd-owner", "--pid-owner"],
+        None,
+    ),
+    (
+        "physdev",
+        &["--physdev-in", "--physdev-out", "--physdev-is-bridged"],
+        Some("name the interfaces with -i or -o"),
+    ),
+    ("pkttype", &["--pkt-type"], None),
+    ("policy", &["--dir", "--pol", "--strict", "--reqid"], None),
+    ("quota", &["--quota"], None),
+    (
+        "recent",
+        &[
+            "--name",
+            "--set",
+            "--rcheck",
+            "--update",
+            "--remove",
+            "--seconds",
+            "--hitcount",
+            "--rsource",
+            "--rdest",
+            "--rttl",
+        ],
+        None,
+    ),
+    (
+        "rpfilter",
+        &["--loose", "--validmark", "--accept-local"],
+        Some("use the sysctl net.ipv4.conf.all.rp_filter"),
+    ),
+    ("set", &["--match-set"], Some("name the addresses with -s or -d, in a list")),
+    ("statistic", &["--mode", "--probability", "--every", "--packet"], None),
+    ("string", &["--algo", "--string", "--hex-string", "--from", "--to"], None),
+    ("tcpmss", &["--mss"], None),
+    ("time", &["--timestart", "--timestop", "--weekdays", "--datestart", "--datestop"], None),
+    ("tos", &["--tos"], None),
+    ("ttl", &["--ttl-eq", "--ttl-lt", "--ttl-gt", "--ttl"], None),
+    ("u32", &["--u32"], None),
+    ("unclean", &[], Some("use -m conntrack --ctstate INVALID")),
+];
+
+/// Targets and what to use instead.
+const TARGETS: &[(&str, Option<&str>)] = &[
+    ("AUDIT", Some("use LOG")),
+    ("CHECKSUM", None),
+    ("CLASSIFY", None),
+    ("CONNMARK", None),
+    ("DNAT", None),
+    ("DSCP", None),
+    ("HL", None),
+    ("HMARK", None),
+    ("MARK", None),
+    ("MASQUERADE", None),
+    ("NETMAP", None),
+    ("NFLOG", Some("use LOG")),
+    ("NFQUEUE", None),
+    ("NOTRACK", None),
+    ("QUEUE", None),
+    ("REDIRECT", None),
+    ("SAME", None),
+    ("SECMARK", None),
+    ("SET", None),
+    ("SNAT", None),
+    ("SYNPROXY", None),
+    ("TARPIT", Some("use DROP")),
+    ("TCPMSS", None),
+    ("TEE", None),
+    ("TOS", None),
+    ("TPROXY", None),
+    ("TRACE", Some("use LOG")),
+    ("TTL", None),
+    ("ULOG", Some("use LOG")),
+];
+
+/// Options of a target or a known match that come later.
+const OPTIONS: &[(&str, &str)] = &[
+    ("--tcp-option", "tcp"),
+    ("--ctproto", "conntrack"),
+    ("--ctorigsrc", "conntrack"),
+    ("--ctorigdst", "conntrack"),
+    ("--ctreplsrc", "conntrack"),
+    ("--ctrepldst", "conntrack"),
+    ("--ctorigsrcport", "conntrack"),
+    ("--ctorigdstport", "conntrack"),
+    ("--ctstatus", "conntrack"),
+    ("--ctexpire", "conntrack"),
+    ("--ctdir", "conntrack"),
+    ("--notrack", "CT"),
+    ("--ctevents", "CT"),
+    ("--expevents", "CT"),
+    ("--zone", "CT"),
+    ("--timeout", "CT"),
+];
+
+fn refusal(what: String, instead: Option<&str>) -> Problem {
+    let problem = Problem::new(what);
+    match instead {
+        Some(instead) => problem.advise(instead),
+        None => problem.advise("take the rule out: it would not be enforced"),
+    }
+}
+
+pub(super) fn match_named(name: &str) -> Option<Problem> {
+    let (name, _, instead) = MATCHES.iter().find(|(known, ..)| *known == name)?;
+    Some(refusal(format!("the match '{name}' is not supported yet"), *instead))
+}
+
+pub(super) fn is_target(name: &str) -> bool {
+    TARGETS.iter().any(|(known, _)| *known == name)
+}
+
+pub(super) fn target(name: &str) -> Option<Problem> {
+    let (name, instead) = TARGETS.iter().find(|(known, _)| *known == name)?;
+    Some(refusal(format!("the target {name} is not supported yet"), *instead))
+}
+
+/// The match or target to which an option belongs that comes later.
+pub(super) fn owner(option: &str) -> Option<&'static str> {
+    let of_match = MATCHES.iter().find(|(_, options, _)| options.contains(&option));
+    let known = OPTIONS.iter().find(|(known, _)| *known == option);
+    of_match.map(|(name, ..)| *name).or(known.map(|(_, owner)| *owner))
+}
+
+pub(super) fn option(name: &str) -> Option<Problem> {
+    let owner = owner(name)?;
+    match_named(owner).map_or_else(
+        || Some(refusal(format!("{name} of '{owner}' is not supported yet"), None)),
+        |problem| Some(Problem { message: format!("{name}: {}", problem.message), ..problem }),
+    )
+}

@@ -1,0 +1,388 @@
+//! `-m` and the options of matches.
+//!
+//! A match stands in the rule where it was first spoken of; `--dport` alone
+//! brings in `-m tcp` or `-m udp` by the rule's protocol, as iptables does.
+
+use firewall_common::{
+    addr::Family,
+    flow::protocol,
+    rule::{PortRange, PortSide},
+};
+
+use super::{
+    Context,
+    items::Item,
+    later,
+    options::Opt,
+    ports::Ports,
+    values::{self, Parsed},
+};
+use crate::rules::{
+    ast::{Condition, Match, Multiport, State, StateForm, TcpFlags, Transport, TransportProtocol},
+    names,
+    problem::{Problem, nearest},
+    source::Span,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Transport,
+    Multiport,
+    State(StateForm),
+    Helper,
+    Comment,
+    Icmp,
+}
+
+/// A match that was named; its options follow.
+struct Pending {
+    kind: Kind,
+    span: Span,
+    value: Value,
+}
+
+enum Value {
+    Missing,
+    /// Reported already.
+    Wrong,
+    Given(Match),
+}
+
+/// What is known of the rule's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// No `-p`, or `-p all`.
+    Any,
+    Only(u8),
+    Not,
+    /// Reported already.
+    Wrong,
+}
+
+pub(super) struct Matches {
+    protocol: Protocol,
+    pending: Vec<Pending>,
+}
+
+const NAMES: &[(&str, Kind)] = &[
+    ("tcp", Kind::Transport),
+    ("udp", Kind::Transport),
+    ("multiport", Kind::Multiport),
+    ("state", Kind::State(StateForm::State)),
+    ("conntrack", Kind::State(StateForm::Conntrack)),
+    ("helper", Kind::Helper),
+    ("comment", Kind::Comment),
+    ("icmp", Kind::Icmp),
+    ("icmp6", Kind::Icmp),
+    ("icmpv6", Kind::Icmp),
+    ("ipv6-icmp", Kind::Icmp),
+];
+
+impl Matches {
+    pub(super) const fn new(protocol: Protocol) -> Self {
+        Self { protocol, pending: Vec::new() }
+    }
+
+    /// `-m NAME`.
+    pub(super) fn name(&mut self, context: &mut Context<'_, '_>, item: &Item) {
+        let name = item.arg();
+        let Some((_, kind)) = NAMES.iter().find(|(known, _)| *known == name) else {
+            let unknown = || {
+                Problem::new(format!("unknown match '{name}'"))
+                    .did_you_mean(nearest(name, NAMES.iter().map(|(known, _)| *known)))
+            };
+            let problem = later::match_named(name).unwrap_or_else(unknown);
+            return context.report.add(item.value_span(), problem);
+        };
+        if let Err((span, problem)) = self.open(*kind, name, item.value_span(), context.family) {
+            context.report.add(span, problem);
+        }
+    }
+
+    fn open(&mut self, kind: Kind, name: &str, span: Span, family: Family) -> Parsed<()> {
+        let value = match kind {
+            Kind::Transport => {
+                let protocol = self.transport(span, &format!("-m {name}"))?;
+                if protocol.name() != name {
+                    let problem = Problem::new(format!("-m {name} with -p {}", protocol.name()));
+                    return Err((span, problem.advise(format!("write -p {name}, or take it out"))));
+                }
+                if self.pending.iter().any(|pending| pending.kind == Kind::Transport) {
+                    return Ok(());
+                }
+                Value::Given(Match::Transport(Transport::new(protocol)))
+            }
+            Kind::Icmp => {
+                self.icmp_protocol(span, &format!("-m {name}"), family)?;
+                Value::Missing
+            }
+            _ => Value::Missing,
+        };
+        self.pending.push(Pending { kind, span, value });
+        Ok(())
+    }
+
+    /// TCP or UDP, whichever the rule speaks of.
+    fn transport(&self, span: Span, what: &str) -> Parsed<TransportProtocol> {
+        match self.protocol {
+            Protocol::Only(protocol::TCP) => Ok(TransportProtocol::Tcp),
+            Protocol::Only(protocol::UDP) => Ok(TransportProtocol::Udp),
+            Protocol::Only(other) => {
+                let name = names::protocol_name(other).map_or(other.to_string(), str::to_owned);
+                let problem = Problem::new(format!("{what} does not go with -p {name}"));
+                Err((span, problem.advise("ports are read of tcp and udp")))
+            }
+            Protocol::Not => Err((
+                span,
+                Problem::new(format!("{what} does not go with ! -p"))
+                    .advise("write -p tcp or -p udp"),
+            )),
+            Protocol::Any => Err((
+                span,
+                Problem::new(format!("{what} needs a protocol"))
+                    .advise("write -p tcp or -p udp before it"),
+            )),
+            // Either will do: the rule is refused anyway.
+            Protocol::Wrong => Ok(TransportProtocol::Tcp),
+        }
+    }
+
+    fn icmp_protocol(&self, span: Span, what: &str, family: Family) -> Parsed<()> {
+        let wanted = names::icmp_protocol(family);
+        if self.protocol == Protocol::Only(wanted) || self.protocol == Protocol::Wrong {
+            return Ok(());
+        }
+        let name = names::protocol_name(wanted).unwrap_or_default();
+        Err((
+            span,
+            Problem::new(format!("{what} needs -p {name}"))
+                .advise(format!("write -p {name} before it")),
+        ))
+    }
+
+    /// Whether a `-m helper` waits for its `--helper`.
+    pub(super) fn wants_helper(&self) -> bool {
+        self.pending
+            .iter()
+            .any(|pending| pending.kind == Kind::Helper && matches!(pending.value, Value::Missing))
+    }
+
+    /// An option of a match.
+    pub(super) fn option(&mut self, context: &mut Context<'_, '_>, item: &Item) {
+        if let Err((span, problem)) = self.read(context, item) {
+            context.report.add(span, problem);
+        }
+    }
+
+    fn read(&mut self, context: &Context<'_, '_>, item: &Item) -> Parsed<()> {
+        match item.opt {
+            Opt::Sport | Opt::Dport => self.port(context, item),
+            Opt::Syn | Opt::TcpFlags => self.tcp_flags(item),
+            Opt::Sports => self.multiport(context, item, PortSide::Source),
+            Opt::Dports => self.multiport(context, item, PortSide::Destination),
+            Opt::Ports => self.multiport(context, item, PortSide::Either),
+            Opt::State => self.state(item, StateForm::State),
+            Opt::CtState => self.state(item, StateForm::Conntrack),
+            Opt::IcmpType => self.icmp(item, Family::Ipv4, context.family),
+            Opt::Icmpv6Type => self.icmp(item, Family::Ipv6, context.family),
+            Opt::Helper => self.fill(Kind::Helper, item, "-m helper", || {
+                let value = values::helper(&item.args[0])?;
+                Ok(Match::Helper(Condition { negated: item.negated, value }))
+            }),
+            Opt::Comment => self.fill(Kind::Comment, item, "-m comment", || {
+                values::comment(&item.args[0]).map(Match::Comment)
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a match its value; it must have been named, and have none yet.
+    fn fill(
+        &mut self,
+        kind: Kind,
+        item: &Item,
+        name: &str,
+        read: impl FnOnce() -> Parsed<Match>,
+    ) -> Parsed<()> {
+        let of_kind = || self.pending.iter().position(|pending| pending.kind == kind);
+        let empty = self
+            .pending
+            .iter()
+            .rposition(|pending| pending.kind == kind && matches!(pending.value, Value::Missing));
+        let Some(at) = empty else {
+            let problem = match of_kind() {
+                Some(_) => {
+                    Problem::new(format!("{} does not fit: {name} has its option", item.name))
+                        .advise(format!("write another {name} before it"))
+                }
+                None => Problem::new(format!("{} needs {name}", item.name))
+                    .advise(format!("write {name} before it")),
+            };
+            return Err((item.span, problem));
+        };
+        let (value, result) = match read() {
+            Ok(value) => (Value::Given(value), Ok(())),
+            Err(error) => (Value::Wrong, Err(error)),
+        };
+        self.pending[at].value = value;
+        result
+    }
+
+    /// The rule's one `-m tcp` or `-m udp`, brought in when it is not there.
+    fn transport_mut(&mut self, item: &Item) -> Parsed<&mut Transport> {
+        let protocol = self.transport(item.span, &item.name)?;
+        let at = self.pending.iter().position(|pending| pending.kind == Kind::Transport);
+        let at = at.unwrap_or_else(|| {
+            let value = Value::Given(Match::Transport(Transport::new(protocol)));
+            self.pending.push(Pending { kind: Kind::Transport, span: item.span, value });
+            self.pending.len() - 1
+        });
+        match &mut self.pending[at].value {
+            Value::Given(Match::Transport(transport)) => Ok(transport),
+            _ => Err((item.span, Problem::new(format!("{} has no match", item.name)))),
+        }
+    }
+
+    fn port(&mut self, context: &Context<'_, '_>, item: &Item) -> Parsed<()> {
+        let transport = self.transport_mut(item)?;
+        let ports = Ports { services: context.services, protocol: transport.protocol };
+        let value = ports.range(&item.args[0])?;
+        let slot = match item.opt {
+            Opt::Sport => &mut transport.sport,
+            _ => &mut transport.dport,
+        };
+        if slot.is_some() {
+            return Err(twice(item));
+        }
+        let is_any = value == (PortRange { first: 0, last: u16::MAX }) && !item.negated;
+        *slot = (!is_any).then_some(Condition { negated: item.negated, value });
+        Ok(())
+    }
+
+    fn tcp_flags(&mut self, item: &Item) -> Parsed<()> {
+        let transport = self.transport_mut(item)?;
+        if transport.protocol != TransportProtocol::Tcp {
+            return Err((item.span, Problem::new(format!("{} needs -p tcp", item.name))));
+        }
+        let value = match item.opt {
+            Opt::Syn => TcpFlags { mask: names::SYN_MASK, compare: names::SYN },
+            _ => values::tcp_flags(&item.args[0], &item.args[1])?,
+        };
+        if transport.flags.is_some() {
+            let problem = Problem::new(format!("{} is a second test of TCP flags", item.name));
+            return Err((item.span, problem.advise("write one of --syn and --tcp-flags, once")));
+        }
+        transport.flags = Some(Condition { negated: item.negated, value });
+        Ok(())
+    }
+
+    fn multiport(&mut self, context: &Context<'_, '_>, item: &Item, side: PortSide) -> Parsed<()> {
+        let protocol = self.transport(item.span, &item.name)?;
+        let ports = Ports { services: context.services, protocol };
+        self.fill(Kind::Multiport, item, "-m multiport", || {
+            let ranges = ports.list(&item.args[0])?;
+            Ok(Match::Multiport(Multiport { side, negated: item.negated, ranges }))
+        })
+    }
+
+    fn state(&mut self, item: &Item, form: StateForm) -> Parsed<()> {
+        let (name, other, option) = match form {
+            StateForm::State => ("-m state", StateForm::Conntrack, "--ctstate"),
+            StateForm::Conntrack => ("-m conntrack", StateForm::State, "--state"),
+        };
+        let has = |form| self.pending.iter().any(|pending| pending.kind == Kind::State(form));
+        if has(other) && !has(form) {
+            let pending =
+                self.pending.iter_mut().find(|pending| pending.kind == Kind::State(other));
+            if let Some(pending) = pending {
+                pending.value = Value::Wrong;
+            }
+            let problem = Problem::new(format!("{} is an option of {name}", item.name));
+            return Err((item.span, problem.advise(format!("write {option}"))));
+        }
+        self.fill(Kind::State(form), item, name, || {
+            let states = values::states(&item.args[0], form)?;
+            Ok(Match::State(State { form, negated: item.negated, states }))
+        })
+    }
+
+    fn icmp(&mut self, item: &Item, of: Family, family: Family) -> Parsed<()> {
+        if of != family {
+            let (this, right) = match family {
+                Family::Ipv4 => ("IPv4", "--icmp-type"),
+                Family::Ipv6 => ("IPv6", "--icmpv6-type"),
+            };
+            let problem = Problem::new(format!("{} in {this} rules", item.name));
+            return Err((item.span, problem.advise(format!("write {right}"))));
+        }
+        self.icmp_protocol(item.span, &item.name, family)?;
+        if !self.pending.iter().any(|pending| pending.kind == Kind::Icmp) {
+            let value = Value::Missing;
+            self.pending.push(Pending { kind: Kind::Icmp, span: item.span, value });
+        }
+        self.fill(Kind::Icmp, item, "-m icmp", || {
+            let value = values::icmp_type(&item.args[0], family)?;
+            Ok(Match::Icmp(Condition { negated: item.negated, value }))
+        })
+    }
+
+    /// The matches in their order; one that was never given its option is
+    /// reported.
+    pub(super) fn finish(self, context: &mut Context<'_, '_>) -> Vec<Match> {
+        let (mut matches, mut counts) = (Vec::new(), Counts::default());
+        for Pending { kind, span, value } in self.pending {
+            if let Some(problem) = counts.one_more(kind) {
+                context.report.add(span, problem);
+            }
+            match value {
+                Value::Given(one) => matches.push(one),
+                Value::Wrong => {}
+                Value::Missing => context.report.add(span, missing(kind, context.family)),
+            }
+        }
+        matches
+    }
+}
+
+fn twice(item: &Item) -> (Span, Problem) {
+    (item.span, Problem::new(format!("{} is given twice", item.name)).advise("write one of them"))
+}
+
+/// How often each match stands in the rule, where that is bounded.
+#[derive(Default)]
+struct Counts {
+    multiports: usize,
+    icmps: usize,
+    helpers: usize,
+}
+
+impl Counts {
+    fn one_more(&mut self, kind: Kind) -> Option<Problem> {
+        let (count, most, name) = match kind {
+            Kind::Multiport => (&mut self.multiports, 2, "multiport"),
+            Kind::Icmp => (&mut self.icmps, 1, "icmp"),
+            Kind::Helper => (&mut self.helpers, 1, "helper"),
+            Kind::Transport | Kind::State(_) | Kind::Comment => return None,
+        };
+        *count += 1;
+        (*count == most + 1).then(|| {
+            Problem::new(format!("a rule can have at most {most} -m {name}"))
+                .advise("split the conditions over a chain of their own")
+        })
+    }
+}
+
+fn missing(kind: Kind, family: Family) -> Problem {
+    let (name, option) = match kind {
+        Kind::Transport => ("tcp", "its options"),
+        Kind::Multiport => ("multiport", "--sports, --dports or --ports"),
+        Kind::State(StateForm::State) => ("state", "--state"),
+        Kind::State(StateForm::Conntrack) => ("conntrack", "--ctstate"),
+        Kind::Helper => ("helper", "--helper ftp"),
+        Kind::Comment => ("comment", "--comment"),
+        Kind::Icmp if family == Family::Ipv4 => ("icmp", "--icmp-type"),
+        Kind::Icmp => ("icmp6", "--icmpv6-type"),
+    };
+    Problem::new(format!("-m {name} does nothing by itself"))
+        .advise(format!("write {option} behind it"))
+}

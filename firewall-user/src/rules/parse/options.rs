@@ -1,0 +1,160 @@
+//! Every option that is understood, in one table: its names, how many
+//! arguments it takes, and whether `!` may stand before it.
+
+use crate::rules::ast::log_option;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opt {
+    // Commands.
+    Append,
+    Insert,
+    Delete,
+    Replace,
+    New,
+    Policy,
+    Flush,
+    DeleteChain,
+    Zero,
+    Rename,
+    // Conditions without a match.
+    Source,
+    Destination,
+    Input,
+    Output,
+    Protocol,
+    Match,
+    Jump,
+    Goto,
+    // Options of matches.
+    Sport,
+    Dport,
+    Sports,
+    Dports,
+    Ports,
+    Syn,
+    TcpFlags,
+    State,
+    CtState,
+    Helper,
+    Comment,
+    IcmpType,
+    Icmpv6Type,
+    // Options of targets.
+    RejectWith,
+    LogPrefix,
+    LogLevel,
+    Log(u8),
+    // The rest.
+    Table,
+    Counters,
+    OnlyIpv4,
+    OnlyIpv6,
+    /// Has no meaning here: `-w`, `-v`, `-n`.
+    Ignored,
+}
+
+pub(super) struct Fact {
+    pub(super) names: &'static [&'static str],
+    pub(super) opt: Opt,
+    /// Arguments: at least, at most.
+    pub(super) arity: (usize, usize),
+    pub(super) negatable: bool,
+}
+
+const fn plain(names: &'static [&'static str], opt: Opt, least: usize, most: usize) -> Fact {
+    Fact { names, opt, arity: (least, most), negatable: false }
+}
+
+const fn negatable(names: &'static [&'static str], opt: Opt, count: usize) -> Fact {
+    Fact { names, opt, arity: (count, count), negatable: true }
+}
+
+pub(super) const FACTS: &[Fact] = &[
+    plain(&["-A", "--append"], Opt::Append, 1, 1),
+    plain(&["-I", "--insert"], Opt::Insert, 1, 2),
+    plain(&["-D", "--delete"], Opt::Delete, 1, 2),
+    plain(&["-R", "--replace"], Opt::Replace, 2, 2),
+    plain(&["-N", "--new-chain", "--new"], Opt::New, 1, 1),
+    plain(&["-P", "--policy"], Opt::Policy, 2, 2),
+    plain(&["-F", "--flush"], Opt::Flush, 0, 1),
+    plain(&["-X", "--delete-chain"], Opt::DeleteChain, 0, 1),
+    plain(&["-Z", "--zero"], Opt::Zero, 0, 2),
+    plain(&["-E", "--rename-chain"], Opt::Rename, 2, 2),
+    negatable(&["-s", "--source", "--src"], Opt::Source, 1),
+    negatable(&["-d", "--destination", "--dst"], Opt::Destination, 1),
+    negatable(&["-i", "--in-interface", "--in-iface"], Opt::Input, 1),
+    negatable(&["-o", "--out-interface", "--out-iface"], Opt::Output, 1),
+    negatable(&["-p", "--protocol", "--proto"], Opt::Protocol, 1),
+    plain(&["-m", "--match"], Opt::Match, 1, 1),
+    plain(&["-j", "--jump"], Opt::Jump, 1, 1),
+    plain(&["-g", "--goto"], Opt::Goto, 1, 1),
+    negatable(&["--sport", "--source-port"], Opt::Sport, 1),
+    negatable(&["--dport", "--destination-port"], Opt::Dport, 1),
+    negatable(&["--sports", "--source-ports"], Opt::Sports, 1),
+    negatable(&["--dports", "--destination-ports"], Opt::Dports, 1),
+    negatable(&["--ports"], Opt::Ports, 1),
+    negatable(&["--syn"], Opt::Syn, 0),
+    negatable(&["--tcp-flags"], Opt::TcpFlags, 2),
+    negatable(&["--state"], Opt::State, 1),
+    negatable(&["--ctstate"], Opt::CtState, 1),
+    negatable(&["--helper"], Opt::Helper, 1),
+    plain(&["--comment"], Opt::Comment, 1, 1),
+    negatable(&["--icmp-type"], Opt::IcmpType, 1),
+    negatable(&["--icmpv6-type"], Opt::Icmpv6Type, 1),
+    plain(&["--reject-with"], Opt::RejectWith, 1, 1),
+    plain(&["--log-prefix"], Opt::LogPrefix, 1, 1),
+    plain(&["--log-level"], Opt::LogLevel, 1, 1),
+    plain(&["--log-tcp-sequence"], Opt::Log(log_option::TCP_SEQUENCE), 0, 0),
+    plain(&["--log-tcp-options"], Opt::Log(log_option::TCP_OPTIONS), 0, 0),
+    plain(&["--log-ip-options"], Opt::Log(log_option::IP_OPTIONS), 0, 0),
+    plain(&["--log-uid"], Opt::Log(log_option::UID), 0, 0),
+    plain(&["--log-macdecode"], Opt::Log(log_option::MACDECODE), 0, 0),
+    plain(&["-t", "--table"], Opt::Table, 1, 1),
+    plain(&["-c", "--set-counters"], Opt::Counters, 2, 2),
+    plain(&["-4", "--ipv4"], Opt::OnlyIpv4, 0, 0),
+    plain(&["-6", "--ipv6"], Opt::OnlyIpv6, 0, 0),
+    plain(&["-w", "--wait"], Opt::Ignored, 0, 1),
+    plain(&["-W", "--wait-interval"], Opt::Ignored, 0, 1),
+    plain(&["-v", "--verbose"], Opt::Ignored, 0, 0),
+    plain(&["-n", "--numeric"], Opt::Ignored, 0, 0),
+];
+
+pub(super) fn find(name: &str) -> Option<&'static Fact> {
+    FACTS.iter().find(|fact| fact.names.contains(&name))
+}
+
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    FACTS.iter().flat_map(|fact| fact.names.iter().copied())
+}
+
+impl Opt {
+    pub(super) const fn is_command(self) -> bool {
+        matches!(
+            self,
+            Self::Append
+                | Self::Insert
+                | Self::Delete
+                | Self::Replace
+                | Self::New
+                | Self::Policy
+                | Self::Flush
+                | Self::DeleteChain
+                | Self::Zero
+                | Self::Rename
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_stands_for_two_options() {
+        let mut all: Vec<_> = names().collect();
+        all.sort_unstable();
+        let count = all.len();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

@@ -1,0 +1,207 @@
+//! `-j`, `-g` and the options of targets, which may stand before or behind.
+
+use firewall_common::{addr::Family, rule::RejectKind};
+
+use super::{Context, items::Item, later, matches::Protocol, options::Opt, values};
+use crate::rules::{
+    ast::{Log, TableName, Target},
+    names,
+    problem::{Problem, nearest},
+    source::Span,
+};
+
+pub(super) const BUILTIN: [&str; 6] = ["ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT"];
+
+/// Whether a chain could not be told from a target of this name.
+pub(super) fn is_reserved(name: &str) -> bool {
+    BUILTIN.contains(&name) || later::is_target(name)
+}
+
+/// What people write for it, from other firewalls.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("ALLOW", "ACCEPT"),
+    ("PASS", "ACCEPT"),
+    ("PERMIT", "ACCEPT"),
+    ("BLOCK", "DROP"),
+    ("DENY", "DROP"),
+    ("DISCARD", "DROP"),
+];
+
+/// The target that was probably meant by a name that is none.
+pub(in crate::rules) fn meant(name: &str) -> Option<&'static str> {
+    let upper = name.to_ascii_uppercase();
+    let synonym = SYNONYMS.iter().find(|(known, _)| *known == upper).map(|(_, target)| *target);
+    synonym.or_else(|| nearest(name, BUILTIN))
+}
+
+/// What is read of a rule's target.
+#[derive(Default)]
+pub(super) struct Reading {
+    /// The name after `-j` or `-g`.
+    name: Option<(String, Span)>,
+    is_goto: bool,
+    /// A target that was refused already.
+    is_wrong: bool,
+    reject: Option<(Item, Option<RejectKind>)>,
+    log: Log,
+    /// The first option of LOG.
+    log_option: Option<Item>,
+    helper: Option<(Item, Option<u8>)>,
+}
+
+impl Reading {
+    pub(super) fn span(&self) -> Span {
+        self.name.as_ref().map_or(Span::default(), |(_, span)| *span)
+    }
+
+    pub(super) fn jump(&mut self, context: &mut Context<'_, '_>, item: &Item) {
+        if self.name.is_some() {
+            let problem = Problem::new("a rule has one target");
+            context.report.add(item.whole_span(), problem.advise("write a rule for each"));
+            return;
+        }
+        let name = item.arg().to_owned();
+        self.is_goto = item.opt == Opt::Goto;
+        if self.is_goto && is_reserved(&name) {
+            let problem = Problem::new(format!("-g takes a chain, and {name} is a target"));
+            context.report.add(item.value_span(), problem.advise(format!("write -j {name}")));
+            self.is_wrong = true;
+        } else if let Some(problem) = later::target(&name) {
+            context.report.add(item.value_span(), problem);
+            self.is_wrong = true;
+        }
+        self.name = Some((name, item.value_span()));
+    }
+
+    pub(super) fn option(&mut self, context: &mut Context<'_, '_>, item: &Item) {
+        let result = match item.opt {
+            Opt::RejectWith => self.reject_with(context.family, item),
+            Opt::Helper => {
+                let helper = values::helper(&item.args[0]);
+                self.helper = Some((item.clone(), helper.as_ref().ok().copied()));
+                if item.negated {
+                    let problem = Problem::new("'!' cannot stand with --helper of CT");
+                    context.report.add(item.span, problem);
+                }
+                helper.map(|_| ())
+            }
+            _ => self.log(item),
+        };
+        if let Err((span, problem)) = result {
+            context.report.add(span, problem);
+        }
+    }
+
+    fn reject_with(&mut self, family: Family, item: &Item) -> values::Parsed<()> {
+        let name = item.arg();
+        let kind = names::reject_kind(family, name);
+        self.reject = Some((item.clone(), kind));
+        if kind.is_some() {
+            return Ok(());
+        }
+        let problem = Problem::new(format!("unknown kind of REJECT '{name}'"));
+        let names: Vec<_> = names::reject_names(family).collect();
+        let problem = match nearest(name, names.iter().copied()) {
+            Some(near) => problem.did_you_mean(Some(near)),
+            None => problem.advise(format!("write one of {}", names.join(", "))),
+        };
+        Err((item.value_span(), problem))
+    }
+
+    fn log(&mut self, item: &Item) -> values::Parsed<()> {
+        self.log_option.get_or_insert_with(|| item.clone());
+        match item.opt {
+            Opt::LogPrefix => self.log.prefix = values::log_prefix(&item.args[0])?,
+            Opt::LogLevel => self.log.level = values::log_level(&item.args[0])?,
+            Opt::Log(bit) => self.log.options |= bit,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The target, once all of the rule has been read.
+    pub(super) fn finish(
+        self,
+        context: &mut Context<'_, '_>,
+        table: TableName,
+        protocol: Protocol,
+    ) -> Target {
+        self.check_options(context);
+        let Some((name, span)) = &self.name else { return Target::Continue };
+        if self.is_wrong {
+            return Target::Continue;
+        }
+        let target = self.target(name);
+        if let Some(problem) = misplaced(&target, table, protocol) {
+            let at = match (&target, &self.reject) {
+                (Target::Reject(RejectKind::TcpReset), Some((item, _))) => item.value_span(),
+                _ => *span,
+            };
+            context.report.add(at, problem);
+        }
+        if target == Target::Helper(0) && self.helper.is_none() {
+            let problem = Problem::new("CT does nothing by itself");
+            context.report.add(*span, problem.advise("write --helper ftp behind it"));
+        }
+        target
+    }
+
+    fn target(&self, name: &str) -> Target {
+        match name {
+            "ACCEPT" => Target::Accept,
+            "DROP" => Target::Drop,
+            "RETURN" => Target::Return,
+            "REJECT" => {
+                let given = self.reject.as_ref().and_then(|(_, kind)| *kind);
+                Target::Reject(given.unwrap_or(RejectKind::PortUnreachable))
+            }
+            "LOG" => Target::Log(self.log.clone()),
+            "CT" => Target::Helper(self.helper.as_ref().and_then(|(_, id)| *id).unwrap_or(0)),
+            chain if self.is_goto => Target::Goto(chain.to_owned()),
+            chain => Target::Jump(chain.to_owned()),
+        }
+    }
+
+    /// Options must belong to the rule's target.
+    fn check_options(&self, context: &mut Context<'_, '_>) {
+        if self.is_wrong {
+            return;
+        }
+        let name = self.name.as_ref().map_or("", |(name, _)| name);
+        let options = [
+            (self.reject.as_ref().map(|(item, _)| item), "REJECT"),
+            (self.log_option.as_ref(), "LOG"),
+            (self.helper.as_ref().map(|(item, _)| item), "CT"),
+        ];
+        for (item, owner) in options {
+            if let Some(item) = item.filter(|_| name != owner) {
+                let problem = Problem::new(format!("{} is an option of {owner}", item.name));
+                context
+                    .report
+                    .add(item.span, problem.advise(format!("write -j {owner} before it")));
+            }
+        }
+    }
+}
+
+/// Targets that work in one table, or with one protocol only.
+fn misplaced(target: &Target, table: TableName, protocol: Protocol) -> Option<Problem> {
+    let is_tcp = matches!(protocol, Protocol::Only(6) | Protocol::Wrong);
+    match target {
+        Target::Reject(_) if table != TableName::Filter => Some(
+            Problem::new(format!("REJECT does not work in table {table}"))
+                .advise("use DROP, or put the rule into table filter"),
+        ),
+        Target::Reject(RejectKind::TcpReset) if !is_tcp => {
+            Some(Problem::new("tcp-reset can only answer TCP").advise("add -p tcp to the rule"))
+        }
+        Target::Helper(_) if table != TableName::Raw => Some(
+            Problem::new(format!("CT does not work in table {table}"))
+                .advise("write -t raw -A PREROUTING (or OUTPUT)"),
+        ),
+        Target::Helper(_) if !is_tcp => {
+            Some(Problem::new("the helper ftp reads TCP").advise("add -p tcp to the rule"))
+        }
+        _ => None,
+    }
+}

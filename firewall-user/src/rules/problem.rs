@@ -1,0 +1,85 @@
+//! What is wrong with a ruleset, and what to do about it.
+
+use std::fmt;
+
+/// A mistake in words: what was found, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub message: String,
+    pub advice: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), advice: None }
+    }
+
+    /// Adds what to do.
+    pub(crate) fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+
+    /// Asks for the name that was probably meant, if there is one.
+    pub(crate) fn did_you_mean(self, name: Option<&str>) -> Self {
+        match name {
+            Some(name) => self.advise(format!("did you mean {name}?")),
+            None => self,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.advice {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The known name that is closest to a misspelt one.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
+    let allowed = (word.len() / 3).clamp(1, 2);
+    known
+        .into_iter()
+        .map(|name| (distance(&word, &name.to_lowercase()), name))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// How many letters to insert, delete or replace (Levenshtein).
+fn distance(a: &[char], b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=a.len()).collect();
+    for (i, right) in b.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, left) in a.iter().enumerate() {
+            let replaced = diagonal + usize::from(*left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[a.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_finds_the_right_one() {
+        let known = ["ACCEPT", "DROP", "REJECT"];
+        assert_eq!(nearest("ACEPT", known), Some("ACCEPT"));
+        assert_eq!(nearest("drop", known), Some("DROP"));
+        assert_eq!(nearest("CLIENTS", known), None);
+    }
+
+    #[test]
+    fn advice_follows_the_message() {
+        let problem = Problem::new("unknown target 'ALLOW'").did_you_mean(Some("ACCEPT"));
+        assert_eq!(problem.to_string(), "unknown target 'ALLOW'; did you mean ACCEPT?");
+    }
+}

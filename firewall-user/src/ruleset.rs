@@ -1,0 +1,184 @@
+//! The rules that are in force: from text to the maps, and back with counters.
+
+use anyhow::{Context, Result};
+use firewall_common::{addr::Family, rule::Counter};
+
+use crate::{
+    kernel::{maps::Maps, ruleset::Image},
+    rules::{self, Compiled, Place, Ruleset},
+};
+
+/// The rules of both families.
+#[derive(Clone, Debug)]
+pub struct Rulesets {
+    /// IPv4, IPv6.
+    pub of: [Ruleset; 2],
+}
+
+impl Default for Rulesets {
+    /// No rules, and every policy ACCEPT: as a kernel without iptables.
+    fn default() -> Self {
+        Self { of: [Family::Ipv4, Family::Ipv6].map(Ruleset::empty) }
+    }
+}
+
+pub const fn family(is_ipv6: bool) -> Family {
+    if is_ipv6 { Family::Ipv6 } else { Family::Ipv4 }
+}
+
+const fn index(family: Family) -> usize {
+    match family {
+        Family::Ipv4 => 0,
+        Family::Ipv6 => 1,
+    }
+}
+
+impl Rulesets {
+    /// With these rules instead of those of the same family.
+    #[must_use]
+    pub fn with(mut self, rules: Ruleset) -> Self {
+        let place = index(rules.family);
+        self.of[place] = rules;
+        self
+    }
+
+    /// # Errors
+    /// Every mistake that shows only in the whole.
+    pub fn compile(&self) -> Result<Compiled> {
+        let [v4, v6] = &self.of;
+        Ok(rules::compile(v4, v6)?)
+    }
+
+    /// What is kept beside the compiled rules: it says the same wherever it came
+    /// from.
+    fn texts(&self) -> [String; 2] {
+        self.of.each_ref().map(|rules| rules::to_save(rules, None))
+    }
+}
+
+/// The rules in force.
+#[derive(Debug)]
+pub struct Running {
+    /// 0 when none were ever installed.
+    pub generation: u32,
+    pub rulesets: Rulesets,
+    pub compiled: Compiled,
+}
+
+impl Running {
+    /// Reads what a daemon or `firewall apply` has installed.
+    ///
+    /// # Errors
+    /// When the maps cannot be read, or hold rules that this version cannot read.
+    pub fn load(maps: &Maps) -> Result<Self> {
+        Self::load_generation(maps, maps.generation()?)
+    }
+
+    /// As [`Running::load`], of a generation that may have been replaced since.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_generation(maps: &Maps, generation: u32) -> Result<Self> {
+        let mut rulesets = Rulesets::default();
+        if generation != 0 {
+            for family in [Family::Ipv4, Family::Ipv6] {
+                let text = maps.ruleset_text(generation, family)?;
+                let rules = rules::parse("the running rules", &text, family, &rules::services());
+                rulesets = rulesets.with(rules.context("cannot read the running rules")?);
+            }
+        }
+        let compiled = rulesets.compile()?;
+        Ok(Self { generation, rulesets, compiled })
+    }
+
+    /// Makes these the rules in force, unless they are already: then they keep
+    /// their counters. Gives the generation.
+    ///
+    /// # Errors
+    /// What is wrong with them, or with the maps; nothing has changed then.
+    pub fn install(maps: &Maps, rulesets: &Rulesets) -> Result<u32> {
+        let compiled = rulesets.compile()?;
+        let texts = rulesets.texts();
+        let _lock = maps.pins().lock_ruleset()?;
+        let generation = maps.generation()?;
+        if generation != 0 && is_installed(maps, generation, &texts)? {
+            return Ok(generation);
+        }
+        let [v4, v6] = &texts;
+        let image = Image {
+            header: compiled.header,
+            rules: &compiled.rules,
+            port_sets: &compiled.port_sets,
+            texts: [v4, v6],
+        };
+        maps.install(image, &|name| patterns(&compiled, name))
+    }
+
+    /// The interface patterns that a name fits, as a set of bits.
+    pub fn patterns(&self, name: &str) -> u64 {
+        patterns(&self.compiled, name)
+    }
+
+    /// As `iptables-save` prints them, on request with `[packets:bytes]`.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn save(&self, maps: &Maps, family: Family, with_counters: bool) -> Result<String> {
+        let rules = &self.rulesets.of[index(family)];
+        if !with_counters {
+            return Ok(rules::to_save(rules, None));
+        }
+        self.with_counters(maps, family, |counters| rules::to_save(rules, Some(counters)))
+    }
+
+    /// As `iptables -L -v -n --line-numbers` prints them.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn list(&self, maps: &Maps, family: Family) -> Result<String> {
+        let rules = &self.rulesets.of[index(family)];
+        self.with_counters(maps, family, |counters| rules::list(rules, counters))
+    }
+
+    /// A line for each rule and policy.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn json(&self, maps: &Maps, family: Family) -> Result<String> {
+        let rules = &self.rulesets.of[index(family)];
+        self.with_counters(maps, family, |counters| rules::json(rules, counters))
+    }
+
+    fn with_counters<R>(
+        &self,
+        maps: &Maps,
+        family: Family,
+        print: impl FnOnce(rules::Counters<'_>) -> R,
+    ) -> Result<R> {
+        let counters = match self.generation {
+            0 => vec![Counter::default(); self.compiled.rules.len()],
+            generation => maps.rule_counters(generation, self.compiled.rules.len())?,
+        };
+        let find = |place: Place<'_>| {
+            self.compiled
+                .index_of(family, place)
+                .and_then(|index| counters.get(index))
+                .copied()
+                .unwrap_or_default()
+        };
+        Ok(print(&find))
+    }
+}
+
+fn is_installed(maps: &Maps, generation: u32, texts: &[String; 2]) -> Result<bool> {
+    let mut same = true;
+    for (family, text) in [Family::Ipv4, Family::Ipv6].into_iter().zip(texts) {
+        same &= maps.ruleset_text(generation, family)? == *text;
+    }
+    Ok(same)
+}
+
+fn patterns(compiled: &Compiled, name: &str) -> u64 {
+    let bits = compiled.patterns.iter().enumerate();
+    bits.filter(|(_, pattern)| pattern.matches(name)).fold(0, |set, (bit, _)| set | 1 << bit)
+}
