@@ -84,8 +84,7 @@ impl<'n> Bench<'n> {
         let mut ports = Vec::new();
         let links = links::all()?;
         for link in links.iter().filter(|link| link.name.starts_with("eth")) {
-            let target =
-                Target { ifindex: link.index, has_ethernet: true, attached: None };
+            let target = Target { ifindex: link.index, has_ethernet: true, attached: None };
             programs.attach_by(pins, &target, Hook::Xdp)?;
             ports.push((link.index, link.mac.expect("an Ethernet address")));
         }
@@ -103,9 +102,10 @@ impl<'n> Bench<'n> {
             model.route = route;
             for (number, (index, mac)) in ports.into_iter().enumerate() {
                 model.add_device(index, mac);
-                let pattern = compiled.patterns.iter().position(|pattern| {
-                    pattern.matches(["eth0", "eth1"][number])
-                });
+                let pattern = compiled
+                    .patterns
+                    .iter()
+                    .position(|pattern| pattern.matches(["eth0", "eth1"][number]));
                 let device = model.devices.get_mut(&index).expect("just added");
                 device.patterns = [pattern.map_or(0, |bit| 1 << bit); 2];
                 device.flags |= device::TAKES_REDIRECT;
@@ -125,7 +125,8 @@ impl<'n> Bench<'n> {
         let before = self.maps.stats()?;
         let model_before = self.model.stats();
         let trial = self.programs.try_xdp(&bytes, index, 1)?;
-        let verdict = self.model.filter_at(firewall_common::event::Hook::Ingress, index, &bytes, now());
+        let verdict =
+            self.model.filter_at(firewall_common::event::Hook::Ingress, index, &bytes, now());
         let after = self.maps.stats()?;
         let model_after = self.model.stats();
         assert!(
@@ -260,10 +261,11 @@ fn some_frame(random: &mut Random, earlier: &[Frame]) -> (Frame, usize) {
             frame.icmp_error(random.of(&[3, 11, 12]), random.of(&[0, 1, 3, 4]), quoted)
         }
         3 => frame.protocol(random.of(&[47, 50, 89])).payload(&[7; 24]),
-        4 => frame
-            .tcp(sport, dport, ACK | PSH)
-            .payload(&[b'x'; 44])
-            .fragment(0, true, ephemeral.into()),
+        4 => frame.tcp(sport, dport, ACK | PSH).payload(&[b'x'; 44]).fragment(
+            0,
+            true,
+            ephemeral.into(),
+        ),
         5 => frame.protocol(6).payload(&[b'y'; 32]).fragment(8, false, ephemeral.into()),
         _ => {
             let flags =

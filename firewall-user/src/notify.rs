@@ -1,0 +1,2 @@
+pub fn ready() {}
+pub fn stopping() {}
