@@ -25,12 +25,3 @@ pub use self::{
     problem::Problem,
     services::{BuiltinServices, EtcServices, Services},
 };
-pub fn to_save(_: &Ruleset, _: Option<Counters<'_>>) -> String {
-    String::new()
-}
-pub fn list(_: &Ruleset, _: Counters<'_>) -> String {
-    String::new()
-}
-pub fn json(_: &Ruleset, _: Counters<'_>) -> String {
-    String::new()
-}

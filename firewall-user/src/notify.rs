@@ -1,2 +1,0 @@
-pub fn ready() {}
-pub fn stopping() {}
