@@ -28,12 +28,7 @@ pub fn grant<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
 /// Judges a later fragment by what the first one was granted, between the same
 /// interfaces, and counts it at the same rules and flow.
 #[inline(always)]
-pub fn inherit<T: Tables>(
-    tables: &T,
-    scratch: &mut Scratch,
-    route: &Route,
-    now: Nanos,
-) -> Verdict {
+pub fn inherit<T: Tables>(tables: &T, scratch: &mut Scratch, route: &Route, now: Nanos) -> Verdict {
     scratch.fragment = key(scratch);
     let Some(grant) = tables.fragment(&scratch.fragment) else {
         return Verdict::Drop(DropReason::FragmentUnknown);

@@ -36,9 +36,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
     let options = tables.options();
     let verdict = match scratch.headers.parse(packet, place.has_ethernet) {
         Err(reason) => Verdict::Drop(reason),
-        Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => {
-            Verdict::Drop(DropReason::NonIp)
-        }
+        Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => Verdict::Drop(DropReason::NonIp),
         Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
         Ok(Parsed::Ip) => ip(packet, place, tables, scratch, options, now),
     };
@@ -105,9 +103,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
             Some(kind) => Verdict::Reject(kind),
             None => Verdict::Drop(DropReason::RulesetBroken),
         },
-        Outcome::Running | Outcome::Broken => {
-            Verdict::Drop(DropReason::RulesetBroken)
-        }
+        Outcome::Running | Outcome::Broken => Verdict::Drop(DropReason::RulesetBroken),
     }
 }
 

@@ -125,8 +125,7 @@ fn put_ipv4(answer: &mut Answer, rejected: &Headers, source: Addr, protocol: u8,
         dst: rejected.tuple.src.words[3],
     };
     let words: [u32; 5] = bytemuck::cast(ip);
-    ip.checksum =
-        words.iter().fold(Sum::default(), |sum, word| sum.double_word(*word)).finish();
+    ip.checksum = words.iter().fold(Sum::default(), |sum, word| sum.double_word(*word)).finish();
     let words: [u32; 5] = bytemuck::cast(ip);
     put(&mut answer.headers, 0, words);
 }

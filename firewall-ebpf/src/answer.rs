@@ -71,9 +71,8 @@ pub fn compose<P: Quote>(
     let quoted = opaque(reject::quoted_len(headers, kind) as usize);
     if quoted > 0 && quoted <= QUOTED_WORDS * 4 {
         // SAFETY: the length was just bounded.
-        let is_read = unsafe {
-            packet.quote(headers.l3, desk.quoted.as_mut_ptr().cast(), quoted as u32)
-        };
+        let is_read =
+            unsafe { packet.quote(headers.l3, desk.quoted.as_mut_ptr().cast(), quoted as u32) };
         if !is_read {
             return None;
         }
@@ -107,9 +106,5 @@ pub fn store(
         && put(l3, answer.headers.as_mut_ptr().cast(), headers as u32)
         && (quoted == 0
             || quoted > QUOTED_WORDS * 4
-            || put(
-                l3 + headers as u32,
-                answer.quoted.as_mut_ptr().cast(),
-                quoted as u32,
-            ))
+            || put(l3 + headers as u32, answer.quoted.as_mut_ptr().cast(), quoted as u32))
 }

@@ -9,11 +9,9 @@ use aya_ebpf::{
 use firewall_common::{
     control::{Device, Options, Timeouts},
     flow::{Expectation, ExpectationKey, Flow, FlowKey, Master},
-    rule::{
-        Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
-    },
-    scratch::Scratch,
+    rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
+    scratch::Scratch,
     tables::{FragmentGrant, FragmentKey},
     time::Nanos,
     verdict::STATS,

@@ -67,7 +67,12 @@ impl Delivery {
 /// Asks where the packet goes and keeps the answer for its delivery: the chain,
 /// and the interface by which it will leave.
 #[inline(always)]
-pub fn look_up(program: Program, ctx: *mut c_void, ifindex: u32, headers: &Headers) -> (Chain, u32) {
+pub fn look_up(
+    program: Program,
+    ctx: *mut c_void,
+    ifindex: u32,
+    headers: &Headers,
+) -> (Chain, u32) {
     let Some(delivery) = DELIVERY.get_ptr_mut(program as u32) else { return (Chain::Input, 0) };
     // SAFETY: one program runs on one CPU at a time.
     let delivery = unsafe { &mut *delivery };

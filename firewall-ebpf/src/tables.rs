@@ -12,9 +12,7 @@ use firewall_common::{
     event::{Event, Hook},
     flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper, protocol},
     headers::Headers,
-    rule::{
-        Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
-    },
+    rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
     tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
     time::Nanos,
@@ -24,8 +22,9 @@ use firewall_common::{
 
 use crate::{
     maps::{
-        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT,
-        HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION,
+        HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS,
+        SCRATCH, STATISTICS, TIMEOUTS,
     },
     route,
 };

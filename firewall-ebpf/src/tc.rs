@@ -150,8 +150,7 @@ fn reject(
     direction: u64,
 ) -> i32 {
     let ifindex = packet.ifindex();
-    let Some((written, lengths)) =
-        answer::compose(packet, maps, &scratch.headers, ifindex, kind)
+    let Some((written, lengths)) = answer::compose(packet, maps, &scratch.headers, ifindex, kind)
     else {
         return TC_ACT_SHOT;
     };

@@ -92,9 +92,8 @@ fn forward(packet: &XdpPacket, maps: &Maps, headers: &Headers, ifindex: u32) -> 
 /// Whether the sender, a virtual peer, left the checksum to hardware.
 #[inline(always)]
 fn has_partial_checksum(packet: &XdpPacket, maps: &Maps, headers: &Headers, ifindex: u32) -> bool {
-    let may_be = maps
-        .device(ifindex)
-        .is_none_or(|found| found.flags & device::PARTIAL_CHECKSUMS != 0);
+    let may_be =
+        maps.device(ifindex).is_none_or(|found| found.flags & device::PARTIAL_CHECKSUMS != 0);
     if !may_be || headers.fragment != Fragment::Whole as u8 {
         return false;
     }
@@ -167,9 +166,9 @@ fn reject(
             return XDP_DROP;
         }
     }
-    let sends = maps.device(ifindex).is_some_and(|found| {
-        found.flags & (device::TAKES_REDIRECT | device::GENERIC) != 0
-    });
+    let sends = maps
+        .device(ifindex)
+        .is_some_and(|found| found.flags & (device::TAKES_REDIRECT | device::GENERIC) != 0);
     if sends || !ask_to_reflect(packet) { XDP_TX } else { XDP_PASS }
 }
 

@@ -183,8 +183,8 @@ fn lifetime<T: Tables>(tables: &T, ip_protocol: u8, flow: &Flow, now: Nanos) -> 
             timeouts.tcp[usize::from(flow.state & 15)]
         }
         protocol::UDP => {
-            let is_stream = flow.has(status::SEEN_REPLY)
-                && now.since(flow.created).is_after(UDP_STREAM_AFTER);
+            let is_stream =
+                flow.has(status::SEEN_REPLY) && now.since(flow.created).is_after(UDP_STREAM_AFTER);
             if is_stream { timeouts.udp_stream } else { timeouts.udp }
         }
         protocol::ICMP => timeouts.icmp,

@@ -102,10 +102,9 @@ pub const fn next(direction: Direction, segment: Segment, state: State) -> Next 
                 SynSent | SynRecv | Established | FinWait | CloseWait | LastAck | TimeWait | Close
                 | SynSent2,
             ) => To(Close),
-            (
-                Segment::Syn | Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst,
-                None,
-            ) => Invalid,
+            (Segment::Syn | Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst, None) => {
+                Invalid
+            }
         },
         Direction::Reply => match (segment, state) {
             // Simultaneous open.
@@ -140,10 +139,9 @@ pub const fn next(direction: Direction, segment: Segment, state: State) -> Next 
                 SynSent | SynRecv | Established | FinWait | CloseWait | LastAck | TimeWait | Close
                 | SynSent2,
             ) => To(Close),
-            (
-                Segment::Syn | Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst,
-                None,
-            ) => Invalid,
+            (Segment::Syn | Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst, None) => {
+                Invalid
+            }
         },
     }
 }
