@@ -3,6 +3,8 @@ pub mod cli;
 pub mod ftp;
 pub mod kernel;
 pub mod listing;
+pub mod log;
 pub mod netlink;
+pub mod notify;
 pub mod preflight;
 pub mod rules;
