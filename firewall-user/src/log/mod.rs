@@ -5,6 +5,7 @@
 //! rules, which keep the syslog level that their rule gives.
 
 mod journal;
+mod limit;
 
 use std::io::{IsTerminal as _, Write as _, stderr};
 
@@ -12,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::journal::Journal;
+pub use self::limit::{Admission, RateLimit};
 use crate::cli::args::LogLevel;
 
 /// The name under which journal and syslog show us.
