@@ -1,11 +1,13 @@
 //! The rules that are in force: from text to the maps, and back with counters.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result};
 use firewall_common::{addr::Family, rule::Counter};
 
 use crate::{
     kernel::{maps::Maps, ruleset::Image},
-    rules::{self, Compiled, Place, Ruleset},
+    rules::{self, Compiled, EtcServices, Log, Part, Place, Ruleset},
 };
 
 /// The rules of both families.
@@ -83,7 +85,7 @@ impl Running {
         if generation != 0 {
             for family in [Family::Ipv4, Family::Ipv6] {
                 let text = maps.ruleset_text(generation, family)?;
-                let rules = rules::parse("the running rules", &text, family, &rules::services());
+                let rules = rules::parse("the running rules", &text, family, &services());
                 rulesets = rulesets.with(rules.context("cannot read the running rules")?);
             }
         }
@@ -111,12 +113,33 @@ impl Running {
             port_sets: &compiled.port_sets,
             texts: [v4, v6],
         };
-        maps.install(image, &|name| patterns(&compiled, name))
+        maps.install(image, &|name| compiled.patterns_of(name))
     }
 
     /// The interface patterns that a name fits, as a set of bits.
     pub fn patterns(&self, name: &str) -> u64 {
-        patterns(&self.compiled, name)
+        self.compiled.patterns_of(name)
+    }
+
+    /// Of both families, policies not counted.
+    pub fn rule_count(&self) -> u32 {
+        let rules = self.compiled.origins.iter();
+        rules.filter(|origin| matches!(origin.part, Part::Rule(_))).count() as u32
+    }
+
+    /// What LOG rules write, by the index of the compiled rule.
+    pub fn logs(&self) -> HashMap<u32, Log> {
+        let rules = (0..).zip(&self.compiled.origins);
+        rules.filter_map(|(index, origin)| Some((index, origin.log.clone()?))).collect()
+    }
+
+    /// What people call a compiled rule: `FORWARD 3`.
+    pub fn rule_name(&self, index: u32) -> Option<String> {
+        let origin = self.compiled.origins.get(index as usize)?;
+        match origin.part {
+            Part::Rule(number) => Some(format!("{} {number}", origin.chain)),
+            Part::Policy | Part::End => None,
+        }
     }
 
     /// As `iptables-save` prints them, on request with `[packets:bytes]`.
@@ -159,13 +182,15 @@ impl Running {
             0 => vec![Counter::default(); self.compiled.rules.len()],
             generation => maps.rule_counters(generation, self.compiled.rules.len())?,
         };
-        let find = |place: Place<'_>| {
-            self.compiled
-                .index_of(family, place)
-                .and_then(|index| counters.get(index))
-                .copied()
-                .unwrap_or_default()
-        };
+        let known: HashMap<Place<'_>, Counter> = self
+            .compiled
+            .origins
+            .iter()
+            .zip(&counters)
+            .filter(|(origin, _)| origin.family == family)
+            .filter_map(|(origin, counter)| Some((origin.place()?, *counter)))
+            .collect();
+        let find = |place: Place<'_>| known.get(&place).copied().unwrap_or_default();
         Ok(print(&find))
     }
 }
@@ -178,7 +203,8 @@ fn is_installed(maps: &Maps, generation: u32, texts: &[String; 2]) -> Result<boo
     Ok(same)
 }
 
-fn patterns(compiled: &Compiled, name: &str) -> u64 {
-    let bits = compiled.patterns.iter().enumerate();
-    bits.filter(|(_, pattern)| pattern.matches(name)).fold(0, |set, (bit, _)| set | 1 << bit)
+/// The names of ports on this machine.
+pub fn services() -> EtcServices {
+    let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
+    EtcServices::parse(&text)
 }

@@ -31,7 +31,7 @@ use firewall_user::{
     },
     netlink::links,
     rules,
-    ruleset::{Rulesets, Running},
+    ruleset::{Rulesets, Running, services},
 };
 
 const RULES: &str = "\
@@ -90,7 +90,7 @@ impl<'n> Bench<'n> {
         }
         let ports: [_; 2] = ports.try_into().expect("eth0 and eth1");
 
-        let parsed = rules::parse("rules.v4", RULES, Family::Ipv4, &rules::services())?;
+        let parsed = rules::parse("rules.v4", RULES, Family::Ipv4, &services())?;
         let rulesets = Rulesets::default().with(parsed);
         let compiled = rulesets.compile()?;
         let model = Memory::with(|model| {

@@ -98,12 +98,6 @@ pub struct Run {
     #[arg(long)]
     pub unload_on_exit: bool,
 
-    #[command(flatten)]
-    pub helper: HelperOptions,
-
-    #[command(flatten)]
-    pub tracking: Tracking,
-
     /// Drop frames that are not IP, ARP among them, instead of passing them
     #[arg(long)]
     pub drop_non_ip: bool,
@@ -111,6 +105,13 @@ pub struct Run {
     /// What the daemon tells of itself
     #[arg(long, value_name = "LEVEL", env = "FIREWALL_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
+
+    // Groups with a heading of their own come last: it holds for what follows.
+    #[command(flatten)]
+    pub helper: HelperOptions,
+
+    #[command(flatten)]
+    pub tracking: Tracking,
 }
 
 /// How FTP control connections are followed.

@@ -8,7 +8,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -41,7 +41,7 @@ pub fn apply(global: &Global, command: &args::Apply) -> Result<()> {
 }
 
 fn wait(pending: &Pending, time: Duration, go_back: impl FnOnce() -> Result<()>) -> Result<()> {
-    pending.place()?;
+    pending.place(time)?;
     ignore_the_terminal()?;
     eprintln!("applied; back to the old rules in {} s unless `firewall confirm`", time.as_secs());
     let end = Instant::now() + time;
@@ -83,17 +83,24 @@ impl Pending {
         self.0.exists()
     }
 
-    fn place(&self) -> Result<()> {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file says when the time is over, in seconds since 1970.
+    fn place(&self, time: Duration) -> Result<()> {
         if let Some(directory) = self.0.parent() {
             fs::create_dir_all(directory)?;
         }
-        fs::write(&self.0, std::process::id().to_string())
+        let until = SystemTime::now() + time;
+        let seconds = until.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        fs::write(&self.0, seconds.to_string())
             .with_context(|| format!("cannot write {}", self.0.display()))
     }
 
     /// `true` for the one who took it.
     pub fn take(&self) -> io::Result<bool> {
-        match fs::remove_file(Path::new(&self.0)) {
+        match fs::remove_file(&self.0) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),

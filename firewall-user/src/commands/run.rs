@@ -8,7 +8,11 @@ use crate::{
     cli::args::{self, Global, HelperFailure, HookChoice},
     daemon::{self, Config},
     ftp::Policy,
-    kernel::{attach::Hook, load::TableSizes, pins::{LinkKind, Pins}},
+    kernel::{
+        attach::Hook,
+        load::TableSizes,
+        pins::{LinkKind, Pins},
+    },
     log, preflight,
 };
 

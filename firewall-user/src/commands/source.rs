@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, Result};
 use firewall_common::addr::Family;
 
-use crate::rules::{self, Ruleset};
+use crate::{
+    rules::{self, Ruleset},
+    ruleset::services,
+};
 
 /// Reads and parses rules; `-` is stdin.
 ///
@@ -26,5 +29,5 @@ pub fn read(path: &Path, is_ipv6: bool) -> Result<Ruleset> {
             .with_context(|| format!("cannot read the rules in {}", path.display()))?;
         (path.display().to_string(), text)
     };
-    Ok(rules::parse(&name, &text, family, &rules::services())?)
+    Ok(rules::parse(&name, &text, family, &services())?)
 }

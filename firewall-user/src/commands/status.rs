@@ -1,6 +1,83 @@
 //! `firewall status`: who enforces, where, under which rules.
 
-use anyhow::Result;
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, SystemTime},
+};
 
-use super::{maps, output::print};
-use crate::cli::args::{Global, Output};
+use anyhow::Result;
+use firewall_common::control::{Device, device};
+use nix::net::if_::if_indextoname;
+
+use super::{apply::Pending, maps, output::print, stats};
+use crate::{
+    cli::args::{Global, Output},
+    kernel::{
+        maps::Maps,
+        pins::{LinkKind, Pins},
+    },
+    listing::status::{self, InterfaceStatus, StatusView},
+    ruleset::Running,
+};
+
+pub fn status(global: &Global) -> Result<()> {
+    let maps = maps(global)?;
+    let running = Running::load(&maps)?;
+    let view = StatusView {
+        pin: maps.pins().root().to_owned(),
+        daemon: daemon(&maps)?,
+        since: since(maps.pins()),
+        interfaces: interfaces(&maps)?,
+        generation: running.generation,
+        rules: running.rule_count(),
+        confirm_until: Pending::of(maps.pins()).until(),
+        ftp_ports: maps.helper_ports()?.into_iter().map(|(port, _)| port).collect(),
+        tables: stats::tables(&maps)?,
+    };
+    match global.output {
+        Output::Text => print([status::text(&view)]),
+        Output::Json => print([status::json(&view)]),
+    }
+}
+
+/// The process that holds the daemon's lock.
+fn daemon(maps: &Maps) -> Result<Option<u32>> {
+    Ok(match maps.pins().lock_daemon()? {
+        Some(_free) => None,
+        None => Some(maps.options()?.daemon_pid),
+    })
+}
+
+/// When the instance was made: its pins keep the time.
+fn since(pins: &Pins) -> Option<SystemTime> {
+    fs::metadata(pins.map("generation")).ok()?.modified().ok()
+}
+
+fn interfaces(maps: &Maps) -> Result<Vec<InterfaceStatus>> {
+    let devices: BTreeMap<u32, Device> = maps.devices()?.into_iter().collect();
+    let mut hooks: BTreeMap<u32, Vec<&'static str>> = BTreeMap::new();
+    for link in maps.pins().links()? {
+        let flags = devices.get(&link.ifindex).map_or(0, |found| found.flags);
+        hooks.entry(link.ifindex).or_default().push(match link.kind {
+            LinkKind::Xdp if flags & device::GENERIC != 0 => "xdp-generic",
+            LinkKind::Xdp => "xdp",
+            LinkKind::Ingress => "tc-ingress",
+            LinkKind::Egress => "tc-egress",
+        });
+    }
+    let status = |(index, hooks)| InterfaceStatus {
+        name: if_indextoname(index).ok().map(|name| name.to_string_lossy().into_owned()),
+        index,
+        hooks,
+    };
+    Ok(hooks.into_iter().map(status).collect())
+}
+
+impl Pending {
+    /// When the old rules come back.
+    fn until(&self) -> Option<SystemTime> {
+        let seconds: u64 = fs::read_to_string(self.path()).ok()?.trim().parse().ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+}

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 
 use firewall_common::event::Event;
-use nix::net::if_::if_indextoname;
 
 use crate::{
     kernel::maps::Maps,
-    listing::event::{self, Names},
+    listing::log_line::{self, Interfaces, LogFormat},
     log,
-    rules::Log,
+    netlink::links,
+    rules::{Log, log_option},
     ruleset::Running,
 };
 
@@ -33,8 +33,15 @@ impl RuleLog {
     /// Writes the line of an event.
     pub fn line(&mut self, event: &Event) {
         let rule = self.rule(event.generation, event.rule);
-        let names = Names { input: name(event.in_ifindex), output: name(event.out_ifindex) };
-        log::packet(rule.level, &event::log_line(event, &rule.prefix, rule.options, &names));
+        let (input, output) = (links::name(event.in_ifindex), links::name(event.out_ifindex));
+        let format = LogFormat {
+            prefix: &rule.prefix,
+            tcp_sequence: rule.options & log_option::TCP_SEQUENCE != 0,
+            tcp_options: rule.options & log_option::TCP_OPTIONS != 0,
+            ip_options: rule.options & log_option::IP_OPTIONS != 0,
+        };
+        let interfaces = Interfaces { input: &input, output: &output };
+        log::packet(rule.level, &log_line::text(event, &format, interfaces));
     }
 
     /// A rule that is no longer known logs as one without options.
@@ -48,7 +55,7 @@ impl RuleLog {
 
     fn remember(&mut self, generation: u32) {
         let rules = match Running::load_generation(&self.maps, generation) {
-            Ok(running) => running.compiled.logs(),
+            Ok(running) => running.logs(),
             Err(error) => {
                 tracing::warn!("cannot tell the prefixes of LOG rules: {error:#}");
                 HashMap::new()
@@ -56,13 +63,5 @@ impl RuleLog {
         };
         self.generations.truncate(REMEMBERED - 1);
         self.generations.insert(0, (generation, rules));
-    }
-}
-
-/// The name of an interface, empty for none.
-fn name(ifindex: u32) -> String {
-    match if_indextoname(ifindex) {
-        Ok(name) => name.to_string_lossy().into_owned(),
-        Err(_) => String::new(),
     }
 }

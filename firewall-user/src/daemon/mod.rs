@@ -121,7 +121,9 @@ fn start(config: &Config) -> Result<Daemon> {
     let targets = targets(config)?;
     let mut interfaces = Interfaces::default();
     for target in &targets {
-        interfaces.ours.extend(config.hook.modes(target).first().map(|mode| (target.ifindex, *mode)));
+        interfaces
+            .ours
+            .extend(config.hook.modes(target).first().map(|mode| (target.ifindex, *mode)));
     }
     refresh(&interfaces, &maps)?;
     let mut ring = Ring::open(&config.pins, "punts")?;

@@ -297,7 +297,8 @@ mod tests {
             numbers in any::<(u16, u8, u32, u8, u8, u8)>(),
         ) {
             let mut event = event(&frame);
-            (event.frame[12], event.frame[13]) = if version >> 4 == 6 { (0x86, 0xdd) } else { (8, 0) };
+            let ether_type = if version >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+            event.frame[12..14].copy_from_slice(&ether_type);
             event.frame[14] = version;
             (event.l3, event.captured, event.frame_len, event.reason, event.chain, event.ctstate) =
                 numbers;

@@ -146,6 +146,14 @@ fn xdp_programs(xdp: &Attribute<'_>) -> Vec<XdpProgram> {
     xdp.nested().filter_map(program).collect()
 }
 
+/// The name of an interface; empty for index 0 and for one that is gone.
+pub fn name(index: u32) -> String {
+    match nix::net::if_::if_indextoname(index) {
+        Ok(name) => name.to_string_lossy().into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
 /// All interfaces of the calling thread's network namespace, by index.
 ///
 /// # Errors

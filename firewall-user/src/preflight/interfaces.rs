@@ -166,7 +166,8 @@ mod tests {
                 refused("eth1"),
                 "eth1 has an XDP program that is not ours (id 77, generic mode): `bpftool net \
                  show dev eth1` and `ip link show dev eth1` tell more; if it is not needed, remove \
-                 it with `ip link set dev eth1 xdpgeneric off`, or leave it and use --hook tc"
+                 it with `ip link set dev eth1 xdpgeneric off` (where a link holds it: `bpftool \
+                 link detach`), or leave it and use --hook tc"
             );
         }
 

@@ -104,6 +104,7 @@ fn foreign_xdp(f: &mut fmt::Formatter<'_>, name: &str, program: XdpProgram) -> f
         f,
         "{name} has an XDP program that is not ours (id {id}, {mode} mode): `bpftool net show dev \
          {name}` and `ip link show dev {name}` tell more; if it is not needed, remove it with \
-         `ip link set dev {name} {keyword} off`, or leave it and use --hook tc"
+         `ip link set dev {name} {keyword} off` (where a link holds it: `bpftool link detach`), or \
+         leave it and use --hook tc"
     )
 }

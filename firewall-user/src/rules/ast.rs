@@ -22,11 +22,11 @@ pub struct Ruleset {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TableName {
-    Raw,
     Mangle,
-    Nat,
-    Filter,
     Security,
+    Raw,
+    Filter,
+    Nat,
 }
 
 /// Built-in chains in the order of the hooks, then user chains by name.
@@ -265,7 +265,7 @@ impl Ruleset {
 }
 
 impl TableName {
-    pub const ALL: [Self; 5] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter, Self::Security];
+    pub const ALL: [Self; 5] = [Self::Mangle, Self::Security, Self::Raw, Self::Filter, Self::Nat];
 
     pub const fn name(self) -> &'static str {
         match self {

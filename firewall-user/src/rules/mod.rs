@@ -12,6 +12,7 @@ mod interface;
 mod lower;
 mod names;
 mod parse;
+mod print;
 mod problem;
 mod services;
 mod source;
@@ -22,6 +23,7 @@ pub use self::{
     interface::InterfacePattern,
     lower::{Compiled, Origin as CompiledOrigin, Part, compile},
     parse::{edit, parse},
+    print::{ListOptions, json, list, spec_text, to_save},
     problem::Problem,
     services::{BuiltinServices, EtcServices, Services},
 };

@@ -50,19 +50,24 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, name)| name)
 }
 
-/// How many letters to insert, delete or replace (Levenshtein).
+/// How many letters to insert, delete, replace or swap with their neighbour
+/// (optimal string alignment).
 fn distance(a: &[char], b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (i, right) in b.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, left) in a.iter().enumerate() {
-            let replaced = diagonal + usize::from(*left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let b: Vec<char> = b.chars().collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=a.len()).collect()];
+    for i in 1..=b.len() {
+        let mut row = vec![i];
+        for j in 1..=a.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[j - 1] != b[i - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[j - 1] == b[i - 2] && a[j - 2] == b[i - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[a.len()]
+    rows[b.len()][a.len()]
 }
 
 #[cfg(test)]
@@ -75,6 +80,7 @@ mod tests {
         assert_eq!(nearest("ACEPT", known), Some("ACCEPT"));
         assert_eq!(nearest("drop", known), Some("DROP"));
         assert_eq!(nearest("CLIENTS", known), None);
+        assert_eq!(nearest("tpc", ["udp", "tcp"]), Some("tcp"));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! The text of /etc/services (services(5)) comes in as an argument; names that
 //! it lacks, and machines without it, are served by a small built-in table.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use super::ast::TransportProtocol;
 
 /// Tells the port of a service's name and the name of a port.
-pub trait Services {
+pub trait Services: fmt::Debug {
     fn port(&self, name: &str, protocol: TransportProtocol) -> Option<u16>;
     fn name(&self, port: u16, protocol: TransportProtocol) -> Option<&str>;
 }

@@ -27,6 +27,19 @@ pub struct LogFormat<'f> {
     pub ip_options: bool,
 }
 
+impl<'f> LogFormat<'f> {
+    /// `options` are bits as in `iptables -L`: 1 TCP sequence, 2 TCP options,
+    /// 4 IP options; others have no effect here.
+    pub const fn new(prefix: &'f str, options: u8) -> Self {
+        Self {
+            prefix,
+            tcp_sequence: options & 1 != 0,
+            tcp_options: options & 2 != 0,
+            ip_options: options & 4 != 0,
+        }
+    }
+}
+
 /// The names of a packet's interfaces; empty for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interfaces<'i> {

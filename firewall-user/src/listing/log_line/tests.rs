@@ -6,8 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::listing::fixtures::{event, ipv4, ipv6};
 
-const ALL: LogFormat<'_> =
-    LogFormat { prefix: "PFX: ", tcp_sequence: true, tcp_options: true, ip_options: true };
+const ALL: LogFormat<'_> = LogFormat::new("PFX: ", 7);
 const IN: Interfaces<'_> = Interfaces { input: "eth0", output: "" };
 
 const MAC4: &str = "PFX: IN=eth0 OUT= MAC=02:00:00:00:00:01:02:00:00:00:00:02:08:00 ";
@@ -69,7 +68,7 @@ mod over_ipv4 {
 
     #[test]
     fn without_options_of_the_rule_the_line_is_shorter() {
-        let format = LogFormat { prefix: "", ..LogFormat::default() };
+        let format = LogFormat::new("", 0);
         let line = text(&event(&ipv4(6, 43606, &syn())), &format, IN);
         assert!(line.starts_with("IN=eth0 OUT= MAC="), "{line}");
         assert!(line.ends_with("SPT=36182 DPT=80 WINDOW=64240 RES=0x00 SYN URGP=0"), "{line}");
