@@ -7,7 +7,7 @@ use firewall_common::{addr::Family, rule::Counter};
 
 use crate::{
     kernel::{maps::Maps, ruleset::Image},
-    rules::{self, Compiled, EtcServices, Log, Part, Place, Ruleset},
+    rules::{self, Compiled, EtcServices, ListOptions, Log, Part, Place, Ruleset, TableName},
 };
 
 /// The rules of both families.
@@ -154,13 +154,29 @@ impl Running {
         self.with_counters(maps, family, |counters| rules::to_save(rules, Some(counters)))
     }
 
-    /// As `iptables -L -v -n --line-numbers` prints them.
+    /// As `iptables -L -v -n --line-numbers` prints them: the table filter, and
+    /// each other one under its name.
     ///
     /// # Errors
     /// When the counters cannot be read.
     pub fn list(&self, maps: &Maps, family: Family) -> Result<String> {
         let rules = &self.rulesets.of[index(family)];
-        self.with_counters(maps, family, |counters| rules::list(rules, counters))
+        self.with_counters(maps, family, |counters| {
+            let list = |table| {
+                let options = ListOptions {
+                    table,
+                    verbose: true,
+                    line_numbers: true,
+                    ..ListOptions::default()
+                };
+                rules::list(rules, counters, &options)
+            };
+            let others = rules.tables.iter().map(|table| table.name);
+            let others = others.filter(|name| *name != TableName::Filter);
+            others.fold(list(TableName::Filter), |text, name| {
+                format!("{text}\nTable {name}\n\n{}", list(name))
+            })
+        })
     }
 
     /// A line for each rule and policy.
