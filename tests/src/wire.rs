@@ -95,8 +95,8 @@ impl Wire {
                 "neigh replace {ghost} lladdr {lladdr} dev {interface} nud permanent"
             ))?;
         }
-        let socket = netns.enter(|| open("eth0")).context("cannot open a packet socket")?;
         let ghosts = ghosts.map(|ghost| ghost.parse().expect("an address"));
+        let socket = netns.enter(|| open("eth0", ghosts)).context("cannot open a packet socket")?;
         Ok(Self { socket, own, neighbour: opposite, ghosts })
     }
 
@@ -168,8 +168,9 @@ impl Wire {
     }
 }
 
-/// A packet socket that hears what comes in on an interface, not what goes out.
-fn open(interface: &str) -> io::Result<OwnedFd> {
+/// A packet socket that hears what comes in for the ghosts on an interface, and
+/// nothing else, so that its queue is never full of what others say.
+fn open(interface: &str, ghosts: [IpAddr; 2]) -> io::Result<OwnedFd> {
     let every_protocol = (libc::ETH_P_ALL as u16).to_be();
     let index = nix::net::if_::if_nametoindex(interface)?;
     // SAFETY: a system call that takes numbers.
@@ -192,6 +193,18 @@ fn open(interface: &str) -> io::Result<OwnedFd> {
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
+    let mut filter = filter(ghosts);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the option points to as many instructions as it says.
+    let filtered = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
     // SAFETY: all zeros is a valid address of this kind.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -205,8 +218,32 @@ fn open(interface: &str) -> io::Result<OwnedFd> {
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     };
-    if ignored != 0 || bound != 0 {
+    if ignored != 0 || filtered != 0 || bound != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(socket)
+}
+
+/// Takes frames whose IPv4 destination, or the last word of whose IPv6
+/// destination, is a ghost's (classic BPF).
+fn filter(ghosts: [IpAddr; 2]) -> [libc::sock_filter; 8] {
+    let [v4, v6] = ghosts.map(|ghost| match ghost {
+        IpAddr::V4(ghost) => u32::from(ghost),
+        IpAddr::V6(ghost) => u128::from(ghost) as u32,
+    });
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load_half = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    let load_word = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    [
+        instruction(load_half, 0, 0, 12),
+        instruction(equal, 2, 0, 0x86dd),
+        instruction(load_word, 0, 0, 30),
+        instruction(equal, 2, 3, v4),
+        instruction(load_word, 0, 0, 50),
+        instruction(equal, 0, 1, v6),
+        instruction(answer, 0, 0, u32::MAX),
+        instruction(answer, 0, 0, 0),
+    ]
 }

@@ -128,9 +128,9 @@ mod conntrack {
 
     fn count_delete_flush() -> Result<()> {
         let network = Gateway::new(Offload::Tuned)?;
+        let wires = Wires::across(&network)?;
         network.gateway().set("ipv6/conf/all/disable_ipv6", "1")?;
         let firewall = start(&network)?;
-        let wires = Wires::across(&network)?;
         traffic(&wires)?;
         let count = |filter: &[&str]| -> Result<u64> {
             let text = firewall.text(&[&["conntrack", "count"], filter].concat())?;

@@ -195,8 +195,9 @@ mod unload {
         let [ingress, _egress] = foreign;
         gateway.run("tc qdisc add dev eth1 clsact")?;
         let mut firewall = start(&network)?;
-        let beside = firewall.pin().with_extension("somebody_else");
-        let pin = ingress?.pin(&beside)?;
+        let name = format!("{}_somebody", firewall.pin().display());
+        let beside = Path::new(&name);
+        let pin = ingress?.pin(beside)?;
         firewall.unload()?;
         ensure!(pin.exists(), "the pin of somebody else is gone");
         ensure!(gateway.run("tc qdisc show dev eth1")?.contains("clsact"), "clsact is gone");
