@@ -61,6 +61,9 @@ fn rules_of_the_field_compile() {
 #[test]
 fn every_construct_is_saved_as_iptables_saves_it() {
     let v4 = read("everything.v4", fixture!("everything.v4"));
+    for (ours, theirs) in to_save(&v4, None).lines().zip(fixture!("everything.v4.save").lines()) {
+        assert_eq!(ours, theirs);
+    }
     assert_eq!(to_save(&v4, None), fixture!("everything.v4.save"));
     assert_eq!(to_save(&v4, Some(&own(&v4))), fixture!("everything.v4.save-c"));
     let v6 = read("everything.v6", fixture!("everything.v6"));
