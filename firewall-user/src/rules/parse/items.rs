@@ -266,5 +266,6 @@ fn unknown_word(word: &Word, name: &str, begins_with_dash: bool) -> Problem {
         return Problem::new(format!("'{name}' begins with one dash"))
             .advise(format!("write -{name}"));
     }
-    Problem::new(format!("unknown option '{name}'")).did_you_mean(nearest(name, options::names()))
+    let near = nearest(name, options::names()).filter(|_| name.starts_with("--"));
+    Problem::new(format!("unknown option '{name}'")).did_you_mean(near)
 }

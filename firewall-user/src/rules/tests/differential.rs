@@ -36,19 +36,20 @@ impl Rules for Memory<'_> {
     }
 }
 
-const HOOKS: [(Chain, &str, Option<(Chain, &str)>); 3] = [
-    (Chain::Input, "INPUT", Some((Chain::RawPrerouting, "PREROUTING"))),
-    (Chain::Forward, "FORWARD", Some((Chain::RawPrerouting, "PREROUTING"))),
-    (Chain::Output, "OUTPUT", Some((Chain::RawOutput, "OUTPUT"))),
+/// A filter chain, and the raw chain before it.
+const HOOKS: [[(Chain, &str); 2]; 3] = [
+    [(Chain::Input, "INPUT"), (Chain::RawPrerouting, "PREROUTING")],
+    [(Chain::Forward, "FORWARD"), (Chain::RawPrerouting, "PREROUTING")],
+    [(Chain::Output, "OUTPUT"), (Chain::RawOutput, "OUTPUT")],
 ];
 
 fn patterns(compiled: &Compiled, interface: Option<&str>) -> u64 {
     interface.map_or(0, |name| compiled.patterns_of(name))
 }
 
-fn walk(compiled: &Compiled, raw: Option<Chain>, filter: Chain, subject: &Subject) -> Trace {
+fn walk(compiled: &Compiled, raw: Chain, filter: Chain, subject: &Subject) -> Trace {
     let entries = compiled.header.entries[usize::from(subject.headers.family() == Family::Ipv6)];
-    let first = raw.map_or(NO_ENTRY, |raw| entries[raw as usize]);
+    let first = entries[raw as usize];
     let filter = entries[filter as usize];
     let mut state = Walk {
         in_patterns: patterns(compiled, subject.input),
@@ -89,15 +90,15 @@ fn end(walk: &Walk) -> End {
 fn compare(v4: &Ruleset, v6: &Ruleset, subject: &Subject) -> Result<(), TestCaseError> {
     let compiled = compile(v4, v6).map_err(|errors| TestCaseError::fail(errors.to_string()))?;
     let ruleset = if subject.headers.family() == Family::Ipv4 { v4 } else { v6 };
-    for (filter, name, raw) in HOOKS {
+    for [(filter, name), (raw, raw_name)] in HOOKS {
         let mut subject = subject.clone();
         match filter {
             Chain::Input => subject.output = None,
             Chain::Output => subject.input = None,
             _ => {}
         }
-        let expected = judge(ruleset, raw.map(|(_, name)| name), name, &subject);
-        let found = walk(&compiled, raw.map(|(chain, _)| chain), filter, &subject);
+        let expected = judge(ruleset, raw_name, name, &subject);
+        let found = walk(&compiled, raw, filter, &subject);
         prop_assert_eq!(found, expected, "{}", crate::rules::to_save(ruleset, None));
     }
     Ok(())

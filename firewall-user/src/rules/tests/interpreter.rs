@@ -42,21 +42,16 @@ pub(super) struct Trace {
     pub(super) end: Option<End>,
 }
 
-/// Walks the raw chain, if there is one, then the filter chain.
-pub(super) fn judge(
-    ruleset: &Ruleset,
-    raw: Option<&str>,
-    filter: &str,
-    subject: &Subject,
-) -> Trace {
+/// Walks the raw chain, if it does anything, then the filter chain.
+pub(super) fn judge(ruleset: &Ruleset, raw: &str, filter: &str, subject: &Subject) -> Trace {
     let mut trace = Trace::default();
-    let raw_table = ruleset.table(TableName::Raw).zip(raw).filter(|(table, chain)| {
-        let chain = table.chain(chain).unwrap();
+    let raw_table = ruleset.table(TableName::Raw).filter(|table| {
+        let chain = table.chain(raw).unwrap();
         !chain.rules.is_empty() || chain.policy.unwrap().verdict == Verdict::Drop
     });
-    if let Some((table, chain)) = raw_table {
-        let untracked = Subject { state: 0, ..subject.clone() };
-        trace.end = Some(builtin(table, chain, &untracked, &mut trace));
+    if let Some(table) = raw_table {
+        let untracked = Subject { state: 0, announced_by: 0, ..subject.clone() };
+        trace.end = Some(builtin(table, raw, &untracked, &mut trace));
         if trace.end != Some(End::Accept) {
             return trace;
         }

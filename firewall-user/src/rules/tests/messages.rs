@@ -40,6 +40,7 @@ fn an_error_shows_the_line_and_points_at_the_place() {
 fn all_errors_are_reported_at_once_in_the_order_of_the_lines() {
     let text = "-A INPUT -j NOWHERE\n-A INPUT -p tcp --dport 99999 -s 10.0.0.0/33 -j ACCEPT\n-A INPT -j DROP\n";
     let errors = errors_of(text, Family::Ipv4);
+    assert!(errors_of("-A INPUT -p tcp --dport 0x -j ALLOW", Family::Ipv4).len() == 2);
     let places: Vec<_> = errors.iter().map(|error| &error[..13]).collect();
     assert_eq!(places, ["rules.v4:1:13", "rules.v4:2:25", "rules.v4:2:34", "rules.v4:3:4:"]);
 }

@@ -4,6 +4,7 @@
 mod differential;
 mod fixtures;
 mod interpreter;
+mod limits;
 mod messages;
 mod random;
 mod robustness;
