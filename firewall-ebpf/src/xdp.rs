@@ -5,7 +5,10 @@ use aya_ebpf::{
         xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         xdp_md,
     },
-    helpers::{bpf_redirect, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
+    helpers::{
+        bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail,
+        bpf_xdp_store_bytes,
+    },
     macros::xdp,
     programs::XdpContext,
 };
@@ -17,6 +20,7 @@ use firewall_common::{
     flow::protocol,
     headers::{Fragment, Headers},
     packet::Packet,
+    reject::Lengths,
     rule::RejectKind,
     tables::Tables,
     verdict::Stat,
@@ -175,25 +179,41 @@ pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
     let Some((written, lengths)) = answer::compose(packet, maps, headers, ifindex, kind) else {
         return XDP_DROP;
     };
-    let len = headers.l3 + lengths.headers + lengths.quoted;
-    let delta = len as i32 - packet.len() as i32;
-    // SAFETY: each length is at most that of the piece; no packet pointer is
-    // held across the calls.
-    unsafe {
-        if bpf_xdp_adjust_tail(packet.ctx, delta) != 0 {
-            return XDP_DROP;
-        }
-        let stored = answer::store(written, lengths, headers.l3, |offset, from, len| {
-            bpf_xdp_store_bytes(packet.ctx, offset, from, len) == 0
+    let headers_only = Lengths { quoted: 0, ..lengths };
+    let is_written = make_room(packet, headers.l3, lengths)
+        && answer::store(written, headers_only, headers.l3, |offset, from, len| {
+            // SAFETY: the length is at most that of the piece, and no pointer into
+            // the packet is held.
+            unsafe { bpf_xdp_store_bytes(packet.ctx, offset, from, len) == 0 }
         });
-        if !stored {
-            return XDP_DROP;
-        }
+    if !is_written {
+        return XDP_DROP;
     }
-    let sends = maps
-        .device(ifindex)
-        .is_some_and(|found| found.flags & (device::TAKES_REDIRECT | device::GENERIC) != 0);
-    if sends || !ask_to_reflect(packet) { XDP_TX } else { XDP_PASS }
+    let flags = maps.device(ifindex).map_or(0, |found| found.flags);
+    if flags & device::GENERIC != 0 {
+        return XDP_TX;
+    }
+    // Not XDP_TX: a virtual device sends that only to a peer with a program.
+    if flags & device::TAKES_REDIRECT != 0 || !ask_to_reflect(packet) {
+        // SAFETY: the helper only notes the interface.
+        return unsafe { bpf_redirect(ifindex, 0) } as u32;
+    }
+    XDP_PASS
+}
+
+/// Brings the frame to the length of the answer. What it quotes stays where it
+/// is: the frame grows in front, where there is always room, and not behind.
+#[inline(always)]
+fn make_room(packet: &XdpPacket, l3: u32, lengths: Lengths) -> bool {
+    // SAFETY: no pointer into the packet is held across the calls.
+    unsafe {
+        if lengths.quoted != 0 && bpf_xdp_adjust_head(packet.ctx, -(lengths.headers as i32)) != 0 {
+            return false;
+        }
+        let len = l3 + lengths.headers + lengths.quoted;
+        let delta = len as i32 - packet.len() as i32;
+        delta == 0 || (delta < 0 && bpf_xdp_adjust_tail(packet.ctx, delta) == 0)
+    }
 }
 
 /// Marks the frame for TC ingress to send it out again.

@@ -279,6 +279,11 @@ fn some_frame(random: &mut Random, earlier: &[Frame]) -> (Frame, usize) {
 /// Two ends of a link, with neighbours that never change.
 fn gateway() -> Result<(Netns, Netns)> {
     let (gateway, peers) = (Netns::new("gateway")?, Netns::new("peers")?);
+    // Silence: only the frames of the test are to move counters.
+    for netns in [&gateway, &peers] {
+        netns.set("ipv6/conf/all/disable_ipv6", "1")?;
+        netns.set("ipv6/conf/default/disable_ipv6", "1")?;
+    }
     for (interface, address, neighbours) in [
         ("eth0", "192.0.2.1/24", ["192.0.2.2", "192.0.2.3"]),
         ("eth1", "198.51.100.1/24", ["198.51.100.2", "198.51.100.3"]),

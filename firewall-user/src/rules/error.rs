@@ -96,7 +96,8 @@ impl<'a> Report<'a> {
 
     pub(crate) fn add(&mut self, span: Span, problem: Problem) {
         let error = Error::new(self.source, span, problem);
-        if !self.errors.contains(&error) {
+        let of_this_line = self.errors.iter().rev().take_while(|known| known.line == error.line);
+        if !of_this_line.into_iter().any(|known| *known == error) {
             self.errors.push(error);
         }
     }

@@ -16,6 +16,8 @@ mod print;
 mod problem;
 mod services;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     ast::*,

@@ -8,7 +8,10 @@ use firewall_common::{
 
 use super::layout::Pool;
 use crate::rules::{
-    ast::{Condition, IcmpType, Match, Multiport, Network, RuleSpec, State, TcpFlags, Transport},
+    ast::{
+        Condition, IcmpType, Match, Multiport, Network, RuleSpec, State, TableName, TcpFlags,
+        Transport,
+    },
     interface::InterfacePattern,
     problem::Problem,
 };
@@ -20,8 +23,14 @@ const ALL_STATES: u8 = CtState::New.bit()
     | CtState::Untracked.bit();
 
 /// All of a rule but its target and place.
-pub(super) fn lower(family: Family, spec: &RuleSpec, pool: &mut Pool) -> Result<Rule, Problem> {
-    let mut lowering = Lowering { rule: Rule::default(), family };
+pub(super) fn lower(
+    family: Family,
+    table: TableName,
+    spec: &RuleSpec,
+    pool: &mut Pool,
+) -> Result<Rule, Problem> {
+    let is_tracked = table != TableName::Raw;
+    let mut lowering = Lowering { rule: Rule::default(), family, is_tracked };
     lowering.addresses(spec);
     lowering.interfaces(spec, pool);
     if let Some(Condition { negated, value }) = spec.protocol {
@@ -37,6 +46,8 @@ pub(super) fn lower(family: Family, spec: &RuleSpec, pool: &mut Pool) -> Result<
 struct Lowering {
     rule: Rule,
     family: Family,
+    /// Table raw comes before tracking: there, no packet has a state or helper.
+    is_tracked: bool,
 }
 
 impl Lowering {
@@ -126,6 +137,12 @@ impl Lowering {
             Match::Multiport(multiport) => self.multiport(multiport, pool),
             Match::State(State { negated, states, .. }) => {
                 self.states(if *negated { ALL_STATES & !states } else { *states });
+                Ok(())
+            }
+            Match::Helper(Condition { negated, .. }) if !self.is_tracked => {
+                if !negated {
+                    self.never();
+                }
                 Ok(())
             }
             Match::Helper(Condition { negated, value }) => {

@@ -126,7 +126,7 @@ impl Layout {
                 _ => None,
             };
             let part = Part::Rule(index(at + 1));
-            let compiled = self.rule(family, rule, starts);
+            let compiled = self.rule(family, table, rule, starts);
             self.push(
                 Rule { chain_end, ..compiled },
                 Origin { family, table, chain: name.clone(), part, log },
@@ -144,9 +144,15 @@ impl Layout {
         self.origins.push(origin);
     }
 
-    fn rule(&mut self, family: Family, rule: &ast::Rule, starts: &HashMap<&str, u32>) -> Rule {
+    fn rule(
+        &mut self,
+        family: Family,
+        table: TableName,
+        rule: &ast::Rule,
+        starts: &HashMap<&str, u32>,
+    ) -> Rule {
         self.last = Some(rule.origin.clone());
-        let compiled = conditions::lower(family, &rule.spec, &mut self.pool);
+        let compiled = conditions::lower(family, table, &rule.spec, &mut self.pool);
         let mut compiled = compiled.unwrap_or_else(|problem| {
             self.errors.push(Error::at_line(&rule.origin.file, rule.origin.line, problem));
             Rule::default()

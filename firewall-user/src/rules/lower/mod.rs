@@ -7,8 +7,6 @@
 
 mod conditions;
 mod layout;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

@@ -35,6 +35,13 @@ impl Parser<'_, '_> {
             counter = self.counter(Some(first));
             words = rest;
         }
+        if let Some(word) = words.iter().find(|word| is_shell(word)) {
+            let problem = Problem::new(format!("'{}' is for a shell to read", word.text));
+            return self.problem(
+                word.span(),
+                problem.advise("write one command on each line, and nothing else"),
+            );
+        }
         let Head::Options(words) = self.head(words) else { return };
         let before = self.context.report.count();
         let items = items::split(&mut self.context, words);
@@ -57,7 +64,10 @@ impl Parser<'_, '_> {
         if is_option && !first.quoted {
             return Head::Options(words);
         }
-        let name = first.text.rsplit('/').next().unwrap_or_default();
+        let name = match first.text.starts_with('/') {
+            true => first.text.rsplit('/').next().unwrap_or_default(),
+            false => &first.text,
+        };
         match program(name) {
             Some(family) if family == self.context.family => Head::Options(rest),
             Some(family) => {
@@ -158,6 +168,8 @@ impl Parser<'_, '_> {
             Opt::Flush => self.flush(table, command),
             Opt::DeleteChain => self.delete_chains(table, command),
             Opt::Zero => self.zero(table, command),
+            // A listing at the end of a script changes nothing.
+            Opt::List => {}
             _ => {
                 let problem = Problem::new(format!("{} is not supported", command.name));
                 self.problem(command.span, problem.advise("create the chain with its new name"));
@@ -186,7 +198,9 @@ impl Parser<'_, '_> {
             return;
         };
         let Some(number) = self.rule_number(command, rules) else { return };
-        if self.context.report.count() == errors {
+        // A rule with a mistake takes its place all the same, so that a wrong
+        // target shows too; nothing of the text is used in the end.
+        if command.opt != Opt::Delete || self.context.report.count() == errors {
             self.put(table, command, written, number, counter);
         }
     }
@@ -200,6 +214,9 @@ impl Parser<'_, '_> {
                 Problem::new(format!("there is no chain '{}' in table {table}", name.text));
             let problem = match near {
                 Some(near) => problem.did_you_mean(Some(near)),
+                None if is_of_another_table(&name.text) => {
+                    problem.advise(format!("it has {}", table.builtin_chains().join(", ")))
+                }
                 None => problem.advise(format!("write -N {} before this line", name.text)),
             };
             self.problem(name.span(), problem);
@@ -324,6 +341,10 @@ impl Parser<'_, '_> {
     }
 }
 
+fn is_of_another_table(chain: &str) -> bool {
+    TableName::ALL.iter().any(|table| table.builtin_chains().contains(&chain))
+}
+
 fn remove(all: &mut Vec<Rule>, rule: &Rule) -> bool {
     let at = all.iter().position(|known| known.spec == rule.spec);
     at.map(|at| all.remove(at)).is_some()
@@ -358,9 +379,15 @@ fn is_module_loading(name: &str, rest: &[Word]) -> bool {
     name == "modprobe" && rest.iter().any(is_ours)
 }
 
+/// What joins commands or moves their output.
+fn is_shell(word: &Word) -> bool {
+    let joins = matches!(word.text.as_str(), "&&" | "||" | "|" | "&" | ">" | ">>" | "<" | "2>");
+    !word.quoted && (joins || word.text.ends_with(';') || word.text.starts_with("2>"))
+}
+
 fn unknown_program(word: &str) -> Problem {
     let problem = Problem::new(format!("unknown command '{word}'"));
-    if word.starts_with('$') {
+    if word.starts_with('$') || word.contains('=') {
         return problem.advise("shell variables are not expanded here: write iptables");
     }
     if let Some(near) = nearest(word, ["iptables", "ip6tables", "COMMIT"]) {

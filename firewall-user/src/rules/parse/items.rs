@@ -1,9 +1,12 @@
 //! Words of a line to options with their arguments. Nothing is interpreted
 //! here but the shape: what takes an argument, and where `!` stands.
 
+use std::collections::VecDeque;
+
 use super::{
     Context, dash, later,
     lines::Word,
+    matches,
     options::{self, Fact, Opt},
 };
 use crate::rules::{
@@ -41,25 +44,8 @@ impl Item {
 
 /// Splits a line into its options; what does not fit is reported.
 pub(super) fn split(context: &mut Context<'_, '_>, words: &[Word]) -> Vec<Item> {
-    let mut splitter = Splitter { context, words: expand(words), at: 0, refused: Vec::new() };
-    splitter.run()
-}
-
-/// Writes `--opt=value`, `-pvalue` and `!-p` as separate words.
-fn expand(words: &[Word]) -> Vec<Word> {
-    let mut all = Vec::with_capacity(words.len());
-    for word in words {
-        match glued_at(word) {
-            Some((end, start)) => {
-                let mid = (word.part(0, end).end, word.part(start, word.text.len()).start);
-                let (head, tail) = (word.text[..end].to_owned(), word.text[start..].to_owned());
-                all.push(Word { text: head, end: mid.0, quoted: false, ..*word });
-                all.push(Word { text: tail, start: mid.1, ..*word });
-            }
-            None => all.push(word.clone()),
-        }
-    }
-    all
+    let words = words.iter().cloned().collect();
+    Splitter { context, words, refused: Vec::new() }.run()
 }
 
 /// Where the option ends and its argument begins.
@@ -84,8 +70,8 @@ fn glued_at(word: &Word) -> Option<(usize, usize)> {
 
 struct Splitter<'c, 'a, 't> {
     context: &'c mut Context<'a, 't>,
-    words: Vec<Word>,
-    at: usize,
+    /// What is still to be read.
+    words: VecDeque<Word>,
     /// Matches and targets that were refused: their options are not reported again.
     refused: Vec<String>,
 }
@@ -112,10 +98,19 @@ impl Splitter<'_, '_, '_> {
         items
     }
 
+    /// The next word where an option may stand: `--opt=value`, `-pvalue` and
+    /// `!-p` give their first part.
     fn next_word(&mut self) -> Option<Word> {
-        let word = self.words.get(self.at).cloned();
-        self.at += 1;
-        word
+        let word = self.words.pop_front()?;
+        let Some((end, start)) = glued_at(&word) else { return Some(word) };
+        let tail = Word {
+            text: word.text[start..].to_owned(),
+            start: word.part(start, word.text.len()).start,
+            ..word
+        };
+        self.words.push_front(tail);
+        let end_at = word.part(0, end).end;
+        Some(Word { text: word.text[..end].to_owned(), end: end_at, quoted: false, ..word })
     }
 
     fn problem(&mut self, span: Span, problem: Problem) {
@@ -156,12 +151,9 @@ impl Splitter<'_, '_, '_> {
         let inner = self.inner_negation(fact);
         while item.args.len() < fact.arity.1 {
             let must = item.args.len() < fact.arity.0;
-            match self.words.get(self.at) {
-                Some(word) if is_argument(word, must, item) => {
-                    item.args.push(word.clone());
-                    self.at += 1;
-                }
-                _ => break,
+            match self.words.pop_front_if(|word| is_argument(word, must, item)) {
+                Some(word) => item.args.push(word),
+                None => break,
             }
         }
         if item.args.len() < fact.arity.0 {
@@ -179,10 +171,10 @@ impl Splitter<'_, '_, '_> {
         if fact.arity.0 == 0 || !fact.negatable {
             return None;
         }
-        let word = self.words.get_mut(self.at)?;
+        let word = self.words.front_mut()?;
         let span = word.part(0, 1);
         if word.is("!") {
-            self.at += 1;
+            self.words.pop_front();
             return Some(span);
         }
         if word.quoted || !word.text.starts_with('!') {
@@ -193,15 +185,15 @@ impl Splitter<'_, '_, '_> {
         Some(span)
     }
 
-    /// Remembers a match or target that comes later, whose own options then
-    /// need no message.
+    /// Remembers a match or target that is not known or comes later, whose own
+    /// options then need no message.
     fn note_refused(&mut self, item: &Item) {
-        let is_later = match item.opt {
-            Opt::Match => later::match_named(item.arg()).is_some(),
+        let is_refused = match item.opt {
+            Opt::Match => !matches::is_known(item.arg()),
             Opt::Jump => later::is_target(item.arg()),
             _ => false,
         };
-        if is_later {
+        if is_refused {
             self.refused.push(item.arg().to_owned());
         }
     }
@@ -210,40 +202,34 @@ impl Splitter<'_, '_, '_> {
         let begins_with_dash = name.starts_with('-') && !word.quoted;
         if begins_with_dash {
             self.skip_arguments();
-            if let Some(owner) = later::owner(name)
-                && self.refused.iter().any(|refused| refused == owner)
-            {
-                return;
-            }
-            if self.belongs_to_refused_target(name) {
+            if self.belongs_to_refused(name) {
                 return;
             }
         }
         self.problem(word.span(), unknown_word(word, name, begins_with_dash));
     }
 
-    /// The options of targets are not listed: behind a refused one, any option
-    /// that is not known is taken for its own.
-    fn belongs_to_refused_target(&self, name: &str) -> bool {
-        self.refused.iter().any(|refused| later::is_target(refused))
-            && later::owner(name).is_none()
-            && nearest(name, options::names()).is_none()
+    /// The options of some matches that come later are known; behind others
+    /// that were refused, any option is taken for their own, unless it looks
+    /// like one that was misspelt.
+    fn belongs_to_refused(&self, name: &str) -> bool {
+        match later::owner(name) {
+            Some(owner) => self.refused.iter().any(|refused| refused == owner),
+            None => !self.refused.is_empty() && nearest(name, options::names()).is_none(),
+        }
     }
 
     fn skip_arguments(&mut self) {
-        while let Some(word) = self.words.get(self.at) {
-            if !word.quoted && (word.is("!") || word.text.starts_with('-') || dash::begins(word)) {
-                break;
-            }
-            self.at += 1;
-        }
+        let is_option =
+            |word: &Word| word.is("!") || word.text.starts_with('-') || dash::begins(word);
+        while self.words.pop_front_if(|word| word.quoted || !is_option(word)).is_some() {}
     }
 }
 
 /// Whether a word can be the argument of an option; an optional one is a
 /// plain word.
 fn is_argument(word: &Word, must: bool, item: &Item) -> bool {
-    if word.quoted {
+    if word.quoted || matches!(item.opt, Opt::Comment | Opt::LogPrefix) {
         return true;
     }
     if word.is("!") || dash::begins(word) || options::find(&word.text).is_some() {
@@ -280,5 +266,6 @@ fn unknown_word(word: &Word, name: &str, begins_with_dash: bool) -> Problem {
         return Problem::new(format!("'{name}' begins with one dash"))
             .advise(format!("write -{name}"));
     }
-    Problem::new(format!("unknown option '{name}'")).did_you_mean(nearest(name, options::names()))
+    let near = nearest(name, options::names()).filter(|_| name.starts_with("--"));
+    Problem::new(format!("unknown option '{name}'")).did_you_mean(near)
 }

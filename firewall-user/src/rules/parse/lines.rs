@@ -143,7 +143,7 @@ impl<'a> Lines<'a> {
                 _ => self.take(word),
             }
         }
-        let problem = Problem::new(format!("the quotation that begins here is never closed"))
+        let problem = Problem::new("the quotation that begins here is never closed")
             .advise(format!("write {quote} at its end"));
         report.add(Span { start, end: start + 1 }, problem);
     }

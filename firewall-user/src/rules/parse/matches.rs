@@ -62,6 +62,8 @@ pub(super) enum Protocol {
 pub(super) struct Matches {
     protocol: Protocol,
     pending: Vec<Pending>,
+    /// A match was refused that may have been misspelt: which, is not known.
+    has_unknown: bool,
 }
 
 const NAMES: &[(&str, Kind)] = &[
@@ -78,9 +80,13 @@ const NAMES: &[(&str, Kind)] = &[
     ("ipv6-icmp", Kind::Icmp),
 ];
 
+pub(super) fn is_known(name: &str) -> bool {
+    NAMES.iter().any(|(known, _)| *known == name)
+}
+
 impl Matches {
     pub(super) const fn new(protocol: Protocol) -> Self {
-        Self { protocol, pending: Vec::new() }
+        Self { protocol, pending: Vec::new(), has_unknown: false }
     }
 
     /// `-m NAME`.
@@ -92,6 +98,7 @@ impl Matches {
                     .did_you_mean(nearest(name, NAMES.iter().map(|(known, _)| *known)))
             };
             let problem = later::match_named(name).unwrap_or_else(unknown);
+            self.has_unknown = true;
             return context.report.add(item.value_span(), problem);
         };
         if let Err((span, problem)) = self.open(*kind, name, item.value_span(), context.family) {
@@ -211,6 +218,7 @@ impl Matches {
             .rposition(|pending| pending.kind == kind && matches!(pending.value, Value::Missing));
         let Some(at) = empty else {
             let problem = match of_kind() {
+                None if self.has_unknown => return Ok(()),
                 Some(_) => {
                     Problem::new(format!("{} does not fit: {name} has its option", item.name))
                         .advise(format!("write another {name} before it"))

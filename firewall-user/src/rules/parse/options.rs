@@ -16,6 +16,7 @@ pub(super) enum Opt {
     DeleteChain,
     Zero,
     Rename,
+    List,
     // Conditions without a match.
     Source,
     Destination,
@@ -80,6 +81,8 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["-X", "--delete-chain"], Opt::DeleteChain, 0, 1),
     plain(&["-Z", "--zero"], Opt::Zero, 0, 2),
     plain(&["-E", "--rename-chain"], Opt::Rename, 2, 2),
+    plain(&["-L", "--list"], Opt::List, 0, 2),
+    plain(&["-S", "--list-rules"], Opt::List, 0, 2),
     negatable(&["-s", "--source", "--src"], Opt::Source, 1),
     negatable(&["-d", "--destination", "--dst"], Opt::Destination, 1),
     negatable(&["-i", "--in-interface", "--in-iface"], Opt::Input, 1),
@@ -117,6 +120,8 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["-W", "--wait-interval"], Opt::Ignored, 0, 1),
     plain(&["-v", "--verbose"], Opt::Ignored, 0, 0),
     plain(&["-n", "--numeric"], Opt::Ignored, 0, 0),
+    plain(&["-x", "--exact"], Opt::Ignored, 0, 0),
+    plain(&["--line-numbers"], Opt::Ignored, 0, 0),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Fact> {
@@ -141,6 +146,7 @@ impl Opt {
                 | Self::DeleteChain
                 | Self::Zero
                 | Self::Rename
+                | Self::List
         )
     }
 }

@@ -36,11 +36,11 @@ pub(super) fn read(
     items: &[Item],
 ) -> Written {
     let protocol = protocol(context, items);
-    let known = match (protocol.as_ref().err(), protocol.clone().ok().flatten()) {
-        (Some(()), _) => Protocol::Wrong,
-        (None, None) => Protocol::Any,
-        (None, Some(Condition { negated: true, .. })) => Protocol::Not,
-        (None, Some(Condition { value, .. })) => Protocol::Only(value),
+    let known = match protocol {
+        Err(()) => Protocol::Wrong,
+        Ok(None) => Protocol::Any,
+        Ok(Some(Condition { negated: true, .. })) => Protocol::Not,
+        Ok(Some(Condition { value, .. })) => Protocol::Only(value),
     };
     let mut reader = Reader {
         matches: Matches::new(known),

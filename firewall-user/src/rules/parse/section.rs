@@ -73,10 +73,11 @@ impl Parser<'_, '_> {
         let chain = Word { text: name.text[1..].to_owned(), start: name.start + 1, ..name.clone() };
         if table.builtin_chains().contains(&chain.text.as_str()) {
             self.set_policy(table, &chain, policy, counter);
-        } else if policy.text == "-" {
-            self.create_chain(table, &chain);
         } else {
-            self.problem(policy.span(), no_policy(&chain.text));
+            if policy.text != "-" {
+                self.problem(policy.span(), no_policy(&chain.text));
+            }
+            self.create_chain(table, &chain);
         }
     }
 

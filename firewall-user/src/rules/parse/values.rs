@@ -125,6 +125,10 @@ fn unknown_state(name: &str, upper: &str, form: StateForm) -> Problem {
     if form == StateForm::Conntrack && (upper == "SNAT" || upper == "DNAT") {
         return Problem::new(format!("the state {upper} is not supported yet"));
     }
+    if name.is_empty() {
+        return Problem::new("a state is missing beside the comma")
+            .advise("write the list without blanks");
+    }
     let problem = Problem::new(format!("unknown connection state '{name}'"));
     match nearest(upper, names::STATES.iter().map(|state| state.name())) {
         Some(near) => problem.did_you_mean(Some(near)),

@@ -108,7 +108,7 @@ impl Listing<'_> {
         }
         out.push_str("target     prot opt");
         if self.options.verbose {
-            out.push_str(" in     out   ");
+            out.push_str(" in     out    ");
         }
         out.push_str(" source               destination         \n");
     }
@@ -123,14 +123,14 @@ impl Listing<'_> {
         }
         let _ = write!(out, "{:<9} {}", spec.target.name(), self.protocol(spec));
         // Fragments have no rules of their own.
-        out.push_str("--");
+        out.push_str("-- ");
         if self.options.verbose {
             let input = self.interface(spec.input.as_ref());
             let output = self.interface(spec.output.as_ref());
-            let _ = write!(out, " {input:<6} {output:<6}");
+            let _ = write!(out, " {input:<6} {output:<6} ");
         }
         let (src, dst) = (self.network(spec.src), self.network(spec.dst));
-        let _ = write!(out, " {src:<20} {dst:<20} ");
+        let _ = write!(out, "{src:<20} {dst:<20} ");
         out.push_str(if matches!(spec.target, Target::Goto(_)) { "[goto] " } else { "" });
         out.push_str(&self.remarks(spec));
         out.push('\n');
@@ -148,8 +148,8 @@ impl Listing<'_> {
         };
         let not = if negated { '!' } else { ' ' };
         match name {
-            Some(name) => format!("{not}{name:<5}"),
-            None => format!("{not}{number:<5}"),
+            Some(name) => format!("{not}{name:<4} "),
+            None => format!("{not}{number:<4} "),
         }
     }
 

@@ -23,6 +23,7 @@ fn save_table(out: &mut String, family: Family, table: &Table, counters: Option<
     let _ = writeln!(out, "*{}", table.name);
     for chain in &table.chains {
         let place = Place { table: table.name, chain: &chain.name, number: None };
+        let counters = counters.filter(|_| chain.policy.is_some());
         declare(out, chain, counters.map(|counters| counters(place)));
     }
     for chain in &table.chains {

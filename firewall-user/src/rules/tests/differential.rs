@@ -1,0 +1,150 @@
+//! The compiled rules, walked as the kernel walks them, against the plain
+//! interpreter: the same verdict by the same rules, on every chain.
+
+use std::cell::RefCell;
+
+use firewall_common::{
+    addr::Family,
+    rule::{Chain, NO_ENTRY, PortSet, RejectKind, Rule, flag},
+    tables::Rules,
+    walk::{Outcome, Walk, step},
+};
+use proptest::prelude::*;
+
+use super::{
+    interpreter::{End, Step, Subject, Trace, judge},
+    random,
+};
+use crate::rules::{Compiled, Ruleset, compile};
+
+struct Memory<'a> {
+    compiled: &'a Compiled,
+    counted: RefCell<Vec<u32>>,
+}
+
+impl Rules for Memory<'_> {
+    fn rule(&self, _: u32, index: u32) -> Option<&Rule> {
+        self.compiled.rules.get(index as usize)
+    }
+
+    fn port_set(&self, _: u32, index: u16) -> Option<&PortSet> {
+        self.compiled.port_sets.get(usize::from(index))
+    }
+
+    fn count_rule(&self, _: u32, index: u32, _: u64) {
+        self.counted.borrow_mut().push(index);
+    }
+}
+
+/// A filter chain, and the raw chain before it.
+const HOOKS: [[(Chain, &str); 2]; 3] = [
+    [(Chain::Input, "INPUT"), (Chain::RawPrerouting, "PREROUTING")],
+    [(Chain::Forward, "FORWARD"), (Chain::RawPrerouting, "PREROUTING")],
+    [(Chain::Output, "OUTPUT"), (Chain::RawOutput, "OUTPUT")],
+];
+
+fn patterns(compiled: &Compiled, interface: Option<&str>) -> u64 {
+    interface.map_or(0, |name| compiled.patterns_of(name))
+}
+
+fn walk(compiled: &Compiled, raw: Chain, filter: Chain, subject: &Subject) -> Trace {
+    let entries = compiled.header.entries[usize::from(subject.headers.family() == Family::Ipv6)];
+    let first = entries[raw as usize];
+    let filter = entries[filter as usize];
+    let mut state = Walk {
+        in_patterns: patterns(compiled, subject.input),
+        out_patterns: patterns(compiled, subject.output),
+        announced_by: subject.announced_by,
+        index: filter,
+        then: NO_ENTRY,
+        ctstate: subject.state,
+        ctstate_then: subject.state,
+        ..Walk::default()
+    };
+    if first != NO_ENTRY {
+        (state.index, state.then, state.ctstate) = (first, filter, 0);
+    }
+    let memory = Memory { compiled, counted: RefCell::default() };
+    let steps = (0..10_000).find(|_| step(&memory, &subject.headers, &mut state));
+    assert!(steps.is_some(), "the walk does not end");
+    let steps = memory.counted.into_inner().into_iter().map(|index| place(compiled, index));
+    Trace { steps: steps.collect(), assigned: state.assigned, end: Some(end(&state)) }
+}
+
+fn place(compiled: &Compiled, index: u32) -> Step {
+    let place = compiled.origins[index as usize].place().unwrap();
+    (place.table, place.chain.to_owned(), place.number)
+}
+
+fn end(walk: &Walk) -> End {
+    match walk.outcome {
+        outcome if outcome == Outcome::Accept as u8 => End::Accept,
+        outcome if outcome == Outcome::Drop as u8 => End::Drop,
+        outcome if outcome == Outcome::Reject as u8 => {
+            End::Reject(RejectKind::from_byte(walk.argument as u8).unwrap())
+        }
+        other => panic!("outcome {other}"),
+    }
+}
+
+fn compare(v4: &Ruleset, v6: &Ruleset, subject: &Subject) -> Result<(), TestCaseError> {
+    let compiled = compile(v4, v6).map_err(|errors| TestCaseError::fail(errors.to_string()))?;
+    let ruleset = if subject.headers.family() == Family::Ipv4 { v4 } else { v6 };
+    for [(filter, name), (raw, raw_name)] in HOOKS {
+        let mut subject = subject.clone();
+        match filter {
+            Chain::Input => subject.output = None,
+            Chain::Output => subject.input = None,
+            _ => {}
+        }
+        let expected = judge(ruleset, raw_name, name, &subject);
+        let found = walk(&compiled, raw, filter, &subject);
+        prop_assert_eq!(found, expected, "{}", crate::rules::to_save(ruleset, None));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn compiled_rules_judge_as_written(
+        v4 in random::ruleset(Family::Ipv4),
+        v6 in random::ruleset(Family::Ipv6),
+        packets in proptest::collection::vec(
+            random::any_family().prop_flat_map(random::subject), 8),
+    ) {
+        for packet in &packets {
+            compare(&v4, &v6, packet)?;
+        }
+    }
+
+    #[test]
+    fn every_chain_is_closed_and_every_jump_leads_to_one(
+        v4 in random::ruleset(Family::Ipv4),
+        v6 in random::ruleset(Family::Ipv6),
+    ) {
+        let compiled = compile(&v4, &v6).unwrap();
+        let ends = flag::POLICY | flag::CHAIN_END;
+        for (rule, index) in compiled.rules.iter().zip(0..) {
+            let end = &compiled.rules[rule.chain_end as usize];
+            prop_assert!(end.flags & ends != 0);
+            prop_assert_eq!(rule.flags & ends != 0, rule.chain_end == index);
+        }
+        for entry in compiled.header.entries.concat().into_iter().filter(|entry| *entry != NO_ENTRY) {
+            let end = &compiled.rules[compiled.rules[entry as usize].chain_end as usize];
+            prop_assert!(end.flags & flag::POLICY != 0);
+        }
+    }
+}
+
+#[test]
+fn empty_rulesets_have_their_policies_and_no_raw_table() {
+    let compiled = compile(&Ruleset::empty(Family::Ipv4), &Ruleset::empty(Family::Ipv6)).unwrap();
+    assert_eq!(compiled.rules.len(), 6);
+    assert!(compiled.rules.iter().all(|rule| rule.flags == flag::POLICY));
+    assert_eq!(
+        compiled.header.entries,
+        [[0, 1, 2, NO_ENTRY, NO_ENTRY], [3, 4, 5, NO_ENTRY, NO_ENTRY]]
+    );
+}

@@ -1,0 +1,296 @@
+//! Every mistake has its message, its place and its remedy.
+
+use firewall_common::addr::Family;
+
+use crate::rules::{BuiltinServices, Ruleset, edit, parse, to_save};
+
+fn errors_of(text: &str, family: Family) -> Vec<String> {
+    match parse("rules.v4", text, family, &BuiltinServices) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The one error of a line, without the excerpt.
+fn one(line: &str) -> String {
+    let errors = errors_of(line, Family::Ipv4);
+    assert_eq!(errors.len(), 1, "{line}: {errors:#?}");
+    errors[0].lines().next().unwrap_or_default().to_owned()
+}
+
+#[track_caller]
+fn refuses(cases: &[(&str, &str)]) {
+    for (line, expected) in cases {
+        assert_eq!(one(line), format!("rules.v4:{expected}"), "{line}");
+    }
+}
+
+#[test]
+fn an_error_shows_the_line_and_points_at_the_place() {
+    let text = "*filter\n-A INPUT -p tcp --dport 22 -j ALLOW\nCOMMIT\n";
+    assert_eq!(
+        errors_of(text, Family::Ipv4),
+        ["rules.v4:2:31: unknown target 'ALLOW'; did you mean ACCEPT?\n  \
+          -A INPUT -p tcp --dport 22 -j ALLOW\n                                \
+          ^^^^^"]
+    );
+}
+
+#[test]
+fn all_errors_are_reported_at_once_in_the_order_of_the_lines() {
+    let text = "-A INPUT -j NOWHERE\n-A INPUT -p tcp --dport 99999 -s 10.0.0.0/33 -j ACCEPT\n-A INPT -j DROP\n";
+    let errors = errors_of(text, Family::Ipv4);
+    assert!(errors_of("-A INPUT -p tcp --dport 0x -j ALLOW", Family::Ipv4).len() == 2);
+    let places: Vec<_> = errors.iter().map(|error| &error[..13]).collect();
+    assert_eq!(places, ["rules.v4:1:13", "rules.v4:2:25", "rules.v4:2:34", "rules.v4:3:4:"]);
+}
+
+#[test]
+fn typographic_dashes_are_named_and_the_rest_of_the_line_is_read() {
+    refuses(&[
+        (
+            "-A INPUT -p tcp —sport 21 -j ACCEPT",
+            "1:17: '—sport' begins with a typographic dash (U+2014), pasted from a web page?; write --sport",
+        ),
+        (
+            "-A INPUT -p tcp –dport 21 -m state --state NEW -j ACCEPT",
+            "1:17: '–dport' begins with a typographic dash (U+2013), pasted from a web page?; write --dport",
+        ),
+        (
+            "iptables –A INPUT -j ACCEPT",
+            "1:10: '–A' begins with a typographic dash (U+2013), pasted from a web page?; write -A",
+        ),
+        (
+            "-A INPUT -m comment --comment “from home” -j ACCEPT",
+            "1:31: '“' is a typographic quotation mark (U+201C), pasted from a web page?; write \"from home\"",
+        ),
+    ]);
+}
+
+#[test]
+fn conditions_say_what_they_take() {
+    refuses(&[
+        ("-A INPUT --dport 21", "1:10: --dport needs a protocol; write -p tcp or -p udp before it"),
+        (
+            "-A INPUT -p gre --dport 21",
+            "1:17: --dport does not go with -p gre; ports are read of tcp and udp",
+        ),
+        ("-A INPUT -p tcp --dport 65536", "1:25: port 65536 is out of range; write 0 to 65535"),
+        (
+            "-A INPUT -p tcp --dport gopherx",
+            "1:25: 'gopherx' is neither a port number nor a tcp service; write a number from 0 to 65535, or a name of /etc/services",
+        ),
+        (
+            "-A INPUT -s 10.0.0.0/33",
+            "1:13: /33 is too many bits: an IPv4 address has 32; write a length from /0 to /32",
+        ),
+        (
+            "-A INPUT -s 10.0.0.1,2001:db8::1",
+            "1:22: '2001:db8::1' is an IPv6 address among IPv4 rules; give it to ip6tables, or in a file read with --rules6",
+        ),
+        (
+            "-A INPUT ! -s 10.0.0.1,10.0.0.2",
+            "1:12: '!' cannot stand with a list after -s; write a chain with a RETURN for each",
+        ),
+        (
+            "-A INPUT -p tcp --dports 21,22",
+            "1:17: --dports needs -m multiport; write -m multiport before it",
+        ),
+        (
+            "-A INPUT -p tcp --dport 21,22",
+            "1:25: '21,22' is a list of ports; write -m multiport --dports (or --sports) for a list",
+        ),
+        ("-A INPUT --state NEW", "1:10: --state needs -m state; write -m state before it"),
+        (
+            "-A INPUT -m state --ctstate NEW",
+            "1:19: --ctstate is an option of -m conntrack; write --state",
+        ),
+        (
+            "-A INPUT -m state -j ACCEPT",
+            "1:13: -m state does nothing by itself; write --state behind it",
+        ),
+        ("-A INPUT -m stat --state NEW", "1:13: unknown match 'stat'; did you mean state?"),
+        ("-A INPUT -o eth0", "1:10: -o does not work in INPUT; use -i"),
+        ("-A INPUT -p tcp -p udp", "1:17: -p is given twice; write one of them"),
+        (
+            "-A INPUT -p tcp --syn --tcp-flags ALL ALL",
+            "1:23: --tcp-flags is a second test of TCP flags; write one of --syn and --tcp-flags, once",
+        ),
+        ("-A INPUT -m helper --helper sip", "1:29: unknown helper 'sip'; the only helper is ftp"),
+        ("-A INPUT --icmp-type 8", "1:10: --icmp-type needs -p icmp; write -p icmp before it"),
+        ("-A INPUT -sport 21", "1:10: '-sport' begins with one dash; write --sport"),
+    ]);
+}
+
+#[test]
+fn what_comes_later_is_refused_once_with_what_to_use() {
+    refuses(&[
+        (
+            "-A INPUT -m limit --limit 5/min --limit-burst 3 -j LOG",
+            "1:13: the match 'limit' is not supported yet; leave it out before LOG, whose lines are rate-limited anyway",
+        ),
+        (
+            "-A INPUT -p tcp --dport 22 -m recent --set --name ssh",
+            "1:31: the match 'recent' is not supported yet; take the rule out: it would not be enforced",
+        ),
+        (
+            "-A OUTPUT -m owner --uid-owner 0 -j ACCEPT",
+            "1:14: the match 'owner' is not supported yet; take the rule out: it would not be enforced",
+        ),
+        (
+            "-A INPUT -f -j DROP",
+            "1:10: -f is not supported; take it out: a fragment follows the verdict of its first one",
+        ),
+        (
+            "-t nat -A POSTROUTING -o eth0 -j MASQUERADE",
+            "1:11: rules of table nat are not supported yet; take them out: tables with rules are filter and raw",
+        ),
+        (
+            "-A FORWARD -j MARK --set-mark 1",
+            "1:15: the target MARK is not supported yet; take the rule out: it would not be enforced",
+        ),
+        (
+            "-A INPUT --limit 5/min",
+            "1:10: --limit: the match 'limit' is not supported yet; leave it out before LOG, whose lines are rate-limited anyway",
+        ),
+    ]);
+}
+
+#[test]
+fn targets_say_where_they_work() {
+    refuses(&[
+        ("-A INPUT -j accept", "1:13: unknown target 'accept'; did you mean ACCEPT?"),
+        ("-A INPUT -j DROP -j ACCEPT", "1:18: a rule has one target; write a rule for each"),
+        (
+            "-A INPUT -j REJECT --reject-with tcp-reset",
+            "1:34: tcp-reset can only answer TCP; add -p tcp to the rule",
+        ),
+        (
+            "-A INPUT -j DROP --reject-with tcp-reset",
+            "1:18: --reject-with is an option of REJECT; write -j REJECT before it",
+        ),
+        (
+            "-A INPUT -j REJECT --reject-with icmp6-no-route",
+            "1:34: unknown kind of REJECT 'icmp6-no-route'; write one of icmp-net-unreachable, icmp-host-unreachable, icmp-proto-unreachable, icmp-port-unreachable, icmp-net-prohibited, icmp-host-prohibited, tcp-reset, icmp-admin-prohibited",
+        ),
+        (
+            "-A INPUT -p tcp -j CT --helper ftp",
+            "1:20: CT does not work in table filter; write -t raw -A PREROUTING (or OUTPUT)",
+        ),
+        (
+            "-t raw -A PREROUTING -j CT --helper ftp",
+            "1:25: the helper ftp reads TCP; add -p tcp to the rule",
+        ),
+        (
+            "-t raw -A OUTPUT -j REJECT",
+            "1:21: REJECT does not work in table raw; use DROP, or put the rule into table filter",
+        ),
+        (
+            "-A INPUT -j LOG --log-level loud",
+            "1:29: unknown log level 'loud'; write 0 to 7, or emerg, alert, crit, error, warning, notice, info or debug",
+        ),
+        ("-A INPUT -g DROP", "1:13: -g takes a chain, and DROP is a target; write -j DROP"),
+    ]);
+}
+
+#[test]
+fn commands_say_what_they_miss() {
+    refuses(&[
+        (
+            "-A CLIENTS -j DROP",
+            "1:4: there is no chain 'CLIENTS' in table filter; write -N CLIENTS before this line",
+        ),
+        (
+            "-A INPUTT -j DROP",
+            "1:4: there is no chain 'INPUTT' in table filter; did you mean INPUT?",
+        ),
+        (
+            "-N INPUT",
+            "1:4: there is a chain 'INPUT' already; take this line out, or choose another name",
+        ),
+        ("-N ACCEPT", "1:4: a chain cannot be called ACCEPT, which is a target"),
+        (
+            "-N a\n-P a DROP",
+            "2:4: the user chain 'a' can have no policy; write - in its place, and a last rule with the verdict",
+        ),
+        (
+            "-P INPUT REJECT",
+            "1:10: 'REJECT' cannot be a policy; write DROP, and a rule -j REJECT at the chain's end",
+        ),
+        ("-I INPUT 2 -j DROP", "1:10: the chain has no place 2; write 1 to 1"),
+        ("-p tcp -j DROP", "1:1: this line has no command; write -A CHAIN before the rule"),
+        (
+            "ip6tables -A INPUT -j DROP",
+            "1:1: a line for ip6tables among IPv4 rules; move it into the file that is read with --rules6",
+        ),
+        (
+            "$IPT -A INPUT -j DROP",
+            "1:1: unknown command '$IPT'; shell variables are not expanded here: write iptables",
+        ),
+        (
+            "*filter\n-A INPUT -j DROP",
+            "1:1: this table is never finished; write COMMIT behind its last line",
+        ),
+        ("*filtre\nCOMMIT", "1:1: unknown table 'filtre'; did you mean filter?"),
+        (
+            "-A INPUT -m comment --comment \"x",
+            "1:31: the quotation that begins here is never closed; write \" at its end",
+        ),
+        ("iptables -A", "1:10: -A needs an argument"),
+    ]);
+}
+
+/// The rules of a text, without chains and frame.
+fn rules(text: &str) -> Vec<String> {
+    let ruleset = parse("rules.v4", text, Family::Ipv4, &BuiltinServices);
+    let saved = to_save(&ruleset.unwrap_or_else(|errors| panic!("{errors}")), None);
+    saved.lines().filter(|line| line.starts_with("-A")).map(str::to_owned).collect()
+}
+
+#[test]
+fn old_and_odd_spellings_are_understood() {
+    for (written, saved) in [
+        ("-A INPUT -s ! 10.0.0.1 -i !eth0", "-A INPUT ! -s 10.0.0.1/32 ! -i eth0"),
+        (
+            "/sbin/iptables --append INPUT --proto=tcp --source-port ftp",
+            "-A INPUT -p tcp -m tcp --sport 21",
+        ),
+        ("iptables -t filter -AINPUT -ptcp -jDROP", "-A INPUT -p tcp -j DROP"),
+        ("-A INPUT --dport 21 -p tcp", "-A INPUT -p tcp -m tcp --dport 21"),
+        ("-4 -A INPUT -j DROP", "-A INPUT -j DROP"),
+        ("iptables -w 5 -A INPUT -m helper --helper \"ftp\"", "-A INPUT -m helper --helper ftp"),
+        (
+            "-A INPUT -p tcp -m multiport -s 10/8 --dports 21 -j ACCEPT # ok",
+            "-A INPUT -s 10.0.0.0/8 -p tcp -m multiport --dports 21 -j ACCEPT",
+        ),
+    ] {
+        assert_eq!(rules(written), [saved], "{written}");
+    }
+    assert!(rules("-6 -A INPUT -j DROP").is_empty());
+}
+
+#[test]
+fn an_edit_begins_with_the_rules_that_are_there() {
+    let base = parse("base", "-N a\n-A INPUT -j a\n-A a -j DROP\n", Family::Ipv4, &BuiltinServices)
+        .unwrap();
+    let edit = |text: &str| edit(base.clone(), "edit", text, &BuiltinServices);
+    let saved = |text: &str| to_save(&edit(text).unwrap_or_else(|errors| panic!("{errors}")), None);
+    assert!(
+        saved("-I INPUT -s 192.0.2.1 -j DROP")
+            .contains("-A INPUT -s 192.0.2.1/32 -j DROP\n-A INPUT -j a\n")
+    );
+    assert!(!saved("-D INPUT -j a").contains("-A INPUT"));
+    assert!(!saved("-D INPUT 1").contains("-A INPUT"));
+    assert!(saved("-R INPUT 1 -j ACCEPT").contains("-A INPUT -j ACCEPT"));
+    assert_eq!(saved("-F\n-X\n"), to_save(&Ruleset::empty(Family::Ipv4), None));
+    assert_eq!(saved("*filter\nCOMMIT\n"), to_save(&Ruleset::empty(Family::Ipv4), None));
+    assert!(edit("-X a").unwrap_err().to_string().contains("is the target of 1 rules"));
+    assert!(edit("-D INPUT -j DROP").unwrap_err().to_string().contains("INPUT has no such rule"));
+    assert!(edit("-D INPUT 2").unwrap_err().to_string().contains("no place 2"));
+}
+
+#[test]
+fn empty_tables_of_other_kinds_may_stand_in_a_saved_file() {
+    let text = "*nat\n:PREROUTING ACCEPT [1:2]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n*filter\n:INPUT DROP [0:0]\nCOMMIT\n";
+    assert!(errors_of(text, Family::Ipv4).is_empty());
+}

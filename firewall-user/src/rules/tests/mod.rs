@@ -1,0 +1,10 @@
+//! Tests that see the whole pipeline: printed forms against those of iptables,
+//! messages, round trips, and compiled rules against a plain interpreter.
+
+mod differential;
+mod fixtures;
+mod interpreter;
+mod limits;
+mod messages;
+mod random;
+mod robustness;
