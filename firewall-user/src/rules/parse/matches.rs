@@ -280,7 +280,8 @@ impl Matches {
             let problem = Problem::new(format!("{} is a second test of TCP flags", item.name));
             return Err((item.span, problem.advise("write one of --syn and --tcp-flags, once")));
         }
-        transport.flags = Some(Condition { negated: item.negated, value });
+        let is_any = value == (TcpFlags { mask: 0, compare: 0 }) && !item.negated;
+        transport.flags = (!is_any).then_some(Condition { negated: item.negated, value });
         Ok(())
     }
 
