@@ -35,12 +35,8 @@ impl Parser<'_, '_> {
             counter = self.counter(Some(first));
             words = rest;
         }
-        if let Some(word) = words.iter().find(|word| is_shell(word)) {
-            let problem = Problem::new(format!("'{}' is for a shell to read", word.text));
-            return self.problem(
-                word.span(),
-                problem.advise("write one command on each line, and nothing else"),
-            );
+        if let Some((word, problem)) = words.iter().find_map(|word| Some((word, shell(word)?))) {
+            return self.problem(word.span(), problem);
         }
         let Head::Options(words) = self.head(words) else { return };
         let before = self.context.report.count();
@@ -379,15 +375,28 @@ fn is_module_loading(name: &str, rest: &[Word]) -> bool {
     name == "modprobe" && rest.iter().any(is_ours)
 }
 
-/// What joins commands or moves their output.
-fn is_shell(word: &Word) -> bool {
-    let joins = matches!(word.text.as_str(), "&&" | "||" | "|" | "&" | ">" | ">>" | "<" | "2>");
-    !word.quoted && (joins || word.text.ends_with(';') || word.text.starts_with("2>"))
+/// What a shell would have read: variables, and what joins commands or moves
+/// their output. iptables-save puts such characters in quotes.
+fn shell(word: &Word) -> Option<Problem> {
+    if word.quoted {
+        return None;
+    }
+    let text = &word.text;
+    if text.contains('$') {
+        let problem = Problem::new(format!("'{text}': shell variables are not expanded here"));
+        return Some(problem.advise("write the value"));
+    }
+    let joins = matches!(text.as_str(), "&&" | "||" | "|" | "&" | ">" | ">>" | "<");
+    if joins || text.ends_with(';') || text.starts_with("2>") {
+        let problem = Problem::new(format!("'{text}' is for a shell to read"));
+        return Some(problem.advise("write one command on each line, and nothing else"));
+    }
+    None
 }
 
 fn unknown_program(word: &str) -> Problem {
     let problem = Problem::new(format!("unknown command '{word}'"));
-    if word.starts_with('$') || word.contains('=') {
+    if word.contains('=') {
         return problem.advise("shell variables are not expanded here: write iptables");
     }
     if let Some(near) = nearest(word, ["iptables", "ip6tables", "COMMIT"]) {

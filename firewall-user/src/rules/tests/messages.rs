@@ -225,7 +225,7 @@ fn commands_say_what_they_miss() {
         ),
         (
             "$IPT -A INPUT -j DROP",
-            "1:1: unknown command '$IPT'; shell variables are not expanded here: write iptables",
+            "1:1: '$IPT': shell variables are not expanded here; write the value",
         ),
         (
             "*filter\n-A INPUT -j DROP",
