@@ -167,11 +167,22 @@ impl Matches {
         ))
     }
 
-    /// Whether a `-m helper` waits for its `--helper`.
-    pub(super) fn wants_helper(&self) -> bool {
-        self.pending
-            .iter()
-            .any(|pending| pending.kind == Kind::Helper && matches!(pending.value, Value::Missing))
+    /// Whether a match of this kind waits for its option.
+    fn waiting(&mut self, kind: Kind) -> Option<&mut Pending> {
+        let waits = |pending: &&mut Pending| {
+            pending.kind == kind && matches!(pending.value, Value::Missing)
+        };
+        self.pending.iter_mut().rev().find(waits)
+    }
+
+    pub(super) fn wants_helper(&mut self) -> bool {
+        self.waiting(Kind::Helper).is_some()
+    }
+
+    /// Behind `-m multiport`, iptables takes `--dport` for short of `--dports`.
+    fn wants_ports(&mut self) -> bool {
+        let has_transport = self.pending.iter().any(|pending| pending.kind == Kind::Transport);
+        !has_transport && self.waiting(Kind::Multiport).is_some()
     }
 
     /// An option of a match.
@@ -183,6 +194,10 @@ impl Matches {
 
     fn read(&mut self, context: &Context<'_, '_>, item: &Item) -> Parsed<()> {
         match item.opt {
+            Opt::Sport if self.wants_ports() => self.multiport(context, item, PortSide::Source),
+            Opt::Dport if self.wants_ports() => {
+                self.multiport(context, item, PortSide::Destination)
+            }
             Opt::Sport | Opt::Dport => self.port(context, item),
             Opt::Syn | Opt::TcpFlags => self.tcp_flags(item),
             Opt::Sports => self.multiport(context, item, PortSide::Source),
@@ -211,20 +226,15 @@ impl Matches {
         name: &str,
         read: impl FnOnce() -> Parsed<Match>,
     ) -> Parsed<()> {
-        let of_kind = || self.pending.iter().position(|pending| pending.kind == kind);
-        let empty = self
-            .pending
-            .iter()
-            .rposition(|pending| pending.kind == kind && matches!(pending.value, Value::Missing));
-        let Some(at) = empty else {
-            let problem = match of_kind() {
-                None if self.has_unknown => return Ok(()),
-                Some(_) => {
-                    Problem::new(format!("{} does not fit: {name} has its option", item.name))
-                        .advise(format!("write another {name} before it"))
-                }
-                None => Problem::new(format!("{} needs {name}", item.name))
+        let is_named = self.pending.iter().any(|pending| pending.kind == kind);
+        let has_unknown = self.has_unknown;
+        let Some(pending) = self.waiting(kind) else {
+            let problem = match is_named {
+                false if has_unknown => return Ok(()),
+                false => Problem::new(format!("{} needs {name}", item.name))
                     .advise(format!("write {name} before it")),
+                true => Problem::new(format!("{} does not fit: {name} has its option", item.name))
+                    .advise(format!("write another {name} before it")),
             };
             return Err((item.span, problem));
         };
@@ -232,7 +242,7 @@ impl Matches {
             Ok(value) => (Value::Given(value), Ok(())),
             Err(error) => (Value::Wrong, Err(error)),
         };
-        self.pending[at].value = value;
+        pending.value = value;
         result
     }
 
@@ -286,7 +296,11 @@ impl Matches {
     }
 
     fn multiport(&mut self, context: &Context<'_, '_>, item: &Item, side: PortSide) -> Parsed<()> {
-        let protocol = self.transport(item.span, &item.name)?;
+        let protocol = self.transport(item.span, &item.name).inspect_err(|_| {
+            if let Some(pending) = self.waiting(Kind::Multiport) {
+                pending.value = Value::Wrong;
+            }
+        })?;
         let ports = Ports { services: context.services, protocol };
         self.fill(Kind::Multiport, item, "-m multiport", || {
             let ranges = ports.list(&item.args[0])?;
