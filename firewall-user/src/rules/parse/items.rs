@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use super::{
     Context, dash, later,
     lines::Word,
-    matches,
     options::{self, Fact, Opt},
+    pending,
 };
 use crate::rules::{
     problem::{Problem, nearest},
@@ -189,7 +189,7 @@ impl Splitter<'_, '_, '_> {
     /// options then need no message.
     fn note_refused(&mut self, item: &Item) {
         let is_refused = match item.opt {
-            Opt::Match => !matches::is_known(item.arg()),
+            Opt::Match => !pending::is_known(item.arg()),
             Opt::Jump => later::is_target(item.arg()),
             _ => false,
         };
