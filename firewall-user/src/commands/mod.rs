@@ -8,6 +8,7 @@ use crate::{
         args::{Conntrack, Expect, Global},
     },
     kernel::{maps::Maps, pins::Pins},
+    preflight,
 };
 
 mod apply;
@@ -52,5 +53,6 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
 
 /// The maps of the instance that the global options name.
 fn maps(global: &Global) -> Result<Maps> {
+    preflight::check_access(&global.pin)?;
     Maps::open(&Pins::new(&global.pin))
 }

@@ -6,9 +6,11 @@ use crate::{
     cli::args::Global,
     daemon::events,
     kernel::{maps::Maps, pins::Pins},
+    preflight,
 };
 
 pub fn unload(global: &Global) -> Result<()> {
+    preflight::check_access(&global.pin)?;
     let pins = Pins::new(&global.pin);
     if !pins.exists() {
         // What a start that failed has left.

@@ -1,8 +1,8 @@
-//! What the datapath knows of each interface, kept true as interfaces come, go,
-//! and change their names and abilities.
+//! The interfaces that are enforced on, and what the datapath knows of each: kept
+//! true as interfaces come, go, and change their names and abilities.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
 };
 
@@ -10,37 +10,133 @@ use anyhow::{Context, Result};
 use firewall_common::control::{Device, device};
 
 use crate::{
-    kernel::{attach::Mode, maps::Maps, ruleset::Patterns},
+    kernel::{
+        attach::{self, Hook, Mode, Target},
+        load::Programs,
+        maps::Maps,
+        pins::{LinkKind, LinkName, Pins},
+        ruleset::Patterns,
+    },
     netlink::{
-        links::{self, Link},
+        links::{self, Link, XdpMode},
         xdp_features::{self, XdpFeatures},
     },
+    ruleset::Running,
 };
 
-/// The interfaces that we enforce on, and where.
-#[derive(Clone, Debug, Default)]
+/// The programs, and where they are attached.
+#[derive(Debug)]
 pub struct Interfaces {
-    pub ours: HashMap<u32, Mode>,
+    maps: Maps,
+    programs: Programs,
+    hook: Hook,
+    /// The names that were asked for: an interface that goes and comes back under
+    /// one of them is enforced on again.
+    wanted: Vec<String>,
+    /// By index.
+    ours: HashMap<u32, Mode>,
 }
 
 impl Interfaces {
-    /// Writes what has changed to the `devices` map. The caller holds the lock of
-    /// the ruleset whose `patterns` these are.
+    pub fn new(maps: Maps, programs: Programs, hook: Hook, wanted: Vec<String>) -> Self {
+        Self { maps, programs, hook, wanted, ours: HashMap::new() }
+    }
+
+    /// Attaches to the wanted interfaces that are new, lets go of those that are
+    /// gone or not wanted, and tells the datapath of all.
     ///
     /// # Errors
-    /// When netlink or the map fails.
-    pub fn refresh(&self, maps: &Maps, patterns: Patterns<'_>) -> Result<()> {
+    /// What went wrong with the first interface that failed; the others are
+    /// enforced on.
+    pub fn look_around(&mut self) -> Result<()> {
         let links = links::all().context("cannot list the interfaces")?;
+        self.let_go(&links)?;
+        let new: Vec<_> = links
+            .iter()
+            .filter(|link| self.wanted.contains(&link.name) && !self.ours.contains_key(&link.index))
+            .collect();
+        let attached = new.iter().map(|link| self.attach(link, &links));
+        let attached = attached.fold(Ok(()), |all, one| all.and(one));
+        self.describe_all(&links)?;
+        attached
+    }
+
+    /// Forgets interfaces that are gone, and detaches from those that a former
+    /// daemon enforced on and nobody wants now. One that was renamed stays ours.
+    fn let_go(&mut self, links: &[Link]) -> Result<()> {
+        let stays = |index: u32| {
+            links.iter().any(|link| {
+                link.index == index
+                    && (self.ours.contains_key(&index) || self.wanted.contains(&link.name))
+            })
+        };
+        let pinned = self.pins().links()?;
+        let (_, others): (Vec<_>, Vec<_>) = pinned.iter().partition(|link| stays(link.ifindex));
+        for link in &others {
+            attach::detach(self.pins(), *link)?;
+        }
+        let gone: BTreeSet<_> = others.iter().map(|link| link.ifindex).collect();
+        for index in gone {
+            tracing::info!("no longer enforcing on the interface with index {index}");
+            self.ours.remove(&index);
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, link: &Link, links: &[Link]) -> Result<()> {
+        let target = self.target(link)?;
+        // The datapath knows the interface before its first packet comes.
+        if let Some(mode) = self.hook.modes(&target).first() {
+            self.ours.insert(link.index, *mode);
+        }
+        self.describe_all(links)?;
+        match self.programs.attach_by(self.maps.pins(), &target, self.hook) {
+            Ok(mode) => {
+                self.ours.insert(link.index, mode);
+                tracing::info!("enforcing on {} by {}", link.name, mode.name());
+                Ok(())
+            }
+            Err(error) => {
+                self.ours.remove(&link.index);
+                Err(error.context(format!("cannot enforce on {}", link.name)))
+            }
+        }
+    }
+
+    fn target(&self, link: &Link) -> Result<Target> {
+        let name = LinkName { kind: LinkKind::Xdp, ifindex: link.index };
+        let is_pinned = self.pins().links()?.contains(&name);
+        let attached = link.xdp.first().filter(|_| is_pinned);
+        Ok(Target {
+            ifindex: link.index,
+            has_ethernet: link.is_ethernet(),
+            attached: attached.map(|program| match program.mode {
+                XdpMode::Generic => Mode::Generic,
+                XdpMode::Driver | XdpMode::Hardware => Mode::Native,
+            }),
+        })
+    }
+
+    const fn pins(&self) -> &Pins {
+        self.maps.pins()
+    }
+
+    /// Writes what has changed to the `devices` map, with the patterns of the rules
+    /// in force.
+    fn describe_all(&self, links: &[Link]) -> Result<()> {
+        let _lock = self.pins().lock_ruleset()?;
+        let running = Running::load(&self.maps)?;
+        let patterns: Patterns<'_> = &|name| running.patterns(name);
         let features = features();
-        let known: HashMap<_, _> = maps.devices()?.into_iter().collect();
-        for link in &links {
+        let known: HashMap<_, _> = self.maps.devices()?.into_iter().collect();
+        for link in links {
             let device = self.describe(link, features.get(&link.index), patterns);
             if known.get(&link.index) != Some(&device) {
-                maps.set_device(link.index, device)?;
+                self.maps.set_device(link.index, device)?;
             }
         }
         for gone in known.keys().filter(|index| !links.iter().any(|link| link.index == **index)) {
-            maps.remove_device(*gone)?;
+            self.maps.remove_device(*gone)?;
         }
         Ok(())
     }

@@ -30,13 +30,13 @@ use crate::{
     },
     ftp::Policy,
     kernel::{
-        attach::{self, Hook, Mode, Target},
+        attach::Hook,
         load::{Programs, TableSizes},
         maps::{Maps, now},
-        pins::{LinkKind, LinkName, Pins},
+        pins::Pins,
         rings::Ring,
     },
-    netlink::links::{self, Link, XdpMode},
+    netlink::links::{self, Link},
     notify,
     rules::Ruleset,
     ruleset::{Rulesets, Running},
@@ -105,7 +105,7 @@ fn other_daemon(pins: &Pins) -> String {
 /// Loads the programs and attaches them, with the tables of a daemon before if
 /// there was one.
 fn start(config: &Config) -> Result<Daemon> {
-    let mut programs = Programs::load(&config.pins, config.sizes)?;
+    let programs = Programs::load(&config.pins, config.sizes)?;
     let maps = Maps::open(&config.pins)?;
     maps.set_timeouts(Timeouts::DEFAULT)?;
     maps.set_helper_ports(&config.helper_ports)?;
@@ -117,28 +117,14 @@ fn start(config: &Config) -> Result<Daemon> {
     })?;
     install_rules(config, &maps)?;
 
-    // The interfaces are known before the first packet comes.
-    let targets = targets(config)?;
-    let mut interfaces = Interfaces::default();
-    for target in &targets {
-        interfaces
-            .ours
-            .extend(config.hook.modes(target).first().map(|mode| (target.ifindex, *mode)));
-    }
-    refresh(&interfaces, &maps)?;
     let mut ring = Ring::open(&config.pins, "punts")?;
     let mut helper = Helper::new(maps.clone(), Injector::new()?, config.policy.clone())?;
+    let wanted = config.interfaces.iter().map(|link| link.name.clone()).collect();
+    let mut interfaces = Interfaces::new(maps.clone(), programs, config.hook, wanted);
+    // What waits since a daemon before goes on.
     ring.drain_now(|record| helper.segment(record));
     maps.set_heartbeat(now())?;
-    for (link, target) in config.interfaces.iter().zip(&targets) {
-        let mode = programs
-            .attach_by(&config.pins, target, config.hook)
-            .with_context(|| format!("cannot enforce on {}", link.name))?;
-        interfaces.ours.insert(link.index, mode);
-        tracing::info!("enforcing on {} by {}", link.name, mode.name());
-    }
-    refresh(&interfaces, &maps)?;
-    leave_others(config)?;
+    interfaces.look_around()?;
     Ok(Daemon {
         events: Ring::open(&config.pins, "events")?,
         watchers: Watchers::listen(&maps)?,
@@ -147,25 +133,7 @@ fn start(config: &Config) -> Result<Daemon> {
         interfaces,
         ring,
         helper,
-        _programs: programs,
     })
-}
-
-fn targets(config: &Config) -> Result<Vec<Target>> {
-    let pinned = config.pins.links()?;
-    let target = |link: &Link| {
-        let name = LinkName { kind: LinkKind::Xdp, ifindex: link.index };
-        let attached = link.xdp.first().filter(|_| pinned.contains(&name));
-        Target {
-            ifindex: link.index,
-            has_ethernet: link.is_ethernet(),
-            attached: attached.map(|program| match program.mode {
-                XdpMode::Generic => Mode::Generic,
-                XdpMode::Driver | XdpMode::Hardware => Mode::Native,
-            }),
-        }
-    };
-    Ok(config.interfaces.iter().map(target).collect())
 }
 
 /// Rules that were given replace those that are in force; rules that were not
@@ -184,18 +152,6 @@ fn install_rules(config: &Config, maps: &Maps) -> Result<()> {
     Ok(())
 }
 
-/// Detaches from interfaces that a former daemon enforced on and this one does
-/// not.
-fn leave_others(config: &Config) -> Result<()> {
-    for link in config.pins.links()? {
-        if !config.interfaces.iter().any(|wanted| wanted.index == link.ifindex) {
-            tracing::info!("no longer enforcing on interface {}", link.ifindex);
-            attach::detach(&config.pins, link)?;
-        }
-    }
-    Ok(())
-}
-
 /// A random Ethernet address, locally administered.
 fn token() -> Result<[u8; 6]> {
     let mut token = [0; 6];
@@ -203,12 +159,6 @@ fn token() -> Result<[u8; 6]> {
     std::io::Read::read_exact(&mut &file, &mut token).context("cannot read /dev/urandom")?;
     token[0] = token[0] & !1 | 2;
     Ok(token)
-}
-
-fn refresh(interfaces: &Interfaces, maps: &Maps) -> Result<()> {
-    let _lock = maps.pins().lock_ruleset()?;
-    let running = Running::load(maps)?;
-    interfaces.refresh(maps, &|name| running.patterns(name))
 }
 
 /// A daemon at work.
@@ -221,8 +171,6 @@ struct Daemon {
     events: Ring,
     watchers: Watchers,
     log: RuleLog,
-    /// Their descriptors; the programs live on by their pinned links.
-    _programs: Programs,
 }
 
 impl Daemon {
@@ -231,8 +179,8 @@ impl Daemon {
         let mut changes = links::changes().context("cannot watch the interfaces")?;
         let mut heartbeat = every(HEARTBEAT);
         let mut sweep = every(SWEEP);
-        let mut look_around = every(LOOK_AROUND);
-        let Self { maps, interfaces, helper, ring, events, watchers, log, .. } = self;
+        let mut glance = every(LOOK_AROUND);
+        let Self { maps, interfaces, helper, ring, events, watchers, log } = self;
         loop {
             tokio::select! {
                 done = ring.drain(|record| helper.segment(record)) => {
@@ -243,10 +191,10 @@ impl Daemon {
                 }
                 _ = heartbeat.tick() => maps.set_heartbeat(now())?,
                 _ = sweep.tick() => return_memory(maps, helper),
-                _ = look_around.tick() => note(interfaces, maps),
+                _ = glance.tick() => look_around(interfaces),
                 change = changes.next() => {
                     change.context("cannot watch the interfaces")?;
-                    note(interfaces, maps);
+                    look_around(interfaces);
                 }
                 name = interrupted.wait() => {
                     tracing::info!("ending on {name}");
@@ -263,9 +211,9 @@ fn return_memory(maps: &Maps, helper: &mut Helper) {
     }
 }
 
-fn note(interfaces: &Interfaces, maps: &Maps) {
-    if let Err(error) = refresh(interfaces, maps) {
-        tracing::error!("cannot note the interfaces: {error:#}");
+fn look_around(interfaces: &mut Interfaces) {
+    if let Err(error) = interfaces.look_around() {
+        tracing::error!("{error:#}");
     }
 }
 
