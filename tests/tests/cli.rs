@@ -360,18 +360,23 @@ mod monitor {
     #[test]
     fn shows_a_drop_with_its_reason() {
         needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let firewall = start(&network).unwrap();
+        let wires = Wires::across(&network).unwrap();
         for (options, words) in [
             (&[][..], &["policy", "198.51.100.77", "192.0.2.77", "40001"][..]),
             (&["-o", "json"], &["\"policy\"", "198.51.100.77", "192.0.2.77", "40001"]),
         ] {
-            shows(options, words).unwrap();
+            shows(&firewall, &wires, options, words).unwrap();
         }
     }
 
-    fn shows(options: &[&str], words: &[&str]) -> Result<()> {
-        let network = Gateway::new(Offload::Tuned)?;
-        let firewall = start(&network)?;
-        let wires = Wires::across(&network)?;
+    fn shows(
+        firewall: &Firewall<'_>,
+        wires: &Wires,
+        options: &[&str],
+        words: &[&str],
+    ) -> Result<()> {
         let mut monitor =
             Background::start(&mut firewall.command(&[&["monitor"], options].concat())?)?;
         wait::until_true("the monitor", || monitor.stderr().contains("watching"))?;
@@ -394,17 +399,18 @@ mod expect {
     #[test]
     fn lists_what_a_session_has_announced_and_no_more() {
         needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let rules = "*filter\n:FORWARD DROP\n-A FORWARD -p tcp --dport 21 -j ACCEPT\n\
+                     -A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n";
+        let setup = Setup::on(&["eth0", "eth1"]).both(rules);
+        let firewall = setup.start(network.gateway()).unwrap();
+        let _server = Own::start(&network.server, Script::default()).unwrap();
         for family in [Family::V4, Family::V6] {
-            session(family).unwrap();
+            session(&network, &firewall, family).unwrap();
         }
     }
 
-    fn session(family: Family) -> Result<()> {
-        let network = Gateway::new(Offload::Tuned)?;
-        let rules = "*filter\n:FORWARD DROP\n-A FORWARD -p tcp --dport 21 -j ACCEPT\n\
-                     -A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT\nCOMMIT\n";
-        let firewall = Setup::on(&["eth0", "eth1"]).both(rules).start(network.gateway())?;
-        let _server = Own::start(&network.server, Script::default())?;
+    fn session(network: &Gateway, firewall: &Firewall<'_>, family: Family) -> Result<()> {
         let server = SocketAddr::new(network.server_address(family), 21);
         let mut control = Control::open(&network.client, server)?;
         control.login(("a", "b"))?;

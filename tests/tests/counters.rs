@@ -57,8 +57,6 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 5] = [Self::Fast, Self::Stack, Self::Generic, Self::Tc, Self::Egress];
-
     const fn offload(self) -> Offload {
         match self {
             Self::Stack => Offload::Default,
@@ -155,150 +153,161 @@ fn check(moved: &Ledger, entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// Runs a scenario on every way.
-fn on_every_way(scenario: fn(&Bench, &Firewall<'_>) -> Result<()>) {
-    let failed: Vec<_> = Way::ALL
-        .into_iter()
-        .filter_map(|way| {
-            let run = || {
-                let bench = Bench::new(way)?;
-                let firewall = way.setup().start(bench.network.gateway())?;
-                scenario(&bench, &firewall)
-            };
-            run().err().map(|error| format!("{way:?}: {error:?}"))
+#[test]
+fn on_the_fast_path_every_packet_counts_once() {
+    needs!(capability::firewall());
+    every_packet_counts_once(Way::Fast);
+}
+
+#[test]
+fn through_the_stack_every_packet_counts_once() {
+    needs!(capability::firewall());
+    every_packet_counts_once(Way::Stack);
+}
+
+#[test]
+fn in_generic_xdp_every_packet_counts_once() {
+    needs!(capability::firewall());
+    every_packet_counts_once(Way::Generic);
+}
+
+#[test]
+fn at_tc_every_packet_counts_once() {
+    needs!(capability::firewall());
+    every_packet_counts_once(Way::Tc);
+}
+
+#[test]
+fn from_an_interface_that_is_not_ours_every_packet_counts_once() {
+    needs!(capability::firewall());
+    every_packet_counts_once(Way::Egress);
+}
+
+type Scenario = fn(&Bench, &Firewall<'_>) -> Result<()>;
+
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("a forwarded packet", a_forwarded_packet),
+    ("a dropped packet", a_dropped_packet),
+    ("a rejected packet and not its answer", a_rejected_packet_and_not_its_answer),
+    ("a packet to the gateway and its answer", a_packet_to_the_gateway_and_its_answer),
+    ("a packet of the gateway itself", a_packet_of_the_gateway_itself),
+    ("a segment that the helper reads", a_segment_that_the_helper_reads),
+];
+
+fn every_packet_counts_once(way: Way) {
+    let bench = Bench::new(way).unwrap();
+    let firewall = way.setup().start(bench.network.gateway()).unwrap();
+    let failed: Vec<_> = SCENARIOS
+        .iter()
+        .filter_map(|(name, scenario)| {
+            scenario(&bench, &firewall).err().map(|error| format!("{name}: {error:?}"))
         })
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-#[test]
-fn a_forwarded_packet_counts_once() {
-    needs!(capability::firewall());
-    on_every_way(|bench, firewall| {
-        let question = Packet::udp(bench.client(40_000), bench.server(53), b"question");
-        let answer = Packet::udp(bench.server(53), bench.client(40_000), b"answer");
-        let there = ("--dport 53 -j ACCEPT", "accept-forward");
-        let back = ("--sport 53 -j ACCEPT", "accept-forward");
-        bench.moves(firewall, &[there], || bench.wires.cross(End::Client, &question).map(drop))?;
-        bench.moves(firewall, &[back], || bench.wires.cross(End::Server, &answer).map(drop))?;
-        // By now the flow remembers its verdicts.
-        for _ in 0..3 {
-            bench.moves(firewall, &[there, back], || {
-                bench.wires.cross(End::Client, &question)?;
-                bench.wires.cross(End::Server, &answer).map(drop)
-            })?;
-        }
-        Ok(())
-    });
-}
-
-#[test]
-fn a_dropped_packet_counts_once() {
-    needs!(capability::firewall());
-    on_every_way(|bench, firewall| {
-        let to = |port| Packet::udp(bench.client(40_000), bench.server(port), b"x");
-        let send = |packet: &Packet| bench.wires.client.send(packet);
-        bench.moves(firewall, &[("--dport 63 -j DROP", "rule")], || send(&to(63)))?;
-        bench.moves(firewall, &[("filter FORWARD DROP", "policy")], || send(&to(68)))?;
-        let unasked = Packet::udp(bench.server(40_000), bench.client(68), b"x");
-        bench.moves(firewall, &[("filter FORWARD DROP", "policy")], || {
-            bench.wires.server.send(&unasked)
-        })
-    });
-}
-
-#[test]
-fn a_rejected_packet_counts_once_and_its_answer_not_at_all() {
-    needs!(capability::firewall());
-    on_every_way(|bench, firewall| {
-        let unreachable = ("--dport 64 -j REJECT --reject-with icmp-port-unreachable", "reject");
-        let datagram = Packet::udp(bench.client(40_000), bench.server(64), b"x");
-        bench.moves(firewall, &[unreachable], || {
-            bench.wires.client.send(&datagram)?;
-            let answer = |seen: &firewall_tests::packet::Seen| {
-                matches!(&seen.packet.body, Body::Icmp(message) if message.kind == 3)
-            };
-            bench.wires.client.wait_for("a port-unreachable", answer).map(drop)
+fn a_forwarded_packet(bench: &Bench, firewall: &Firewall<'_>) -> Result<()> {
+    let question = Packet::udp(bench.client(40_000), bench.server(53), b"question");
+    let answer = Packet::udp(bench.server(53), bench.client(40_000), b"answer");
+    let there = ("--dport 53 -j ACCEPT", "accept-forward");
+    let back = ("--sport 53 -j ACCEPT", "accept-forward");
+    bench.moves(firewall, &[there], || bench.wires.cross(End::Client, &question).map(drop))?;
+    bench.moves(firewall, &[back], || bench.wires.cross(End::Server, &answer).map(drop))?;
+    // By now the flow remembers its verdicts.
+    for _ in 0..3 {
+        bench.moves(firewall, &[there, back], || {
+            bench.wires.cross(End::Client, &question)?;
+            bench.wires.cross(End::Server, &answer).map(drop)
         })?;
-        let reset = ("--dport 65 -j REJECT --reject-with tcp-reset", "reject");
-        let syn = Packet::syn(bench.client(40_000), bench.server(65));
-        bench.moves(firewall, &[reset], || {
-            bench.wires.client.send(&syn)?;
-            let answer = |seen: &firewall_tests::packet::Seen| {
-                matches!(&seen.packet.body, Body::Tcp(segment)
-                    if segment.flags & flag::RST != 0 && seen.packet.source == syn.destination)
-            };
-            bench.wires.client.wait_for("a reset", answer).map(drop)
-        })
-    });
+    }
+    Ok(())
 }
 
-#[test]
-fn a_packet_to_the_gateway_and_its_answer_count_once_each() {
-    needs!(capability::firewall());
-    on_every_way(|bench, firewall| {
-        let ping = Packet::ping(bench.server(0).ip(), bench.gateway(0).ip(), 7);
-        let request = ("--icmp-type 8 -j ACCEPT", "accept-input");
-        let reply = ("--icmp-type 0 -j ACCEPT", "accept-output");
-        for _ in 0..3 {
-            bench.moves(firewall, &[request, reply], || {
-                bench.wires.server.send(&ping)?;
-                bench.wires.server.expect(&ping.pong()).map(drop)
-            })?;
-        }
-        let from_server = |port| Packet::udp(bench.server(40_000), bench.gateway(port), b"x");
-        let send = |packet: &Packet| bench.wires.server.send(packet);
-        bench.moves(firewall, &[("--dport 61 -j DROP", "rule")], || send(&from_server(61)))?;
-        bench.moves(firewall, &[("filter INPUT DROP", "policy")], || send(&from_server(69)))?;
-        let reset = ("--dport 62 -j REJECT --reject-with tcp-reset", "reject");
-        let syn = Packet::syn(bench.server(40_000), bench.gateway(62));
-        bench.moves(firewall, &[reset], || send(&syn))
-    });
+fn a_dropped_packet(bench: &Bench, firewall: &Firewall<'_>) -> Result<()> {
+    let to = |port| Packet::udp(bench.client(40_000), bench.server(port), b"x");
+    let send = |packet: &Packet| bench.wires.client.send(packet);
+    bench.moves(firewall, &[("--dport 63 -j DROP", "rule")], || send(&to(63)))?;
+    bench.moves(firewall, &[("filter FORWARD DROP", "policy")], || send(&to(68)))?;
+    let unasked = Packet::udp(bench.server(40_000), bench.client(68), b"x");
+    bench
+        .moves(firewall, &[("filter FORWARD DROP", "policy")], || bench.wires.server.send(&unasked))
 }
 
-#[test]
-fn a_packet_of_the_gateway_itself_counts_once() {
-    needs!(capability::firewall());
-    on_every_way(|bench, firewall| {
-        let any: SocketAddr = "198.51.100.1:40000".parse()?;
-        let socket = bench.network.gateway().enter(|| UdpSocket::bind(any))?;
-        let send = |port| {
-            // A local drop may be an error of the sender.
-            let _ = socket.send_to(b"x", bench.server(port));
-            Ok(())
+fn a_rejected_packet_and_not_its_answer(bench: &Bench, firewall: &Firewall<'_>) -> Result<()> {
+    let unreachable = ("--dport 64 -j REJECT --reject-with icmp-port-unreachable", "reject");
+    let datagram = Packet::udp(bench.client(40_000), bench.server(64), b"x");
+    bench.moves(firewall, &[unreachable], || {
+        bench.wires.client.send(&datagram)?;
+        let answer = |seen: &firewall_tests::packet::Seen| {
+            matches!(&seen.packet.body, Body::Icmp(message) if message.kind == 3)
         };
-        let allowed = Packet::udp(any, bench.server(70), b"x");
-        bench.moves(firewall, &[("filter OUTPUT ACCEPT", "accept-output")], || {
-            send(70)?;
-            bench.wires.server.expect(&allowed).map(drop)
-        })?;
-        bench.moves(firewall, &[("--dport 66 -j DROP", "rule")], || send(66))?;
-        let refused = ("--dport 67 -j REJECT --reject-with icmp-port-unreachable", "reject");
-        bench.moves(firewall, &[refused], || send(67))
-    });
+        bench.wires.client.wait_for("a port-unreachable", answer).map(drop)
+    })?;
+    let reset = ("--dport 65 -j REJECT --reject-with tcp-reset", "reject");
+    let syn = Packet::syn(bench.client(40_000), bench.server(65));
+    bench.moves(firewall, &[reset], || {
+        bench.wires.client.send(&syn)?;
+        let answer = |seen: &firewall_tests::packet::Seen| {
+            matches!(&seen.packet.body, Body::Tcp(segment)
+                if segment.flags & flag::RST != 0 && seen.packet.source == syn.destination)
+        };
+        bench.wires.client.wait_for("a reset", answer).map(drop)
+    })
 }
 
-#[test]
-fn a_segment_that_the_helper_reads_counts_once() {
-    needs!(capability::firewall());
-    on_every_way(|bench, firewall| {
-        let there = ("--dport 21 -j ACCEPT", "accept-forward");
-        let back = ("--sport 21 -j ACCEPT", "accept-forward");
-        let mut conversation = None;
-        bench.moves(firewall, &[there, back, there], || {
-            conversation = Some(Conversation::open(&bench.wires, Family::V4, 50_000)?);
-            Ok(())
+fn a_packet_to_the_gateway_and_its_answer(bench: &Bench, firewall: &Firewall<'_>) -> Result<()> {
+    let ping = Packet::ping(bench.server(0).ip(), bench.gateway(0).ip(), 7);
+    let request = ("--icmp-type 8 -j ACCEPT", "accept-input");
+    let reply = ("--icmp-type 0 -j ACCEPT", "accept-output");
+    for _ in 0..3 {
+        bench.moves(firewall, &[request, reply], || {
+            bench.wires.server.send(&ping)?;
+            bench.wires.server.expect(&ping.pong()).map(drop)
         })?;
-        let mut conversation = conversation.expect("it is open");
-        let punted = firewall.stat("punted")?;
-        bench
-            .moves(firewall, &[back, there], || conversation.say(End::Server, b"220 ready\r\n"))?;
-        bench.moves(firewall, &[there, back], || conversation.say(End::Client, b"USER a\r\n"))?;
-        bench.moves(firewall, &[there, back, back, there], || {
-            conversation.say(End::Client, b"PORT 192,0,2,77,156,64\r\n")?;
-            conversation.say(End::Server, b"200 fine\r\n")
-        })?;
-        ensure!(firewall.stat("punted")? - punted == 4, "not every line was read");
+    }
+    let from_server = |port| Packet::udp(bench.server(40_000), bench.gateway(port), b"x");
+    let send = |packet: &Packet| bench.wires.server.send(packet);
+    bench.moves(firewall, &[("--dport 61 -j DROP", "rule")], || send(&from_server(61)))?;
+    bench.moves(firewall, &[("filter INPUT DROP", "policy")], || send(&from_server(69)))?;
+    let reset = ("--dport 62 -j REJECT --reject-with tcp-reset", "reject");
+    let syn = Packet::syn(bench.server(40_000), bench.gateway(62));
+    bench.moves(firewall, &[reset], || send(&syn))
+}
+
+fn a_packet_of_the_gateway_itself(bench: &Bench, firewall: &Firewall<'_>) -> Result<()> {
+    let any: SocketAddr = "198.51.100.1:40000".parse()?;
+    let socket = bench.network.gateway().enter(|| UdpSocket::bind(any))?;
+    let send = |port| {
+        // A local drop may be an error of the sender.
+        let _ = socket.send_to(b"x", bench.server(port));
         Ok(())
-    });
+    };
+    let allowed = Packet::udp(any, bench.server(70), b"x");
+    bench.moves(firewall, &[("filter OUTPUT ACCEPT", "accept-output")], || {
+        send(70)?;
+        bench.wires.server.expect(&allowed).map(drop)
+    })?;
+    bench.moves(firewall, &[("--dport 66 -j DROP", "rule")], || send(66))?;
+    let refused = ("--dport 67 -j REJECT --reject-with icmp-port-unreachable", "reject");
+    bench.moves(firewall, &[refused], || send(67))
+}
+
+fn a_segment_that_the_helper_reads(bench: &Bench, firewall: &Firewall<'_>) -> Result<()> {
+    let there = ("--dport 21 -j ACCEPT", "accept-forward");
+    let back = ("--sport 21 -j ACCEPT", "accept-forward");
+    let mut conversation = None;
+    bench.moves(firewall, &[there, back, there], || {
+        conversation = Some(Conversation::open(&bench.wires, Family::V4, 50_000)?);
+        Ok(())
+    })?;
+    let mut conversation = conversation.expect("it is open");
+    let punted = firewall.stat("punted")?;
+    bench.moves(firewall, &[back, there], || conversation.say(End::Server, b"220 ready\r\n"))?;
+    bench.moves(firewall, &[there, back], || conversation.say(End::Client, b"USER a\r\n"))?;
+    bench.moves(firewall, &[there, back, back, there], || {
+        conversation.say(End::Client, b"PORT 192,0,2,77,156,64\r\n")?;
+        conversation.say(End::Server, b"200 fine\r\n")
+    })?;
+    ensure!(firewall.stat("punted")? - punted == 4, "not every line was read");
+    Ok(())
 }

@@ -14,7 +14,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
     Family, Firewall, Gateway, Netns, Offload, capability,
     client::{Client, Direction, Manner, Mode, transfer},
@@ -390,21 +390,22 @@ COMMIT
     #[test]
     fn only_replies_to_what_went_out_pass() {
         needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let wires = Wires::across(&network).unwrap();
+        let setup = Setup::on(&["eth0", "eth1"]).both(RULES);
+        let firewall = setup.start(network.gateway()).unwrap();
         for family in [Family::V4, Family::V6] {
-            replies(family).unwrap();
+            replies(&wires, &firewall, family).unwrap();
         }
     }
 
-    fn replies(family: Family) -> Result<()> {
-        let network = Gateway::new(Offload::Tuned)?;
-        let wires = Wires::across(&network)?;
-        let firewall = Setup::on(&["eth0", "eth1"]).both(RULES).start(network.gateway())?;
+    fn replies(wires: &Wires, firewall: &Firewall<'_>, family: Family) -> Result<()> {
         let client = wires.client.endpoint(family, 40_000);
         let server = |port| wires.server.endpoint(family, port);
         let refused = |packet: &Packet, what| {
             let before = firewall.stat("policy")?;
             wires.server.send(packet)?;
-            refused_since(&firewall, before, what)?;
+            refused_since(firewall, before, what)?;
             wires.client.has_not_seen(packet)
         };
 
@@ -439,21 +440,30 @@ COMMIT
     #[test]
     fn about_a_tracked_flow_are_related() {
         needs!(capability::firewall());
-        for family in [Family::V4, Family::V6] {
-            for error in [IcmpError::PortUnreachable, IcmpError::TooBig { mtu: 1400 }] {
-                related(family, error).unwrap();
-            }
-        }
+        on_every_error(related).unwrap();
     }
 
     #[test]
     fn about_an_unknown_flow_are_invalid() {
         needs!(capability::firewall());
+        on_every_error(invalid).unwrap();
+    }
+
+    type Scenario = fn(&Bench, &Firewall<'_>, &Packet, IcmpError) -> Result<()>;
+
+    /// Each with a question of its own, from a port that was not used before.
+    fn on_every_error(scenario: Scenario) -> Result<()> {
+        let bench = Bench::new()?;
+        let firewall = bench.firewall()?;
+        let errors = [IcmpError::PortUnreachable, IcmpError::TooBig { mtu: 1400 }];
         for family in [Family::V4, Family::V6] {
-            for error in [IcmpError::PortUnreachable, IcmpError::TooBig { mtu: 1400 }] {
-                invalid(family, error).unwrap();
+            for (port, error) in (40_000..).zip(errors) {
+                let question = bench.question(family, port);
+                scenario(&bench, &firewall, &question, error)
+                    .with_context(|| format!("{family:?} {error:?}"))?;
             }
         }
+        Ok(())
     }
 
     struct Bench {
@@ -475,43 +485,47 @@ COMMIT
                 .start(self.network.gateway())
         }
 
-        fn question(&self, family: Family, port: u16) -> Packet {
-            let client = self.wires.client.endpoint(family, 40_000);
-            Packet::udp(client, self.wires.server.endpoint(family, port), b"question")
+        fn question(&self, family: Family, client_port: u16) -> Packet {
+            let client = self.wires.client.endpoint(family, client_port);
+            Packet::udp(client, self.wires.server.endpoint(family, 53), b"question")
         }
     }
 
-    fn related(family: Family, error: IcmpError) -> Result<()> {
-        let bench = Bench::new()?;
-        let firewall = bench.firewall()?;
-        let question = bench.question(family, 53);
-        bench.wires.cross(End::Client, &question)?;
-        let before = Ledger::read(&firewall)?;
-        let error = question.error(bench.wires.server.address(family), error);
+    fn related(
+        bench: &Bench,
+        firewall: &Firewall<'_>,
+        question: &Packet,
+        error: IcmpError,
+    ) -> Result<()> {
+        bench.wires.cross(End::Client, question)?;
+        let before = Ledger::read(firewall)?;
+        let error = question.error(question.destination.ip(), error);
         bench.wires.cross(End::Server, &error)?;
-        let moved = Ledger::read(&firewall)?.since(&before);
-        ensure!(states(&moved, family) == [0, 0, 1, 0], "{error:?}: {moved:#?}");
+        let moved = Ledger::read(firewall)?.since(&before);
+        ensure!(states(&moved, &error) == [0, 0, 1, 0], "{moved:#?}");
         Ok(())
     }
 
-    fn invalid(family: Family, error: IcmpError) -> Result<()> {
-        let bench = Bench::new()?;
-        let firewall = bench.firewall()?;
-        let before = Ledger::read(&firewall)?;
-        let question = bench.question(family, 54);
-        let error = question.error(bench.wires.server.address(family), error);
+    fn invalid(
+        bench: &Bench,
+        firewall: &Firewall<'_>,
+        question: &Packet,
+        error: IcmpError,
+    ) -> Result<()> {
+        let before = Ledger::read(firewall)?;
+        let error = question.error(question.destination.ip(), error);
         bench.wires.server.send(&error)?;
-        refused_since(&firewall, before.policy_drops(), "an error about an unknown flow")?;
-        let moved = Ledger::read(&firewall)?.since(&before);
-        ensure!(states(&moved, family) == [0, 0, 0, 1], "{error:?}: {moved:#?}");
+        refused_since(firewall, before.policy_drops(), "an error about an unknown flow")?;
+        let moved = Ledger::read(firewall)?.since(&before);
+        ensure!(states(&moved, &error) == [0, 0, 0, 1], "{moved:#?}");
         bench.wires.client.has_not_seen(&error)
     }
 
     /// NEW, ESTABLISHED, RELATED, INVALID.
-    fn states(moved: &Ledger, family: Family) -> [u64; 4] {
-        let protocol = match family {
-            Family::V4 => "-A FORWARD -p icmp",
-            Family::V6 => "6: -A FORWARD -p ipv6-icmp",
+    fn states(moved: &Ledger, error: &Packet) -> [u64; 4] {
+        let protocol = match error.source {
+            SocketAddr::V4(_) => "-A FORWARD -p icmp",
+            SocketAddr::V6(_) => "6: -A FORWARD -p ipv6-icmp",
         };
         ["NEW", "ESTABLISHED", "RELATED", "INVALID"].map(|state| {
             let key = format!("{protocol} -m state --state {state}");

@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -105,8 +105,8 @@ mod one_announcement_in_two_segments {
         let position = Arc::new(AtomicUsize::new(1));
         let at = Arc::clone(&position);
         let script = Script::default().wording(move |reply| {
-            let is_announcement = reply.starts_with("227") || reply.starts_with("229");
-            let parts = cut(&reply, at.load(Ordering::Relaxed)).filter(|_| is_announcement);
+            let parts = cut(&reply, at.load(Ordering::Relaxed));
+            let parts = parts.filter(|_| is_announcement(&reply));
             parts.unwrap_or_else(|| whole(&reply))
         });
         let mut session = Session::start(&network, family, script)?;
@@ -121,136 +121,109 @@ mod one_announcement_in_two_segments {
     }
 }
 
-mod a_command {
-    use super::*;
+/// Spellings of one command, and how many replies they bring.
+const COMMANDS: &[(&str, Spelling, usize)] = &[
+    ("letter by letter", letter_by_letter, 1),
+    ("with a line feed only", line_feed_only, 1),
+    ("in lower case", lower_case, 1),
+    ("behind another", |line| vec![format!("TYPE I\r\n{line}\r\n").into_bytes()], 2),
+    ("before another", |line| vec![format!("{line}\r\nNOOP\r\n").into_bytes()], 2),
+    ("between parts of others", between_parts_of_others, 4),
+];
 
-    #[test]
-    fn typed_letter_by_letter_announces() {
-        needs!(capability::firewall());
-        spelled(letter_by_letter, 1).unwrap();
-    }
+fn between_parts_of_others(line: &str) -> Vec<Vec<u8>> {
+    let (one, other) = line.split_at(line.len() / 2);
+    let parts = ["NOOP\r\nNO".to_string(), format!("OP\r\n{one}"), format!("{other}\r\nNOOP\r\n")];
+    parts.map(String::into_bytes).into()
+}
 
-    #[test]
-    fn that_ends_in_a_line_feed_only_announces() {
-        needs!(capability::firewall());
-        spelled(line_feed_only, 1).unwrap();
-    }
-
-    #[test]
-    fn in_lower_case_announces() {
-        needs!(capability::firewall());
-        spelled(lower_case, 1).unwrap();
-    }
-
-    #[test]
-    fn behind_another_in_one_segment_announces() {
-        needs!(capability::firewall());
-        spelled(|line| vec![format!("TYPE I\r\n{line}\r\n").into_bytes()], 2).unwrap();
-    }
-
-    #[test]
-    fn before_another_in_one_segment_announces() {
-        needs!(capability::firewall());
-        spelled(|line| vec![format!("{line}\r\nNOOP\r\n").into_bytes()], 2).unwrap();
-    }
-
-    #[test]
-    fn between_parts_of_others_announces() {
-        needs!(capability::firewall());
-        let spelling: Spelling = |line| {
-            let (one, other) = line.split_at(line.len() / 2);
-            let parts =
-                ["NOOP\r\nNO".to_string(), format!("OP\r\n{one}"), format!("{other}\r\nNOOP\r\n")];
-            parts.map(String::into_bytes).into()
-        };
-        spelled(spelling, 4).unwrap();
-    }
-
-    fn spelled(spelling: Spelling, replies: usize) -> Result<()> {
-        for family in [Family::V4, Family::V6] {
-            let network = Gateway::new(Offload::Tuned)?;
-            let mut session = Session::start(&network, family, Script::default())?;
-            session.active(&spelling(&session.announcement()), replies)?;
-            session.finish()?;
-        }
-        Ok(())
+#[test]
+fn a_command_announces_however_it_is_spelled() {
+    needs!(capability::firewall());
+    for family in [Family::V4, Family::V6] {
+        commands(family).unwrap();
     }
 }
 
-mod a_reply {
-    use super::*;
-
-    #[test]
-    fn letter_by_letter_announces() {
-        needs!(capability::firewall());
-        spelled(letter_by_letter).unwrap();
+fn commands(family: Family) -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let mut session = Session::start(&network, family, Script::default())?;
+    for (name, spelling, replies) in COMMANDS {
+        session.active(&spelling(&session.announcement()), *replies).with_context(|| *name)?;
     }
+    session.finish()
+}
 
-    #[test]
-    fn that_ends_in_a_line_feed_only_announces() {
-        needs!(capability::firewall());
-        spelled(line_feed_only).unwrap();
+/// Spellings of one reply.
+const REPLIES: &[(&str, Spelling)] = &[
+    ("letter by letter", letter_by_letter),
+    ("with a line feed only", line_feed_only),
+    ("as the last of several lines", last_of_several),
+    ("as the last of several lines in several segments", last_of_several_apart),
+];
+
+fn last_of_several(reply: &str) -> Vec<Vec<u8>> {
+    let (code, _) = reply.split_at(3);
+    vec![format!("{code}-Now listen.\r\n to this:\r\n{reply}\r\n").into_bytes()]
+}
+
+fn last_of_several_apart(reply: &str) -> Vec<Vec<u8>> {
+    let (code, _) = reply.split_at(3);
+    let parts = [format!("{code}-Now list"), format!("en.\r\n{reply}\r\n")];
+    parts.map(String::into_bytes).into()
+}
+
+#[test]
+fn a_reply_announces_however_it_is_spelled() {
+    needs!(capability::firewall());
+    for family in [Family::V4, Family::V6] {
+        replies(family).unwrap();
     }
+}
 
-    #[test]
-    fn of_several_lines_in_one_segment_announces() {
-        needs!(capability::firewall());
-        let spelling: Spelling = |reply| {
-            let (code, _) = reply.split_at(3);
-            vec![format!("{code}-Now listen.\r\n to this:\r\n{reply}\r\n").into_bytes()]
-        };
-        spelled(spelling).unwrap();
+fn replies(family: Family) -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let chosen = Arc::new(AtomicUsize::new(0));
+    let which = Arc::clone(&chosen);
+    let script = Script::default().wording(move |reply| {
+        let (_, spelling) = REPLIES[which.load(Ordering::Relaxed)];
+        if is_announcement(&reply) { spelling(&reply) } else { whole(&reply) }
+    });
+    let mut session = Session::start(&network, family, script)?;
+    for (number, (name, _)) in REPLIES.iter().enumerate() {
+        chosen.store(number, Ordering::Relaxed);
+        session.passive(1).with_context(|| *name)?;
     }
+    session.finish()
+}
 
-    #[test]
-    fn of_several_lines_in_several_segments_announces() {
-        needs!(capability::firewall());
-        let spelling: Spelling = |reply| {
-            let (code, _) = reply.split_at(3);
-            let parts = [format!("{code}-Now list"), format!("en.\r\n{reply}\r\n")];
-            parts.map(String::into_bytes).into()
-        };
-        spelled(spelling).unwrap();
+fn is_announcement(reply: &str) -> bool {
+    reply.starts_with("227") || reply.starts_with("229")
+}
+
+#[test]
+fn a_reply_behind_another_in_one_segment_announces() {
+    needs!(capability::firewall());
+    for family in [Family::V4, Family::V6] {
+        behind_another(family).unwrap();
     }
+}
 
-    #[test]
-    fn behind_another_in_one_segment_announces() {
-        needs!(capability::firewall());
-        behind_another().unwrap();
-    }
-
-    /// TYPE and PASV in one segment, 200 and 227 in one.
-    fn behind_another() -> Result<()> {
-        for family in [Family::V4, Family::V6] {
-            let network = Gateway::new(Offload::Tuned)?;
-            let held = Arc::new(std::sync::Mutex::new(String::new()));
-            let script = Script::default().wording(move |reply| {
-                let mut held = held.lock().expect("no session panics");
-                if reply.starts_with("200") {
-                    held.push_str(&format!("{reply}\r\n"));
-                    return Vec::new();
-                }
-                whole(&format!("{}{reply}", std::mem::take(&mut *held)))
-            });
-            let mut session = Session::start(&network, family, script)?;
-            session.passive_after("TYPE I\r\n", 2)?;
-            session.finish()?;
+/// TYPE and PASV in one segment, 200 and 227 in one.
+fn behind_another(family: Family) -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let held = Arc::new(Mutex::new(String::new()));
+    let script = Script::default().wording(move |reply| {
+        let mut held = held.lock().expect("no session panics");
+        if reply.starts_with("200") {
+            held.push_str(&format!("{reply}\r\n"));
+            return Vec::new();
         }
-        Ok(())
-    }
-
-    fn spelled(spelling: Spelling) -> Result<()> {
-        for family in [Family::V4, Family::V6] {
-            let network = Gateway::new(Offload::Tuned)?;
-            let script = Script::default().wording(move |reply| {
-                if reply.starts_with("22") { spelling(&reply) } else { whole(&reply) }
-            });
-            let mut session = Session::start(&network, family, script)?;
-            session.passive(1)?;
-            session.finish()?;
-        }
-        Ok(())
-    }
+        whole(&format!("{}{reply}", std::mem::take(&mut *held)))
+    });
+    let mut session = Session::start(&network, family, script)?;
+    session.passive_after("TYPE I\r\n", 2)?;
+    session.finish()
 }
 
 /// A control connection through the gateway, and what was refused beside it.
@@ -415,76 +388,67 @@ mod on_the_wire {
         }
     }
 
+    /// How one end tells a line.
     type Telling = fn(&mut Conversation<'_>, End, &[u8]) -> Result<()>;
 
-    /// PORT told in this manner, then 227.
-    fn both_ways(tell: Telling) -> Result<()> {
-        let bench = Bench::new()?;
-        let firewall = bench.firewall()?;
-        let mut conversation = bench.converse()?;
-        tell(&mut conversation, End::Client, &bench.announcement(End::Client))?;
-        conversation.say(End::Server, b"200 fine\r\n")?;
-        bench.admits_once(&firewall, End::Server).context("PORT")?;
-
-        conversation.say(End::Client, b"PASV\r\n")?;
-        tell(&mut conversation, End::Server, &bench.announcement(End::Server))?;
-        bench.admits_once(&firewall, End::Client).context("227")
-    }
-
-    #[test]
-    fn an_announcement_sent_twice_announces_once() {
-        needs!(capability::firewall());
-        both_ways(|conversation, end, line| {
+    const TELLINGS: &[(&str, Telling)] = &[
+        ("sent twice", |conversation, end, line| {
             conversation.say(end, line)?;
             conversation.say_again(end, line.len() as u32, line)
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn a_first_half_sent_again_with_the_rest_announces() {
-        needs!(capability::firewall());
-        both_ways(|conversation, end, line| {
+        }),
+        ("a first half, sent again with the rest", |conversation, end, line| {
             let half = line.len() / 2;
             conversation.say(end, &line[..half])?;
             conversation.say_again(end, half as u32, line)
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn overlapping_halves_announce() {
-        needs!(capability::firewall());
-        both_ways(|conversation, end, line| {
+        }),
+        ("overlapping halves", |conversation, end, line| {
             let half = line.len() / 2;
             conversation.say(end, &line[..half + 4])?;
             conversation.say_again(end, 8, &line[half - 4..])
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn halves_in_the_wrong_order_announce() {
-        needs!(capability::firewall());
-        both_ways(|conversation, end, line| {
+        }),
+        ("halves in the wrong order", |conversation, end, line| {
             let (one, other) = line.split_at(line.len() / 2);
             conversation.say_early(end, one.len() as u32, other)?;
             conversation.say(end, one)?;
             conversation.skip(end, other.len() as u32)
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn a_lost_half_announces_when_it_is_sent_again() {
-        needs!(capability::firewall());
-        both_ways(|conversation, end, line| {
+        }),
+        ("a second half lost behind us and sent again", |conversation, end, line| {
             let (one, other) = line.split_at(line.len() / 2);
             conversation.say_early(end, one.len() as u32, other)?;
             conversation.say(end, one)?;
             conversation.say(end, other)
-        })
-        .unwrap();
+        }),
+    ];
+
+    #[test]
+    fn an_announcement_is_followed_in_whatever_segments_it_comes() {
+        needs!(capability::firewall());
+        all_tellings().unwrap();
+    }
+
+    /// PORT told in each manner, then 227, each on a connection of its own.
+    fn all_tellings() -> Result<()> {
+        let bench = Bench::new()?;
+        let firewall = bench.firewall()?;
+        for (name, tell) in TELLINGS {
+            for end in [End::Client, End::Server] {
+                firewall.text(&["conntrack", "flush"])?;
+                told(&bench, &firewall, end, *tell).with_context(|| format!("{end:?}: {name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn told(bench: &Bench, firewall: &Firewall<'_>, end: End, tell: Telling) -> Result<()> {
+        let mut conversation = bench.converse()?;
+        if end == End::Server {
+            conversation.say(End::Client, b"PASV\r\n")?;
+        }
+        tell(&mut conversation, end, &bench.announcement(end))?;
+        if end == End::Client {
+            conversation.say(End::Server, b"200 fine\r\n")?;
+        }
+        bench.admits_once(firewall, end.other())
     }
 
     #[test]

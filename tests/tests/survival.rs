@@ -63,6 +63,7 @@ mod a_killed_daemon {
         let wires = Wires::across(&network)?;
         let mut firewall = start(&network)?;
         let mut control = open(&network)?;
+        let mut other = open(&network)?;
         let download = Download::start(data_connection(&network, &mut control, "big")?);
         // However this test ends, the sender does not wait for ever.
         let _open_at_the_end = OpenOnDrop(&held_back);
@@ -72,7 +73,7 @@ mod a_killed_daemon {
         firewall.kill();
         download.wait_for(2 * AMID)?;
         new_flows_are_judged(&firewall, &wires)?;
-        let meanwhile = control.command("NOOP")?;
+        let meanwhile = other.command("NOOP")?;
         ensure!(meanwhile.code == 200, "{meanwhile:?}");
 
         firewall.restart()?;
@@ -107,6 +108,7 @@ mod a_killed_daemon {
 
         // And one that outlives both death and return.
         firewall.restart()?;
+        control.command("NOOP")?;
         let announced = control.command("PASV")?.port()?;
         firewall.restart()?;
         fetch(&network, &mut control, announced)
@@ -125,8 +127,29 @@ mod a_killed_daemon {
         let mut firewall = start(&network)?;
         let mut control = open(&network)?;
         firewall.kill();
-        let meanwhile = control.command("NOOP")?;
-        ensure!(meanwhile.code == 200, "{meanwhile:?}");
+        for command in ["NOOP", "TYPE I"] {
+            let meanwhile = control.command(command)?;
+            ensure!(meanwhile.code == 200, "{meanwhile:?}");
+        }
+        firewall.restart()?;
+        let next = control.command("NOOP")?;
+        ensure!(next.code == 200, "{next:?}");
+        let announced = control.command("PASV")?.port()?;
+        fetch(&network, &mut control, announced)
+    }
+
+    #[test]
+    fn that_returns_reads_the_very_next_command_of_a_session() {
+        needs!(capability::firewall());
+        next_command().unwrap();
+    }
+
+    /// A client that is fetching one file after another says PASV first.
+    fn next_command() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let _server = Own::start(&network.server, Script::default())?;
+        let mut firewall = start(&network)?;
+        let mut control = open(&network)?;
         firewall.restart()?;
         let announced = control.command("PASV")?.port()?;
         fetch(&network, &mut control, announced)
@@ -190,19 +213,18 @@ mod unload {
     fn others() -> Result<()> {
         let network = Gateway::new(Offload::Tuned)?;
         let gateway = network.gateway();
-        let foreign = [Place::TcxIngress, Place::TcxEgress]
-            .map(|place| Program::attach(gateway, "eth0", place));
-        let [ingress, _egress] = foreign;
+        let ingress = Program::attach(gateway, "eth0", Place::TcxIngress)?;
+        let _egress = Program::attach(gateway, "eth0", Place::TcxEgress)?;
         gateway.run("tc qdisc add dev eth1 clsact")?;
         let mut firewall = start(&network)?;
         let name = format!("{}_somebody", firewall.pin().display());
         let beside = Path::new(&name);
-        let pin = ingress?.pin(beside)?;
+        let pin = ingress.pin(beside)?;
         firewall.unload()?;
         ensure!(pin.exists(), "the pin of somebody else is gone");
         ensure!(gateway.run("tc qdisc show dev eth1")?.contains("clsact"), "clsact is gone");
         let left = programs(gateway, "eth0")?;
-        ensure!(left == 1, "{left} programs on eth0; one egress program of others was there");
+        ensure!(left == 2, "{left} programs on eth0, of the two of others");
         Ok(())
     }
 

@@ -32,11 +32,11 @@ COMMIT
 const NEIGHBOUR_DISCOVERY: &str = "-A INPUT -p ipv6-icmp -j ACCEPT\nCOMMIT";
 
 const DRAWING: &str = "\
-    client                 gateway                 server
-    eth0 ────────────── eth0     eth1 ────────────── eth0
-    192.0.2.2             firewall            198.51.100.2
-    2001:db8:1::2                            2001:db8:2::2
-    curl, lftp                                     vsftpd
+client                 gateway                 server
+eth0 ────────────── eth0     eth1 ────────────── eth0
+192.0.2.2             firewall           198.51.100.2
+2001:db8:1::2                           2001:db8:2::2
+curl, lftp                                     vsftpd
 ";
 
 fn main() -> ExitCode {

@@ -48,24 +48,29 @@ impl Screen {
     }
 
     /// Does a step, says how it went and goes on.
-    pub fn step(&mut self, step: &str, act: impl FnOnce(&Self) -> Result<String>) {
-        let number = self.outcomes.len() + 1;
-        print!("{number:>3}  {step:<58} ");
+    pub fn step(&mut self, step: &str, act: impl FnOnce() -> Result<String>) {
+        print!("{:>3}  {step:<58} ", self.outcomes.len() + 1);
         // Without the flush a terminal shows the line when it is over.
         let _ = stdout().flush();
-        let told = act(self).map_err(|error| format!("{error:#}"));
+        self.over(step, act());
+    }
+
+    /// A step that shows something while it is done.
+    pub fn shown_step(&mut self, step: &str, act: impl FnOnce(&Self) -> Result<String>) {
+        println!("{:>3}  {step}\n", self.outcomes.len() + 1);
+        let told = act(self);
+        print!("     ");
+        self.over(step, told);
+        println!();
+    }
+
+    fn over(&mut self, step: &str, told: Result<String>) {
+        let told = told.map_err(|error| format!("{error:#}"));
         match &told {
             Ok(told) => println!("{}  {told}", self.paint(GREEN, "ok")),
             Err(error) => println!("{}\n     {error}", self.paint(RED, "NOT AS EXPECTED")),
         }
         self.outcomes.push(Outcome { step: step.into(), told });
-    }
-
-    /// A step that shows something while it is done.
-    pub fn shown_step(&mut self, step: &str, act: impl FnOnce(&Self) -> Result<String>) {
-        println!("     {step}\n");
-        self.step(step, act);
-        println!();
     }
 
     /// Every step again, and the exit status.
