@@ -242,13 +242,17 @@ impl Daemon {
                     done.context("cannot read events")?;
                 }
                 _ = heartbeat.tick() => maps.set_heartbeat(now())?,
-                _ = sweep.tick() => return_memory(maps, helper),
+                _ = sweep.tick() => {
+                    return_memory(maps, helper);
+                    log.tell_left_out();
+                }
                 _ = look_around.tick() => note(interfaces, maps),
                 change = changes.next() => {
                     change.context("cannot watch the interfaces")?;
                     note(interfaces, maps);
                 }
                 name = interrupted.wait() => {
+                    log.tell_left_out();
                     tracing::info!("ending on {name}");
                     return Ok(());
                 }
