@@ -82,6 +82,9 @@ impl EventKind {
 /// Ethernet, IPv6 and a TCP header with all its options.
 pub const EVENT_FRAME: usize = 128;
 
+/// [`Event::chain`] of a packet that was dropped before it reached one.
+pub const NO_CHAIN: u8 = 255;
+
 /// A packet worth telling of.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -100,7 +103,7 @@ pub struct Event {
     pub kind: u8,
     /// A [`crate::verdict::DropReason`], for drops.
     pub reason: u8,
-    /// A [`crate::rule::Chain`]; 255 when none was reached.
+    /// A [`crate::rule::Chain`], or [`NO_CHAIN`].
     pub chain: u8,
     /// A [`crate::flow::CtState`] bit; 0 when it was not determined.
     pub ctstate: u8,

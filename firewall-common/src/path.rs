@@ -3,7 +3,7 @@
 use crate::{
     conntrack::{self, Effect, Tracked},
     control::{HEARTBEAT_LIMIT, Options, option, slot},
-    event::{EventKind, Hook, Punt},
+    event::{EventKind, Hook, NO_CHAIN, Punt},
     flow::{CachedVerdict, CtState, helper, status},
     fragment,
     headers::{Fragment, Parsed},
@@ -35,13 +35,59 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
 ) -> Verdict {
     let options = tables.options();
     let verdict = match packet.headers(&mut scratch.headers, place.has_ethernet) {
-        Err(reason) => Verdict::Drop(reason),
-        Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => Verdict::Drop(DropReason::NonIp),
+        Err(reason) => unreadable(tables, place, scratch, reason),
+        Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => {
+            unreadable(tables, place, scratch, DropReason::NonIp)
+        }
         Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
         Ok(Parsed::Ip) => ip(packet, place, tables, scratch, options, now),
     };
-    tables.count(verdict.counter());
+    report(packet, tables, scratch, options, verdict, now);
+    // Whether a punt succeeds, and counts as accepted, the adapter will know.
+    if !matches!(verdict, Verdict::Punt(_)) {
+        tables.count(verdict.counter());
+    }
     verdict
+}
+
+/// Dropped before any chain was reached.
+#[inline(always)]
+fn unreadable<T: Tables>(
+    tables: &T,
+    place: Place,
+    scratch: &mut Scratch,
+    reason: DropReason,
+) -> Verdict {
+    scratch.walk = Walk {
+        generation: tables.generation(),
+        in_ifindex: place.ifindex,
+        chain: NO_CHAIN,
+        ..Walk::default()
+    };
+    Verdict::Drop(reason)
+}
+
+/// Reports a drop when somebody watches, and the LOG rules that a packet passed.
+#[inline(always)]
+fn report<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    options: Options,
+    verdict: Verdict,
+    now: Nanos,
+) {
+    let reason = match verdict {
+        Verdict::Drop(reason) => reason as u8 + 1,
+        Verdict::Reject(_) => DropReason::Reject as u8 + 1,
+        Verdict::Accept(_) | Verdict::Punt(_) => 0,
+        // The desk still holds what was noted of another packet.
+        Verdict::Pass(_) => return,
+    };
+    scratch.walk.drop_reason = if options.has(option::REPORT_DROPS) { reason } else { 0 };
+    if scratch.walk.drop_reason != 0 || scratch.walk.log_count != 0 {
+        tables.tell(packet, scratch, now);
+    }
 }
 
 #[inline(always)]
@@ -58,20 +104,11 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     }
     let route = tables.route(place, &scratch.headers);
     prepare(scratch, tables.generation(), &route);
-    let verdict = if scratch.headers.is_later_fragment() {
+    if scratch.headers.is_later_fragment() {
         fragment::inherit(tables, scratch, &route, now)
     } else {
         whole(packet, tables, scratch, options, &route, now)
-    };
-    if let Verdict::Drop(reason) = verdict
-        && options.has(option::REPORT_DROPS)
-    {
-        scratch.walk.drop_reason = reason as u8 + 1;
     }
-    if scratch.walk.log_count != 0 || scratch.walk.drop_reason != 0 {
-        tables.tell(packet, scratch, now);
-    }
-    verdict
 }
 
 /// A packet with its transport header.

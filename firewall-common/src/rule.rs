@@ -242,6 +242,20 @@ pub enum Chain {
     RawOutput = 4,
 }
 
+impl Chain {
+    #[inline(always)]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::Input,
+            1 => Self::Forward,
+            2 => Self::Output,
+            3 => Self::RawPrerouting,
+            4 => Self::RawOutput,
+            _ => return None,
+        })
+    }
+}
+
 pub const CHAINS: usize = 5;
 /// The chain is not there (a table without rules): nothing is walked.
 pub const NO_ENTRY: u32 = u32::MAX;

@@ -3,7 +3,7 @@
 
 use firewall_common::{
     control::{HEARTBEAT_LIMIT, device, option},
-    event::{EventKind, Hook},
+    event::{EventKind, Hook, NO_CHAIN},
     flow::{CtState, Expectation, ExpectationKey, FlowKey, State, Tuple, helper, protocol, status},
     rule::{
         Chain, NO_ENTRY, PortRange, PortSet, RejectKind, Rule, RulesetHeader, Target, condition,
@@ -330,6 +330,16 @@ mod rules {
         let events = memory.events.borrow();
         assert_eq!(events[0].kind, EventKind::Drop as u8);
         assert_eq!(DropReason::from_byte(events[0].reason), Some(DropReason::Policy));
+    }
+
+    #[test]
+    fn a_frame_that_cannot_be_read_is_reported_too() {
+        let mut memory = Memory::default();
+        memory.options.bits |= option::REPORT_DROPS;
+        memory.filter(&to_server(SYN).build()[..30], NOW);
+        let events = memory.events.borrow();
+        assert_eq!(DropReason::from_byte(events[0].reason), Some(DropReason::Truncated));
+        assert_eq!((events[0].chain, events[0].in_ifindex), (NO_CHAIN, 1));
     }
 
     #[test]

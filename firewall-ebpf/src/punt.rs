@@ -5,16 +5,19 @@ use core::ffi::c_void;
 
 use firewall_common::{
     event::Punt,
+    rule::Chain,
+    scratch::Scratch,
     tables::Tables,
-    verdict::{DropReason, drop_counter},
+    verdict::{DropReason, Verdict},
 };
 
 use crate::{answer::Quote, maps::PUNTS, tables::Maps, verifier::opaque};
 
-/// Copies the frame to the ring in the smallest class that holds it; `false`
-/// when there was no space, which TCP will make good.
+/// Copies the frame to the ring in the smallest class that holds it, and counts
+/// the verdict; `false` when there was no space, which TCP will make good.
 #[inline(always)]
-pub fn hold<P: Quote>(packet: &P, maps: &Maps, punt: &mut Punt) -> bool {
+pub fn hold<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
+    let punt = &mut scratch.punt;
     punt.frame_len = packet.len();
     let is_held = if punt.frame_len <= 256 {
         copy::<P, 256>(packet, punt)
@@ -23,9 +26,11 @@ pub fn hold<P: Quote>(packet: &P, maps: &Maps, punt: &mut Punt) -> bool {
     } else {
         copy::<P, 9_216>(packet, punt)
     };
-    if !is_held {
-        maps.count(drop_counter(DropReason::HelperBusy));
-    }
+    let verdict = match Chain::from_byte(scratch.walk.chain) {
+        Some(chain) if is_held => Verdict::Punt(chain),
+        _ => Verdict::Drop(DropReason::HelperBusy),
+    };
+    maps.count(verdict.counter());
     is_held
 }
 

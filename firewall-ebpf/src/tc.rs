@@ -125,7 +125,7 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     scratch.punt.ifindex = packet.ifindex();
     scratch.punt.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
     scratch.punt.gso_size = packet.gso_size();
-    u32::from(punt::hold(&packet, &maps, &mut scratch.punt))
+    u32::from(punt::hold(&packet, &maps, scratch))
 }
 
 /// Whether XDP wrote an answer that this interface sends only from here.

@@ -67,7 +67,7 @@ pub extern "C" fn xdp_hold(ctx: *mut xdp_md) -> u32 {
     let Some(scratch) = maps.scratch() else { return XDP_DROP };
     scratch.punt.ifindex = packet.ifindex();
     scratch.punt.hook = Hook::Ingress as u8;
-    punt::hold(&packet, &maps, &mut scratch.punt);
+    punt::hold(&packet, &maps, scratch);
     XDP_DROP
 }
 

@@ -81,13 +81,6 @@ fn difference(one: &Path, other: &Path) -> Result<Option<usize>> {
     Ok(Some(one.iter().zip(&other).position(|(a, b)| a != b).unwrap_or(shared)))
 }
 
-/// A directory that anyone may write to: FTP servers act for nobody.
-pub fn open_directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +90,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (sent, arrived) = (directory.path().join("sent"), directory.path().join("arrived"));
         for directory in [&sent, &arrived] {
-            open_directory(directory).unwrap();
+            fs::create_dir(directory).unwrap();
             Load::ONE_SMALL.create(directory).unwrap();
         }
         Load::ONE_SMALL.compare(&sent, &arrived).unwrap();

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::{
     Netns,
     command::{Background, Finished, finish},
-    netns,
+    netns, wait,
 };
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -91,6 +91,11 @@ impl Setup {
         firewall.restart()?;
         Ok(firewall)
     }
+
+    /// Chooses the pinned directory and writes the rules, no more.
+    pub fn prepare(self, netns: &Netns) -> Result<Firewall<'_>> {
+        Firewall::prepare(netns, self)
+    }
 }
 
 /// A running firewall. On drop it is unloaded, and its pins are removed.
@@ -153,6 +158,19 @@ impl<'a> Firewall<'a> {
         Ok(())
     }
 
+    /// Starts it, which it must refuse; what it said.
+    pub fn refusal(&self) -> Result<Finished> {
+        let mut daemon = Background::start(&mut self.run_command()?)?;
+        let mut answer = None;
+        wait::until_true("the daemon to refuse", || {
+            answer = daemon.ended();
+            answer.is_some() || daemon.stdout().lines().any(|line| line == "ready")
+        })?;
+        let status = answer.context("it got ready instead of refusing")?;
+        daemon.wait(DEADLINE)?;
+        Ok(Finished { status, stdout: daemon.stdout(), stderr: daemon.stderr() })
+    }
+
     /// Ends the daemon by SIGKILL; what it loaded goes on.
     pub fn kill(&mut self) {
         self.daemon = None;
@@ -196,22 +214,24 @@ impl<'a> Firewall<'a> {
 
     /// Replaces the IPv4 rules of the running firewall.
     pub fn apply(&self, rules: &str) -> Result<()> {
-        let path = self.files.path().join("applied.v4");
+        let finished = self.with_rules("apply", rules)?;
+        ensure!(finished.code() == 0, "firewall apply: {}", finished.stderr.trim());
+        Ok(())
+    }
+
+    /// Runs `check` or `apply` with rules in a file called `rules.v4`.
+    pub fn with_rules(&self, command: &str, rules: &str) -> Result<Finished> {
+        let directory = tempfile::Builder::new().prefix("fw-rules-").tempdir()?;
+        let path = directory.path().join("rules.v4");
         fs::write(&path, rules)?;
-        self.text(&["apply", &path.to_string_lossy()]).map(drop)
+        self.cli(&[command, &path.to_string_lossy()])
     }
 
     /// A counter of `firewall stats` by its name; 0 when it is not printed.
     pub fn stat(&self, name: &str) -> Result<u64> {
         let stats = self.json(&["stats"])?;
-        let value = stats.iter().find_map(|line| match line.get(name) {
-            Some(value) => value.as_u64(),
-            None if line.get("name").and_then(Value::as_str) == Some(name) => {
-                ["value", "packets", "count"].iter().find_map(|key| line.get(key)?.as_u64())
-            }
-            None => None,
-        });
-        Ok(value.unwrap_or(0))
+        let line = stats.iter().find(|line| line["name"] == name);
+        Ok(line.and_then(|line| line["value"].as_u64()).unwrap_or(0))
     }
 
     /// Takes everything out of the kernel.

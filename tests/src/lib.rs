@@ -17,13 +17,18 @@ pub mod capability;
 pub mod client;
 pub mod command;
 pub mod control;
+pub mod conversation;
 pub mod files;
 pub mod firewall;
+pub mod foreign;
+pub mod ledger;
 pub mod netns;
+pub mod packet;
 pub mod server;
 pub mod stats;
 pub mod topology;
 pub mod wait;
+pub mod wire;
 
 pub use firewall::Firewall;
 pub use netns::Netns;

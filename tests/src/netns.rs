@@ -88,6 +88,19 @@ impl Netns {
         })
     }
 
+    /// Runs a task of its own on a thread in this namespace.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let netns = self.file.try_clone().expect("a descriptor for the namespace");
+        thread::spawn(move || {
+            setns(&netns, CloneFlags::CLONE_NEWNET).expect("a namespace that we made");
+            drop(netns);
+            task()
+        })
+    }
+
     /// The Ethernet address of an interface.
     pub fn mac(&self, interface: &str) -> Result<[u8; 6]> {
         let shown = self.ip(&format!("-br link show dev {interface}"))?;

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use crate::{build, servers, shell};
+use crate::{build, servers, setup, shell};
 
 pub(crate) fn demo() -> Result<()> {
-    let firewall = build::release()?;
+    setup::setup()?;
+    let firewall = build::debug()?;
     shell::run(shell::cargo().args([
         "build",
         "--locked",

@@ -103,7 +103,12 @@ impl Memory {
     /// Judges a frame at a hook of an Ethernet interface.
     pub fn filter_at(&self, hook: Hook, ifindex: u32, frame: &[u8], now: Nanos) -> Verdict {
         let place = Place { hook, ifindex, has_ethernet: true };
-        self.with_scratch(|scratch| path::filter(frame, place, self, scratch, now))
+        let verdict = self.with_scratch(|scratch| path::filter(frame, place, self, scratch, now));
+        // The ring of held segments is never full here.
+        if matches!(verdict, Verdict::Punt(_)) {
+            self.count(verdict.counter());
+        }
+        verdict
     }
 
     fn with_scratch<R>(&self, task: impl FnOnce(&mut Scratch) -> R) -> R {

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use firewall_common::{control::option, event::Event};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
     sync::broadcast,
 };
@@ -104,14 +104,15 @@ async fn serve(listener: UnixListener, maps: Maps, sender: broadcast::Sender<Eve
 }
 
 /// Sends events as they come, until the watcher goes.
-async fn feed(mut stream: UnixStream, mut events: broadcast::Receiver<Event>) -> io::Result<()> {
+async fn feed(stream: UnixStream, mut events: broadcast::Receiver<Event>) -> io::Result<()> {
+    let (mut watcher, mut stream) = stream.into_split();
     // Tells the watcher that from now on nothing is missed.
     stream.write_all(bytemuck::bytes_of(&<Event as bytemuck::Zeroable>::zeroed())).await?;
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
-            // A watcher sends nothing: this is its end.
-            _ = stream.readable() => return Ok(()),
+            // A watcher sends nothing: whatever is read is its end.
+            _ = watcher.read_u8() => return Ok(()),
         };
         match event {
             Ok(event) => stream.write_all(bytemuck::bytes_of(&event)).await?,

@@ -6,12 +6,7 @@ use std::{net::IpAddr, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    Family, Netns, capability,
-    command::finish,
-    files::{self, Load},
-    server::Server,
-};
+use crate::{Family, Netns, capability, command::finish, files::Load, server::Server};
 
 /// An FTP client that the scenarios know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,8 +139,9 @@ pub fn transfer(
         Direction::Down => (remote.as_path(), local.path()),
         Direction::Up => (local.path(), remote.as_path()),
     };
-    load.names().for_each(|name| drop(std::fs::remove_file(to.join(name))));
-    files::open_directory(from)?;
+    if manner.direction == Direction::Up {
+        server.make_room(load.names())?;
+    }
     load.create(from)?;
     let account = server.kind().account();
     let job = Job { address, account, manner, load, directory: local.path() };

@@ -19,6 +19,8 @@ const PASSWORD: &str = "$6$firewalltest$PefhPljzca9nISc8RcNlxHornHj3AYRd4FEcW8QI
 /// User and group nobody on Debian.
 const NOBODY: u32 = 65534;
 
+/// vsftpd goes to the home of its user before it goes to its root, so this is a
+/// user that has one.
 pub(super) fn vsftpd(
     netns: &Netns,
     binary: &Path,
@@ -29,9 +31,8 @@ pub(super) fn vsftpd(
     fs::create_dir(&empty)?;
     let configuration = format!(
         "listen=NO\nlisten_ipv6=YES\nbackground=NO\n\
-         anonymous_enable=YES\nlocal_enable=NO\nftp_username=nobody\nnopriv_user=nobody\n\
-         anon_root={}\nsecure_chroot_dir={}\nallow_writeable_chroot=YES\n\
-         write_enable=YES\nanon_upload_enable=YES\nanon_other_write_enable=YES\n\
+         anonymous_enable=YES\nlocal_enable=NO\nftp_username=daemon\nnopriv_user=nobody\n\
+         anon_root={}\nsecure_chroot_dir={}\nwrite_enable=YES\nanon_upload_enable=YES\nanon_other_write_enable=YES\n\
          anon_mkdir_write_enable=YES\nanon_world_readable_only=NO\nanon_umask=022\n\
          connect_from_port_20=YES\nisolate_network=NO\nseccomp_sandbox=NO\n\
          max_clients=0\nmax_per_ip=0\nxferlog_enable=NO\n",

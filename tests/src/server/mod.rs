@@ -1,6 +1,7 @@
 //! Real FTP servers in a namespace, each with a directory of its own.
 
 mod configuration;
+pub mod own;
 
 use std::{
     env,
@@ -15,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-use crate::{Netns, capability, command::Background, files, wait};
+use crate::{Netns, capability, command::Background, wait};
 
 /// Python with the packages of the system, whatever else is on the path.
 pub const PYTHON: &str = "/usr/bin/python3";
@@ -59,6 +60,14 @@ impl Kind {
         }
     }
 
+    /// vsftpd refuses a root that anonymous users may write to.
+    const fn root_mode(self) -> u32 {
+        match self {
+            Self::Vsftpd => 0o755,
+            _ => 0o777,
+        }
+    }
+
     fn binary(self) -> PathBuf {
         unpacked(self.name()).join("usr/sbin").join(self.name())
     }
@@ -97,7 +106,9 @@ impl Server {
     pub fn start(kind: Kind, netns: &Netns) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("fw-ftp-").tempdir()?;
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
-        files::open_directory(&directory.path().join("root"))?;
+        let root = directory.path().join("root");
+        fs::create_dir(&root)?;
+        fs::set_permissions(&root, Permissions::from_mode(kind.root_mode()))?;
         let process = Background::start(&mut kind.command(netns, directory.path())?)?;
         let mut server = Self { kind, directory, port: 21, process };
         server.wait_until_it_answers(netns)?;
@@ -115,6 +126,20 @@ impl Server {
     /// The directory that clients see as `/`.
     pub fn root(&self) -> PathBuf {
         self.directory.path().join("root")
+    }
+
+    /// Makes way for files that will be uploaded: they are gone, or empty and open
+    /// to everybody where the directory is not.
+    pub fn make_room(&self, names: impl Iterator<Item = String>) -> Result<()> {
+        for name in names {
+            let path = self.root().join(name);
+            let _ = fs::remove_file(&path);
+            if self.kind == Kind::Vsftpd {
+                fs::write(&path, "")?;
+                fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+            }
+        }
+        Ok(())
     }
 
     fn wait_until_it_answers(&mut self, netns: &Netns) -> Result<()> {

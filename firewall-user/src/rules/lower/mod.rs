@@ -8,7 +8,7 @@
 mod conditions;
 mod layout;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use firewall_common::{
     addr::Family,
@@ -73,6 +73,13 @@ impl Compiled {
     pub fn patterns_of(&self, ifname: &str) -> u64 {
         let fits = self.patterns.iter().enumerate().filter(|(_, pattern)| pattern.matches(ifname));
         fits.fold(0, |bits, (bit, _)| bits | 1 << bit)
+    }
+
+    /// The index of each rule and policy of a family, by which its counter is
+    /// found for a listing.
+    pub fn places(&self, family: Family) -> HashMap<Place<'_>, u32> {
+        let of_family = self.origins.iter().zip(0..).filter(|(origin, _)| origin.family == family);
+        of_family.filter_map(|(origin, index)| Some((origin.place()?, index))).collect()
     }
 }
 

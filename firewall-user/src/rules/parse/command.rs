@@ -35,12 +35,8 @@ impl Parser<'_, '_> {
             counter = self.counter(Some(first));
             words = rest;
         }
-        if let Some(word) = words.iter().find(|word| is_shell(word)) {
-            let problem = Problem::new(format!("'{}' is for a shell to read", word.text));
-            return self.problem(
-                word.span(),
-                problem.advise("write one command on each line, and nothing else"),
-            );
+        if let Some((word, problem)) = words.iter().find_map(|word| Some((word, shell(word)?))) {
+            return self.problem(word.span(), problem);
         }
         let Head::Options(words) = self.head(words) else { return };
         let before = self.context.report.count();
@@ -206,7 +202,7 @@ impl Parser<'_, '_> {
     }
 
     /// The rules of a chain that must be there.
-    fn chain_rules(&mut self, table: TableName, name: &Word) -> Option<&mut Vec<Rule>> {
+    pub(super) fn chain_rules(&mut self, table: TableName, name: &Word) -> Option<&mut Vec<Rule>> {
         let chains = &self.ruleset.table_mut(table).chains;
         let Some(at) = chains.iter().position(|chain| chain.name == name.text) else {
             let near = nearest(&name.text, chains.iter().map(|chain| chain.name.as_str()));
@@ -279,66 +275,6 @@ impl Parser<'_, '_> {
         let target = if target.end == 0 { at } else { target };
         Origin { file: self.context.file.clone(), line, target }
     }
-
-    fn flush(&mut self, table: TableName, command: &Item) {
-        match command.args.first() {
-            Some(name) => {
-                if let Some(rules) = self.chain_rules(table, name) {
-                    rules.clear();
-                }
-            }
-            None => {
-                let chains = &mut self.ruleset.table_mut(table).chains;
-                chains.iter_mut().for_each(|chain| chain.rules.clear());
-            }
-        }
-    }
-
-    /// Without a name, every user chain.
-    fn delete_chains(&mut self, table: TableName, command: &Item) {
-        let Some(name) = command.args.first() else {
-            let chains = self.ruleset.table_mut(table).chains.iter();
-            let user: Vec<_> = chains
-                .filter(|chain| chain.policy.is_none())
-                .map(|chain| chain.name.clone())
-                .collect();
-            for name in user {
-                self.delete_chain(table, &name, command.span);
-            }
-            return;
-        };
-        if self.chain_rules(table, name).is_some() {
-            self.delete_chain(table, &name.text, name.span());
-        }
-    }
-
-    fn delete_chain(&mut self, table: TableName, name: &str, span: Span) {
-        let all = self.ruleset.table_mut(table);
-        let references = all.references(name);
-        let Some(at) = all.chains.iter().position(|chain| chain.name == name) else { return };
-        let problem = match &all.chains[at] {
-            chain if chain.policy.is_some() => "is built in".to_owned(),
-            _ if references > 0 => format!("is the target of {references} rules"),
-            chain if !chain.rules.is_empty() => "still has rules".to_owned(),
-            _ => {
-                all.chains.remove(at);
-                return;
-            }
-        };
-        let problem = Problem::new(format!("the chain '{name}' {problem} and cannot be deleted"));
-        self.problem(span, problem.advise("empty the chains before with -F"));
-    }
-
-    fn zero(&mut self, table: TableName, command: &Item) {
-        let name = command.args.first().map(|word| word.text.clone());
-        let chains = self.ruleset.table_mut(table).chains.iter_mut();
-        for chain in chains.filter(|chain| name.as_ref().is_none_or(|name| chain.name == *name)) {
-            chain.rules.iter_mut().for_each(|rule| rule.counter = Counter::default());
-            if let Some(policy) = &mut chain.policy {
-                policy.counter = Counter::default();
-            }
-        }
-    }
 }
 
 fn is_of_another_table(chain: &str) -> bool {
@@ -379,15 +315,28 @@ fn is_module_loading(name: &str, rest: &[Word]) -> bool {
     name == "modprobe" && rest.iter().any(is_ours)
 }
 
-/// What joins commands or moves their output.
-fn is_shell(word: &Word) -> bool {
-    let joins = matches!(word.text.as_str(), "&&" | "||" | "|" | "&" | ">" | ">>" | "<" | "2>");
-    !word.quoted && (joins || word.text.ends_with(';') || word.text.starts_with("2>"))
+/// What a shell would have read: variables, and what joins commands or moves
+/// their output. iptables-save puts such characters in quotes.
+fn shell(word: &Word) -> Option<Problem> {
+    if word.quoted {
+        return None;
+    }
+    let text = &word.text;
+    if text.contains('$') {
+        let problem = Problem::new(format!("'{text}': shell variables are not expanded here"));
+        return Some(problem.advise("write the value"));
+    }
+    let joins = matches!(text.as_str(), "&&" | "||" | "|" | "&" | ">" | ">>" | "<");
+    if joins || text.ends_with(';') || text.starts_with("2>") {
+        let problem = Problem::new(format!("'{text}' is for a shell to read"));
+        return Some(problem.advise("write one command on each line, and nothing else"));
+    }
+    None
 }
 
 fn unknown_program(word: &str) -> Problem {
     let problem = Problem::new(format!("unknown command '{word}'"));
-    if word.starts_with('$') || word.contains('=') {
+    if word.contains('=') {
         return problem.advise("shell variables are not expanded here: write iptables");
     }
     if let Some(near) = nearest(word, ["iptables", "ip6tables", "COMMIT"]) {

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use super::{
     Context, dash, later,
     lines::Word,
-    matches,
     options::{self, Fact, Opt},
+    pending,
 };
 use crate::rules::{
     problem::{Problem, nearest},
@@ -189,7 +189,7 @@ impl Splitter<'_, '_, '_> {
     /// options then need no message.
     fn note_refused(&mut self, item: &Item) {
         let is_refused = match item.opt {
-            Opt::Match => !matches::is_known(item.arg()),
+            Opt::Match => !pending::is_known(item.arg()),
             Opt::Jump => later::is_target(item.arg()),
             _ => false,
         };
@@ -244,16 +244,7 @@ fn is_argument(word: &Word, must: bool, item: &Item) -> bool {
 
 fn unknown_word(word: &Word, name: &str, begins_with_dash: bool) -> Problem {
     if !begins_with_dash {
-        let problem = Problem::new(format!("unexpected '{}'", word.text));
-        return match word.text.as_str() {
-            "&&" | "||" | ";" | "|" | ">" | "2>" => {
-                problem.advise("write one command on each line")
-            }
-            text if text.starts_with('$') => {
-                problem.advise("shell variables are not expanded here: write the value")
-            }
-            _ => problem,
-        };
+        return Problem::new(format!("unexpected '{}'", word.text));
     }
     if name == "-f" || name == "--fragment" {
         return Problem::new(format!("{name} is not supported"))

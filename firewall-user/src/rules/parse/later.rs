@@ -50,6 +50,7 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ),
     ("mac", &["--mac-source"], None),
     ("mark", &["--mark"], None),
+    ("mport", &[], Some("use -m multiport")),
     (
         "owner",
         &["--uid-owner", "--gid-owner", "--socket-exists", "--cmd-owner", "--pid-owner"],

@@ -40,8 +40,9 @@ pub(super) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+    /// A byte order mark, as editors on Windows write it, is passed over.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, at: if text.starts_with('\u{feff}') { 3 } else { 0 } }
     }
 
     pub(super) fn next(&mut self, report: &mut Report<'_>) -> Option<Vec<Word>> {
@@ -209,7 +210,7 @@ mod tests {
             words(r#"a "b \"c\" \\ it\'s" 'd\e' f"#),
             [["a", r#"b "c" \ it's"#, r"d\e", "f"]]
         );
-        assert_eq!(words("x \"\"\r\n"), [["x", ""]]);
+        assert_eq!(words("\u{feff}x \"\"\r\n"), [["x", ""]]);
     }
 
     #[test]

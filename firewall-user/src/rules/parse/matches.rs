@@ -14,6 +14,7 @@ use super::{
     items::Item,
     later,
     options::Opt,
+    pending::{Counts, Kind, NAMES, Pending, Value, missing},
     ports::Ports,
     values::{self, Parsed},
 };
@@ -23,30 +24,6 @@ use crate::rules::{
     problem::{Problem, nearest},
     source::Span,
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Transport,
-    Multiport,
-    State(StateForm),
-    Helper,
-    Comment,
-    Icmp,
-}
-
-/// A match that was named; its options follow.
-struct Pending {
-    kind: Kind,
-    span: Span,
-    value: Value,
-}
-
-enum Value {
-    Missing,
-    /// Reported already.
-    Wrong,
-    Given(Match),
-}
 
 /// What is known of the rule's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,24 +41,6 @@ pub(super) struct Matches {
     pending: Vec<Pending>,
     /// A match was refused that may have been misspelt: which, is not known.
     has_unknown: bool,
-}
-
-const NAMES: &[(&str, Kind)] = &[
-    ("tcp", Kind::Transport),
-    ("udp", Kind::Transport),
-    ("multiport", Kind::Multiport),
-    ("state", Kind::State(StateForm::State)),
-    ("conntrack", Kind::State(StateForm::Conntrack)),
-    ("helper", Kind::Helper),
-    ("comment", Kind::Comment),
-    ("icmp", Kind::Icmp),
-    ("icmp6", Kind::Icmp),
-    ("icmpv6", Kind::Icmp),
-    ("ipv6-icmp", Kind::Icmp),
-];
-
-pub(super) fn is_known(name: &str) -> bool {
-    NAMES.iter().any(|(known, _)| *known == name)
 }
 
 impl Matches {
@@ -167,11 +126,22 @@ impl Matches {
         ))
     }
 
-    /// Whether a `-m helper` waits for its `--helper`.
-    pub(super) fn wants_helper(&self) -> bool {
-        self.pending
-            .iter()
-            .any(|pending| pending.kind == Kind::Helper && matches!(pending.value, Value::Missing))
+    /// Whether a match of this kind waits for its option.
+    fn waiting(&mut self, kind: Kind) -> Option<&mut Pending> {
+        let waits = |pending: &&mut Pending| {
+            pending.kind == kind && matches!(pending.value, Value::Missing)
+        };
+        self.pending.iter_mut().rev().find(waits)
+    }
+
+    pub(super) fn wants_helper(&mut self) -> bool {
+        self.waiting(Kind::Helper).is_some()
+    }
+
+    /// Behind `-m multiport`, iptables takes `--dport` for short of `--dports`.
+    fn wants_ports(&mut self) -> bool {
+        let has_transport = self.pending.iter().any(|pending| pending.kind == Kind::Transport);
+        !has_transport && self.waiting(Kind::Multiport).is_some()
     }
 
     /// An option of a match.
@@ -183,6 +153,10 @@ impl Matches {
 
     fn read(&mut self, context: &Context<'_, '_>, item: &Item) -> Parsed<()> {
         match item.opt {
+            Opt::Sport if self.wants_ports() => self.multiport(context, item, PortSide::Source),
+            Opt::Dport if self.wants_ports() => {
+                self.multiport(context, item, PortSide::Destination)
+            }
             Opt::Sport | Opt::Dport => self.port(context, item),
             Opt::Syn | Opt::TcpFlags => self.tcp_flags(item),
             Opt::Sports => self.multiport(context, item, PortSide::Source),
@@ -211,20 +185,15 @@ impl Matches {
         name: &str,
         read: impl FnOnce() -> Parsed<Match>,
     ) -> Parsed<()> {
-        let of_kind = || self.pending.iter().position(|pending| pending.kind == kind);
-        let empty = self
-            .pending
-            .iter()
-            .rposition(|pending| pending.kind == kind && matches!(pending.value, Value::Missing));
-        let Some(at) = empty else {
-            let problem = match of_kind() {
-                None if self.has_unknown => return Ok(()),
-                Some(_) => {
-                    Problem::new(format!("{} does not fit: {name} has its option", item.name))
-                        .advise(format!("write another {name} before it"))
-                }
-                None => Problem::new(format!("{} needs {name}", item.name))
+        let is_named = self.pending.iter().any(|pending| pending.kind == kind);
+        let has_unknown = self.has_unknown;
+        let Some(pending) = self.waiting(kind) else {
+            let problem = match is_named {
+                false if has_unknown => return Ok(()),
+                false => Problem::new(format!("{} needs {name}", item.name))
                     .advise(format!("write {name} before it")),
+                true => Problem::new(format!("{} does not fit: {name} has its option", item.name))
+                    .advise(format!("write another {name} before it")),
             };
             return Err((item.span, problem));
         };
@@ -232,7 +201,7 @@ impl Matches {
             Ok(value) => (Value::Given(value), Ok(())),
             Err(error) => (Value::Wrong, Err(error)),
         };
-        self.pending[at].value = value;
+        pending.value = value;
         result
     }
 
@@ -280,12 +249,17 @@ impl Matches {
             let problem = Problem::new(format!("{} is a second test of TCP flags", item.name));
             return Err((item.span, problem.advise("write one of --syn and --tcp-flags, once")));
         }
-        transport.flags = Some(Condition { negated: item.negated, value });
+        let is_any = value == (TcpFlags { mask: 0, compare: 0 }) && !item.negated;
+        transport.flags = (!is_any).then_some(Condition { negated: item.negated, value });
         Ok(())
     }
 
     fn multiport(&mut self, context: &Context<'_, '_>, item: &Item, side: PortSide) -> Parsed<()> {
-        let protocol = self.transport(item.span, &item.name)?;
+        let protocol = self.transport(item.span, &item.name).inspect_err(|_| {
+            if let Some(pending) = self.waiting(Kind::Multiport) {
+                pending.value = Value::Wrong;
+            }
+        })?;
         let ports = Ports { services: context.services, protocol };
         self.fill(Kind::Multiport, item, "-m multiport", || {
             let ranges = ports.list(&item.args[0])?;
@@ -354,43 +328,4 @@ impl Matches {
 
 fn twice(item: &Item) -> (Span, Problem) {
     (item.span, Problem::new(format!("{} is given twice", item.name)).advise("write one of them"))
-}
-
-/// How often each match stands in the rule, where that is bounded.
-#[derive(Default)]
-struct Counts {
-    multiports: usize,
-    icmps: usize,
-    helpers: usize,
-}
-
-impl Counts {
-    fn one_more(&mut self, kind: Kind) -> Option<Problem> {
-        let (count, most, name) = match kind {
-            Kind::Multiport => (&mut self.multiports, 2, "multiport"),
-            Kind::Icmp => (&mut self.icmps, 1, "icmp"),
-            Kind::Helper => (&mut self.helpers, 1, "helper"),
-            Kind::Transport | Kind::State(_) | Kind::Comment => return None,
-        };
-        *count += 1;
-        (*count == most + 1).then(|| {
-            Problem::new(format!("a rule can have at most {most} -m {name}"))
-                .advise("split the conditions over a chain of their own")
-        })
-    }
-}
-
-fn missing(kind: Kind, family: Family) -> Problem {
-    let (name, option) = match kind {
-        Kind::Transport => ("tcp", "its options"),
-        Kind::Multiport => ("multiport", "--sports, --dports or --ports"),
-        Kind::State(StateForm::State) => ("state", "--state"),
-        Kind::State(StateForm::Conntrack) => ("conntrack", "--ctstate"),
-        Kind::Helper => ("helper", "--helper ftp"),
-        Kind::Comment => ("comment", "--comment"),
-        Kind::Icmp if family == Family::Ipv4 => ("icmp", "--icmp-type"),
-        Kind::Icmp => ("icmp6", "--icmpv6-type"),
-    };
-    Problem::new(format!("-m {name} does nothing by itself"))
-        .advise(format!("write {option} behind it"))
 }

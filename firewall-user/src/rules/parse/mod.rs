@@ -2,6 +2,7 @@
 //! mixed as they come. Every mistake is found in one reading.
 
 mod address;
+mod chains;
 mod command;
 mod dash;
 mod items;
@@ -9,6 +10,7 @@ mod later;
 mod lines;
 mod matches;
 mod options;
+mod pending;
 mod ports;
 mod rule;
 mod section;

@@ -37,7 +37,7 @@ pub(super) fn number(text: &str) -> Option<u64> {
 /// A name or number; `None` is any protocol.
 pub(super) fn protocol(word: &Word) -> Parsed<Option<u8>> {
     let text = &word.text;
-    if text.eq_ignore_ascii_case("all") || text.eq_ignore_ascii_case("any") {
+    if ["all", "any", "ip"].iter().any(|all| text.eq_ignore_ascii_case(all)) {
         return Ok(None);
     }
     if let Some(known) = names::protocol_number(text) {

@@ -5,7 +5,7 @@ use firewall_common::{
     rule::{Target, condition, flag},
 };
 
-use crate::rules::{BuiltinServices, Compiled, Part, Ruleset, compile, parse};
+use crate::rules::{BuiltinServices, Compiled, Part, Place, Ruleset, TableName, compile, parse};
 
 fn read(text: &str, family: Family) -> Ruleset {
     let ruleset = parse("rules", text, family, &BuiltinServices);
@@ -62,6 +62,10 @@ fn origins_lead_back_to_the_rule_and_its_log_prefix() {
     assert_eq!(origin.log.as_ref().map(|log| (log.prefix.as_str(), log.level)), Some(("x", 6)));
     assert_eq!(compiled.rules[log].flags, flag::PER_PACKET);
     assert_eq!(compiled.origins[log + 1].place(), None);
+    let places = compiled.places(Family::Ipv4);
+    let place = |chain, number| places[&Place { table: TableName::Filter, chain, number }];
+    assert_eq!(place("a", Some(1)), log as u32);
+    assert_eq!((place("INPUT", Some(1)), place("INPUT", None)), (0, 1));
 }
 
 #[test]

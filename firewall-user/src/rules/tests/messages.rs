@@ -100,6 +100,10 @@ fn conditions_say_what_they_take() {
             "-A INPUT -p tcp --dport 21,22",
             "1:25: '21,22' is a list of ports; write -m multiport --dports (or --sports) for a list",
         ),
+        (
+            "-A INPUT -p sctp -m multiport --dports 1",
+            "1:31: --dports does not go with -p sctp; ports are read of tcp and udp",
+        ),
         ("-A INPUT --state NEW", "1:10: --state needs -m state; write -m state before it"),
         (
             "-A INPUT -m state --ctstate NEW",
@@ -225,7 +229,7 @@ fn commands_say_what_they_miss() {
         ),
         (
             "$IPT -A INPUT -j DROP",
-            "1:1: unknown command '$IPT'; shell variables are not expanded here: write iptables",
+            "1:1: '$IPT': shell variables are not expanded here; write the value",
         ),
         (
             "*filter\n-A INPUT -j DROP",
@@ -257,6 +261,11 @@ fn old_and_odd_spellings_are_understood() {
         ),
         ("iptables -t filter -AINPUT -ptcp -jDROP", "-A INPUT -p tcp -j DROP"),
         ("-A INPUT --dport 21 -p tcp", "-A INPUT -p tcp -m tcp --dport 21"),
+        (
+            "-A INPUT -p tcp -m multiport --dport 21,22",
+            "-A INPUT -p tcp -m multiport --dports 21,22",
+        ),
+        ("-A INPUT -p tcp -m multiport --port 21", "-A INPUT -p tcp -m multiport --ports 21"),
         ("-4 -A INPUT -j DROP", "-A INPUT -j DROP"),
         ("iptables -w 5 -A INPUT -m helper --helper \"ftp\"", "-A INPUT -m helper --helper ftp"),
         (

@@ -82,7 +82,7 @@ fn range() -> impl Strategy<Value = PortRange> {
 
 fn transport(protocol: TransportProtocol) -> impl Strategy<Value = Match> {
     let flags =
-        (0..64u8, 0..64u8).prop_map(|(mask, compare)| TcpFlags { mask, compare: compare & mask });
+        (1..64u8, 0..64u8).prop_map(|(mask, compare)| TcpFlags { mask, compare: compare & mask });
     let flags = option::weighted(0.2, condition(flags));
     let is_tcp = protocol == TransportProtocol::Tcp;
     (option::of(condition(range())), option::of(condition(range())), flags).prop_map(

@@ -1,0 +1,249 @@
+//! Packet sockets at the ends of a network, with addresses that no kernel owns.
+//!
+//! A *ghost* is an address on a link that nobody has: its neighbours are told a
+//! permanent Ethernet address for it, so frames for it arrive at a [`Wire`] and
+//! no TCP interferes.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::libc;
+
+use crate::{
+    Family, Gateway, Netns,
+    packet::{Packet, Seen},
+    wait,
+};
+
+/// What the listening side of a kernel-made frame may at most be.
+const FRAME: usize = 65_600;
+
+/// A packet socket on one interface, and the neighbour that it sends to.
+#[derive(Debug)]
+pub struct Wire {
+    socket: OwnedFd,
+    own: [u8; 6],
+    neighbour: [u8; 6],
+    ghosts: [IpAddr; 2],
+}
+
+/// The two ends of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Client,
+    Server,
+}
+
+impl End {
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// A wire at the client and one at the server, with the gateway between.
+#[derive(Debug)]
+pub struct Wires {
+    pub client: Wire,
+    pub server: Wire,
+}
+
+impl Wires {
+    /// Ghosts beside client and server, known to the gateway.
+    pub fn across(network: &Gateway) -> Result<Self> {
+        let (gateway, netns) = (network.gateway(), [&network.client, &network.server]);
+        let [client, server] = netns;
+        Ok(Self {
+            client: Wire::ghost(client, gateway, "eth0", ["192.0.2.77", "2001:db8:1::77"])?,
+            server: Wire::ghost(server, gateway, "eth1", ["198.51.100.77", "2001:db8:2::77"])?,
+        })
+    }
+
+    pub const fn at(&self, end: End) -> &Wire {
+        match end {
+            End::Client => &self.client,
+            End::Server => &self.server,
+        }
+    }
+
+    /// Sends a packet at one end and waits for it at the other.
+    pub fn cross(&self, from: End, packet: &Packet) -> Result<Seen> {
+        self.at(from).send(packet)?;
+        self.at(from.other()).expect(packet)
+    }
+}
+
+impl Wire {
+    /// At `netns`'s eth0, opposite `neighbour`'s `interface`.
+    pub fn ghost(
+        netns: &Netns,
+        neighbour: &Netns,
+        interface: &str,
+        ghosts: [&str; 2],
+    ) -> Result<Self> {
+        let (own, opposite) = (netns.mac("eth0")?, neighbour.mac(interface)?);
+        let lladdr = own.map(|byte| format!("{byte:02x}")).join(":");
+        for ghost in ghosts {
+            neighbour.ip(&format!(
+                "neigh replace {ghost} lladdr {lladdr} dev {interface} nud permanent"
+            ))?;
+        }
+        let ghosts = ghosts.map(|ghost| ghost.parse().expect("an address"));
+        let socket = netns.enter(|| open("eth0", ghosts)).context("cannot open a packet socket")?;
+        Ok(Self { socket, own, neighbour: opposite, ghosts })
+    }
+
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.ghosts[0],
+            Family::V6 => self.ghosts[1],
+        }
+    }
+
+    pub fn endpoint(&self, family: Family, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(family), port)
+    }
+
+    pub fn send(&self, packet: &Packet) -> Result<()> {
+        self.send_frame(&packet.frame(self.own, self.neighbour))
+    }
+
+    pub fn send_frame(&self, frame: &[u8]) -> Result<()> {
+        nix::unistd::write(&self.socket, frame).context("cannot send a frame").map(drop)
+    }
+
+    /// Waits for a packet that is this one, whatever else comes in before.
+    pub fn expect(&self, packet: &Packet) -> Result<Seen> {
+        let what = format!("{packet:?}");
+        self.wait_for(&what, |seen| seen.packet == *packet)
+    }
+
+    /// Waits for a packet that the test describes.
+    pub fn wait_for(&self, what: &str, is_it: impl Fn(&Seen) -> bool) -> Result<Seen> {
+        let mut others = Vec::new();
+        let seen = wait::until(what, Duration::from_secs(8), || {
+            self.pending().find(|seen| {
+                let found = is_it(seen);
+                if !found {
+                    others.push(seen.clone());
+                }
+                found
+            })
+        });
+        match seen {
+            Ok(seen) if !seen.sound => bail!("{what} arrived with a wrong checksum"),
+            Ok(seen) => Ok(seen),
+            Err(error) => Err(error.context(format!("instead came: {others:?}"))),
+        }
+    }
+
+    /// Fails if this packet has come in. Something that was sent or counted later
+    /// must have been waited for.
+    pub fn has_not_seen(&self, packet: &Packet) -> Result<()> {
+        ensure!(!self.pending().any(|seen| seen.packet == *packet), "it arrived: {packet:?}");
+        Ok(())
+    }
+
+    /// The packets that have come in since somebody looked.
+    pub fn pending(&self) -> impl Iterator<Item = Seen> + '_ {
+        std::iter::from_fn(|| self.receive()).filter_map(|frame| Seen::read(&frame))
+    }
+
+    fn receive(&self) -> Option<Vec<u8>> {
+        let mut frame = vec![0; FRAME];
+        let flags = libc::MSG_DONTWAIT;
+        // SAFETY: the buffer is as long as we say, and lives through the call.
+        let read = unsafe {
+            libc::recv(self.socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), flags)
+        };
+        frame.truncate(usize::try_from(read).ok()?);
+        Some(frame)
+    }
+}
+
+/// A packet socket that hears what comes in for the ghosts on an interface, and
+/// nothing else, so that its queue is never full of what others say.
+fn open(interface: &str, ghosts: [IpAddr; 2]) -> io::Result<OwnedFd> {
+    let every_protocol = (libc::ETH_P_ALL as u16).to_be();
+    let index = nix::net::if_::if_nametoindex(interface)?;
+    // SAFETY: a system call that takes numbers.
+    let socket = unsafe {
+        libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, every_protocol.into())
+    };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and ours alone.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let yes: libc::c_int = 1;
+    // SAFETY: the option is an int, whose length is given.
+    let ignored = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_IGNORE_OUTGOING,
+            (&raw const yes).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    let mut filter = filter(ghosts);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the option points to as many instructions as it says.
+    let filtered = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    // SAFETY: all zeros is a valid address of this kind.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = every_protocol;
+    address.sll_ifindex = index.cast_signed();
+    // SAFETY: the address is of the type and length that we say.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if ignored != 0 || filtered != 0 || bound != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket)
+}
+
+/// Takes frames whose IPv4 destination, or the last word of whose IPv6
+/// destination, is a ghost's (classic BPF).
+fn filter(ghosts: [IpAddr; 2]) -> [libc::sock_filter; 8] {
+    let [v4, v6] = ghosts.map(|ghost| match ghost {
+        IpAddr::V4(ghost) => u32::from(ghost),
+        IpAddr::V6(ghost) => u128::from(ghost) as u32,
+    });
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load_half = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    let load_word = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    [
+        instruction(load_half, 0, 0, 12),
+        instruction(equal, 2, 0, 0x86dd),
+        instruction(load_word, 0, 0, 30),
+        instruction(equal, 2, 3, v4),
+        instruction(load_word, 0, 0, 50),
+        instruction(equal, 0, 1, v6),
+        instruction(answer, 0, 0, u32::MAX),
+        instruction(answer, 0, 0, 0),
+    ]
+}

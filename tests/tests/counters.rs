@@ -1,0 +1,304 @@
+//! Counters add up: whichever hooks a packet passes, exactly one rule or policy
+//! and exactly one verdict count it, once.
+//!
+//! The gateway stands between two ghosts, as the crate's drawing shows. IPv6 is
+//! off and every neighbour is known, so that no packet comes but ours.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use anyhow::{Result, ensure};
+use firewall_tests::{
+    Family, Firewall, Gateway, Offload, capability,
+    conversation::Conversation,
+    firewall::Setup,
+    ledger::Ledger,
+    needs,
+    packet::{Body, Packet, flag},
+    wait,
+    wire::{End, Wires},
+};
+
+const RULES: &str = "\
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -p icmp -m icmp --icmp-type 8 -j ACCEPT
+-A INPUT -p udp -m udp --dport 61 -j DROP
+-A INPUT -p tcp -m tcp --dport 62 -j REJECT --reject-with tcp-reset
+-A FORWARD -p udp -m udp --dport 53 -j ACCEPT
+-A FORWARD -p udp -m udp --sport 53 -j ACCEPT
+-A FORWARD -p udp -m udp --dport 63 -j DROP
+-A FORWARD -p udp -m udp --dport 64 -j REJECT --reject-with icmp-port-unreachable
+-A FORWARD -p tcp -m tcp --dport 65 -j REJECT --reject-with tcp-reset
+-A FORWARD -p tcp -m tcp --dport 21 -j ACCEPT
+-A FORWARD -p tcp -m tcp --sport 21 -j ACCEPT
+-A OUTPUT -p icmp -m icmp --icmp-type 0 -j ACCEPT
+-A OUTPUT -p udp -m udp --dport 66 -j DROP
+-A OUTPUT -p udp -m udp --dport 67 -j REJECT --reject-with icmp-port-unreachable
+COMMIT
+";
+
+/// On which hooks the packets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// In by XDP, out by redirect.
+    Fast,
+    /// In by XDP, then through the stack, as devices opposite leave checksums
+    /// unfinished.
+    Stack,
+    /// In by generic XDP.
+    Generic,
+    /// In by TC.
+    Tc,
+    /// Only the server's side is ours: what comes from the client is judged when
+    /// it leaves.
+    Egress,
+}
+
+impl Way {
+    const ALL: [Self; 5] = [Self::Fast, Self::Stack, Self::Generic, Self::Tc, Self::Egress];
+
+    const fn offload(self) -> Offload {
+        match self {
+            Self::Stack => Offload::Default,
+            _ => Offload::Tuned,
+        }
+    }
+
+    fn setup(self) -> Setup {
+        let both = Setup::on(&["eth0", "eth1"]);
+        let setup = match self {
+            Self::Fast | Self::Stack => both,
+            Self::Generic => both.option("--hook").option("xdp-generic"),
+            Self::Tc => both.option("--hook").option("tc"),
+            Self::Egress => Setup::on(&["eth1"]),
+        };
+        setup.rules(RULES)
+    }
+}
+
+/// What a packet must move: a rule, by its end, or a policy; and a verdict.
+type Entry = (&'static str, &'static str);
+
+struct Bench {
+    network: Gateway,
+    wires: Wires,
+}
+
+impl Bench {
+    fn new(way: Way) -> Result<Self> {
+        let network = Gateway::new(way.offload())?;
+        let wires = Wires::across(&network)?;
+        for netns in [&network.client, network.gateway(), &network.server] {
+            netns.set("ipv6/conf/all/disable_ipv6", "1")?;
+        }
+        Ok(Self { network, wires })
+    }
+
+    fn client(&self, port: u16) -> SocketAddr {
+        self.wires.client.endpoint(Family::V4, port)
+    }
+
+    fn server(&self, port: u16) -> SocketAddr {
+        self.wires.server.endpoint(Family::V4, port)
+    }
+
+    /// The gateway's own address on the server's side, which is always ours.
+    fn gateway(&self, port: u16) -> SocketAddr {
+        SocketAddr::new("198.51.100.1".parse().expect("an address"), port)
+    }
+
+    /// The packets of `action` move these entries and no others. What is dropped
+    /// is followed by a packet that is waited for at the other end.
+    fn moves(
+        &self,
+        firewall: &Firewall<'_>,
+        entries: &[Entry],
+        action: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let before = Ledger::read(firewall)?;
+        action()?;
+        let last = Packet::udp(self.client(40_099), self.server(53), b"last");
+        self.wires.cross(End::Client, &last)?;
+        let entries = [entries, &[("--dport 53 -j ACCEPT", "accept-forward")]].concat();
+        // The counters of a packet move before it goes on, but not its drop's.
+        let counted = |moved: &Ledger| moved.accepted.values().sum::<u64>() + moved.drops();
+        wait::until_true("every packet to be counted", || {
+            Ledger::read(firewall)
+                .is_ok_and(|now| counted(&now.since(&before)) >= entries.len() as u64)
+        })?;
+        let moved = Ledger::read(firewall)?.since(&before);
+        check(&moved, &entries)
+    }
+}
+
+fn check(moved: &Ledger, entries: &[Entry]) -> Result<()> {
+    let total = |counters: &std::collections::BTreeMap<String, u64>| counters.values().sum::<u64>();
+    let by_rules = total(&moved.rules) + total(&moved.policies);
+    let by_verdicts = total(&moved.accepted) + total(&moved.dropped);
+    let packets = entries.len() as u64;
+    ensure!(
+        by_rules == packets && by_verdicts == packets,
+        "{packets} packets, {by_rules} by rules and policies, {by_verdicts} by verdicts: {moved:#?}"
+    );
+    for (rule, verdict) in entries {
+        let of_rule = entries.iter().filter(|entry| entry.0 == *rule).count() as u64;
+        let of_verdict = entries.iter().filter(|entry| entry.1 == *verdict).count() as u64;
+        let rules = moved.rules.iter().chain(&moved.policies);
+        let counted: u64 = rules.filter(|(text, _)| text.ends_with(rule)).map(|one| one.1).sum();
+        ensure!(counted == of_rule, "{rule} counted {counted}, not {of_rule}: {moved:#?}");
+        let verdicts = [&moved.accepted, &moved.dropped].map(|column| column.get(*verdict));
+        let counted = verdicts.into_iter().flatten().sum::<u64>();
+        ensure!(counted == of_verdict, "{verdict} counted {counted}, not {of_verdict}: {moved:#?}");
+    }
+    Ok(())
+}
+
+/// Runs a scenario on every way.
+fn on_every_way(scenario: fn(&Bench, &Firewall<'_>) -> Result<()>) {
+    let failed: Vec<_> = Way::ALL
+        .into_iter()
+        .filter_map(|way| {
+            let run = || {
+                let bench = Bench::new(way)?;
+                let firewall = way.setup().start(bench.network.gateway())?;
+                scenario(&bench, &firewall)
+            };
+            run().err().map(|error| format!("{way:?}: {error:?}"))
+        })
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_forwarded_packet_counts_once() {
+    needs!(capability::firewall());
+    on_every_way(|bench, firewall| {
+        let question = Packet::udp(bench.client(40_000), bench.server(53), b"question");
+        let answer = Packet::udp(bench.server(53), bench.client(40_000), b"answer");
+        let there = ("--dport 53 -j ACCEPT", "accept-forward");
+        let back = ("--sport 53 -j ACCEPT", "accept-forward");
+        bench.moves(firewall, &[there], || bench.wires.cross(End::Client, &question).map(drop))?;
+        bench.moves(firewall, &[back], || bench.wires.cross(End::Server, &answer).map(drop))?;
+        // By now the flow remembers its verdicts.
+        for _ in 0..3 {
+            bench.moves(firewall, &[there, back], || {
+                bench.wires.cross(End::Client, &question)?;
+                bench.wires.cross(End::Server, &answer).map(drop)
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dropped_packet_counts_once() {
+    needs!(capability::firewall());
+    on_every_way(|bench, firewall| {
+        let to = |port| Packet::udp(bench.client(40_000), bench.server(port), b"x");
+        let send = |packet: &Packet| bench.wires.client.send(packet);
+        bench.moves(firewall, &[("--dport 63 -j DROP", "rule")], || send(&to(63)))?;
+        bench.moves(firewall, &[("filter FORWARD DROP", "policy")], || send(&to(68)))?;
+        let unasked = Packet::udp(bench.server(40_000), bench.client(68), b"x");
+        bench.moves(firewall, &[("filter FORWARD DROP", "policy")], || {
+            bench.wires.server.send(&unasked)
+        })
+    });
+}
+
+#[test]
+fn a_rejected_packet_counts_once_and_its_answer_not_at_all() {
+    needs!(capability::firewall());
+    on_every_way(|bench, firewall| {
+        let unreachable = ("--dport 64 -j REJECT --reject-with icmp-port-unreachable", "reject");
+        let datagram = Packet::udp(bench.client(40_000), bench.server(64), b"x");
+        bench.moves(firewall, &[unreachable], || {
+            bench.wires.client.send(&datagram)?;
+            let answer = |seen: &firewall_tests::packet::Seen| {
+                matches!(&seen.packet.body, Body::Icmp(message) if message.kind == 3)
+            };
+            bench.wires.client.wait_for("a port-unreachable", answer).map(drop)
+        })?;
+        let reset = ("--dport 65 -j REJECT --reject-with tcp-reset", "reject");
+        let syn = Packet::syn(bench.client(40_000), bench.server(65));
+        bench.moves(firewall, &[reset], || {
+            bench.wires.client.send(&syn)?;
+            let answer = |seen: &firewall_tests::packet::Seen| {
+                matches!(&seen.packet.body, Body::Tcp(segment)
+                    if segment.flags & flag::RST != 0 && seen.packet.source == syn.destination)
+            };
+            bench.wires.client.wait_for("a reset", answer).map(drop)
+        })
+    });
+}
+
+#[test]
+fn a_packet_to_the_gateway_and_its_answer_count_once_each() {
+    needs!(capability::firewall());
+    on_every_way(|bench, firewall| {
+        let ping = Packet::ping(bench.server(0).ip(), bench.gateway(0).ip(), 7);
+        let request = ("--icmp-type 8 -j ACCEPT", "accept-input");
+        let reply = ("--icmp-type 0 -j ACCEPT", "accept-output");
+        for _ in 0..3 {
+            bench.moves(firewall, &[request, reply], || {
+                bench.wires.server.send(&ping)?;
+                bench.wires.server.expect(&ping.pong()).map(drop)
+            })?;
+        }
+        let from_server = |port| Packet::udp(bench.server(40_000), bench.gateway(port), b"x");
+        let send = |packet: &Packet| bench.wires.server.send(packet);
+        bench.moves(firewall, &[("--dport 61 -j DROP", "rule")], || send(&from_server(61)))?;
+        bench.moves(firewall, &[("filter INPUT DROP", "policy")], || send(&from_server(69)))?;
+        let reset = ("--dport 62 -j REJECT --reject-with tcp-reset", "reject");
+        let syn = Packet::syn(bench.server(40_000), bench.gateway(62));
+        bench.moves(firewall, &[reset], || send(&syn))
+    });
+}
+
+#[test]
+fn a_packet_of_the_gateway_itself_counts_once() {
+    needs!(capability::firewall());
+    on_every_way(|bench, firewall| {
+        let any: SocketAddr = "198.51.100.1:40000".parse()?;
+        let socket = bench.network.gateway().enter(|| UdpSocket::bind(any))?;
+        let send = |port| {
+            // A local drop may be an error of the sender.
+            let _ = socket.send_to(b"x", bench.server(port));
+            Ok(())
+        };
+        let allowed = Packet::udp(any, bench.server(70), b"x");
+        bench.moves(firewall, &[("filter OUTPUT ACCEPT", "accept-output")], || {
+            send(70)?;
+            bench.wires.server.expect(&allowed).map(drop)
+        })?;
+        bench.moves(firewall, &[("--dport 66 -j DROP", "rule")], || send(66))?;
+        let refused = ("--dport 67 -j REJECT --reject-with icmp-port-unreachable", "reject");
+        bench.moves(firewall, &[refused], || send(67))
+    });
+}
+
+#[test]
+fn a_segment_that_the_helper_reads_counts_once() {
+    needs!(capability::firewall());
+    on_every_way(|bench, firewall| {
+        let there = ("--dport 21 -j ACCEPT", "accept-forward");
+        let back = ("--sport 21 -j ACCEPT", "accept-forward");
+        let mut conversation = None;
+        bench.moves(firewall, &[there, back, there], || {
+            conversation = Some(Conversation::open(&bench.wires, Family::V4, 50_000)?);
+            Ok(())
+        })?;
+        let mut conversation = conversation.expect("it is open");
+        let punted = firewall.stat("punted")?;
+        bench
+            .moves(firewall, &[back, there], || conversation.say(End::Server, b"220 ready\r\n"))?;
+        bench.moves(firewall, &[there, back], || conversation.say(End::Client, b"USER a\r\n"))?;
+        bench.moves(firewall, &[there, back, back, there], || {
+            conversation.say(End::Client, b"PORT 192,0,2,77,156,64\r\n")?;
+            conversation.say(End::Server, b"200 fine\r\n")
+        })?;
+        ensure!(firewall.stat("punted")? - punted == 4, "not every line was read");
+        Ok(())
+    });
+}
