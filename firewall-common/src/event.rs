@@ -39,6 +39,8 @@ pub struct Punt {
     pub ifindex: u32,
     /// TCP sequence number of the first payload byte.
     pub seq: u32,
+    /// The next byte that the sender expects of the other direction.
+    pub ack: u32,
     /// Bytes of the frame that follow this record.
     pub frame_len: u32,
     /// Maximum segment size when the frame is a GSO packet, else 0.
@@ -55,7 +57,7 @@ pub struct Punt {
     pub direction: u8,
     /// One of [`crate::flow::helper`].
     pub helper: u8,
-    pub _pad: [u8; 5],
+    pub _pad: [u8; 1],
 }
 
 /// What an [`Event`] reports.

@@ -224,6 +224,7 @@ fn describe(scratch: &mut Scratch, tracked: &Tracked<'_>, now: Nanos) {
         flow_created: flow.created,
         flow: key.tuple(flow.originator()),
         seq: headers.seq,
+        ack: headers.ack,
         l3: headers.l3 as u16,
         l4: headers.l4 as u16,
         payload: headers.payload as u16,

@@ -3,13 +3,15 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_STOLEN},
-    helpers::{bpf_redirect, bpf_skb_change_tail, bpf_skb_store_bytes},
+    helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_store_bytes},
     macros::classifier,
     programs::TcContext,
 };
 use firewall_common::{
     control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
+    headers::Headers,
+    reject::{Answer, Lengths},
     rule::RejectKind,
     tables::Tables,
     verdict::Stat,
@@ -97,8 +99,6 @@ fn egress(skb: *mut __sk_buff) -> i32 {
             TC_ACT_STOLEN
         }
         decision::DROP => TC_ACT_SHOT,
-        // The sender of a forwarded packet lies behind another interface.
-        _ if ingress_ifindex != 0 => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 1),
     }
 }
@@ -138,35 +138,56 @@ fn is_to_reflect(packet: &SkbPacket) -> bool {
     }
 }
 
-/// Turns the packet into its own answer and sends it to where it came from:
-/// back out on ingress, up again (`BPF_F_INGRESS`) on egress.
+/// Turns the packet into its own answer and sends it to where it came from: out
+/// of the interface that it came in by, or up again to a sender on this host.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tc_reject(skb: *mut __sk_buff, kind: u32, is_egress: u32) -> i32 {
     let packet = SkbPacket { skb };
     let maps = Maps::of_tc(skb, is_egress != 0);
-    let direction = if is_egress != 0 { u64::from(BPF_F_INGRESS) } else { 0 };
-    let ifindex = packet.ifindex();
     let (Some(scratch), Some(kind)) = (maps.scratch(), RejectKind::from_byte(kind as u8)) else {
         return TC_ACT_SHOT;
     };
-    let Some((written, lengths)) = answer::compose(&packet, &maps, &scratch.headers, ifindex, kind)
+    let from =
+        if packet.ingress_ifindex() != 0 { packet.ingress_ifindex() } else { packet.ifindex() };
+    let Some((written, lengths)) = answer::compose(&packet, &maps, &scratch.headers, from, kind)
     else {
         return TC_ACT_SHOT;
     };
-    let l3 = scratch.headers.l3;
+    let is_own = is_egress != 0 && packet.ingress_ifindex() == 0;
+    if is_own && maps.device(from).is_some_and(|found| found.flags & device::GENERIC != 0) {
+        // Generic XDP will see it: this is how it knows.
+        written.ethernet.src = maps.options().token;
+    }
+    if !write_over(&packet, &scratch.headers, written, lengths) {
+        return TC_ACT_SHOT;
+    }
+    packet.set_mark(if is_own { REINJECT_INGRESS_MARK } else { REINJECT_EGRESS_MARK });
+    // SAFETY: the helpers only note the interface.
+    unsafe {
+        match (is_own, is_egress != 0) {
+            (true, _) => bpf_redirect(from, u64::from(BPF_F_INGRESS)) as i32,
+            (false, false) => bpf_redirect(from, 0) as i32,
+            // The stack has put this interface's addresses in front of it.
+            (false, true) => bpf_redirect_neigh(from, core::ptr::null_mut(), 0, 0) as i32,
+        }
+    }
+}
+
+#[inline(always)]
+fn write_over(
+    packet: &SkbPacket,
+    headers: &Headers,
+    written: &mut Answer,
+    lengths: Lengths,
+) -> bool {
+    let l3 = headers.l3;
     // SAFETY: each length is at most that of the piece; no packet pointer is
     // held across the calls.
-    let is_stored = unsafe {
+    unsafe {
         bpf_skb_change_tail(packet.skb, l3 + lengths.headers + lengths.quoted, 0) == 0
             && answer::store(written, lengths, l3, |offset, from, len| {
                 bpf_skb_store_bytes(packet.skb.cast(), offset, from, len, 0) == 0
             })
-    };
-    if !is_stored {
-        return TC_ACT_SHOT;
     }
-    packet.set_mark(if direction == 0 { REINJECT_EGRESS_MARK } else { REINJECT_INGRESS_MARK });
-    // SAFETY: the helper only notes the interface.
-    unsafe { bpf_redirect(ifindex, direction) as i32 }
 }

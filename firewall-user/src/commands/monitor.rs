@@ -3,7 +3,6 @@
 use std::{
     io::{ErrorKind, Read, Write, stdout},
     os::unix::net::UnixStream,
-    time::SystemTime,
 };
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +15,7 @@ use super::maps;
 use crate::{
     cli::args::{Global, Output},
     daemon::events::socket_path,
-    kernel::maps::Maps,
+    kernel::maps::{Maps, wall_time},
     listing::{
         event::{self, DropView},
         log_line::Interfaces,
@@ -53,7 +52,7 @@ fn show(output: Output, event: &Event, rules: &mut RuleNames) -> Result<bool> {
     let rule = rules.name(event);
     let view = DropView {
         event,
-        time: SystemTime::now(),
+        time: wall_time(event.at),
         interfaces: Interfaces { input: &input, output: &out },
         rule: rule.as_deref(),
     };

@@ -67,6 +67,15 @@ impl Helper {
         })
     }
 
+    /// Sends the frame of a record on, unread.
+    pub fn pass(&self, record: &[u8]) {
+        if let Some((punt, frame)) = split(record)
+            && let Err(error) = self.send(&punt, frame)
+        {
+            tracing::warn!("{error:#}; the sender will repeat it");
+        }
+    }
+
     /// Reads one record of the ring and sends its frame on.
     pub fn segment(&mut self, record: &[u8]) {
         let Some((punt, frame)) = split(record) else {
@@ -107,7 +116,9 @@ impl Helper {
         }
         let Some(followed) = self.followed.get_mut(&control) else { return };
         followed.heard = now();
-        for action in followed.conversation.segment(direction, punt.seq, payload) {
+        let gaps = followed.conversation.acknowledged(direction, punt.ack);
+        let read = followed.conversation.segment(direction, punt.seq, payload);
+        for action in gaps.into_iter().chain(read) {
             self.act(control, &action);
         }
     }

@@ -7,6 +7,7 @@ mod helper;
 mod inject;
 mod interfaces;
 mod logging;
+mod takeover;
 
 use std::{
     io::{Write, stdout},
@@ -26,7 +27,7 @@ use tokio::{
 use crate::{
     daemon::{
         events::Watchers, helper::Helper, inject::Injector, interfaces::Interfaces,
-        logging::RuleLog,
+        logging::RuleLog, takeover::Takeover,
     },
     ftp::Policy,
     kernel::{
@@ -36,7 +37,7 @@ use crate::{
         pins::Pins,
         rings::Ring,
     },
-    netlink::links::{self, Link},
+    netlink::links::{self, Changes, Link},
     notify,
     rules::Ruleset,
     ruleset::{Rulesets, Running},
@@ -81,6 +82,7 @@ pub async fn run(config: Config) -> Result<()> {
             config.pins.root().display()
         );
     }
+    let listening = Listening::begin()?;
     let started = start(&config);
     if started.is_err() && is_first {
         config.pins.remove().context("cannot clean up")?;
@@ -89,7 +91,7 @@ pub async fn run(config: Config) -> Result<()> {
     println!("ready");
     stdout().flush()?;
     notify::ready();
-    let ended = daemon.serve().await;
+    let ended = daemon.serve(listening).await;
     notify::stopping();
     if config.unload_on_exit {
         config.pins.remove().context("cannot unload")?;
@@ -105,6 +107,9 @@ fn other_daemon(pins: &Pins) -> String {
 /// Loads the programs and attaches them, with the tables of a daemon before if
 /// there was one.
 fn start(config: &Config) -> Result<Daemon> {
+    // Segments that a daemon before has left on the ring still count, if none has
+    // passed it unread since.
+    let takeover = Takeover::begin(&config.pins);
     let programs = Programs::load(&config.pins, config.sizes)?;
     let maps = Maps::open(&config.pins)?;
     maps.set_timeouts(Timeouts::DEFAULT)?;
@@ -121,9 +126,12 @@ fn start(config: &Config) -> Result<Daemon> {
     let mut helper = Helper::new(maps.clone(), Injector::new()?, config.policy.clone())?;
     let wanted = config.interfaces.iter().map(|link| link.name.clone()).collect();
     let mut interfaces = Interfaces::new(maps.clone(), programs, config.hook, wanted);
-    // What waits since a daemon before goes on.
-    ring.drain_now(|record| helper.segment(record));
+    ring.drain_now(|record| match takeover {
+        Some(_) => helper.segment(record),
+        None => helper.pass(record),
+    });
     maps.set_heartbeat(now())?;
+    drop(takeover);
     interfaces.look_around()?;
     Ok(Daemon {
         events: Ring::open(&config.pins, "events")?,
@@ -161,6 +169,22 @@ fn token() -> Result<[u8; 6]> {
     Ok(token)
 }
 
+/// What is listened to from before the first look on, so that nothing is missed.
+#[derive(Debug)]
+struct Listening {
+    interrupted: Ended,
+    changes: Changes,
+}
+
+impl Listening {
+    fn begin() -> Result<Self> {
+        Ok(Self {
+            interrupted: Ended::listen()?,
+            changes: links::changes().context("cannot watch the interfaces")?,
+        })
+    }
+}
+
 /// A daemon at work.
 #[derive(Debug)]
 struct Daemon {
@@ -174,9 +198,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn serve(&mut self) -> Result<()> {
-        let mut interrupted = Ended::listen()?;
-        let mut changes = links::changes().context("cannot watch the interfaces")?;
+    async fn serve(&mut self, listening: Listening) -> Result<()> {
+        let Listening { mut interrupted, mut changes } = listening;
         let mut heartbeat = every(HEARTBEAT);
         let mut sweep = every(SWEEP);
         let mut glance = every(LOOK_AROUND);
@@ -190,13 +213,17 @@ impl Daemon {
                     done.context("cannot read events")?;
                 }
                 _ = heartbeat.tick() => maps.set_heartbeat(now())?,
-                _ = sweep.tick() => return_memory(maps, helper),
+                _ = sweep.tick() => {
+                    return_memory(maps, helper);
+                    log.tell_left_out();
+                }
                 _ = glance.tick() => look_around(interfaces),
                 change = changes.next() => {
                     change.context("cannot watch the interfaces")?;
                     look_around(interfaces);
                 }
                 name = interrupted.wait() => {
+                    log.tell_left_out();
                     tracing::info!("ending on {name}");
                     return Ok(());
                 }

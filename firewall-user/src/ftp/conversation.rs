@@ -67,6 +67,25 @@ impl Conversation {
         actions
     }
 
+    /// What the sender of a direction has received of the other one, by its
+    /// acknowledgement number; before the segment that carries it. Bytes that
+    /// have reached the receiver and were not seen here will not be seen any more.
+    pub fn acknowledged(&mut self, direction: Direction, ack: u32) -> Actions {
+        let mut actions = Actions::default();
+        if !self.dialogue.is_followed() {
+            return actions;
+        }
+        let Self { commands, replies, reader, dialogue } = self;
+        match direction {
+            Direction::Original => replies.acknowledged(Seq(ack), &mut |read| {
+                server_said(dialogue, reader, read, &mut actions)
+            }),
+            Direction::Reply => commands
+                .acknowledged(Seq(ack), &mut |read| client_said(dialogue, read, &mut actions)),
+        }
+        actions
+    }
+
     /// Takes over a hole that a former daemon has opened for this connection.
     pub fn restore_hole(&mut self, hole: Hole) {
         self.dialogue.restore_hole(hole);

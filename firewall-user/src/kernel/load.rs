@@ -1,9 +1,11 @@
 //! Loading the programs, with new maps or with those of a daemon before.
 
+use std::thread;
+
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{SchedClassifier, Xdp},
+    programs::{Program, SchedClassifier, Xdp},
 };
 
 use super::pins::Pins;
@@ -67,12 +69,33 @@ impl Programs {
             .map_max_entries("assured", sizes.assured)
             .map_max_entries("embryonic", sizes.embryonic);
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
-        xdp(&mut ebpf)?.load().map_err(|error| refused("XDP", &error))?;
-        for (name, what) in [("firewall_ingress", "TC ingress"), ("firewall_egress", "TC egress")] {
-            classifier(&mut ebpf, name)?.load().map_err(|error| refused(what, &error))?;
-        }
+        verify(&mut ebpf)?;
         Ok(Self { ebpf })
     }
+}
+
+/// Has the kernel verify the programs, which takes its time: all at once.
+fn verify(ebpf: &mut Ebpf) -> Result<()> {
+    thread::scope(|scope| {
+        let loading: Vec<_> = ebpf
+            .programs_mut()
+            .map(|(name, program)| {
+                let loaded = scope.spawn(|| match program {
+                    Program::Xdp(program) => program.load(),
+                    Program::SchedClassifier(program) => program.load(),
+                    _ => Ok(()),
+                });
+                (name.to_owned(), loaded)
+            })
+            .collect();
+        for (name, loaded) in loading {
+            match loaded.join() {
+                Ok(loaded) => loaded.map_err(|error| refused(&name, &error))?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(())
+    })
 }
 
 pub(super) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
@@ -101,5 +124,5 @@ fn refused(what: &str, error: &aya::programs::ProgramError) -> anyhow::Error {
         }
         other => other.to_string(),
     };
-    anyhow!("the kernel refused the {what} program: {text}")
+    anyhow!("the kernel refused the program {what}: {text}")
 }

@@ -1,7 +1,11 @@
 //! The pinned maps, by what stands in them. Whoever may read the pins can open
 //! them: the daemon and each command alike.
 
-use std::{borrow::Borrow, io};
+use std::{
+    borrow::Borrow,
+    io,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
@@ -32,7 +36,18 @@ pub struct Fill {
 
 /// The coarse monotonic clock, as the programs read it.
 pub fn now() -> Nanos {
-    match clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) {
+    read(ClockId::CLOCK_MONOTONIC_COARSE)
+}
+
+/// When something happened, by the wall clock as it is set now. Both clocks step
+/// together: two things of one moment have one time.
+pub fn wall_time(at: Nanos) -> SystemTime {
+    let age = now().since(at);
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(read(ClockId::CLOCK_REALTIME_COARSE).since(age).0)
+}
+
+fn read(clock: ClockId) -> Nanos {
+    match clock_gettime(clock) {
         Ok(time) => Nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64),
         Err(_) => Nanos::ZERO,
     }
@@ -346,4 +361,22 @@ pub(super) fn zeroes<V: Pod>() -> Result<PerCpuValues<Raw<V>>> {
         anyhow::anyhow!("cannot tell how many CPUs there are from {file}: {error}")
     })?;
     Ok(PerCpuValues::try_from(vec![Raw(V::zeroed()); cpus])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_five_seconds_ago_has_the_wall_clock_of_then() {
+        let at = wall_time(Nanos(now().0 - Nanos::from_secs(5).0));
+        let age = SystemTime::now().duration_since(at).unwrap();
+        assert!((4..=6).contains(&age.as_secs()), "{age:?}");
+    }
+
+    #[test]
+    fn what_lies_ahead_of_the_clock_happens_now() {
+        let at = wall_time(Nanos(u64::MAX));
+        assert!(SystemTime::now().duration_since(at).unwrap().as_secs() < 2);
+    }
 }

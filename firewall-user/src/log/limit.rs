@@ -1,5 +1,7 @@
 //! How many lines of LOG rules are written: a flood of packets must not become
-//! a flood of lines. What is left out is counted, and told with the next line.
+//! a flood of lines. What is left out is counted.
+
+use std::mem;
 
 use firewall_common::time::Nanos;
 
@@ -12,37 +14,32 @@ pub struct RateLimit {
     burst: u64,
     /// When the bucket is full again.
     full_at: Nanos,
-    suppressed: u64,
-}
-
-/// What becomes of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Write it; so many before it were left out.
-    Write {
-        suppressed: u64,
-    },
-    LeaveOut,
+    left_out: u64,
 }
 
 impl RateLimit {
     /// `per_second` lines in the long run, `burst` at once; at least one each.
     pub fn new(per_second: u32, burst: u32) -> Self {
         let interval = Nanos(1_000_000_000 / u64::from(per_second.max(1)));
-        Self { interval, burst: u64::from(burst.max(1)), full_at: Nanos::ZERO, suppressed: 0 }
+        Self { interval, burst: u64::from(burst.max(1)), full_at: Nanos::ZERO, left_out: 0 }
     }
 
-    pub const fn admit(&mut self, now: Nanos) -> Admission {
+    /// Whether a line may be written now; else it counts as left out.
+    pub const fn admit(&mut self, now: Nanos) -> bool {
         let owed = self.full_at.since(now);
         let affordable = Nanos(self.interval.0.saturating_mul(self.burst.saturating_sub(1)));
-        if owed.is_after(affordable) {
-            self.suppressed += 1;
-            return Admission::LeaveOut;
+        let may = !owed.is_after(affordable);
+        if may {
+            self.full_at = now.after(owed).after(self.interval);
+        } else {
+            self.left_out += 1;
         }
-        self.full_at = now.after(owed).after(self.interval);
-        let suppressed = self.suppressed;
-        self.suppressed = 0;
-        Admission::Write { suppressed }
+        may
+    }
+
+    /// How many lines were left out since this was asked last.
+    pub const fn take_left_out(&mut self) -> u64 {
+        mem::replace(&mut self.left_out, 0)
     }
 }
 
@@ -53,7 +50,7 @@ mod tests {
     const START: Nanos = Nanos::from_secs(100);
 
     fn written(limit: &mut RateLimit, count: usize, now: Nanos) -> usize {
-        (0..count).filter(|_| limit.admit(now) != Admission::LeaveOut).count()
+        (0..count).filter(|_| limit.admit(now)).count()
     }
 
     #[test]
@@ -71,18 +68,17 @@ mod tests {
     }
 
     #[test]
-    fn the_next_line_tells_how_many_were_left_out() {
+    fn lines_that_were_left_out_are_counted_once() {
         let mut limit = RateLimit::new(1, 1);
-        assert_eq!(limit.admit(START), Admission::Write { suppressed: 0 });
-        written(&mut limit, 7, START);
-        let later = START.after(Nanos::from_secs(1));
-        assert_eq!(limit.admit(later), Admission::Write { suppressed: 7 });
+        assert_eq!(written(&mut limit, 8, START), 1);
+        assert_eq!(limit.take_left_out(), 7);
+        assert_eq!(limit.take_left_out(), 0);
     }
 
     #[test]
     fn a_clock_that_goes_back_does_not_open_the_gate() {
         let mut limit = RateLimit::new(1, 1);
         limit.admit(START);
-        assert_eq!(limit.admit(Nanos::ZERO), Admission::LeaveOut);
+        assert!(!limit.admit(Nanos::ZERO));
     }
 }

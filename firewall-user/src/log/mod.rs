@@ -13,7 +13,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::journal::Journal;
-pub use self::limit::{Admission, RateLimit};
+pub use self::limit::RateLimit;
 use crate::cli::args::LogLevel;
 
 /// The name under which journal and syslog show us.
@@ -48,7 +48,7 @@ pub fn init(level: LogLevel) {
 /// Writes the line of a LOG rule; `level` is syslog's, 0 (emerg) to 7 (debug).
 ///
 /// A line for which the journal has no room is lost: the log never stops the
-/// daemon.
+/// daemon. The caller limits how many lines there are, by a [`RateLimit`].
 pub fn packet(level: u8, line: &str) {
     match Journal::of_stderr() {
         Some(journal) => journal.send(level, line),

@@ -1,28 +1,27 @@
 //! The interfaces of this network namespace, and how they change
 //! (rtnetlink(7): RTM_GETLINK, RTM_NEWLINK, RTM_DELLINK).
+//!
+//! Of a message only those attributes are read that the firewall needs: one that
+//! a newer kernel adds, or writes at another length, hides no interface.
 
-use std::{
-    collections::VecDeque,
-    fmt, io,
-    os::fd::{AsRawFd, OwnedFd},
-};
+use std::{collections::VecDeque, fmt, io};
 
-use nix::{
-    errno::Errno,
-    libc,
-    sys::socket::{MsgFlags, SockProtocol, recv},
+use netlink_packet_core::{
+    DecodeError, NLM_F_DUMP, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NlaBuffer,
+    NlasIterator, Parseable, parse_u32,
 };
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{LinkAttribute, LinkExtentMask, LinkHeader, LinkMessage, LinkXdp},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::{errno::Errno, libc};
 use tokio::io::unix::AsyncFd;
 
-use super::{
-    socket::{DATAGRAM, Socket},
-    wire::{Attribute, Message, attribute, attributes, messages, u16_at, u32_at},
-};
+use super::ask::{ask, messages};
 
-/// `struct ifinfomsg`.
+/// The length of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
-/// Leaves the statistics out of a dump (RTEXT_FILTER_SKIP_STATS).
-const SKIP_STATS: u32 = 1 << 3;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,56 +93,59 @@ impl Link {
         self.flags & libc::IFF_UP as u32 != 0
     }
 
-    /// Reads the body of an RTM_NEWLINK or RTM_DELLINK.
-    fn parse(body: &[u8]) -> Option<Self> {
+    fn parse(header: &LinkHeader, attributes: &[u8]) -> Result<Self, DecodeError> {
         let mut link = Self {
-            index: u32_at(body, 4)?,
+            index: header.index,
             name: String::new(),
             mac: None,
             mtu: 0,
             kind: None,
-            link_type: u16_at(body, 2)?,
-            flags: u32_at(body, 8)?,
+            link_type: header.link_layer_type.into(),
+            flags: header.flags.bits(),
             xdp: Vec::new(),
         };
-        for attribute in attributes(body.get(LINK_HEADER..)?) {
-            link.take(&attribute);
+        for attribute in NlasIterator::new(attributes) {
+            link.take(&attribute?);
         }
-        Some(link)
+        Ok(link)
     }
 
-    fn take(&mut self, attribute: &Attribute<'_>) {
-        match attribute.kind {
-            libc::IFLA_IFNAME => self.name = attribute.text(),
-            libc::IFLA_ADDRESS => self.mac = attribute.value.try_into().ok(),
-            libc::IFLA_MTU => self.mtu = attribute.u32().unwrap_or(0),
-            libc::IFLA_LINKINFO => self.kind = kind(attribute),
-            libc::IFLA_XDP => self.xdp = xdp_programs(attribute),
+    fn take(&mut self, attribute: &NlaBuffer<&[u8]>) {
+        let value = attribute.value();
+        match attribute.kind() {
+            libc::IFLA_IFNAME => self.name = text(value),
+            libc::IFLA_ADDRESS => self.mac = value.try_into().ok(),
+            libc::IFLA_MTU => self.mtu = parse_u32(value).unwrap_or(0),
+            libc::IFLA_LINKINFO => self.kind = kind(value),
+            libc::IFLA_XDP => self.xdp = xdp_programs(value),
             _ => {}
         }
     }
 }
 
-fn kind(info: &Attribute<'_>) -> Option<String> {
-    info.nested().find(|nested| nested.kind == libc::IFLA_INFO_KIND).map(|kind| kind.text())
+/// A name up to its NUL; the kernel lets it be of any bytes.
+fn text(value: &[u8]) -> String {
+    let name = value.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
+fn kind(info: &[u8]) -> Option<String> {
+    let mut nested = NlasIterator::new(info).flatten();
+    nested.find(|nested| nested.kind() == libc::IFLA_INFO_KIND).map(|kind| text(kind.value()))
 }
 
 /// The program ids stand in one attribute for each mode (linux/if_link.h).
-fn xdp_programs(xdp: &Attribute<'_>) -> Vec<XdpProgram> {
-    const DRIVER: u16 = 5;
-    const GENERIC: u16 = 6;
-    const HARDWARE: u16 = 7;
-    let program = |nested: Attribute<'_>| {
-        let mode = match nested.kind {
-            DRIVER => XdpMode::Driver,
-            GENERIC => XdpMode::Generic,
-            HARDWARE => XdpMode::Hardware,
+fn xdp_programs(xdp: &[u8]) -> Vec<XdpProgram> {
+    let program = |nested: NlaBuffer<&[u8]>| {
+        let (id, mode) = match LinkXdp::parse(&nested).ok()? {
+            LinkXdp::DrvProgId(id) => (id, XdpMode::Driver),
+            LinkXdp::SkbProgId(id) => (id, XdpMode::Generic),
+            LinkXdp::HwProgId(id) => (id, XdpMode::Hardware),
             _ => return None,
         };
-        let id = nested.u32().filter(|&id| id != 0)?;
-        Some(XdpProgram { id, mode })
+        (id != 0).then_some(XdpProgram { id, mode })
     };
-    xdp.nested().filter_map(program).collect()
+    NlasIterator::new(xdp).flatten().filter_map(program).collect()
 }
 
 /// The name of an interface; empty for index 0 and for one that is gone.
@@ -159,11 +161,11 @@ pub fn name(index: u32) -> String {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn all() -> io::Result<Vec<Link>> {
-    let mut body = vec![0; LINK_HEADER];
-    body.extend(attribute(libc::IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes()));
-    let answers = Socket::open(SockProtocol::NetlinkRoute)?.dump(libc::RTM_GETLINK, &body)?;
-    let links = answers.iter().filter(|answer| answer.kind == libc::RTM_NEWLINK);
-    let mut links: Vec<_> = links.filter_map(|answer| Link::parse(&answer.body)).collect();
+    let mut request = LinkMessage::default();
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let request = RouteNetlinkMessage::GetLink(request);
+    let links = ask::<_, News>(NETLINK_ROUTE, request, NLM_F_DUMP)?.into_iter();
+    let mut links: Vec<_> = links.filter_map(News::into_link).collect();
     links.sort_unstable_by_key(|link| link.index);
     Ok(links)
 }
@@ -179,10 +181,46 @@ pub enum Change {
     Missed,
 }
 
+/// What a message says of the interfaces, if anything.
+#[derive(Debug)]
+struct News(Option<Change>);
+
+impl News {
+    fn into_link(self) -> Option<Link> {
+        match self.0 {
+            Some(Change::Present(link)) => Some(link),
+            _ => None,
+        }
+    }
+}
+
+/// A bridge's ports and wireless events use the messages of interfaces for
+/// matters of their own.
+impl NetlinkDeserializable for News {
+    type Error = DecodeError;
+
+    fn deserialize(message: &NetlinkHeader, body: &[u8]) -> Result<Self, DecodeError> {
+        let header = LinkHeader::parse(body)?;
+        let attributes = body.get(LINK_HEADER..).unwrap_or_default();
+        let mut kinds = NlasIterator::new(attributes).flatten().map(|attribute| attribute.kind());
+        if header.interface_family != AddressFamily::Unspec
+            || kinds.any(|kind| kind == libc::IFLA_WIRELESS)
+        {
+            return Ok(Self(None));
+        }
+        let link = Link::parse(&header, attributes)?;
+        Ok(Self(match message.message_type {
+            libc::RTM_NEWLINK => Some(Change::Present(link)),
+            libc::RTM_DELLINK => Some(Change::Gone { index: link.index, name: link.name }),
+            _ => None,
+        }))
+    }
+}
+
 /// The changes in one network namespace, from the moment of [`changes`] on.
 #[derive(Debug)]
 pub struct Changes {
-    socket: AsyncFd<OwnedFd>,
+    socket: AsyncFd<Socket>,
     waiting: VecDeque<Change>,
 }
 
@@ -192,7 +230,9 @@ pub struct Changes {
 /// # Errors
 /// When the kernel gives no socket.
 pub fn changes() -> io::Result<Changes> {
-    let socket = Socket::listen(SockProtocol::NetlinkRoute, libc::RTMGRP_LINK as u32)?;
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    socket.bind(&SocketAddr::new(0, libc::RTMGRP_LINK as u32))?;
     // SAFETY: the socket owns its descriptor and is never replaced.
     let socket = unsafe { AsyncFd::register(socket) }?;
     Ok(Changes { socket, waiting: VecDeque::new() })
@@ -209,14 +249,8 @@ impl Changes {
                 return Ok(change);
             }
             let mut ready = self.socket.readable().await?;
-            let mut buffer = [0; DATAGRAM];
-            let receive = |socket: &AsyncFd<OwnedFd>| {
-                Ok(recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?)
-            };
-            match ready.try_io(receive) {
-                Ok(Ok(length)) => {
-                    self.waiting.extend(messages(&buffer[..length]).filter_map(|m| change(&m)));
-                }
+            match ready.try_io(|socket| socket.get_ref().recv_from_full()) {
+                Ok(Ok((datagram, _))) => self.waiting.extend(told(&datagram)),
                 Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
                     self.waiting.push_back(Change::Missed);
                 }
@@ -227,26 +261,21 @@ impl Changes {
     }
 }
 
-/// What a message of the group says. A bridge's ports and wireless events use
-/// the same messages for matters of their own.
-fn change(message: &Message<'_>) -> Option<Change> {
-    let is_link = message.body.first() == Some(&(libc::AF_UNSPEC as u8));
-    let attributes = attributes(message.body.get(LINK_HEADER..)?);
-    let is_wireless = { attributes }.any(|attribute| attribute.kind == libc::IFLA_WIRELESS);
-    if !is_link || is_wireless {
-        return None;
-    }
-    let link = Link::parse(message.body)?;
-    match message.kind {
-        libc::RTM_NEWLINK => Some(Change::Present(link)),
-        libc::RTM_DELLINK => Some(Change::Gone { index: link.index, name: link.name }),
-        _ => None,
-    }
+/// The changes that a datagram tells of; one that cannot be read is missed.
+fn told(datagram: &[u8]) -> impl Iterator<Item = Change> {
+    messages::<News>(datagram).filter_map(|message| match message.map(|message| message.payload) {
+        Ok(NetlinkPayload::InnerMessage(news)) => news.0,
+        Ok(_) => None,
+        Err(_) => Some(Change::Missed),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use netlink_packet_core::{DefaultNla, Emitable};
+    use proptest::{collection::vec, prelude::*};
 
     use super::{super::scratch::Namespace, *};
 
@@ -296,19 +325,85 @@ mod tests {
         });
     }
 
+    /// An attribute of up to four bytes.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let attribute = DefaultNla::new(kind, value.to_vec());
+        let mut bytes = vec![0; attribute.buffer_len()];
+        attribute.emit(&mut bytes);
+        bytes
+    }
+
+    fn news(kind: u16, body: &[u8]) -> Option<Change> {
+        let mut header = NetlinkHeader::default();
+        header.message_type = kind;
+        News::deserialize(&header, body).unwrap().0
+    }
+
+    /// A message's body: an `ifinfomsg` of interface 7, then attributes.
+    fn body(family: i32, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = vec![0; LINK_HEADER];
+        body[0] = family as u8;
+        body[4] = 7;
+        body.extend(attributes.concat());
+        body
+    }
+
     #[test]
     fn programs_of_each_mode_are_read() {
-        let nested = [attribute(2, &[4]), attribute(5, &[7, 0, 0, 0]), attribute(6, &[9, 0, 0, 0])];
-        let programs = xdp_programs(&Attribute { kind: 43, value: &nested.concat() });
-        assert_eq!(programs[0], XdpProgram { id: 7, mode: XdpMode::Driver });
-        assert_eq!(programs[1], XdpProgram { id: 9, mode: XdpMode::Generic });
+        let nested = [
+            attribute(2, &[4]),
+            attribute(5, &[7, 0, 0, 0]),
+            attribute(6, &[9, 0, 0, 0]),
+            attribute(7, &[0, 0, 0, 0]),
+        ];
+        let programs = xdp_programs(&nested.concat());
+        let driver = XdpProgram { id: 7, mode: XdpMode::Driver };
+        assert_eq!(programs, [driver, XdpProgram { id: 9, mode: XdpMode::Generic }]);
     }
 
     #[test]
     fn a_port_that_leaves_its_bridge_is_not_gone() {
-        let mut body = [0; LINK_HEADER];
-        body[0] = libc::AF_BRIDGE as u8;
-        let message = Message { kind: libc::RTM_DELLINK, flags: 0, body: &body };
-        assert_eq!(change(&message), None);
+        assert_eq!(news(libc::RTM_DELLINK, &body(libc::AF_BRIDGE, &[])), None);
+    }
+
+    #[test]
+    fn a_wireless_event_is_no_change() {
+        let attributes = [attribute(libc::IFLA_WIRELESS, &[0; 4])];
+        assert_eq!(news(libc::RTM_NEWLINK, &body(libc::AF_UNSPEC, &attributes)), None);
+    }
+
+    #[test]
+    fn an_attribute_that_is_unknown_or_of_another_length_hides_no_interface() {
+        let attributes = [
+            attribute(libc::IFLA_STATS64, &[1, 2]),
+            attribute(0x3ff0, &[1]),
+            attribute(libc::IFLA_MTU, &[1]),
+            attribute(libc::IFLA_IFNAME, b"et\xff\0"),
+        ];
+        let Some(Change::Present(link)) =
+            news(libc::RTM_NEWLINK, &body(libc::AF_UNSPEC, &attributes))
+        else {
+            panic!("no interface");
+        };
+        assert_eq!((link.index, link.name.as_str(), link.mtu), (7, "et\u{fffd}", 0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_as_missed() {
+        let torn: Vec<_> = told(&[40, 0, 0, 0, 16, 0, 0, 0]).collect();
+        assert_eq!(torn, [Change::Missed]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_read(bytes in vec(any::<u8>(), 0..200)) {
+            prop_assert!(told(&bytes).count() <= bytes.len());
+            let mut message = body(libc::AF_UNSPEC, &[]);
+            message.extend(&bytes);
+            let mut header = NetlinkHeader::default();
+            header.message_type = libc::RTM_NEWLINK;
+            let _ = News::deserialize(&header, &message);
+            prop_assert!(xdp_programs(&bytes).len() <= bytes.len());
+        }
     }
 }

@@ -3,19 +3,17 @@
 
 use std::{collections::BTreeMap, io};
 
-use nix::{errno::Errno, libc, sys::socket::SockProtocol};
-
-use super::{
-    socket::Socket,
-    wire::{attribute, attributes, u16_at},
+use netlink_packet_core::{
+    DecodeError, Emitable, NLM_F_DUMP, NlasIterator, ParseableParametrized, parse_u32, parse_u64,
 };
+use netlink_packet_generic::{
+    GenlFamily, GenlHeader, GenlMessage,
+    ctrl::{GenlCtrl, GenlCtrlCmd, nlas::GenlCtrlAttrs},
+};
+use netlink_sys::protocols::NETLINK_GENERIC;
+use nix::errno::Errno;
 
-/// `struct genlmsghdr`: command, version, two reserved bytes.
-const GENERIC_HEADER: usize = 4;
-const CONTROLLER: u16 = libc::GENL_ID_CTRL as u16;
-const DEV_GET: u8 = 1;
-const DEV_IFINDEX: u16 = 1;
-const DEV_XDP_FEATURES: u16 = 3;
+use super::ask::ask;
 
 /// The abilities of one interface's driver at this moment: a veth takes
 /// redirected frames only while its peer has GRO or an XDP program.
@@ -68,36 +66,85 @@ impl XdpFeatures {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn all() -> io::Result<Option<BTreeMap<u32, XdpFeatures>>> {
-    let socket = Socket::open(SockProtocol::NetlinkGeneric)?;
-    let Some(family) = family(&socket, b"netdev\0")? else { return Ok(None) };
-    let answers = socket.dump(family, &[DEV_GET, 1, 0, 0])?;
-    Ok(Some(answers.iter().filter_map(|answer| features(&answer.body)).collect()))
+    let Some(family) = family(DevGet::family_name())? else { return Ok(None) };
+    let mut request = GenlMessage::from_payload(DevGet);
+    request.set_resolved_family_id(family);
+    let answers = ask::<_, GenlMessage<Device>>(NETLINK_GENERIC, request, NLM_F_DUMP)?;
+    let features = |answer: GenlMessage<Device>| {
+        let Device { index, features } = answer.payload;
+        Some((index?, features?))
+    };
+    Ok(Some(answers.into_iter().filter_map(features).collect()))
 }
 
 /// The number of a generic netlink family; `None` when the kernel lacks it.
-fn family(socket: &Socket, name: &[u8]) -> io::Result<Option<u16>> {
-    let mut body = vec![libc::CTRL_CMD_GETFAMILY as u8, 1, 0, 0];
-    body.extend(attribute(libc::CTRL_ATTR_FAMILY_NAME as u16, name));
-    let answer = match socket.ask(CONTROLLER, &body) {
+fn family(name: &str) -> io::Result<Option<u16>> {
+    let request = GenlMessage::from_payload(GenlCtrl {
+        cmd: GenlCtrlCmd::GetFamily,
+        nlas: vec![GenlCtrlAttrs::FamilyName(name.to_owned())],
+    });
+    let answers = match ask::<_, GenlMessage<GenlCtrl>>(NETLINK_GENERIC, request, 0) {
         Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => return Ok(None),
-        answer => answer?,
+        answers => answers?,
     };
-    let wanted = libc::CTRL_ATTR_FAMILY_ID as u16;
-    let body = answer.body.get(GENERIC_HEADER..).unwrap_or_default();
-    let id = attributes(body).find(|attribute| attribute.kind == wanted);
-    Ok(id.and_then(|id| u16_at(id.value, 0)))
+    let attributes = answers.into_iter().flat_map(|answer| answer.payload.nlas);
+    let id = |attribute| match attribute {
+        GenlCtrlAttrs::FamilyId(id) => Some(id),
+        _ => None,
+    };
+    Ok(attributes.into_iter().find_map(id))
 }
 
-fn features(body: &[u8]) -> Option<(u32, XdpFeatures)> {
-    let (mut index, mut bits) = (None, None);
-    for attribute in attributes(body.get(GENERIC_HEADER..)?) {
-        match attribute.kind {
-            DEV_IFINDEX => index = attribute.u32(),
-            DEV_XDP_FEATURES => bits = attribute.u64(),
-            _ => {}
-        }
+/// The request `dev-get`; without attributes it asks for all interfaces.
+#[derive(Debug)]
+struct DevGet;
+
+impl GenlFamily for DevGet {
+    fn family_name() -> &'static str {
+        "netdev"
     }
-    Some((index?, XdpFeatures(bits?)))
+
+    fn command(&self) -> u8 {
+        1
+    }
+
+    fn version(&self) -> u8 {
+        1
+    }
+}
+
+impl Emitable for DevGet {
+    fn buffer_len(&self) -> usize {
+        0
+    }
+
+    fn emit(&self, _buffer: &mut [u8]) {}
+}
+
+/// An answer to `dev-get`.
+#[derive(Debug, Default)]
+struct Device {
+    index: Option<u32>,
+    features: Option<XdpFeatures>,
+}
+
+impl ParseableParametrized<[u8], GenlHeader> for Device {
+    fn parse_with_param(attributes: &[u8], _header: GenlHeader) -> Result<Self, DecodeError> {
+        const IFINDEX: u16 = 1;
+        const XDP_FEATURES: u16 = 3;
+        let mut device = Self::default();
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute?;
+            match attribute.kind() {
+                IFINDEX => device.index = Some(parse_u32(attribute.value())?),
+                XDP_FEATURES => {
+                    device.features = Some(XdpFeatures(parse_u64(attribute.value())?));
+                }
+                _ => {}
+            }
+        }
+        Ok(device)
+    }
 }
 
 #[cfg(test)]
@@ -130,8 +177,7 @@ mod tests {
 
     #[test]
     fn a_family_that_is_not_there_is_none() {
-        let socket = Socket::open(SockProtocol::NetlinkGeneric).unwrap();
-        assert_eq!(family(&socket, b"no-such-family\0").unwrap(), None);
+        assert_eq!(family("no-such-family").unwrap(), None);
     }
 
     #[test]

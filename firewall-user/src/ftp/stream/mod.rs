@@ -64,6 +64,9 @@ impl fmt::Display for Loss {
     }
 }
 
+/// The widest window of TCP (RFC 7323 section 2.3): nobody acknowledges more.
+const MAX_WINDOW: i32 = 1 << 30;
+
 /// The reader of one direction.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -119,6 +122,19 @@ impl Stream {
         } else {
             self.ahead.insert(next, seq, fresh);
             self.enforce_bounds(tell);
+        }
+    }
+
+    /// The receiver has all bytes before `ack`: what of them did not come by here
+    /// never will. Most often the gap ends with a line, so that what follows is
+    /// read as after a start in the middle.
+    pub fn acknowledged(&mut self, ack: Seq, tell: &mut impl FnMut(Read<'_>)) {
+        let Some(next) = self.next else { return };
+        let missing = ack.since(next);
+        if next.is_before(ack) && missing <= MAX_WINDOW {
+            self.lines = Lines::new(false);
+            tell(Read::Lost(Loss::Gap));
+            self.read(ack, &[], tell);
         }
     }
 

@@ -5,17 +5,26 @@ use super::*;
 /// What a stream tells, in words that a test can compare.
 fn read(stream: &mut Stream, seq: u32, payload: &[u8]) -> Vec<String> {
     let mut told = Vec::new();
-    stream.segment(Seq(seq), payload, &mut |read| {
-        told.push(match read {
-            Read::Line(line) => {
-                let tail = if line.whole { "" } else { "~" };
-                format!("{tail}{}", String::from_utf8_lossy(line.text))
-            }
-            Read::TooLong { .. } => "<too long>".to_owned(),
-            Read::Lost(loss) => format!("<{loss:?}>"),
-        });
-    });
+    stream.segment(Seq(seq), payload, &mut |read| told.push(words(read)));
     told
+}
+
+/// What it tells when the receiver has the bytes before `ack`.
+fn acknowledge(stream: &mut Stream, ack: u32) -> Vec<String> {
+    let mut told = Vec::new();
+    stream.acknowledged(Seq(ack), &mut |read| told.push(words(read)));
+    told
+}
+
+fn words(read: Read<'_>) -> String {
+    match read {
+        Read::Line(line) => {
+            let tail = if line.whole { "" } else { "~" };
+            format!("{tail}{}", String::from_utf8_lossy(line.text))
+        }
+        Read::TooLong { .. } => "<too long>".to_owned(),
+        Read::Lost(loss) => format!("<{loss:?}>"),
+    }
 }
 
 mod in_order {
@@ -182,5 +191,43 @@ proptest! {
             read(&mut stream, seq, &payload);
             prop_assert!(stream.memory() <= 2 * MAX_LINE + MAX_AHEAD_BYTES + 4096);
         }
+    }
+}
+
+mod acknowledged {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_no_gap() {
+        let mut stream = Stream::new(true);
+        read(&mut stream, 1, b"NOOP\r\n");
+        assert!(acknowledge(&mut stream, 7).is_empty());
+        assert!(acknowledge(&mut stream, 3).is_empty());
+        assert_eq!(read(&mut stream, 7, b"PASV\r\n"), ["PASV"]);
+    }
+
+    #[test]
+    fn bytes_that_passed_unread_are_not_waited_for() {
+        let mut stream = Stream::new(true);
+        read(&mut stream, 1, b"NOOP\r\n");
+        assert_eq!(acknowledge(&mut stream, 15), ["<Gap>"]);
+        assert_eq!(read(&mut stream, 15, b"PASV\r\n"), ["~PASV"]);
+        assert_eq!(read(&mut stream, 21, b"NOOP\r\n"), ["NOOP"]);
+    }
+
+    #[test]
+    fn what_has_waited_behind_the_gap_is_read() {
+        let mut stream = Stream::new(true);
+        read(&mut stream, 1, b"NOOP\r\n");
+        assert!(read(&mut stream, 15, b"PASV\r\n").is_empty());
+        assert_eq!(acknowledge(&mut stream, 15), ["<Gap>", "~PASV"]);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_nobody_can_have_sent_is_ignored() {
+        let mut stream = Stream::new(true);
+        read(&mut stream, 1, b"NOOP\r\n");
+        assert!(acknowledge(&mut stream, 7 + (1 << 30) + 1).is_empty());
+        assert_eq!(read(&mut stream, 7, b"PASV\r\n"), ["PASV"]);
     }
 }

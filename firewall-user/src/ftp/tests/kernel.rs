@@ -232,3 +232,23 @@ fn a_hole_does_not_outlive_its_control_connection() {
     let hole = session.conversation.hole().unwrap();
     assert_eq!(session.conversation.ended().as_slice(), [Action::Close(hole)]);
 }
+
+/// A helper that was away for a while: what passed unread is acknowledged by the
+/// reply to it, and the next command counts.
+#[test]
+fn commands_that_passed_unread_do_not_end_the_following() {
+    let mut session = Session::logged_in();
+    session.next[Original.index()] += "NOOP\r\nTYPE I\r\n".len() as u32;
+    session.next[Reply.index()] += "200 ok\r\n200 ok\r\n".len() as u32;
+    for (direction, other, text) in [
+        (Original, Reply, "NOOP\r\n"),
+        (Reply, Original, "200 ok\r\n"),
+        (Original, Reply, "PASV\r\n"),
+        (Reply, Original, "227 ok (198,51,100,1,156,65)\r\n"),
+    ] {
+        let seen = session.next[other.index()];
+        session.conversation.acknowledged(direction, seen);
+        session.say(direction, text);
+    }
+    assert_eq!(session.port(), PASSIVE);
+}

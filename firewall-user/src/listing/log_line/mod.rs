@@ -13,6 +13,7 @@ use std::fmt::{self, Write as _};
 use firewall_common::event::Event;
 
 use super::frame::Bytes;
+use crate::rules::log_option;
 
 /// What a LOG rule says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,14 +29,14 @@ pub struct LogFormat<'f> {
 }
 
 impl<'f> LogFormat<'f> {
-    /// `options` are bits as in `iptables -L`: 1 TCP sequence, 2 TCP options,
-    /// 4 IP options; others have no effect here.
+    /// `options` are bits of [`log_option`]; `--log-uid` and `--log-macdecode`
+    /// have no effect here.
     pub const fn new(prefix: &'f str, options: u8) -> Self {
         Self {
             prefix,
-            tcp_sequence: options & 1 != 0,
-            tcp_options: options & 2 != 0,
-            ip_options: options & 4 != 0,
+            tcp_sequence: options & log_option::TCP_SEQUENCE != 0,
+            tcp_options: options & log_option::TCP_OPTIONS != 0,
+            ip_options: options & log_option::IP_OPTIONS != 0,
         }
     }
 }
