@@ -20,7 +20,7 @@ pub fn grant<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
         expires: now.after(tables.timeouts().fragment),
         tuple: scratch.headers.tuple,
         verdict: path::verdict_to_remember(&scratch.walk),
-        _pad: [0; 4],
+        end: u32::from(scratch.headers.fragment_offset),
     };
     tables.grant_fragments(&scratch.fragment, &scratch.grant);
 }
@@ -37,6 +37,10 @@ pub fn inherit<T: Tables>(tables: &T, scratch: &mut Scratch, route: &Route, now:
         && grant.verdict.out_ifindex == route.out_ifindex;
     if !grant.expires.is_after(now) || !is_same_way {
         return Verdict::Drop(DropReason::FragmentUnknown);
+    }
+    // It would rewrite what the first one was judged by (RFC 1858, RFC 5722).
+    if u32::from(scratch.headers.fragment_offset) < grant.end {
+        return Verdict::Drop(DropReason::FragmentOverlap);
     }
     // Rules of an older generation have no counters any more.
     if grant.verdict.generation == scratch.walk.generation {
@@ -67,7 +71,8 @@ fn key(scratch: &Scratch) -> FragmentKey {
         src: headers.tuple.src,
         dst: headers.tuple.dst,
         id: headers.fragment_id,
-        protocol: headers.tuple.protocol,
+        // In IPv6 the first fragment knows another number than the later ones.
+        protocol: if headers.version == 4 { headers.tuple.protocol } else { 0 },
         _pad: [0; 3],
     }
 }

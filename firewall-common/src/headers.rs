@@ -64,7 +64,8 @@ pub struct Headers {
     pub fragment: u8,
     /// The transport header contradicts itself: such a packet is INVALID.
     pub is_damaged: u8,
-    pub _pad: [u8; 2],
+    /// In units of 8 bytes: where a later fragment begins, where a first one ends.
+    pub fragment_offset: u16,
 }
 
 /// What a frame turned out to be.
@@ -190,7 +191,7 @@ impl Headers {
         self.tuple.dst = Addr::v4(ip.dst);
         self.tuple.protocol = ip.protocol;
         self.fragment_id = u32::from(ip.id);
-        self.fragment = fragment(ip.fragment_offset(), ip.has_more_fragments()) as u8;
+        self.fragment(ip.fragment_offset(), ip.has_more_fragments());
         Ok(())
     }
 
@@ -253,9 +254,16 @@ impl Headers {
         let header: Ipv6Fragment = packet.read(self.l4).ok_or(DropReason::Truncated)?;
         self.tuple.protocol = header.next_header;
         self.fragment_id = header.id;
-        self.fragment = fragment(header.fragment_offset(), header.has_more_fragments()) as u8;
         self.l4 += size_of::<Ipv6Fragment>() as u32;
+        self.fragment(header.fragment_offset(), header.has_more_fragments());
         Ok(())
+    }
+
+    /// Notes which fragment it is whose payload begins at `l4`.
+    #[inline(always)]
+    fn fragment(&mut self, offset: u16, has_more: bool) {
+        self.fragment = fragment(offset, has_more) as u8;
+        self.fragment_offset = if offset == 0 { (self.l4_len() / 8) as u16 } else { offset };
     }
 
     /// Takes the length that the IP header announces, if the frame holds it.

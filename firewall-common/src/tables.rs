@@ -60,7 +60,8 @@ pub struct FragmentGrant {
     pub expires: Nanos,
     pub tuple: Tuple,
     pub verdict: CachedVerdict,
-    pub _pad: [u8; 4],
+    /// Where the first fragment ends, in units of 8 bytes: none may begin before.
+    pub end: u32,
 }
 
 /// The compiled rules and their counters, which the walk consults.

@@ -61,6 +61,8 @@ drop_reasons! {
     TooManyHeaders = "too-many-headers",
     /// A later fragment whose first fragment was not accepted or has not come.
     FragmentUnknown = "fragment-unknown",
+    /// A later fragment that begins before the first one's end.
+    FragmentOverlap = "fragment-overlap",
     /// A first fragment too small to hold the ports.
     FragmentTiny = "fragment-tiny",
     /// The ring to the helper is full; TCP sends the segment again.

@@ -164,6 +164,25 @@ impl SkbPacket {
     }
 
     #[inline(always)]
+    pub fn tc_index(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).tc_index }
+    }
+
+    #[inline(always)]
+    pub fn set_tc_index(&self, index: u32) {
+        // SAFETY: as above.
+        unsafe { (*self.skb).tc_index = index }
+    }
+
+    /// To whom the frame is addressed: `PACKET_*` of packet(7).
+    #[inline(always)]
+    pub fn packet_type(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).pkt_type }
+    }
+
+    #[inline(always)]
     pub fn gso_size(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.skb).gso_size }

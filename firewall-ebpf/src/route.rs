@@ -49,6 +49,10 @@ pub struct Fib {
     pub destination_mac: [u8; 6],
 }
 
+/// The interface of a forwarded packet that leaves by none, or by one that the
+/// lookup does not tell: not 0, which stands for the host itself.
+const NOWHERE: u32 = u32::MAX;
+
 /// What the lookup said about the packet at hand.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -85,9 +89,9 @@ pub fn look_up(
         answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED => {
             (Chain::Forward, delivery.fib.ifindex)
         }
-        // The stack will refuse it, in its own words.
-        answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => (Chain::Forward, 0),
-        answer::UNSUPPORTED_TUNNEL => (Chain::Forward, 0),
+        // The stack will refuse it, in its own words, or knows the way.
+        answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => (Chain::Forward, NOWHERE),
+        answer::UNSUPPORTED_TUNNEL => (Chain::Forward, NOWHERE),
         // To this host, or to nowhere: both end in the stack.
         _ => (Chain::Input, 0),
     }

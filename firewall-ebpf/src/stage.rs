@@ -18,7 +18,7 @@ use firewall_common::{
     scratch::Scratch,
     tables::Place,
     time::Nanos,
-    verdict::{DropReason, Verdict},
+    verdict::{DropReason, Stat, Verdict},
 };
 
 use crate::{
@@ -33,14 +33,16 @@ pub mod decision {
     pub const FORWARD: u32 = 1;
     pub const HOLD: u32 = 2;
     pub const DROP: u32 = 3;
+    pub const OTHER_STATION: u32 = 4;
     /// Plus the [`firewall_common::rule::RejectKind`].
-    pub const REJECT: u32 = 4;
+    pub const REJECT: u32 = 5;
 }
 
 #[inline(always)]
 const fn decision(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Accept(Chain::Forward) => decision::FORWARD,
+        Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
         Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
         Verdict::Punt(_) => decision::HOLD,
         Verdict::Drop(_) => decision::DROP,

@@ -2,7 +2,7 @@
 //! sends back.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_STOLEN},
+    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT},
     helpers::{bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_store_bytes},
     macros::classifier,
     programs::TcContext,
@@ -23,8 +23,16 @@ use crate::{
     punt,
     stage::{self, decision},
     tables::{Maps, is_ours},
-    xdp::REFLECT,
+    xdp::note,
 };
+
+/// Goes on to the next program of the hook. Not `TC_ACT_OK`, which would end it
+/// for those of the admin.
+const NEXT: i32 = -1;
+/// `skb->tc_index` of a packet that FORWARD has judged; the stack keeps it.
+const FORWARDED: u32 = 0xf7b1;
+/// `skb->pkt_type` of a frame that the stack ignores.
+const PACKET_OTHERHOST: u32 = 3;
 
 #[classifier]
 pub fn firewall_ingress(ctx: TcContext) -> i32 {
@@ -43,24 +51,35 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
     let maps = Maps::of_tc(skb, false);
     if packet.mark() == REINJECT_INGRESS_MARK {
         packet.set_mark(0);
+        packet.set_tc_index(FORWARDED);
         maps.count(Stat::Reinjected as u32);
-        return TC_ACT_OK;
+        return NEXT;
     }
-    if is_to_reflect(&packet) {
-        packet.set_mark(REINJECT_EGRESS_MARK);
-        // SAFETY: the helper only notes the interface.
-        return unsafe { bpf_redirect(ifindex, 0) } as i32;
-    }
-    let Some(found) = maps.device(ifindex) else { return TC_ACT_OK };
-    if found.flags & device::TC == 0 {
-        return TC_ACT_OK;
+    let Some(found) = maps.device(ifindex) else { return NEXT };
+    match read_note(&packet) {
+        note::REFLECT => {
+            packet.set_mark(REINJECT_EGRESS_MARK);
+            // SAFETY: the helper only notes the interface.
+            return unsafe { bpf_redirect(ifindex, 0) } as i32;
+        }
+        note::FORWARDED => {
+            packet.set_tc_index(FORWARDED);
+            return NEXT;
+        }
+        // The stack takes the frame after all: its address has changed.
+        note::OTHER_STATION if packet.packet_type() != PACKET_OTHERHOST => {}
+        _ if found.flags & device::TC == 0 => return NEXT,
+        _ => {}
     }
     let has_ethernet = found.flags & device::ETHERNET != 0;
     match stage::tc_filter(skb, u32::from(has_ethernet), 0) {
-        decision::PASS => TC_ACT_OK,
+        decision::PASS => NEXT,
+        decision::OTHER_STATION if packet.packet_type() == PACKET_OTHERHOST => NEXT,
+        decision::OTHER_STATION => TC_ACT_SHOT,
         decision::FORWARD => {
+            packet.set_tc_index(FORWARDED);
             maps.count(Stat::ForwardStack as u32);
-            TC_ACT_OK
+            NEXT
         }
         decision::HOLD => {
             tc_hold(skb, 0);
@@ -77,26 +96,30 @@ fn egress(skb: *mut __sk_buff) -> i32 {
     let ifindex = packet.ifindex();
     let ingress_ifindex = packet.ingress_ifindex();
     let maps = Maps::of_tc(skb, true);
-    // Judged when it came in.
-    if ingress_ifindex != 0 && is_ours(&maps, ingress_ifindex) {
-        return TC_ACT_OK;
+    // Judged when it came in. What the stack forwards without FORWARD's consent,
+    // by a way that only it knows, is judged here.
+    if ingress_ifindex != 0 && packet.tc_index() == FORWARDED && is_ours(&maps, ingress_ifindex) {
+        packet.set_tc_index(0);
+        return NEXT;
     }
     let found = maps.device(ifindex);
     match packet.mark() {
         REINJECT_INGRESS_MARK => return turn_back(&packet, &maps, ifindex),
         REINJECT_EGRESS_MARK => {
             packet.set_mark(0);
-            return TC_ACT_OK;
+            return NEXT;
         }
         _ => {}
     }
     let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
     match stage::tc_filter(skb, u32::from(has_ethernet), 1) {
-        decision::PASS | decision::FORWARD => TC_ACT_OK,
+        decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
-            // A refusal would look like a failed send to the local TCP.
-            TC_ACT_STOLEN
+            // To nowhere: the frame is gone, and its sender sees no failure, as it
+            // would with a drop.
+            // SAFETY: the helper only notes the interface.
+            unsafe { bpf_redirect(0, 0) as i32 }
         }
         decision::DROP => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 1),
@@ -109,6 +132,7 @@ fn turn_back(packet: &SkbPacket, maps: &Maps, ifindex: u32) -> i32 {
     // Only TC ingress needs the mark; the stack and the admin's rules do not.
     if maps.device(ifindex).is_some_and(|found| found.flags & device::TC == 0) {
         packet.set_mark(0);
+        packet.set_tc_index(FORWARDED);
         maps.count(Stat::Reinjected as u32);
     }
     // SAFETY: the helper only notes the interface.
@@ -128,13 +152,13 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     u32::from(punt::hold(&packet, &maps, scratch))
 }
 
-/// Whether XDP wrote an answer that this interface sends only from here.
+/// What XDP has told of the frame, 0 for nothing.
 #[inline(always)]
-fn is_to_reflect(packet: &SkbPacket) -> bool {
+fn read_note(packet: &SkbPacket) -> u32 {
     // SAFETY: the word is read after it was found to lie before the packet.
     unsafe {
         let meta = core::ptr::read_volatile(&raw const (*packet.skb).data_meta) as usize;
-        meta + size_of::<u32>() <= packet.data() && *(meta as *const u32) == REFLECT
+        if meta + size_of::<u32>() <= packet.data() { *(meta as *const u32) } else { 0 }
     }
 }
 

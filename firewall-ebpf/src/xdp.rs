@@ -17,7 +17,7 @@ use firewall_common::{
     checksum,
     control::device,
     event::Hook,
-    flow::protocol,
+    flow::{CtState, protocol},
     headers::{Fragment, Headers},
     packet::Packet,
     reject::Lengths,
@@ -37,8 +37,15 @@ use crate::{
     tables::{Maps, Program},
 };
 
-/// In front of a frame that TC ingress is to send back out: the metadata.
-pub const REFLECT: u32 = 0x7265_666c;
+/// What XDP tells TC ingress about a frame, in the metadata before it.
+pub mod note {
+    /// An answer: send it back out.
+    pub const REFLECT: u32 = 0x7265_666c;
+    /// Judged by FORWARD, and left to the stack.
+    pub const FORWARDED: u32 = 0x666f_7277;
+    /// Addressed to another station: the stack is expected to ignore it.
+    pub const OTHER_STATION: u32 = 0x6f74_6865;
+}
 
 #[xdp(frags)]
 pub fn firewall_xdp(ctx: XdpContext) -> u32 {
@@ -51,6 +58,8 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
     }
     match stage::xdp_filter(ctx) {
         decision::PASS => XDP_PASS,
+        decision::OTHER_STATION if leave_note(&packet, note::OTHER_STATION) => XDP_PASS,
+        decision::OTHER_STATION => XDP_DROP,
         decision::FORWARD => xdp_forward(ctx),
         decision::HOLD => xdp_hold(ctx),
         decision::DROP => XDP_DROP,
@@ -95,7 +104,10 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
     let Some(delivery) = DELIVERY.get(Program::Xdp as u32) else { return XDP_PASS };
     let fib = &delivery.fib;
     let from = maps.device(ifindex).map_or(0, |found| found.flags);
+    // The first packets of a flow take the stack, which checks what only it knows:
+    // reverse paths and martian sources.
     let may_redirect = delivery.is_direct()
+        && scratch.walk.ctstate == CtState::Established.bit()
         && headers.vlan == 0
         && headers.ttl > 1
         && takes_redirect(maps, from, fib.ifindex)
@@ -106,6 +118,8 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
         return unsafe { bpf_redirect(fib.ifindex, 0) } as u32;
     }
     maps.count(Stat::ForwardStack as u32);
+    // Without the note it is judged again on egress, and no worse.
+    leave_note(packet, note::FORWARDED);
     XDP_PASS
 }
 
@@ -194,7 +208,7 @@ pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
         return XDP_TX;
     }
     // Not XDP_TX: a virtual device sends that only to a peer with a program.
-    if flags & device::TAKES_REDIRECT != 0 || !ask_to_reflect(packet) {
+    if flags & device::TAKES_REDIRECT != 0 || !leave_note(packet, note::REFLECT) {
         // SAFETY: the helper only notes the interface.
         return unsafe { bpf_redirect(ifindex, 0) } as u32;
     }
@@ -216,9 +230,10 @@ fn make_room(packet: &XdpPacket, l3: u32, lengths: Lengths) -> bool {
     }
 }
 
-/// Marks the frame for TC ingress to send it out again.
+/// Tells TC ingress what there is to know of the frame; `false` where the driver
+/// has no room for it.
 #[inline(always)]
-fn ask_to_reflect(packet: &XdpPacket) -> bool {
+fn leave_note(packet: &XdpPacket, note: u32) -> bool {
     // SAFETY: room for one word is made, checked, and written.
     unsafe {
         if bpf_xdp_adjust_meta(packet.ctx, -(size_of::<u32>() as i32)) != 0 {
@@ -228,7 +243,7 @@ fn ask_to_reflect(packet: &XdpPacket) -> bool {
         if meta + size_of::<u32>() > packet.data() {
             return false;
         }
-        *(meta as *mut u32) = REFLECT;
+        *(meta as *mut u32) = note;
     }
     true
 }
