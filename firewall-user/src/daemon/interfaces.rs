@@ -55,8 +55,10 @@ impl Interfaces {
             .iter()
             .filter(|link| self.wanted.contains(&link.name) && !self.ours.contains_key(&link.index))
             .collect();
-        let attached = new.iter().map(|link| self.attach(link, &links));
-        let attached = attached.fold(Ok(()), |all, one| all.and(one));
+        let mut attached = Ok(());
+        for link in new {
+            attached = attached.and(self.attach(link, &links));
+        }
         self.describe_all(&links)?;
         attached
     }

@@ -78,10 +78,11 @@ impl Conversation {
         let Self { commands, replies, reader, dialogue } = self;
         match direction {
             Direction::Original => replies.acknowledged(Seq(ack), &mut |read| {
-                server_said(dialogue, reader, read, &mut actions)
+                server_said(dialogue, reader, read, &mut actions);
             }),
-            Direction::Reply => commands
-                .acknowledged(Seq(ack), &mut |read| client_said(dialogue, read, &mut actions)),
+            Direction::Reply => commands.acknowledged(Seq(ack), &mut |read| {
+                client_said(dialogue, read, &mut actions);
+            }),
         }
         actions
     }

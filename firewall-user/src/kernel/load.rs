@@ -70,6 +70,10 @@ impl Programs {
             .map_max_entries("embryonic", sizes.embryonic);
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
         verify(&mut ebpf)?;
+        for (name, program) in ebpf.programs() {
+            let verified = program.info()?.verified_instruction_count();
+            tracing::debug!("{name}: {} instructions verified", verified.unwrap_or_default());
+        }
         Ok(Self { ebpf })
     }
 }
