@@ -6,12 +6,14 @@ use anyhow::{Context as _, Result};
 
 use crate::Netns;
 
-/// Signs that a segment was lost: all stay 0 where nothing was.
+/// Signs that a segment was lost, or came twice: all stay 0 where none was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpLoss {
     pub retransmitted: u64,
     pub timeouts: u64,
     pub syn_retransmitted: u64,
+    /// Segments that had been received before.
+    pub duplicates: u64,
 }
 
 impl TcpLoss {
@@ -26,6 +28,7 @@ impl TcpLoss {
             retransmitted: counter(&snmp, "Tcp:", "RetransSegs")?,
             timeouts: counter(&netstat, "TcpExt:", "TCPTimeouts")?,
             syn_retransmitted: counter(&netstat, "TcpExt:", "TCPSynRetrans")?,
+            duplicates: counter(&netstat, "TcpExt:", "TCPDSACKOldSent")?,
         })
     }
 
@@ -36,6 +39,7 @@ impl TcpLoss {
             retransmitted: self.retransmitted - earlier.retransmitted,
             timeouts: self.timeouts - earlier.timeouts,
             syn_retransmitted: self.syn_retransmitted - earlier.syn_retransmitted,
+            duplicates: self.duplicates - earlier.duplicates,
         }
     }
 }

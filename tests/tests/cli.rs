@@ -320,7 +320,8 @@ mod confirm {
         let mut command =
             firewall.command(&["apply", &file.to_string_lossy(), "--confirm", seconds])?;
         let apply = Background::start(&mut command)?;
-        wait::until_true("the new rules", || is_other(firewall))?;
+        wait::until_true("the new rules", || apply.stderr().contains("`firewall confirm`"))?;
+        ensure!(is_other(firewall), "it waits, and the old rules are in force");
         Ok(apply)
     }
 

@@ -122,6 +122,9 @@ impl Job<'_> {
 
 /// A silent hole in the firewall would otherwise hang until somebody gives up.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// curl 7.88 stalls by itself for up to a second at each file in passive mode,
+/// with and without a firewall.
+const PER_FILE: Duration = Duration::from_secs(1);
 
 /// Transfers files between a client in `netns` and a server at `address`, and
 /// compares what arrived with what was sent.
@@ -157,7 +160,8 @@ fn run(netns: &Netns, client: Client, job: Job<'_>) -> Result<()> {
         Client::Wget => arguments::wget(netns, job),
         Client::Ftplib => arguments::ftplib(netns, job),
     };
-    let finished = finish(command.current_dir(job.directory).env("HOME", job.directory), DEADLINE)?;
+    let deadline = DEADLINE + PER_FILE * job.load.count as u32;
+    let finished = finish(command.current_dir(job.directory).env("HOME", job.directory), deadline)?;
     if !finished.status.success() {
         let output = format!("{}{}", finished.stdout, finished.stderr);
         bail!("{} {:?} ended with {}: {output}", client.name(), job.manner, finished.status);
