@@ -141,8 +141,29 @@ pub struct Device {
     pub flags: u32,
     pub mac: [u8; 6],
     pub _pad: [u8; 6],
+    /// As the interface is called in its network namespace, filled up with zero
+    /// bytes: whoever changes the rules may be in another one.
+    pub name: [u8; NAME],
+}
+
+/// Bytes of an interface's name (IFNAMSIZ).
+pub const NAME: usize = 16;
+
+impl Device {
+    pub fn name(&self) -> &str {
+        let end = self.name.iter().position(|byte| *byte == 0).unwrap_or(NAME);
+        core::str::from_utf8(&self.name[..end]).unwrap_or_default()
+    }
+
+    /// Longer names, which no interface has, are cut.
+    pub fn set_name(&mut self, name: &str) {
+        self.name = [0; NAME];
+        for (place, byte) in self.name.iter_mut().zip(name.bytes()) {
+            *place = byte;
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Options>() == 16);
 const _: () = assert!(size_of::<Timeouts>() == 184);
-const _: () = assert!(size_of::<Device>() == 32);
+const _: () = assert!(size_of::<Device>() == 48);

@@ -57,7 +57,8 @@ pub struct Punt {
     pub direction: u8,
     /// One of [`crate::flow::helper`].
     pub helper: u8,
-    pub _pad: [u8; 1],
+    /// 1 when the beginning of the connection was not seen.
+    pub picked_up: u8,
 }
 
 /// What an [`Event`] reports.

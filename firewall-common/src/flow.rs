@@ -259,6 +259,8 @@ pub mod status {
     pub const EXPECTED: u8 = 1 << 2;
     /// The control connection went over to TLS: its helper reads no further.
     pub const ENCRYPTED: u8 = 1 << 3;
+    /// Picked up in its middle: its beginning was not seen here.
+    pub const PICKED_UP: u8 = 1 << 4;
 }
 
 /// Helpers, as the maps number them.

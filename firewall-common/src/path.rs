@@ -231,6 +231,7 @@ fn describe(scratch: &mut Scratch, tracked: &Tracked<'_>, now: Nanos) {
         payload_len: headers.payload_len as u16,
         direction: tracked.direction as u8,
         helper: flow.helper,
+        picked_up: u8::from(flow.has(status::PICKED_UP)),
         ..Punt::default()
     };
 }

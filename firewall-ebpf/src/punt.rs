@@ -23,8 +23,10 @@ pub fn hold<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
         copy::<P, 256>(packet, punt)
     } else if punt.frame_len <= 1_600 {
         copy::<P, 1_600>(packet, punt)
-    } else {
+    } else if punt.frame_len <= 9_216 {
         copy::<P, 9_216>(packet, punt)
+    } else {
+        copy::<P, 65_600>(packet, punt)
     };
     let verdict = match Chain::from_byte(scratch.walk.chain) {
         Some(chain) if is_held => Verdict::Punt(chain),

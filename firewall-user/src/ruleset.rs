@@ -93,15 +93,23 @@ impl Running {
         Ok(Self { generation, rulesets, compiled })
     }
 
-    /// Makes these the rules in force, unless they are already: then they keep
-    /// their counters. Gives the generation.
+    /// Changes the rules in force; gives those that were. When nothing changes they
+    /// keep their counters.
     ///
     /// # Errors
-    /// What is wrong with them, or with the maps; nothing has changed then.
-    pub fn install(maps: &Maps, rulesets: &Rulesets) -> Result<u32> {
+    /// What is wrong with the new rules, or with the maps; nothing has changed then.
+    pub fn change(maps: &Maps, change: impl FnOnce(Rulesets) -> Rulesets) -> Result<Rulesets> {
+        let _lock = maps.pins().lock_ruleset()?;
+        let before = Self::load(maps)?.rulesets;
+        Self::install(maps, &change(before.clone()))?;
+        Ok(before)
+    }
+
+    /// Makes these the rules in force; gives the generation. The caller holds the
+    /// lock of the ruleset.
+    fn install(maps: &Maps, rulesets: &Rulesets) -> Result<u32> {
         let compiled = rulesets.compile()?;
         let texts = rulesets.texts();
-        let _lock = maps.pins().lock_ruleset()?;
         let generation = maps.generation()?;
         if generation != 0 && is_installed(maps, generation, &texts)? {
             return Ok(generation);

@@ -114,7 +114,8 @@ impl<'n> Bench<'n> {
         for (index, device) in &model.devices {
             maps.set_device(*index, *device)?;
         }
-        assert_eq!(Running::install(&maps, &rulesets)?, 1);
+        Running::change(&maps, |_| rulesets.clone())?;
+        assert_eq!(maps.generation()?, 1);
         Ok(Self { netns, programs, maps, model, ports })
     }
 

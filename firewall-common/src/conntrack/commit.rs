@@ -70,6 +70,9 @@ fn create<T: Tables>(
         Sender::Low => 0,
         Sender::High => 1,
     };
+    if matches!(state, State::Established) {
+        flow.status |= status::PICKED_UP;
+    }
     account(flow, Direction::Original, scratch.headers.ip_len);
     flow.expires = now.after(lifetime(tables, scratch.headers.tuple.protocol, flow, now));
     if tracked.is_expected {

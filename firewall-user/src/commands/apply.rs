@@ -6,20 +6,23 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::{
+    signal::{SigHandler, SigSet, Signal, signal},
+    signalfd::{SfdFlags, SignalFd},
+};
 
 use super::{maps, source};
 use crate::{
     cli::args::{self, Global},
     daemon::events,
     kernel::pins::Pins,
-    ruleset::{Rulesets, Running},
+    ruleset::Running,
 };
 
 pub fn apply(global: &Global, command: &args::Apply) -> Result<()> {
@@ -31,43 +34,74 @@ pub fn apply(global: &Global, command: &args::Apply) -> Result<()> {
             "an earlier `firewall apply --confirm` still waits: `firewall confirm` keeps its rules"
         );
     }
-    let before = Running::load(&maps)?.rulesets;
-    let after = Rulesets { of: before.of.clone() }.with(rules);
-    Running::install(&maps, &after)?;
-    match command.confirm {
-        Some(time) => wait(&pending, time, || Running::install(&maps, &before).map(drop)),
-        None => Ok(()),
-    }
+    let Some(time) = command.confirm else {
+        Running::change(&maps, |running| running.with(rules))?;
+        return Ok(());
+    };
+    // Whatever ends this command from here on, the way back is prepared.
+    let mut ended = Ended::catch()?;
+    pending.place(time)?;
+    let before = Running::change(&maps, |running| running.with(rules));
+    let before = before.inspect_err(|_| drop(pending.take()))?;
+    eprintln!("applied; back to the old rules in {} s unless `firewall confirm`", time.as_secs());
+    let why = match wait(&pending, time, &mut ended) {
+        Outcome::Confirmed => {
+            eprintln!("confirmed");
+            return Ok(());
+        }
+        Outcome::TimeOver => format!("not confirmed in {} s", time.as_secs()),
+        Outcome::Ended => "interrupted".to_owned(),
+    };
+    Running::change(&maps, |_| before).context("cannot go back to the old rules")?;
+    bail!("{why}: the old rules are back")
 }
 
-fn wait(pending: &Pending, time: Duration, go_back: impl FnOnce() -> Result<()>) -> Result<()> {
-    pending.place(time)?;
-    ignore_the_terminal()?;
-    eprintln!("applied; back to the old rules in {} s unless `firewall confirm`", time.as_secs());
+/// How the wait for a confirmation ends.
+enum Outcome {
+    Confirmed,
+    TimeOver,
+    Ended,
+}
+
+fn wait(pending: &Pending, time: Duration, ended: &mut Ended) -> Outcome {
     let end = Instant::now() + time;
     while pending.exists() {
-        if Instant::now() >= end {
-            // A confirmation of this very moment counts.
-            if !pending.take()? {
-                break;
+        let outcome = match (Instant::now() >= end, ended.is_so()) {
+            (true, _) => Outcome::TimeOver,
+            (_, true) => Outcome::Ended,
+            _ => {
+                thread::sleep(Duration::from_millis(50));
+                continue;
             }
-            go_back().context("cannot go back to the old rules")?;
-            bail!("not confirmed in {} s: the old rules are back", time.as_secs());
-        }
-        thread::sleep(Duration::from_millis(100));
+        };
+        // A confirmation of this very moment counts.
+        return if pending.take().unwrap_or(true) { outcome } else { Outcome::Confirmed };
     }
-    eprintln!("confirmed");
-    Ok(())
+    Outcome::Confirmed
 }
 
-/// Goes on when the terminal or the connection that it was typed on is gone.
-fn ignore_the_terminal() -> Result<()> {
-    for which in [Signal::SIGHUP, Signal::SIGPIPE] {
-        // SAFETY: ignoring a signal runs no code of ours.
-        unsafe { signal(which, SigHandler::SigIgn) }?;
+/// The signals that ask the command to end. The one that its terminal is gone is
+/// not among them: that may be the new rules' doing.
+struct Ended(SignalFd);
+
+impl Ended {
+    fn catch() -> Result<Self> {
+        for ignored in [Signal::SIGHUP, Signal::SIGPIPE] {
+            // SAFETY: ignoring a signal runs no code of ours.
+            unsafe { signal(ignored, SigHandler::SigIgn) }?;
+        }
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        signals.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }
-    Ok(())
+
+    fn is_so(&mut self) -> bool {
+        matches!(self.0.read_signal(), Ok(Some(_)))
+    }
 }
+
+/// The file tells whole seconds, and going back takes a moment.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The sign that rules wait to be confirmed: a file that `firewall confirm` takes
 /// away.
@@ -79,12 +113,16 @@ impl Pending {
         Self(events::socket_path(pins).with_extension("pending"))
     }
 
+    /// Whether rules wait; those whose time is over do not, whatever became of
+    /// the command that was to go back.
     pub fn exists(&self) -> bool {
-        self.0.exists()
+        self.until().is_some_and(|until| until + GRACE > SystemTime::now())
     }
 
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// When the old rules come back.
+    pub fn until(&self) -> Option<SystemTime> {
+        let seconds: u64 = fs::read_to_string(&self.0).ok()?.trim().parse().ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
     /// The file says when the time is over, in seconds since 1970.

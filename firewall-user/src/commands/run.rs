@@ -14,6 +14,7 @@ use crate::{
         pins::{LinkKind, Pins},
     },
     log, preflight,
+    ruleset::Rulesets,
 };
 
 pub fn run(global: &Global, command: &args::Run) -> Result<()> {
@@ -42,6 +43,8 @@ fn config(global: &Global, command: &args::Run) -> Result<Config> {
             rules.push(source::read(file, is_ipv6)?);
         }
     }
+    // Mistakes that show only in the whole.
+    rules.iter().cloned().fold(Rulesets::default(), Rulesets::with).compile()?;
     Ok(Config {
         pins,
         interfaces,

@@ -1,14 +1,9 @@
 //! `firewall status`: who enforces, where, under which rules.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, fs, time::SystemTime};
 
 use anyhow::Result;
 use firewall_common::control::{Device, device};
-use nix::net::if_::if_indextoname;
 
 use super::{apply::Pending, maps, output::print, stats};
 use crate::{
@@ -43,10 +38,7 @@ pub fn status(global: &Global) -> Result<()> {
 
 /// The process that holds the daemon's lock.
 fn daemon(maps: &Maps) -> Result<Option<u32>> {
-    Ok(match maps.pins().lock_daemon()? {
-        Some(_free) => None,
-        None => Some(maps.options()?.daemon_pid),
-    })
+    Ok(if maps.pins().has_daemon()? { Some(maps.options()?.daemon_pid) } else { None })
 }
 
 /// When the instance was made: its pins keep the time.
@@ -67,17 +59,9 @@ fn interfaces(maps: &Maps) -> Result<Vec<InterfaceStatus>> {
         });
     }
     let status = |(index, hooks)| InterfaceStatus {
-        name: if_indextoname(index).ok().map(|name| name.to_string_lossy().into_owned()),
+        name: devices.get(&index).map(|found| found.name().to_owned()),
         index,
         hooks,
     };
     Ok(hooks.into_iter().map(status).collect())
-}
-
-impl Pending {
-    /// When the old rules come back.
-    fn until(&self) -> Option<SystemTime> {
-        let seconds: u64 = fs::read_to_string(self.path()).ok()?.trim().parse().ok()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-    }
 }

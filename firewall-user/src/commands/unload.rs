@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
+use super::apply::Pending;
 use crate::{
     cli::args::Global,
     daemon::events,
@@ -16,7 +17,8 @@ pub fn unload(global: &Global) -> Result<()> {
         // What a start that failed has left.
         return pins.remove();
     }
-    if pins.lock_daemon()?.is_none() {
+    let lock = pins.lock_daemon()?;
+    if lock.is_none() {
         let pid = Maps::open(&pins).and_then(|maps| maps.options()).map(|now| now.daemon_pid);
         bail!(
             "a daemon (process {}) enforces from {}: end it first, or start it with \
@@ -27,5 +29,6 @@ pub fn unload(global: &Global) -> Result<()> {
     }
     pins.remove().context("cannot unload")?;
     let _ = std::fs::remove_file(events::socket_path(&pins));
+    let _ = Pending::of(&pins).take();
     Ok(())
 }

@@ -15,7 +15,7 @@ use firewall_common::{
 use super::inject::Injector;
 use crate::{
     ftp::{Action, Conversation, Hole, Policy},
-    kernel::maps::{Devices, Expectations, Maps, now},
+    kernel::maps::{Devices, Expectations, Flows, Maps, now},
 };
 
 /// How long an announcement holds (nf_conntrack_ftp: five minutes).
@@ -43,11 +43,13 @@ pub struct Helper {
     maps: Maps,
     expectations: Expectations,
     devices: Devices,
+    flows: Flows,
     token: [u8; 6],
     injector: Injector,
     policy: Arc<Policy>,
-    /// Flows made later are known from their first segment on.
-    started: Nanos,
+    /// Connections made later, and not picked up in their middle, are known from
+    /// their first segment on.
+    known_since: Nanos,
     followed: HashMap<Control, Followed>,
 }
 
@@ -58,22 +60,14 @@ impl Helper {
         Ok(Self {
             expectations: Expectations::open(&maps)?,
             devices: Devices::open(&maps)?,
+            flows: Flows::open(&maps)?,
             token: maps.options()?.token,
             maps,
             injector,
             policy: Arc::new(policy),
-            started: now(),
+            known_since: now(),
             followed: HashMap::new(),
         })
-    }
-
-    /// Sends the frame of a record on, unread.
-    pub fn pass(&self, record: &[u8]) {
-        if let Some((punt, frame)) = split(record)
-            && let Err(error) = self.send(&punt, frame)
-        {
-            tracing::warn!("{error:#}; the sender will repeat it");
-        }
     }
 
     /// Reads one record of the ring and sends its frame on.
@@ -112,7 +106,7 @@ impl Helper {
             _ => Direction::Reply,
         };
         if !self.followed.contains_key(&control) {
-            self.begin(control);
+            self.begin(control, punt.picked_up != 0);
         }
         let Some(followed) = self.followed.get_mut(&control) else { return };
         followed.heard = now();
@@ -123,12 +117,12 @@ impl Helper {
         }
     }
 
-    fn begin(&mut self, control: Control) {
+    fn begin(&mut self, control: Control, picked_up: bool) {
         if self.followed.len() >= MAX_CONVERSATIONS {
             self.forget_the_most_silent();
         }
         let (client, server) = (control.flow.src.to_ip(), control.flow.dst.to_ip());
-        let start_seen = control.created.is_after(self.started);
+        let start_seen = !picked_up && control.created.is_after(self.known_since);
         let mut conversation =
             Conversation::new(client, server, start_seen, Arc::clone(&self.policy));
         if !start_seen && let Some(hole) = self.standing_hole(control) {
@@ -148,6 +142,8 @@ impl Helper {
         let silent = self.followed.iter().min_by_key(|(_, followed)| followed.heard);
         if let Some(control) = silent.map(|(control, _)| *control) {
             self.followed.remove(&control);
+            // It may speak again: its beginning is then long past.
+            self.known_since = now();
         }
     }
 
@@ -228,8 +224,8 @@ impl Helper {
 
     fn is_over(&self, control: Control) -> Result<bool> {
         let (key, _) = FlowKey::of(&control.flow);
-        let flow = self.maps.flow(&key, now())?;
-        Ok(!flow.is_some_and(|(_, flow)| flow.created == control.created && is_open(&flow)))
+        let flow = self.flows.get(&key, now())?;
+        Ok(!flow.is_some_and(|flow| flow.created == control.created && is_open(&flow)))
     }
 }
 

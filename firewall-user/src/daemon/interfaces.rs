@@ -2,7 +2,7 @@
 //! true as interfaces come, go, and change their names and abilities.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
 };
 
@@ -35,22 +35,56 @@ pub struct Interfaces {
     wanted: Vec<String>,
     /// By index.
     ours: HashMap<u32, Mode>,
+    /// Judged at TC ingress beside XDP, while one takes over from the other.
+    in_transit: HashSet<u32>,
+    /// The rules in force, as far as they were last looked at.
+    running: Option<Running>,
 }
 
 impl Interfaces {
     pub fn new(maps: Maps, programs: Programs, hook: Hook, wanted: Vec<String>) -> Self {
-        Self { maps, programs, hook, wanted, ours: HashMap::new() }
+        Self {
+            maps,
+            programs,
+            hook,
+            wanted,
+            ours: HashMap::new(),
+            in_transit: HashSet::new(),
+            running: None,
+        }
+    }
+
+    /// Attaches to every wanted interface, or to none that was not ours before.
+    ///
+    /// # Errors
+    /// What went wrong; the former programs still enforce where they did.
+    pub fn begin(&mut self) -> Result<()> {
+        let before = self.pins().links()?;
+        let begun = self.attach_wanted();
+        if begun.is_err() {
+            for link in self.pins().links()?.iter().filter(|link| !before.contains(link)) {
+                attach::detach(self.pins(), *link)?;
+            }
+        }
+        begun?;
+        self.programs.pin(self.maps.pins())
     }
 
     /// Attaches to the wanted interfaces that are new, lets go of those that are
-    /// gone or not wanted, and tells the datapath of all.
+    /// gone, and tells the datapath of all.
     ///
     /// # Errors
     /// What went wrong with the first interface that failed; the others are
     /// enforced on.
     pub fn look_around(&mut self) -> Result<()> {
+        let attached = self.attach_wanted();
+        self.let_go()?;
+        attached
+    }
+
+    fn attach_wanted(&mut self) -> Result<()> {
         let links = links::all().context("cannot list the interfaces")?;
-        self.let_go(&links)?;
+        self.notice_losses(&links);
         let new: Vec<_> = links
             .iter()
             .filter(|link| self.wanted.contains(&link.name) && !self.ours.contains_key(&link.index))
@@ -63,9 +97,22 @@ impl Interfaces {
         attached
     }
 
+    /// An interface without the program is not ours any more: it was made anew
+    /// with the same index, or somebody took the program away.
+    fn notice_losses(&mut self, links: &[Link]) {
+        self.ours.retain(|index, mode| {
+            let link = links.iter().find(|link| link.index == *index);
+            *mode == Mode::Tc || link.is_none_or(|link| !link.xdp.is_empty())
+        });
+    }
+
     /// Forgets interfaces that are gone, and detaches from those that a former
     /// daemon enforced on and nobody wants now. One that was renamed stays ours.
-    fn let_go(&mut self, links: &[Link]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a link cannot be removed.
+    pub fn let_go(&mut self) -> Result<()> {
+        let links = links::all().context("cannot list the interfaces")?;
         let stays = |index: u32| {
             links.iter().any(|link| {
                 link.index == index
@@ -87,19 +134,33 @@ impl Interfaces {
 
     fn attach(&mut self, link: &Link, links: &[Link]) -> Result<()> {
         let target = self.target(link)?;
-        // The datapath knows the interface before its first packet comes.
-        if let Some(mode) = self.hook.modes(&target).first() {
-            self.ours.insert(link.index, *mode);
+        // The datapath knows the interface before its first packet comes. Judged
+        // twice while the hook changes is better than not at all.
+        let first = self.hook.modes(&target).first().copied().unwrap_or(Mode::Tc);
+        let was_tc = self
+            .maps
+            .devices()?
+            .iter()
+            .any(|(index, known)| *index == link.index && known.flags & device::TC != 0);
+        if was_tc || first == Mode::Tc {
+            self.in_transit.insert(link.index);
         }
+        self.ours.insert(link.index, target.attached.unwrap_or(first));
         self.describe_all(links)?;
-        match self.programs.attach_by(self.maps.pins(), &target, self.hook) {
+        let attached = self.programs.attach_by(self.maps.pins(), &target, self.hook);
+        self.in_transit.remove(&link.index);
+        match attached {
             Ok(mode) => {
                 self.ours.insert(link.index, mode);
                 tracing::info!("enforcing on {} by {}", link.name, mode.name());
                 Ok(())
             }
             Err(error) => {
-                self.ours.remove(&link.index);
+                let former = if was_tc { Some(Mode::Tc) } else { target.attached };
+                match former {
+                    Some(mode) => self.ours.insert(link.index, mode),
+                    None => self.ours.remove(&link.index),
+                };
                 Err(error.context(format!("cannot enforce on {}", link.name)))
             }
         }
@@ -125,10 +186,16 @@ impl Interfaces {
 
     /// Writes what has changed to the `devices` map, with the patterns of the rules
     /// in force.
-    fn describe_all(&self, links: &[Link]) -> Result<()> {
-        let _lock = self.pins().lock_ruleset()?;
-        let running = Running::load(&self.maps)?;
-        let patterns: Patterns<'_> = &|name| running.patterns(name);
+    fn describe_all(&mut self, links: &[Link]) -> Result<()> {
+        // Whoever changes the rules now writes the patterns, too; the next look
+        // comes soon.
+        let Some(_lock) = self.pins().try_lock_ruleset()? else { return Ok(()) };
+        let generation = self.maps.generation()?;
+        if self.running.as_ref().is_none_or(|running| running.generation != generation) {
+            self.running = Some(Running::load(&self.maps)?);
+        }
+        let running = self.running.as_ref();
+        let patterns: Patterns<'_> = &|name| running.map_or(0, |running| running.patterns(name));
         let features = features();
         let known: HashMap<_, _> = self.maps.devices()?.into_iter().collect();
         for link in links {
@@ -165,17 +232,22 @@ impl Interfaces {
             Some(Mode::Tc) => flags |= device::TC,
             Some(Mode::Native) | None => {}
         }
+        if self.in_transit.contains(&link.index) {
+            flags |= device::TC;
+        }
         // A driver of hardware hands finished frames to native XDP; whatever else
         // there is may pass on what a local sender left to hardware.
         if link.kind.is_some() || mode != Some(&Mode::Native) {
             flags |= device::PARTIAL_CHECKSUMS;
         }
-        Device {
+        let mut described = Device {
             patterns: [patterns(&link.name); 2],
             flags,
             mac: link.mac.unwrap_or_default(),
             ..Device::default()
-        }
+        };
+        described.set_name(&link.name);
+        described
     }
 }
 

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use firewall_common::{
     control::{Options, Timeouts},
     event::{Event, EventKind},
+    time::Nanos,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -95,6 +96,9 @@ pub async fn run(config: Config) -> Result<()> {
     notify::stopping();
     if config.unload_on_exit {
         config.pins.remove().context("cannot unload")?;
+    } else {
+        // From now on control connections are treated as `--helper-failure` says.
+        daemon.maps.set_heartbeat(Nanos::ZERO)?;
     }
     ended
 }
@@ -112,27 +116,28 @@ fn start(config: &Config) -> Result<Daemon> {
     let takeover = Takeover::begin(&config.pins);
     let programs = Programs::load(&config.pins, config.sizes)?;
     let maps = Maps::open(&config.pins)?;
-    maps.set_timeouts(Timeouts::DEFAULT)?;
-    maps.set_helper_ports(&config.helper_ports)?;
-    maps.set_options(Options {
-        bits: config.options,
-        daemon_pid: std::process::id(),
-        token: token()?,
-        ..Options::default()
-    })?;
-    install_rules(config, &maps)?;
-
-    let mut ring = Ring::open(&config.pins, "punts")?;
-    let mut helper = Helper::new(maps.clone(), Injector::new()?, config.policy.clone())?;
     let wanted = config.interfaces.iter().map(|link| link.name.clone()).collect();
     let mut interfaces = Interfaces::new(maps.clone(), programs, config.hook, wanted);
-    ring.drain_now(|record| match takeover {
-        Some(_) => helper.segment(record),
-        None => helper.pass(record),
+    if maps.generation()? == 0 {
+        configure(config, &maps)?;
+        interfaces.begin()?;
+    } else {
+        // What can fail comes before anything changes for those that are ours.
+        interfaces.begin()?;
+        configure(config, &maps)?;
+    }
+    interfaces.let_go()?;
+    let mut ring = Ring::open(&config.pins, "punts")?;
+    let mut helper = Helper::new(maps.clone(), Injector::new()?, config.policy.clone())?;
+    // What waits since a daemon before is read and goes on. When that was long ago
+    // its senders have sent it again, and it has passed unread.
+    ring.drain_now(|record| {
+        if takeover.is_some() {
+            helper.segment(record);
+        }
     });
     maps.set_heartbeat(now())?;
     drop(takeover);
-    interfaces.look_around()?;
     Ok(Daemon {
         events: Ring::open(&config.pins, "events")?,
         watchers: Watchers::listen(&maps)?,
@@ -144,19 +149,21 @@ fn start(config: &Config) -> Result<Daemon> {
     })
 }
 
-/// Rules that were given replace those that are in force; rules that were not
-/// given stay.
-fn install_rules(config: &Config, maps: &Maps) -> Result<()> {
-    let running = Running::load(maps)?;
-    let is_new = running.generation == 0;
-    let rulesets = config
-        .rules
-        .iter()
-        .fold(running.rulesets, |rulesets: Rulesets, rules| rulesets.with(rules.clone()));
-    if is_new && config.rules.is_empty() {
+/// Tells the datapath what was asked for. Rules that were given replace those
+/// that are in force; rules that were not given stay.
+fn configure(config: &Config, maps: &Maps) -> Result<()> {
+    maps.set_timeouts(Timeouts::DEFAULT)?;
+    maps.set_helper_ports(&config.helper_ports)?;
+    maps.set_options(Options {
+        bits: config.options,
+        daemon_pid: std::process::id(),
+        token: token()?,
+        ..Options::default()
+    })?;
+    if maps.generation()? == 0 && config.rules.is_empty() {
         tracing::warn!("no --rules: every packet is accepted until `firewall apply` brings some");
     }
-    Running::install(maps, &rulesets)?;
+    Running::change(maps, |running| config.rules.iter().cloned().fold(running, Rulesets::with))?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use aya::programs::{
     tc::{SchedClassifierLink, TcAttachOptions},
     xdp::XdpLink,
 };
-use nix::net::if_::if_indextoname;
+use nix::{libc, net::if_::if_indextoname};
 
 use super::{
     load::{Programs, classifier, xdp},
@@ -87,7 +87,8 @@ impl Programs {
         }
         let interface = if_indextoname(name.ifindex)?;
         let interface = interface.to_str()?;
-        let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+        // Before all others: one that ends the hook must not hide packets from us.
+        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program
             .attach_with_options(interface, direction, order)
             .map_err(|error| anyhow!("cannot attach TC {}: {}", name.kind.name(), cause(&error)))?;
@@ -130,7 +131,9 @@ impl Programs {
     pub fn attach_by(&mut self, pins: &Pins, target: &Target, hook: Hook) -> Result<Mode> {
         let modes = hook.modes(target);
         let link = LinkName { kind: LinkKind::Xdp, ifindex: target.ifindex };
-        if target.attached.is_some_and(|attached| modes.first() != Some(&attached)) {
+        // The kernel has one mode at a time on an interface.
+        let replaced = target.attached.filter(|attached| modes.first() != Some(attached));
+        if replaced.is_some() && modes.first() != Some(&Mode::Tc) {
             detach(pins, link)?;
         }
         let mut failed = None;
@@ -140,7 +143,30 @@ impl Programs {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
+        if let Some(former) = replaced {
+            self.attach(pins, target.ifindex, former)
+                .context("cannot go back to the former hook")?;
+        }
         Err(failed.unwrap_or_else(|| anyhow!("there is no hook to attach to")))
+    }
+
+    /// Pins the programs beside their links, for people and tools to find.
+    ///
+    /// # Errors
+    /// When a pin cannot be made.
+    pub fn pin(&mut self, pins: &Pins) -> Result<()> {
+        for (name, program) in self.ebpf.programs_mut() {
+            let path = pins.program(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("cannot replace {}", path.display()));
+                }
+                _ => {}
+            }
+            program.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -159,11 +185,19 @@ fn take_over(
         .with_context(|| format!("cannot open the link {}", path.display()))?;
     match replace(link.into()) {
         Ok(()) => Ok(true),
-        Err(_) => {
+        Err(error) if is_of_a_lost_interface(&error) => {
             detach(pins, name)?;
             Ok(false)
         }
+        Err(error) => Err(error.context(format!("cannot take over the link {}", path.display()))),
     }
+}
+
+/// Whether a link has outlived its interface.
+fn is_of_a_lost_interface(error: &anyhow::Error) -> bool {
+    let codes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let codes = codes.filter_map(std::io::Error::raw_os_error);
+    { codes }.any(|code| code == libc::ENOLINK || code == libc::ENODEV)
 }
 
 fn replace_xdp(program: &mut Xdp, link: FdLink) -> Result<()> {

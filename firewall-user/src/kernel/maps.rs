@@ -21,6 +21,9 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{batch, pins::Pins, raw::Raw};
 
+/// An update of an entry that is there, and no new one.
+const BPF_EXIST: u64 = 2;
+
 /// The maps of an instance.
 #[derive(Clone, Debug)]
 pub struct Maps {
@@ -223,7 +226,14 @@ impl Maps {
     pub fn mark_encrypted(&self, key: &FlowKey, now: Nanos) -> Result<()> {
         if let Some((table, mut flow)) = self.flow(key, now)? {
             flow.status |= status::ENCRYPTED;
-            insert(&mut self.hash(table_name(table))?, *key, flow)?;
+            let mut flows = self.hash::<FlowKey, Flow>(table_name(table))?;
+            // Its peers wait for the answer that is held: nothing changes it meanwhile.
+            match flows.insert(Raw(*key), Raw(flow), BPF_EXIST) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
@@ -300,6 +310,28 @@ impl Expectations {
     }
 }
 
+/// The flow tables, kept open for the helper.
+#[derive(Debug)]
+pub struct Flows([HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2]);
+
+impl Flows {
+    /// # Errors
+    /// When the maps cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        Ok(Self([maps.hash("assured")?, maps.hash("embryonic")?]))
+    }
+
+    /// A live flow.
+    pub fn get(&self, key: &FlowKey, now: Nanos) -> Result<Option<Flow>> {
+        for map in &self.0 {
+            if let Some(flow) = get(map, key)?.filter(|flow: &Flow| !flow.is_expired(now)) {
+                return Ok(Some(flow));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The interfaces, kept open for the helper.
 #[derive(Debug)]
 pub struct Devices(HashMap<MapData, Raw<u32>, Raw<Device>>);
@@ -356,27 +388,13 @@ pub(super) fn remove<K: Pod, V: Pod>(
     }
 }
 
-pub(super) fn zeroes<V: Pod>() -> Result<PerCpuValues<Raw<V>>> {
-    let cpus = aya::util::nr_cpus().map_err(|(file, error)| {
+/// How many values a per-CPU map has in each place.
+pub(super) fn cpus() -> Result<usize> {
+    aya::util::nr_cpus().map_err(|(file, error)| {
         anyhow::anyhow!("cannot tell how many CPUs there are from {file}: {error}")
-    })?;
-    Ok(PerCpuValues::try_from(vec![Raw(V::zeroed()); cpus])?)
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_happened_five_seconds_ago_has_the_wall_clock_of_then() {
-        let at = wall_time(Nanos(now().0 - Nanos::from_secs(5).0));
-        let age = SystemTime::now().duration_since(at).unwrap();
-        assert!((4..=6).contains(&age.as_secs()), "{age:?}");
-    }
-
-    #[test]
-    fn what_lies_ahead_of_the_clock_happens_now() {
-        let at = wall_time(Nanos(u64::MAX));
-        assert!(SystemTime::now().duration_since(at).unwrap().as_secs() < 2);
-    }
+pub(super) fn zeroes<V: Pod>(cpus: usize) -> Result<PerCpuValues<Raw<V>>> {
+    Ok(PerCpuValues::try_from(vec![Raw(V::zeroed()); cpus])?)
 }

@@ -8,6 +8,8 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -153,7 +155,30 @@ impl Pins {
     /// # Errors
     /// When the directory cannot be opened.
     pub fn lock_daemon(&self) -> Result<Option<Flock<File>>> {
-        lock(&self.version(), FlockArg::LockExclusiveNonblock)
+        // Whoever asks for the status holds it for a moment.
+        for _ in 0..10 {
+            if let Some(lock) = lock(&self.version(), FlockArg::LockExclusiveNonblock)? {
+                return Ok(Some(lock));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(None)
+    }
+
+    /// Whether a daemon holds its lock.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn has_daemon(&self) -> Result<bool> {
+        Ok(lock(&self.version(), FlockArg::LockSharedNonblock)?.is_none())
+    }
+
+    /// The lock of those who change the ruleset, if nobody has it.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn try_lock_ruleset(&self) -> Result<Option<Flock<File>>> {
+        lock(&self.version().join("maps"), FlockArg::LockExclusiveNonblock)
     }
 
     /// Waits for the lock of those who change the ruleset.

@@ -1,19 +1,19 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::{ffi::CStr, io};
+use std::io;
 
 use anyhow::{Context, Result, ensure};
 use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
-    control::{Device, slot},
+    control::slot,
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
 };
-use nix::{libc, net::if_::if_indextoname};
+use nix::libc;
 
 use super::{
-    maps::{Maps, get, insert, remove, zeroes},
+    maps::{Maps, cpus, get, insert, remove, zeroes},
     raw::Raw,
 };
 
@@ -43,11 +43,13 @@ impl Maps {
         let slot = slot(generation);
         self.write_rules(slot, &image).context("cannot write the rules")?;
         self.forget_texts(before.wrapping_sub(1))?;
+        // What an install that was cut off has left.
+        self.forget_texts(generation)?;
         for (family, text) in [Family::Ipv4, Family::Ipv6].into_iter().zip(image.texts) {
             self.write_text(generation, family, text).context("cannot keep the rules' text")?;
         }
         for (ifindex, mut device) in self.devices()? {
-            device.patterns[slot as usize & 1] = name_of(ifindex).map_or(0, |name| patterns(&name));
+            device.patterns[slot as usize & 1] = patterns(device.name());
             self.set_device(ifindex, device)?;
         }
         self.set_generation(generation)?;
@@ -61,9 +63,10 @@ impl Maps {
         let mut rules = self.array::<Rule>("rules")?;
         let mut counters = self.per_cpu::<Counter>("rule_counters")?;
         let start = slot * RULES_PER_GENERATION;
+        let cpus = cpus()?;
         for (index, rule) in (start..).zip(image.rules) {
             rules.set(index, Raw(*rule), 0)?;
-            counters.set(index, zeroes()?, 0)?;
+            counters.set(index, zeroes(cpus)?, 0)?;
         }
         let mut sets = self.array::<PortSet>("port_sets")?;
         for (index, set) in (slot * PORT_SETS_PER_GENERATION..).zip(image.port_sets) {
@@ -121,22 +124,6 @@ impl Maps {
         let start = slot(generation) * RULES_PER_GENERATION;
         (start..).take(count).map(|index| Ok(sum(map.get(&index, 0)?.iter()))).collect()
     }
-
-    /// Notes which patterns of the active ruleset an interface's name fits, and
-    /// what there is to know of it.
-    ///
-    /// # Errors
-    /// When the maps cannot be read or written.
-    pub fn describe_device(
-        &self,
-        ifindex: u32,
-        name: &str,
-        mut device: Device,
-        patterns: Patterns<'_>,
-    ) -> Result<()> {
-        device.patterns = [patterns(name); 2];
-        self.set_device(ifindex, device)
-    }
 }
 
 const fn chunk_key(generation: u32, family: Family, number: u32) -> ChunkKey {
@@ -152,11 +139,6 @@ fn sum<'a>(cpus: impl Iterator<Item = &'a Raw<Counter>>) -> Counter {
         packets: sum.packets.wrapping_add(cpu.0.packets),
         bytes: sum.bytes.wrapping_add(cpu.0.bytes),
     })
-}
-
-fn name_of(ifindex: u32) -> Option<String> {
-    let name = if_indextoname(ifindex).ok()?;
-    CStr::to_str(&name).ok().map(String::from)
 }
 
 /// Returns when no program runs that was running before: each sees the new

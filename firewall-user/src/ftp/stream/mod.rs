@@ -64,6 +64,10 @@ impl fmt::Display for Loss {
     }
 }
 
+/// A segment further ahead is not of this connection: no peer has such a window
+/// open for commands, and nothing is learnt from it.
+const MAX_DISTANCE: i32 = 1 << 20;
+
 /// The widest window of TCP (RFC 7323 section 2.3): nobody acknowledges more.
 const MAX_WINDOW: i32 = 1 << 30;
 
@@ -110,6 +114,9 @@ impl Stream {
         }
         self.begun = true;
         let next = *self.next.get_or_insert(seq);
+        if seq.since(next) > MAX_DISTANCE {
+            return;
+        }
         let known = next.bytes_after(seq).min(payload.len());
         let (seq, fresh) = (seq.plus(known), &payload[known..]);
         if fresh.is_empty() {
