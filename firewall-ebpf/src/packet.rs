@@ -3,16 +3,20 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, xdp_md},
-    helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_MAC, xdp_md},
+    helpers::{
+        bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skb_pull_data, bpf_xdp_get_buff_len,
+        bpf_xdp_load_bytes,
+    },
 };
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 use firewall_common::{
     event::EVENT_FRAME,
     flow::Tuple,
     headers::{Headers, Parsed},
     packet::Packet,
     verdict::DropReason,
+    wire::Ethernet,
 };
 
 use crate::{stage, verifier::opaque};
@@ -173,6 +177,24 @@ impl SkbPacket {
     pub fn set_tc_index(&self, index: u32) {
         // SAFETY: as above.
         unsafe { (*self.skb).tc_index = index }
+    }
+
+    /// The Ethernet header, which on ingress may lie before what `data` points to:
+    /// generic XDP leaves it so.
+    #[inline(always)]
+    pub fn ethernet(&self) -> Option<Ethernet> {
+        let mut header = Ethernet::zeroed();
+        // SAFETY: the helper writes as many bytes as there are.
+        let answer = unsafe {
+            bpf_skb_load_bytes_relative(
+                self.skb.cast(),
+                0,
+                (&raw mut header).cast(),
+                size_of::<Ethernet>() as u32,
+                BPF_HDR_START_MAC,
+            )
+        };
+        (answer == 0).then_some(header)
     }
 
     /// To whom the frame is addressed: `PACKET_*` of packet(7).

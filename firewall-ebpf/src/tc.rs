@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use firewall_common::{
-    control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
+    control::{Device, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
     headers::Headers,
     reject::{Answer, Lengths},
@@ -31,7 +31,8 @@ use crate::{
 const NEXT: i32 = -1;
 /// `skb->tc_index` of a packet that FORWARD has judged; the stack keeps it.
 const FORWARDED: u32 = 0xf7b1;
-/// `skb->pkt_type` of a frame that the stack ignores.
+/// `skb->pkt_type` of a frame to this host, and of one that the stack ignores.
+const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
 
 #[classifier]
@@ -66,15 +67,18 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
             packet.set_tc_index(FORWARDED);
             return NEXT;
         }
-        // The stack takes the frame after all: its address has changed.
-        note::OTHER_STATION if packet.packet_type() != PACKET_OTHERHOST => {}
-        _ if found.flags & device::TC == 0 => return NEXT,
+        _ if found.flags & device::GENERIC != 0 && is_signed(&packet, &maps) => {
+            packet.set_tc_index(FORWARDED);
+            return NEXT;
+        }
+        _ if found.flags & device::TC == 0 && !is_taken_after_all(&packet, found) => return NEXT,
         _ => {}
     }
     let has_ethernet = found.flags & device::ETHERNET != 0;
     match stage::tc_filter(skb, u32::from(has_ethernet), 0) {
         decision::PASS => NEXT,
         decision::OTHER_STATION if packet.packet_type() == PACKET_OTHERHOST => NEXT,
+        // Taken by the stack, and not judged: until its address is known here.
         decision::OTHER_STATION => TC_ACT_SHOT,
         decision::FORWARD => {
             packet.set_tc_index(FORWARDED);
@@ -150,6 +154,21 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     scratch.punt.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
     scratch.punt.gso_size = packet.gso_size();
     u32::from(punt::hold(&packet, &maps, scratch))
+}
+
+/// Whether the stack takes a frame that XDP has left to it as one for another
+/// station: the interface's address has just changed.
+#[inline(always)]
+fn is_taken_after_all(packet: &SkbPacket, found: &Device) -> bool {
+    found.flags & device::ETHERNET != 0
+        && packet.packet_type() == PACKET_HOST
+        && packet.ethernet().is_some_and(|ethernet| ethernet.dst != found.mac)
+}
+
+/// Whether generic XDP has put our token in the place of the sender's address.
+#[inline(always)]
+fn is_signed(packet: &SkbPacket, maps: &Maps) -> bool {
+    packet.ethernet().is_some_and(|ethernet| ethernet.src == maps.options().token)
 }
 
 /// What XDP has told of the frame, 0 for nothing.

@@ -43,8 +43,6 @@ pub mod note {
     pub const REFLECT: u32 = 0x7265_666c;
     /// Judged by FORWARD, and left to the stack.
     pub const FORWARDED: u32 = 0x666f_7277;
-    /// Addressed to another station: the stack is expected to ignore it.
-    pub const OTHER_STATION: u32 = 0x6f74_6865;
 }
 
 #[xdp(frags)]
@@ -57,9 +55,8 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
         return XDP_PASS;
     }
     match stage::xdp_filter(ctx) {
-        decision::PASS => XDP_PASS,
-        decision::OTHER_STATION if leave_note(&packet, note::OTHER_STATION) => XDP_PASS,
-        decision::OTHER_STATION => XDP_DROP,
+        // TC ingress looks whether the stack ignores what is for another station.
+        decision::PASS | decision::OTHER_STATION => XDP_PASS,
         decision::FORWARD => xdp_forward(ctx),
         decision::HOLD => xdp_hold(ctx),
         decision::DROP => XDP_DROP,
@@ -118,8 +115,12 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
         return unsafe { bpf_redirect(fib.ifindex, 0) } as u32;
     }
     maps.count(Stat::ForwardStack as u32);
-    // Without the note it is judged again on egress, and no worse.
-    leave_note(packet, note::FORWARDED);
+    // Without a note it is judged again on egress, and no worse.
+    if from & device::GENERIC != 0 {
+        sign(packet, maps);
+    } else {
+        leave_note(packet, note::FORWARDED);
+    }
     XDP_PASS
 }
 
@@ -227,6 +228,17 @@ fn make_room(packet: &XdpPacket, l3: u32, lengths: Lengths) -> bool {
         let len = l3 + lengths.headers + lengths.quoted;
         let delta = len as i32 - packet.len() as i32;
         delta == 0 || (delta < 0 && bpf_xdp_adjust_tail(packet.ctx, delta) == 0)
+    }
+}
+
+/// Tells TC ingress that FORWARD has judged the frame, by its source address:
+/// metadata does not outlive generic XDP, and nobody needs the address any more.
+#[inline(always)]
+fn sign(packet: &XdpPacket, maps: &Maps) {
+    let data = packet.data();
+    if data + size_of::<Ethernet>() <= packet.data_end() {
+        // SAFETY: the header was just found to lie within the packet.
+        unsafe { (*(data as *mut Ethernet)).src = maps.options().token };
     }
 }
 

@@ -109,6 +109,7 @@ impl<'n> Bench<'n> {
                 let device = model.devices.get_mut(&index).expect("just added");
                 device.patterns = [pattern.map_or(0, |bit| 1 << bit); 2];
                 device.flags |= device::TAKES_REDIRECT;
+                device.set_name(["eth0", "eth1"][number]);
             }
         });
         for (index, device) in &model.devices {
