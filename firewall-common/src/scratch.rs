@@ -7,7 +7,8 @@ use bytemuck::Zeroable;
 
 use crate::{
     event::{Event, Punt},
-    flow::{ExpectationKey, Flow, FlowKey, Master, Tuple},
+    expectation::{ExpectationKey, Master},
+    flow::{Flow, FlowKey, Tuple},
     headers::Headers,
     tables::{FragmentGrant, FragmentKey},
     time::Nanos,

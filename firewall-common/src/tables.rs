@@ -7,10 +7,11 @@ use crate::{
     addr::Addr,
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
-    flow::{CachedVerdict, Expectation, ExpectationKey, Flow, FlowKey, Master, Tuple},
+    expectation::{Expectation, ExpectationKey, Master},
+    flow::{CachedVerdict, Flow, FlowKey, Tuple},
     headers::Headers,
     packet::Packet,
-    path,
+    report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     time::Nanos,
@@ -128,12 +129,12 @@ pub trait Tables: Rules {
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);
 
-    /// Reports the packet as `scratch.walk` says: [`path::tell`].
+    /// Reports the packet as `scratch.walk` says: [`report::tell`].
     #[inline(always)]
     fn tell<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch, now: Nanos)
     where
         Self: Sized,
     {
-        path::tell(packet, self, scratch, now);
+        report::tell(packet, self, scratch, now);
     }
 }

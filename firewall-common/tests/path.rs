@@ -4,7 +4,8 @@
 use firewall_common::{
     control::{HEARTBEAT_LIMIT, device, option},
     event::{EventKind, Hook, NO_CHAIN},
-    flow::{CtState, Expectation, ExpectationKey, FlowKey, State, Tuple, helper, protocol, status},
+    expectation::{Expectation, ExpectationKey},
+    flow::{CtState, FlowKey, State, Tuple, helper, protocol, status},
     rule::{
         Chain, NO_ENTRY, PortRange, PortSet, RejectKind, Rule, RulesetHeader, Target, condition,
         flag,

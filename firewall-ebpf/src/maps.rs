@@ -8,7 +8,8 @@ use aya_ebpf::{
 };
 use firewall_common::{
     control::{Device, Options, Timeouts},
-    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master},
+    expectation::{Expectation, ExpectationKey, Master},
+    flow::{Flow, FlowKey},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
     scratch::Scratch,

@@ -13,7 +13,7 @@ use firewall_common::{
     event::Hook,
     flow::Tuple,
     headers::{Headers, Parsed},
-    path,
+    path, report,
     rule::Chain,
     scratch::Scratch,
     tables::Place,
@@ -164,7 +164,7 @@ pub extern "C" fn xdp_tell(ctx: *mut xdp_md, scratch: *mut Scratch, now: u64) ->
     // SAFETY: null, or memory of this type that nobody else uses meanwhile.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     let maps = Maps::of_xdp(ctx);
-    path::tell(&XdpPacket { ctx }, &maps, scratch, Nanos(now));
+    report::tell(&XdpPacket { ctx }, &maps, scratch, Nanos(now));
     0
 }
 
@@ -174,6 +174,6 @@ pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) 
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     let maps = Maps::of_tc(skb, true);
-    path::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
+    report::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
     0
 }

@@ -10,7 +10,8 @@ use aya_ebpf::{
 use firewall_common::{
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
-    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper, protocol},
+    expectation::{Expectation, ExpectationKey, Master},
+    flow::{Flow, FlowKey, helper, protocol},
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},

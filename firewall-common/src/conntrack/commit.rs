@@ -1,7 +1,8 @@
 //! What an accepted packet changes in the tables.
 
 use crate::{
-    flow::{Direction, Flow, Master, Sender, State, helper, protocol, status},
+    expectation::Master,
+    flow::{Direction, Flow, Sender, State, helper, protocol, status},
     scratch::Scratch,
     tables::{FlowTable, Tables},
     time::Nanos,

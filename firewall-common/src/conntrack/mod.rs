@@ -11,9 +11,8 @@ pub mod tcp;
 
 use crate::{
     control::option,
-    flow::{
-        CtState, Direction, ExpectationKey, Flow, FlowKey, Sender, State, helper, protocol, status,
-    },
+    expectation::ExpectationKey,
+    flow::{CtState, Direction, Flow, FlowKey, Sender, State, helper, protocol, status},
     packet::Packet,
     scratch::Scratch,
     tables::{FlowTable, Tables},

@@ -11,10 +11,11 @@ use crate::{
     addr::Addr,
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
-    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, helper},
+    expectation::{Expectation, ExpectationKey, Master},
+    flow::{Flow, FlowKey, helper},
     headers::Headers,
     packet::Packet,
-    path,
+    path, report,
     rule::{Chain, Counter, NO_ENTRY, PortSet, Rule, RulesetHeader, Target, flag},
     scratch::Scratch,
     tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
@@ -300,6 +301,6 @@ impl Tables for Memory {
     }
 
     fn tell<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch, now: Nanos) {
-        path::tell(packet, self, scratch, now);
+        report::tell(packet, self, scratch, now);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 use firewall_common::{
-    flow::{Flow, FlowKey, Master, Tuple},
+    expectation::Master,
+    flow::{Flow, FlowKey, Tuple},
     tables::FlowTable,
     time::Nanos,
 };

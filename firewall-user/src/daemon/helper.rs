@@ -8,7 +8,8 @@ use firewall_common::{
     conntrack::tcp,
     control::device,
     event::Punt,
-    flow::{Direction, Expectation, Flow, FlowKey, State, Tuple, helper},
+    expectation::Expectation,
+    flow::{Direction, Flow, FlowKey, State, Tuple, helper},
     time::Nanos,
 };
 

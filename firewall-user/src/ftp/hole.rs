@@ -2,7 +2,8 @@
 
 use std::{fmt, net::IpAddr};
 
-use firewall_common::flow::{ExpectationKey, protocol};
+use firewall_common::expectation::ExpectationKey;
+use firewall_common::flow::protocol;
 
 /// One TCP connection from `src`, any port, to `dst` port `dport`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -12,7 +12,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValue
 use bytemuck::Pod;
 use firewall_common::{
     control::{Device, Options, Timeouts},
-    flow::{Expectation, ExpectationKey, Flow, FlowKey, Master, status},
+    expectation::{Expectation, ExpectationKey, Master},
+    flow::{Flow, FlowKey, status},
     tables::FlowTable,
     time::Nanos,
     verdict::STAT_PLACES,

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use firewall_common::{
     addr::{Addr, Family},
-    flow::{Expectation, ExpectationKey, helper},
+    expectation::{Expectation, ExpectationKey},
+    flow::helper,
     time::Nanos,
 };
 use serde::Serialize;
