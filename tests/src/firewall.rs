@@ -253,7 +253,7 @@ impl Drop for Firewall<'_> {
 
 /// Makes sure that /sys/fs/bpf is a bpffs, and removes the pins of test
 /// processes that are gone.
-fn mount_bpffs() -> Result<()> {
+pub fn mount_bpffs() -> Result<()> {
     static SWEEP: Once = Once::new();
     let is_bpffs = statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
     if !is_bpffs {

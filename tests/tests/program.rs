@@ -21,7 +21,7 @@ use firewall_common::{
     verdict::{DropReason, STATS, Stat, Verdict},
     wire::tcp_flag::{ACK, FIN, PSH, RST, SYN},
 };
-use firewall_tests::{Netns, capability, needs};
+use firewall_tests::{Netns, capability, firewall::mount_bpffs, needs};
 use firewall_user::{
     kernel::{
         attach::{Hook, Target},
@@ -305,6 +305,7 @@ fn gateway() -> Result<(Netns, Netns)> {
 #[test]
 fn the_loaded_program_and_the_model_agree_about_every_frame() {
     needs!(capability::firewall());
+    mount_bpffs().unwrap();
     let (gateway, _peers) = gateway().unwrap();
     let pins = Pins::new(format!("/sys/fs/bpf/{}", gateway.name()));
     let outcome = std::panic::catch_unwind(|| gateway.enter(|| agree(&gateway, &pins)));
