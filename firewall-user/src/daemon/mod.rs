@@ -63,7 +63,10 @@ pub struct Config {
 /// The datapath takes a daemon for gone after
 /// [`firewall_common::control::HEARTBEAT_LIMIT`].
 const HEARTBEAT: Duration = Duration::from_millis(250);
-const SWEEP: Duration = Duration::from_secs(2);
+/// How often the memory of expired flows is returned: nobody else waits for it.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How often control connections are looked at for their end.
+const TIDY: Duration = Duration::from_secs(2);
 /// How often the interfaces are looked at without news of them: their abilities
 /// change silently.
 const LOOK_AROUND: Duration = Duration::from_secs(5);
@@ -209,6 +212,7 @@ impl Daemon {
         let Listening { mut interrupted, mut changes } = listening;
         let mut heartbeat = every(HEARTBEAT);
         let mut sweep = every(SWEEP);
+        let mut tidy = every(TIDY);
         let mut glance = every(LOOK_AROUND);
         let Self { maps, interfaces, helper, ring, events, watchers, log } = self;
         loop {
@@ -220,14 +224,15 @@ impl Daemon {
                     done.context("cannot read events")?;
                 }
                 _ = heartbeat.tick() => maps.set_heartbeat(now())?,
-                _ = sweep.tick() => {
-                    return_memory(maps, helper);
+                _ = sweep.tick() => report(maps.sweep(now()).map(drop)),
+                _ = tidy.tick() => {
+                    report(helper.sweep());
                     log.tell_left_out();
                 }
-                _ = glance.tick() => look_around(interfaces),
+                _ = glance.tick() => report(interfaces.look_around()),
                 change = changes.next() => {
                     change.context("cannot watch the interfaces")?;
-                    look_around(interfaces);
+                    report(interfaces.look_around());
                 }
                 name = interrupted.wait() => {
                     log.tell_left_out();
@@ -239,14 +244,9 @@ impl Daemon {
     }
 }
 
-fn return_memory(maps: &Maps, helper: &mut Helper) {
-    if let Err(error) = maps.sweep(now()).and_then(|_| helper.sweep()) {
-        tracing::error!("cannot sweep: {error:#}");
-    }
-}
-
-fn look_around(interfaces: &mut Interfaces) {
-    if let Err(error) = interfaces.look_around() {
+/// The daemon goes on: what has failed will be tried again.
+fn report(done: Result<()>) {
+    if let Err(error) = done {
         tracing::error!("{error:#}");
     }
 }

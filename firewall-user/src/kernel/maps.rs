@@ -267,12 +267,17 @@ impl Maps {
 
     /// Returns the memory of what has expired; gives how many entries.
     pub fn sweep(&self, now: Nanos) -> Result<usize> {
+        let mut expired = Vec::new();
+        batch::for_each(self.data("assured")?.fd(), |key: &FlowKey, flow: &Flow| {
+            if flow.is_expired(now) {
+                expired.push(*key);
+            }
+        })?;
         let mut swept = 0;
         let mut assured = self.hash::<FlowKey, Flow>("assured")?;
-        for (key, flow) in self.entries::<FlowKey, Flow>("assured")? {
-            // It may have been used or replaced since it was read.
-            let is_still = || Ok::<_, MapError>(assured.get(&Raw(key), 0)?.0.is_expired(now));
-            if flow.is_expired(now) && is_still().unwrap_or(false) {
+        for key in expired {
+            // It may have been replaced since it was read.
+            if get(&assured, &key)?.is_some_and(|flow: Flow| flow.is_expired(now)) {
                 swept += usize::from(remove(&mut assured, key)?);
             }
         }
