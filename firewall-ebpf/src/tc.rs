@@ -75,7 +75,7 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         _ => {}
     }
     let has_ethernet = found.flags & device::ETHERNET != 0;
-    match stage::tc_filter(skb, u32::from(has_ethernet), 0) {
+    match stage::tc_filter_ingress(skb, u32::from(has_ethernet)) {
         decision::PASS => NEXT,
         decision::OTHER_STATION if packet.packet_type() == PACKET_OTHERHOST => NEXT,
         // Taken by the stack, and not judged: until its address is known here.
@@ -116,7 +116,7 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         _ => {}
     }
     let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
-    match stage::tc_filter(skb, u32::from(has_ethernet), 1) {
+    match stage::tc_filter_egress(skb, u32::from(has_ethernet)) {
         decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
