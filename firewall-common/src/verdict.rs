@@ -122,6 +122,20 @@ pub const fn drop_counter(reason: DropReason) -> u32 {
 /// All counters of the `stats` map.
 pub const STATS: u32 = (Stat::COUNT + DropReason::COUNT) as u32;
 
+/// Whether a counter is one of those of which each packet moves exactly one: it
+/// went on, or it was dropped.
+pub fn is_verdict(counter: u32) -> bool {
+    const WENT_ON: [Stat; 5] = [
+        Stat::AcceptInput,
+        Stat::AcceptForward,
+        Stat::AcceptOutput,
+        Stat::PassNonIp,
+        Stat::PassOtherHost,
+    ];
+    let is_drop = (Stat::COUNT as u32..STATS).contains(&counter);
+    is_drop || WENT_ON.iter().any(|stat| *stat as u32 == counter)
+}
+
 /// Places for counters in the `stats` map: a power of two, so that a masked index
 /// is in bounds.
 pub const STAT_PLACES: usize = 64;

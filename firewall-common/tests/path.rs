@@ -13,7 +13,7 @@ use firewall_common::{
     tables::FlowTable,
     testing::{Frame, Memory},
     time::Nanos,
-    verdict::{DropReason, STATS, Stat, Verdict, drop_counter},
+    verdict::{DropReason, STATS, Stat, Verdict, drop_counter, is_verdict},
     wire::tcp_flag::{ACK, FIN, PSH, RST, SYN},
 };
 
@@ -92,7 +92,7 @@ fn counted(memory: &Memory, frame: &Frame) -> Verdict {
     let rules_before = packets(memory);
     let verdict = send(memory, frame);
     let moved: Vec<_> = (0..STATS as usize)
-        .filter(|place| is_verdict(*place) && memory.stats()[*place] != before[*place])
+        .filter(|place| is_verdict(*place as u32) && memory.stats()[*place] != before[*place])
         .collect();
     assert_eq!(moved, [verdict.counter() as usize]);
     assert_eq!(memory.stats()[moved[0]], before[moved[0]] + 1);
@@ -102,17 +102,6 @@ fn counted(memory: &Memory, frame: &Frame) -> Verdict {
 
 fn packets(memory: &Memory) -> u64 {
     (0..memory.rules.len()).map(|index| memory.rule_counter(index as u32).packets).sum()
-}
-
-fn is_verdict(place: usize) -> bool {
-    let verdicts = [
-        Stat::AcceptInput,
-        Stat::AcceptForward,
-        Stat::AcceptOutput,
-        Stat::PassNonIp,
-        Stat::PassOtherHost,
-    ];
-    place >= Stat::COUNT || verdicts.iter().any(|stat| *stat as usize == place)
 }
 
 mod tcp {

@@ -105,6 +105,10 @@ unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
 #[derive(Clone, Copy)]
 struct RuleMaps;
 
+impl RuleMaps {
+    const SELF: &Self = &Self;
+}
+
 impl Rules for RuleMaps {
     #[inline(always)]
     fn rule(&self, slot: u32, index: u32) -> Option<&Rule> {
@@ -130,12 +134,12 @@ impl Rules for RuleMaps {
 impl Rules for Maps {
     #[inline(always)]
     fn rule(&self, slot: u32, index: u32) -> Option<&Rule> {
-        RULES.get((slot & 1) * RULES_PER_GENERATION + index)
+        RuleMaps::SELF.rule(slot, index)
     }
 
     #[inline(always)]
     fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet> {
-        PORT_SETS.get((slot & 1) * PORT_SETS_PER_GENERATION + u32::from(index))
+        RuleMaps::SELF.port_set(slot, index)
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ use firewall_common::{
     flow::{Flow, FlowKey},
     rule::Chain,
     testing::{Frame, Memory},
-    verdict::{DropReason, STATS, Stat, Verdict},
+    verdict::{DropReason, STATS, Stat, Verdict, is_verdict},
     wire::tcp_flag::{ACK, FIN, PSH, RST, SYN},
 };
 use firewall_tests::{Netns, capability, firewall::mount_bpffs, needs};
@@ -145,7 +145,7 @@ impl<'n> Bench<'n> {
             );
         }
         let verdicts: u64 = (0..STATS as usize)
-            .filter(|place| is_verdict(*place))
+            .filter(|place| is_verdict(*place as u32))
             .map(|place| after[place] - before[place])
             .sum();
         assert_eq!(verdicts, 1, "frame {number}: {frame:?}");
@@ -203,17 +203,6 @@ fn actions(verdict: Verdict) -> &'static [u32] {
 /// Counters of how a verdict was carried out, which the model does not do.
 fn is_of_the_adapter(place: usize) -> bool {
     [Stat::ForwardFast, Stat::ForwardStack].iter().any(|stat| *stat as usize == place)
-}
-
-fn is_verdict(place: usize) -> bool {
-    let verdicts = [
-        Stat::AcceptInput,
-        Stat::AcceptForward,
-        Stat::AcceptOutput,
-        Stat::PassNonIp,
-        Stat::PassOtherHost,
-    ];
-    place >= Stat::COUNT || verdicts.iter().any(|stat| *stat as usize == place)
 }
 
 fn name(place: usize) -> &'static str {
