@@ -112,14 +112,22 @@ impl<'a> Firewall<'a> {
     fn prepare(netns: &'a Netns, setup: Setup) -> Result<Self> {
         mount_bpffs()?;
         let files = tempfile::Builder::new().prefix("fw-rules-").tempdir()?;
+        let pin = Path::new(BPFFS).join(netns::unique());
+        let mut firewall = Self { netns, setup: Setup::default(), pin, files, daemon: None };
+        firewall.change(setup)?;
+        Ok(firewall)
+    }
+
+    /// What the next start is told, over the same pinned directory.
+    pub fn change(&mut self, setup: Setup) -> Result<()> {
         let texts = [("rules.v4", &setup.rules), ("rules.v6", &setup.rules6)];
         for (name, text) in texts {
             if let Some(text) = text {
-                fs::write(files.path().join(name), text)?;
+                fs::write(self.files.path().join(name), text)?;
             }
         }
-        let pin = Path::new(BPFFS).join(netns::unique());
-        Ok(Self { netns, setup, pin, files, daemon: None })
+        self.setup = setup;
+        Ok(())
     }
 
     /// The directory of its pinned maps, programs and links.

@@ -115,6 +115,12 @@ impl Wire {
         self.send_frame(&packet.frame(self.own, self.neighbour))
     }
 
+    /// Sends what begins with an IPv4 or IPv6 header, as it is.
+    pub fn send_ip(&self, ip: &[u8]) -> Result<()> {
+        let kind: u16 = if ip.first().is_some_and(|byte| byte >> 4 == 6) { 0x86dd } else { 0x0800 };
+        self.send_frame(&[&self.neighbour[..], &self.own, &kind.to_be_bytes(), ip].concat())
+    }
+
     pub fn send_frame(&self, frame: &[u8]) -> Result<()> {
         nix::unistd::write(&self.socket, frame).context("cannot send a frame").map(drop)
     }
@@ -126,7 +132,7 @@ impl Wire {
     }
 
     /// Waits for a packet that the test describes.
-    pub fn wait_for(&self, what: &str, is_it: impl Fn(&Seen) -> bool) -> Result<Seen> {
+    pub fn wait_for(&self, what: &str, mut is_it: impl FnMut(&Seen) -> bool) -> Result<Seen> {
         let mut others = Vec::new();
         let seen = wait::until(what, Duration::from_secs(8), || {
             self.pending().find(|seen| {

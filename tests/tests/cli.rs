@@ -309,52 +309,6 @@ mod rules {
     }
 }
 
-mod confirm {
-    use super::*;
-
-    const OTHER: &str = "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
-
-    /// `apply --confirm SECONDS`, in the background.
-    fn apply(firewall: &Firewall<'_>, seconds: &str, file: &std::path::Path) -> Result<Background> {
-        std::fs::write(file, OTHER)?;
-        let mut command =
-            firewall.command(&["apply", &file.to_string_lossy(), "--confirm", seconds])?;
-        let apply = Background::start(&mut command)?;
-        wait::until_true("the new rules", || apply.stderr().contains("`firewall confirm`"))?;
-        ensure!(is_other(firewall), "it waits, and the old rules are in force");
-        Ok(apply)
-    }
-
-    fn is_other(firewall: &Firewall<'_>) -> bool {
-        firewall.text(&["save"]).is_ok_and(|text| text.contains(":FORWARD ACCEPT"))
-    }
-
-    #[test]
-    fn in_time_keeps_the_new_rules() {
-        needs!(capability::firewall());
-        let network = Gateway::new(Offload::Tuned).unwrap();
-        let firewall = start(&network).unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut applied = apply(&firewall, "600", file.path()).unwrap();
-        firewall.text(&["confirm"]).unwrap();
-        assert!(applied.wait(wait::DEADLINE).unwrap().success(), "{}", applied.stderr());
-        assert!(is_other(&firewall));
-    }
-
-    #[test]
-    fn that_does_not_come_brings_the_old_rules_back() {
-        needs!(capability::firewall());
-        let network = Gateway::new(Offload::Tuned).unwrap();
-        let firewall = start(&network).unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut applied = apply(&firewall, "1", file.path()).unwrap();
-        let status = applied.wait(wait::DEADLINE).unwrap();
-        assert_eq!(status.code(), Some(1), "{}", applied.stderr());
-        assert!(applied.stderr().contains("the old rules are back"), "{}", applied.stderr());
-        assert!(!is_other(&firewall));
-    }
-}
-
 mod monitor {
     use super::*;
 

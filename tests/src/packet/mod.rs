@@ -1,5 +1,6 @@
 //! Packets built by hand: IPv4 and IPv6 with TCP, UDP or ICMP, checksums right.
 
+mod fragment;
 mod seen;
 
 use std::net::{IpAddr, SocketAddr};

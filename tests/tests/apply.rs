@@ -1,0 +1,230 @@
+//! Rules change while packets pass: all at once, for good or on trial, whoever
+//! asks for it and whatever becomes of them.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use firewall_tests::{
+    Family, Firewall, Gateway, Offload, capability,
+    command::{Background, output},
+    firewall::{Setup, binary},
+    ledger::refused_since,
+    needs,
+    packet::Packet,
+    wait,
+    wire::{End, Wires},
+};
+use nix::sys::signal::Signal;
+
+const CLOSED: &str = "*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n";
+const OTHER: &str = "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
+
+fn start(network: &Gateway) -> Result<Firewall<'_>> {
+    Setup::on(&["eth0", "eth1"]).both(CLOSED).start(network.gateway())
+}
+
+fn is_other(firewall: &Firewall<'_>) -> bool {
+    firewall.text(&["save"]).is_ok_and(|text| text.contains(":FORWARD ACCEPT"))
+}
+
+mod from_another_namespace {
+    use super::*;
+
+    const BY_INTERFACE: &str = "\
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -i eth0 -o eth1 -p udp --dport 53 -j ACCEPT
+COMMIT
+";
+
+    #[test]
+    fn rules_name_the_interfaces_of_the_firewall() {
+        needs!(capability::firewall());
+        by_interface().unwrap();
+    }
+
+    fn by_interface() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let wires = Wires::across(&network)?;
+        let firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), BY_INTERFACE)?;
+        let commands = [
+            ("the machine's", Command::new(binary()?)),
+            ("the client's", network.client.command(binary()?)),
+        ];
+        for (whose, mut command) in commands {
+            firewall.apply(CLOSED)?;
+            let [client, server] =
+                [&wires.client, &wires.server].map(|wire| wire.endpoint(Family::V4, 53));
+            let question = Packet::udp(client, server, b"question");
+            let refused = |from: End, packet: &Packet| -> Result<()> {
+                let before = firewall.stat("policy")?;
+                wires.at(from).send(packet)?;
+                refused_since(&firewall, before, whose)?;
+                wires.at(from.other()).has_not_seen(packet)
+            };
+            refused(End::Client, &question)?;
+            output(command.arg("apply").arg(file.path()).arg("--pin").arg(firewall.pin()))?;
+            wires.cross(End::Client, &question).with_context(|| format!("from {whose}"))?;
+            // By the other interface the same is not admitted.
+            refused(End::Server, &Packet::udp(server, client, b"question"))?;
+        }
+        Ok(())
+    }
+}
+
+mod of_both_families_at_once {
+    use super::*;
+
+    #[test]
+    fn neither_is_lost() {
+        needs!(capability::firewall());
+        both().unwrap();
+    }
+
+    fn both() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let files = [tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?];
+        for round in 1..=8_u16 {
+            let ports = [1_000 + round, 2_000 + round];
+            let mut running = Vec::new();
+            for ((file, port), options) in files.iter().zip(ports).zip([&[][..], &["--ipv6"]]) {
+                let rule = format!("-A FORWARD -p tcp --dport {port} -j ACCEPT");
+                std::fs::write(file.path(), CLOSED.replace("COMMIT", &format!("{rule}\nCOMMIT")))?;
+                let path = file.path().to_string_lossy();
+                let arguments = [&["apply", &*path], options].concat();
+                running.push(Background::start(&mut firewall.command(&arguments)?)?);
+            }
+            for apply in &mut running {
+                let status = apply.wait(wait::DEADLINE)?;
+                ensure!(status.success(), "round {round}: {}", apply.stderr());
+            }
+            for (port, options) in ports.into_iter().zip([&["save"][..], &["save", "--ipv6"]]) {
+                let saved = firewall.text(options)?;
+                ensure!(saved.contains(&format!("--dport {port} ")), "round {round}: {saved}");
+            }
+        }
+        Ok(())
+    }
+}
+
+mod on_trial {
+    use super::*;
+
+    /// `apply --confirm SECONDS`, in the background, when it says that it waits.
+    fn apply(firewall: &Firewall<'_>, seconds: &str, file: &Path) -> Result<Background> {
+        std::fs::write(file, OTHER)?;
+        let mut command =
+            firewall.command(&["apply", &file.to_string_lossy(), "--confirm", seconds])?;
+        let apply = Background::start(&mut command)?;
+        wait::until_true("the new rules", || apply.stderr().contains("`firewall confirm`"))?;
+        Ok(apply)
+    }
+
+    #[test]
+    fn rules_that_are_confirmed_stay() {
+        needs!(capability::firewall());
+        confirmed().unwrap();
+    }
+
+    fn confirmed() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        for round in 0..3 {
+            // As soon as it says so.
+            let mut applied = apply(&firewall, "600", file.path())?;
+            firewall.text(&["confirm"])?;
+            let status = applied.wait(wait::DEADLINE)?;
+            ensure!(status.success(), "round {round}: {}", applied.stderr());
+            ensure!(is_other(&firewall), "round {round}: confirmed, and the old rules are back");
+            firewall.apply(CLOSED)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rules_that_nobody_confirms_go() {
+        needs!(capability::firewall());
+        not_confirmed().unwrap();
+    }
+
+    fn not_confirmed() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        let mut applied = apply(&firewall, "1", file.path())?;
+        let status = applied.wait(wait::DEADLINE)?;
+        ensure!(status.code() == Some(1), "{status}: {}", applied.stderr());
+        ensure!(applied.stderr().contains("the old rules are back"), "{}", applied.stderr());
+        ensure!(!is_other(&firewall), "the new rules are still in force");
+        let late = firewall.cli(&["confirm"])?;
+        ensure!(late.code() == 1 && late.stderr.contains("nothing waits"), "{late:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn rules_go_at_once_when_the_command_is_asked_to_end() {
+        needs!(capability::firewall());
+        interrupted().unwrap();
+    }
+
+    fn interrupted() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            // The deadline of the wait is shorter than the time to confirm.
+            let mut applied = apply(&firewall, "60", file.path())?;
+            ensure!(is_other(&firewall), "it waits, and the old rules are in force");
+            applied.signal(signal)?;
+            let status = applied.wait(wait::DEADLINE)?;
+            let told = applied.stderr();
+            ensure!(status.code() == Some(1), "{signal}: ended with {status}: {told}");
+            ensure!(told.contains("interrupted: the old rules are back"), "{signal}: {told}");
+            ensure!(!is_other(&firewall), "{signal}: the new rules are still in force");
+            firewall.apply(OTHER).with_context(|| format!("after {signal}"))?;
+            firewall.apply(CLOSED)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rules_whose_command_was_killed_do_not_stand_in_the_way_for_ever() {
+        needs!(capability::firewall());
+        killed().unwrap();
+    }
+
+    fn killed() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        apply(&firewall, "1", file.path())?.kill();
+        wait::until_true("the end of the trial", || firewall.apply(CLOSED).is_ok())?;
+        ensure!(!is_other(&firewall), "applied, and not in force");
+        Ok(())
+    }
+
+    #[test]
+    fn rules_keep_others_out_until_they_are_confirmed() {
+        needs!(capability::firewall());
+        others().unwrap();
+    }
+
+    fn others() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        let mut applied = apply(&firewall, "600", file.path())?;
+        let refused = firewall.with_rules("apply", CLOSED)?;
+        ensure!(refused.code() == 1 && refused.stderr.contains("still waits"), "{refused:?}");
+        ensure!(is_other(&firewall), "refused, and applied");
+        firewall.text(&["confirm"])?;
+        ensure!(applied.wait(wait::DEADLINE)?.success(), "{}", applied.stderr());
+        firewall.apply(CLOSED)
+    }
+}
