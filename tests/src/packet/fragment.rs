@@ -22,7 +22,7 @@ impl Packet {
         match self.source.ip() {
             IpAddr::V4(_) => {
                 let mut header = ipv4(self.protocol(), ends, piece.len());
-                let place = offset / 8 | u16::from(!is_last) << 13;
+                let place = (offset / 8) | (u16::from(!is_last) << 13);
                 header[4..6].copy_from_slice(&identification.to_be_bytes());
                 header[6..8].copy_from_slice(&place.to_be_bytes());
                 header[10..12].fill(0);
