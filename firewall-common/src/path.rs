@@ -270,7 +270,7 @@ fn is_for_another_station<T: Tables>(tables: &T, place: Place, scratch: &Scratch
     if !place.has_ethernet || matches!(place.hook, Hook::Egress) || is_group {
         return false;
     }
-    tables.device(place.ifindex).is_some_and(|device| device.mac != mac)
+    tables.station(place).is_some_and(|own| own != mac)
 }
 
 /// Whether the flow remembers a verdict that holds for this packet.

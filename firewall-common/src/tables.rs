@@ -98,6 +98,12 @@ pub trait Tables: Rules {
     /// One of [`crate::flow::helper`]: the one configured for this port.
     fn helper_of_port(&self, protocol: u8, port: u16) -> u8;
 
+    /// The address of the interface, where nobody has told yet for whom a frame is.
+    #[inline(always)]
+    fn station(&self, place: Place) -> Option<[u8; 6]> {
+        self.device(place.ifindex).map(|device| device.mac)
+    }
+
     /// Where the packet is going: the routing table's answer on ingress.
     fn route(&self, place: Place, headers: &Headers) -> Route;
 

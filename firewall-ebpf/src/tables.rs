@@ -184,6 +184,15 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn station(&self, place: Place) -> Option<[u8; 6]> {
+        match self.program {
+            Program::Xdp => self.device(place.ifindex).map(|found| found.mac),
+            // The stack has told: `skb->pkt_type`.
+            Program::TcIngress | Program::TcEgress => None,
+        }
+    }
+
+    #[inline(always)]
     fn route(&self, place: Place, headers: &Headers) -> Route {
         let (chain, in_ifindex, out_ifindex) = match (place.hook, self.ingress_ifindex) {
             (Hook::Ingress, _) => {

@@ -11,10 +11,12 @@ use firewall_common::{
     control::{Device, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
     headers::Headers,
+    packet::Packet,
     reject::{Answer, Lengths},
     rule::RejectKind,
     tables::Tables,
     verdict::Stat,
+    wire::Ethernet,
 };
 
 use crate::{
@@ -74,12 +76,13 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         _ if found.flags & device::TC == 0 && !is_taken_after_all(&packet, found) => return NEXT,
         _ => {}
     }
-    let has_ethernet = found.flags & device::ETHERNET != 0;
+    if packet.packet_type() == PACKET_OTHERHOST {
+        maps.count(Stat::PassOtherHost as u32);
+        return NEXT;
+    }
+    let has_ethernet = begins_with_ethernet(&packet, found);
     match stage::tc_filter_ingress(skb, u32::from(has_ethernet)) {
-        decision::PASS => NEXT,
-        decision::OTHER_STATION if packet.packet_type() == PACKET_OTHERHOST => NEXT,
-        // Taken by the stack, and not judged: until its address is known here.
-        decision::OTHER_STATION => TC_ACT_SHOT,
+        decision::PASS | decision::OTHER_STATION => NEXT,
         decision::FORWARD => {
             packet.set_tc_index(FORWARDED);
             maps.count(Stat::ForwardStack as u32);
@@ -163,6 +166,18 @@ fn is_taken_after_all(packet: &SkbPacket, found: &Device) -> bool {
     found.flags & device::ETHERNET != 0
         && packet.packet_type() == PACKET_HOST
         && packet.ethernet().is_some_and(|ethernet| ethernet.dst != found.mac)
+}
+
+/// Whether the frame's bytes begin with its Ethernet header: behind generic XDP
+/// they begin with the network header.
+#[inline(always)]
+fn begins_with_ethernet(packet: &SkbPacket, found: &Device) -> bool {
+    if found.flags & device::ETHERNET == 0 {
+        return false;
+    }
+    let Some(first) = packet.read::<Ethernet>(0) else { return false };
+    let Some(link) = packet.ethernet() else { return false };
+    first.dst == link.dst && first.src == link.src && first.ether_type == link.ether_type
 }
 
 /// Whether generic XDP has put our token in the place of the sender's address.

@@ -142,7 +142,8 @@ impl Interfaces {
             .devices()?
             .iter()
             .any(|(index, known)| *index == link.index && known.flags & device::TC != 0);
-        if was_tc || first == Mode::Tc {
+        let changes = target.attached.is_some_and(|attached| attached != first);
+        if was_tc || changes || first == Mode::Tc {
             self.in_transit.insert(link.index);
         }
         self.ours.insert(link.index, target.attached.unwrap_or(first));
