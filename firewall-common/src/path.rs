@@ -4,7 +4,7 @@ use crate::{
     conntrack::{self, Effect, Tracked},
     control::{HEARTBEAT_LIMIT, Options, option, slot},
     event::{Hook, NO_CHAIN, Punt},
-    flow::{CachedVerdict, CtState, helper, status},
+    flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     fragment,
     headers::{Fragment, Parsed},
     packet::Packet,
@@ -136,12 +136,17 @@ fn accept<T: Tables>(
         return Verdict::Drop(DropReason::HelperAway);
     }
     remember(scratch, tracked);
-    if matches!(reading, Reading::Needed) {
-        describe(scratch, tracked, now);
+    // Behind the commit the flow may stand in another table; a new one stands there.
+    if let (Reading::Needed, Some((_, flow))) = (reading, &tracked.flow) {
+        let about = About::of(flow);
+        describe(scratch, about, tracked.direction, now);
     }
-    // Behind this the flow may stand in another table.
     if let Err(reason) = conntrack::commit(tables, scratch, tracked, now) {
         return Verdict::Drop(reason);
+    }
+    if let (Reading::Needed, None) = (reading, &tracked.flow) {
+        let about = About::of(&scratch.flow);
+        describe(scratch, about, tracked.direction, now);
     }
     if scratch.headers.fragment == Fragment::First as u8 {
         fragment::grant(tables, scratch, now);
@@ -178,11 +183,7 @@ fn reading<T: Tables>(
     options: Options,
     now: Nanos,
 ) -> Reading {
-    let Some((_, flow)) = &tracked.flow else { return Reading::NotNeeded };
-    if flow.helper == helper::NONE
-        || flow.has(status::EXPECTED | status::ENCRYPTED)
-        || scratch.headers.payload_len == 0
-    {
+    if scratch.headers.payload_len == 0 || reader(tables, scratch, tracked) == helper::NONE {
         return Reading::NotNeeded;
     }
     if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
@@ -191,25 +192,59 @@ fn reading<T: Tables>(
     if options.has(option::HELPER_FAILURE_CLOSED) { Reading::Forbidden } else { Reading::Skipped }
 }
 
+/// The helper of the packet's flow, which may begin with it: a connection that is
+/// picked up in its middle.
+#[inline(always)]
+fn reader<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>) -> u8 {
+    match &tracked.flow {
+        Some((_, flow)) if flow.has(status::EXPECTED | status::ENCRYPTED) => helper::NONE,
+        Some((_, flow)) => flow.helper,
+        None if matches!(tracked.effect, Effect::Create(_)) && !tracked.is_expected => {
+            conntrack::assigned_helper(tables, scratch)
+        }
+        None => helper::NONE,
+    }
+}
+
+/// What a helper is told of the flow.
+#[derive(Clone, Copy, Debug)]
+struct About {
+    created: Nanos,
+    originator: Sender,
+    helper: u8,
+    picked_up: u8,
+}
+
+impl About {
+    #[inline(always)]
+    fn of(flow: &Flow) -> Self {
+        Self {
+            created: flow.created,
+            originator: flow.originator(),
+            helper: flow.helper,
+            picked_up: u8::from(flow.has(status::PICKED_UP)),
+        }
+    }
+}
+
 /// Fills in what the helper is told of the segment; the adapter adds where the
 /// frame was.
 #[inline(always)]
-fn describe(scratch: &mut Scratch, tracked: &Tracked<'_>, now: Nanos) {
-    let Some((_, flow)) = &tracked.flow else { return };
+fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos) {
     let Scratch { punt, headers, key, .. } = scratch;
     *punt = Punt {
         at: now,
         flow_created: flow.created,
-        flow: key.tuple(flow.originator()),
+        flow: key.tuple(flow.originator),
         seq: headers.seq,
         ack: headers.ack,
         l3: headers.l3 as u16,
         l4: headers.l4 as u16,
         payload: headers.payload as u16,
         payload_len: headers.payload_len as u16,
-        direction: tracked.direction as u8,
+        direction: direction as u8,
         helper: flow.helper,
-        picked_up: u8::from(flow.has(status::PICKED_UP)),
+        picked_up: flow.picked_up,
         ..Punt::default()
     };
 }

@@ -451,6 +451,16 @@ mod ftp {
     }
 
     #[test]
+    fn a_connection_that_is_picked_up_is_read_from_its_first_segment_on() {
+        let memory = Memory::with(|memory| memory.heartbeat = NOW);
+        let verdict = counted(&memory, &control(ACK | PSH).payload(b"PASV\r\n"));
+        assert_eq!(verdict, Verdict::Punt(Chain::Forward));
+        let punt = memory.scratch().punt;
+        assert_eq!((punt.picked_up, punt.helper), (1, helper::FTP));
+        assert_eq!((punt.flow.sport, punt.flow.dport), (40_000, 21));
+    }
+
+    #[test]
     fn without_a_daemon_control_traffic_flows_on_or_waits_as_configured() {
         let mut memory = Memory::default();
         log_in(&memory);

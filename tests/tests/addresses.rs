@@ -52,7 +52,9 @@ fn judged(hook: &str) -> Result<()> {
 #[test]
 fn a_new_address_lets_nothing_in_while_there_is_no_daemon_to_learn_it() {
     needs!(capability::firewall());
-    unlearnt("xdp").unwrap();
+    for hook in HOOKS {
+        unlearnt(hook).with_context(|| hook).unwrap();
+    }
 }
 
 fn unlearnt(hook: &str) -> Result<()> {

@@ -58,7 +58,6 @@ mod that_were_met_in_the_middle {
                 let mut control = open(&network, family)?;
                 for flush in 0..2 {
                     firewall.text(&["conntrack", "flush"])?;
-                    resume(&mut control)?;
                     transfer(&network, &firewall, &mut control)
                         .with_context(|| format!("{family:?}, {name}, flush {flush}"))?;
                 }
@@ -84,18 +83,10 @@ mod that_were_met_in_the_middle {
         }
         let firewall = start(&network)?;
         for (mut control, name, transfer) in sessions {
-            resume(&mut control)?;
             for _ in 0..2 {
                 transfer(&network, &firewall, &mut control).with_context(|| name.clone())?;
             }
         }
-        Ok(())
-    }
-
-    /// The segment that begins a flow is not read, and a command with it.
-    fn resume(control: &mut Control) -> Result<()> {
-        let answer = control.command("NOOP")?;
-        ensure!(answer.code == 200, "{answer:?}");
         Ok(())
     }
 

@@ -185,8 +185,13 @@ fn from_hook_to_hook() -> Result<()> {
 }
 
 /// Each start, and what is shown of it.
-const HOOKS: [(&str, &str); 4] =
-    [("tc", "tc-ingress"), ("xdp-generic", "xdp-generic"), ("tc", "tc-ingress"), ("xdp", "xdp")];
+const HOOKS: [(&str, &str); 5] = [
+    ("tc", "tc-ingress"),
+    ("xdp-generic", "xdp-generic"),
+    ("xdp", "xdp"),
+    ("xdp-generic", "xdp-generic"),
+    ("xdp", "xdp"),
+];
 
 fn change_hooks(firewall: &mut Firewall<'_>, listener: &UdpSocket) -> Result<()> {
     for (hook, shown) in HOOKS {

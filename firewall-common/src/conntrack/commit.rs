@@ -112,7 +112,7 @@ fn announce_child<T: Tables>(
 
 /// The helper of a new flow: by a CT rule, else by the configured ports.
 #[inline(always)]
-fn assigned_helper<T: Tables>(tables: &T, scratch: &Scratch) -> u8 {
+pub fn assigned_helper<T: Tables>(tables: &T, scratch: &Scratch) -> u8 {
     let tuple = &scratch.headers.tuple;
     match (scratch.walk.assigned, tuple.protocol) {
         (helper::NONE, protocol::TCP) => tables.helper_of_port(tuple.protocol, tuple.dport),

@@ -19,7 +19,7 @@ use crate::{
     time::Nanos,
 };
 
-pub use commit::commit;
+pub use commit::{assigned_helper, commit};
 use icmp::Class;
 use tcp::{Next, Segment};
 

@@ -1,7 +1,7 @@
 //! Programs on interfaces, by pinned links: a new daemon replaces the program
 //! of a link in one step, and no packet passes between.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use aya::programs::{
@@ -97,6 +97,11 @@ impl Programs {
     }
 }
 
+/// The kernel takes a program off an interface some time after its link is gone,
+/// and has no place for another one until then.
+const RELEASE_TRIES: usize = 10;
+const RELEASE_PAUSE: Duration = Duration::from_millis(20);
+
 /// An interface to enforce on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -136,11 +141,15 @@ impl Programs {
         if replaced.is_some() && modes.first() != Some(&Mode::Tc) {
             detach(pins, link)?;
         }
+        let tries = if replaced.is_some() { RELEASE_TRIES } else { 1 };
         let mut failed = None;
-        for mode in modes {
+        for mode in (0..tries).flat_map(|_| modes.clone()) {
             match self.attach(pins, target.ifindex, mode) {
                 Ok(()) => return Ok(mode),
                 Err(error) => failed = failed.or(Some(error)),
+            }
+            if tries > 1 {
+                thread::sleep(RELEASE_PAUSE);
             }
         }
         if let Some(former) = replaced {
