@@ -9,7 +9,7 @@ use crate::time::Nanos;
 
 /// Version of everything that is pinned: maps, their keys and values. The pin
 /// directory carries it; a daemon that meets another version says what to do.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The mark of a frame that the daemon sends on an interface to have it turned
 /// back into that interface's ingress, where it was held. The whole word is
@@ -34,6 +34,16 @@ pub mod option {
     pub const DROP_NON_IP: u32 = 1 << 2;
     /// A running TCP connection may be picked up in the middle (`tcp_loose`).
     pub const TCP_LOOSE: u32 = 1 << 3;
+    /// Only a reset outside the window is INVALID (`tcp_be_liberal`).
+    pub const TCP_BE_LIBERAL: u32 = 1 << 4;
+    /// A reset below the highest acknowledgement is no reason to call it INVALID
+    /// (`tcp_ignore_invalid_rst`).
+    pub const TCP_IGNORE_INVALID_RST: u32 = 1 << 5;
+    /// Segments that begin or end a connection must have a right checksum
+    /// (`checksum`).
+    pub const CHECKSUM: u32 = 1 << 6;
+    /// Somebody watches the flows: report each that begins, changes or ends.
+    pub const REPORT_FLOWS: u32 = 1 << 7;
 }
 
 /// The single value of the `options` map; only the daemon writes it.
@@ -47,7 +57,10 @@ pub struct Options {
     /// The Ethernet source of frames that come back to an interface with generic
     /// XDP, which sees no mark; random for each load.
     pub token: [u8; 6],
-    pub _pad: [u8; 2],
+    /// After how many retransmissions a TCP flow gets a shorter time
+    /// (`tcp_max_retrans`).
+    pub tcp_max_retrans: u8,
+    pub _pad: u8,
 }
 
 impl Options {
@@ -74,10 +87,16 @@ pub struct Timeouts {
     pub tcp: [Nanos; 16],
     /// TCP picked up in the middle, until an answer is seen (unacknowledged).
     pub tcp_unacknowledged: Nanos,
+    /// TCP when one segment was sent again and again, or the window is closed.
+    pub tcp_max_retrans: Nanos,
+    /// Indexed by the state of SCTP, in the kernel's order.
+    pub sctp: [Nanos; 16],
     pub udp: Nanos,
     pub udp_stream: Nanos,
     pub icmp: Nanos,
     pub icmpv6: Nanos,
+    pub gre: Nanos,
+    pub gre_stream: Nanos,
     pub generic: Nanos,
     /// A later fragment is accepted this long after its first one (ipfrag_time).
     pub fragment: Nanos,
@@ -104,10 +123,31 @@ impl Timeouts {
             Nanos::ZERO,
         ],
         tcp_unacknowledged: Nanos::from_secs(300),
+        tcp_max_retrans: Nanos::from_secs(300),
+        sctp: [
+            Nanos::from_secs(10),
+            Nanos::from_secs(10),
+            Nanos::from_secs(3),
+            Nanos::from_secs(3),
+            Nanos::from_secs(210),
+            Nanos::from_secs(3),
+            Nanos::from_secs(3),
+            Nanos::from_secs(3),
+            Nanos::from_secs(30),
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+            Nanos::ZERO,
+        ],
         udp: Nanos::from_secs(30),
         udp_stream: Nanos::from_secs(120),
         icmp: Nanos::from_secs(30),
         icmpv6: Nanos::from_secs(30),
+        gre: Nanos::from_secs(30),
+        gre_stream: Nanos::from_secs(180),
         generic: Nanos::from_secs(600),
         fragment: Nanos::from_secs(30),
     };
@@ -165,5 +205,5 @@ impl Device {
 }
 
 const _: () = assert!(size_of::<Options>() == 16);
-const _: () = assert!(size_of::<Timeouts>() == 184);
+const _: () = assert!(size_of::<Timeouts>() == 336);
 const _: () = assert!(size_of::<Device>() == 48);

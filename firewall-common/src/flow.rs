@@ -302,6 +302,9 @@ pub struct CachedVerdict {
 }
 
 /// One direction of a flow: what its sender has sent.
+///
+/// The numbers of the window are those of [`crate::conntrack::window`]; SCTP keeps
+/// the direction's verification tag in `end`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Side {
@@ -310,11 +313,58 @@ pub struct Side {
     pub bytes: u64,
     /// TCP: the sequence number that follows the highest one sent.
     pub end: u32,
-    /// TCP: the highest sequence number that the other side allows, and the
-    /// largest window that this side has announced. Kept for window tracking.
+    /// TCP: the highest sequence number that the other side allows.
     pub max_end: u32,
+    /// TCP: the largest window that this side has announced, in bytes; 0 until it
+    /// has sent something.
     pub max_window: u32,
+    /// TCP: the highest acknowledgement sent, with [`side::MAX_ACK_KNOWN`].
+    pub max_ack: u32,
+    /// TCP: the shift of this side's windows (RFC 7323).
+    pub scale: u8,
+    /// Bits of [`side`].
+    pub flags: u8,
+    pub _pad: [u8; 2],
     pub cached: CachedVerdict,
+}
+
+/// Bits of [`Side::flags`], for TCP.
+pub mod side {
+    /// Offered to scale windows.
+    pub const SCALES: u8 = 1 << 0;
+    /// Offered selective acknowledgements (RFC 2018).
+    pub const SACK: u8 = 1 << 1;
+    /// Sent the first FIN.
+    pub const CLOSED_FIRST: u8 = 1 << 2;
+    /// Windows are not enforced: the handshake, and with it the scale, is unknown.
+    pub const LIBERAL: u8 = 1 << 3;
+    /// What it sent is not acknowledged yet.
+    pub const UNACKNOWLEDGED: u8 = 1 << 4;
+    /// [`super::Side::max_ack`] holds a number.
+    pub const MAX_ACK_KNOWN: u8 = 1 << 5;
+}
+
+/// TCP: what is remembered of the last segment, to tell a retransmission and the
+/// answer to a segment that was let through without being believed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Last {
+    pub seq: u32,
+    pub ack: u32,
+    /// The sequence number behind it.
+    pub end: u32,
+    /// As it stood in the segment.
+    pub window: u16,
+    /// Its kind, counted from 1; 0 for none.
+    pub segment: u8,
+    /// A [`Direction`].
+    pub direction: u8,
+    /// How often the same segment came again.
+    pub retransmissions: u8,
+    /// Of a SYN that was let through: its scale, and bits of [`side`].
+    pub scale: u8,
+    pub flags: u8,
+    pub _pad: u8,
 }
 
 /// A tracked connection, as the value of the flow maps.
@@ -334,6 +384,9 @@ pub struct Flow {
     /// Which endpoint of the key is the originator: 0 low, 1 high.
     pub originator: u8,
     pub mark: u32,
+    pub last: Last,
+    /// SYNPROXY: what is added to the sequence numbers of the reply direction.
+    pub shift: u32,
     /// Indexed by [`Direction::index`].
     pub sides: [Side; 2],
 }
@@ -378,8 +431,9 @@ impl Flow {
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<CachedVerdict>() == 20);
-const _: () = assert!(size_of::<Side>() == 48);
-const _: () = assert!(size_of::<Flow>() == 120);
+const _: () = assert!(size_of::<Last>() == 20);
+const _: () = assert!(size_of::<Side>() == 56);
+const _: () = assert!(size_of::<Flow>() == 160);
 
 #[cfg(test)]
 mod tests {

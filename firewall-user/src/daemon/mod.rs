@@ -161,6 +161,7 @@ fn configure(config: &Config, maps: &Maps) -> Result<()> {
         bits: config.options,
         daemon_pid: std::process::id(),
         token: token()?,
+        tcp_max_retrans: 3,
         ..Options::default()
     })?;
     if maps.generation()? == 0 && config.rules.is_empty() {
