@@ -8,7 +8,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, time::Nanos};
+use crate::{addr::Addr, seq::Seq, time::Nanos};
 
 /// IP protocol numbers that the tracker knows by name.
 pub mod protocol {
@@ -301,35 +301,46 @@ pub struct CachedVerdict {
     pub hits: [u16; CACHED_HITS],
 }
 
+/// What a TCP has told of its window; see [`crate::conntrack::window`]. SCTP keeps
+/// its verification tag in `end`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Window {
+    /// What follows the highest sequence number sent.
+    pub end: Seq,
+    /// The highest sequence number that the other side allows.
+    pub max_end: Seq,
+    /// The largest window announced, in bytes; 0 until the side has sent something.
+    pub max_size: u32,
+    /// The highest acknowledgement sent, with [`window::MAX_ACK_KNOWN`].
+    pub max_ack: Seq,
+    /// The shift of the windows that it announces (RFC 7323).
+    pub scale: u8,
+    /// Bits of [`window`].
+    pub flags: u8,
+    pub _pad: [u8; 2],
+}
+
+impl Window {
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
 /// One direction of a flow: what its sender has sent.
-///
-/// The numbers of the window are those of [`crate::conntrack::window`]; SCTP keeps
-/// the direction's verification tag in `end`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Side {
     pub packets: u64,
     /// Bytes from the IP header on, as conntrack(8) counts.
     pub bytes: u64,
-    /// TCP: the sequence number that follows the highest one sent.
-    pub end: u32,
-    /// TCP: the highest sequence number that the other side allows.
-    pub max_end: u32,
-    /// TCP: the largest window that this side has announced, in bytes; 0 until it
-    /// has sent something.
-    pub max_window: u32,
-    /// TCP: the highest acknowledgement sent, with [`side::MAX_ACK_KNOWN`].
-    pub max_ack: u32,
-    /// TCP: the shift of this side's windows (RFC 7323).
-    pub scale: u8,
-    /// Bits of [`side`].
-    pub flags: u8,
-    pub _pad: [u8; 2],
+    pub window: Window,
     pub cached: CachedVerdict,
 }
 
-/// Bits of [`Side::flags`], for TCP.
-pub mod side {
+/// Bits of [`Window::flags`].
+pub mod window {
     /// Offered to scale windows.
     pub const SCALES: u8 = 1 << 0;
     /// Offered selective acknowledgements (RFC 2018).
@@ -340,7 +351,7 @@ pub mod side {
     pub const LIBERAL: u8 = 1 << 3;
     /// What it sent is not acknowledged yet.
     pub const UNACKNOWLEDGED: u8 = 1 << 4;
-    /// [`super::Side::max_ack`] holds a number.
+    /// [`super::Window::max_ack`] holds a number.
     pub const MAX_ACK_KNOWN: u8 = 1 << 5;
 }
 
@@ -349,10 +360,10 @@ pub mod side {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Last {
-    pub seq: u32,
-    pub ack: u32,
+    pub seq: Seq,
+    pub ack: Seq,
     /// The sequence number behind it.
-    pub end: u32,
+    pub end: Seq,
     /// As it stood in the segment.
     pub window: u16,
     /// Its kind, counted from 1; 0 for none.
@@ -361,10 +372,18 @@ pub struct Last {
     pub direction: u8,
     /// How often the same segment came again.
     pub retransmissions: u8,
-    /// Of a SYN that was let through: its scale, and bits of [`side`].
+    /// Of a SYN that was let through: its scale, and bits of [`window`] and [`last`].
     pub scale: u8,
     pub flags: u8,
     pub _pad: u8,
+}
+
+/// Bits of [`Last::flags`], beside those of [`window`].
+pub mod last {
+    /// Both sides sent a SYN before either was answered.
+    pub const SIMULTANEOUS_OPEN: u8 = 1 << 6;
+    /// The answer to a SYN that was let through may be a challenge (RFC 5961).
+    pub const CHALLENGE_EXPECTED: u8 = 1 << 7;
 }
 
 /// A tracked connection, as the value of the flow maps.
@@ -431,6 +450,7 @@ impl Flow {
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<CachedVerdict>() == 20);
+const _: () = assert!(size_of::<Window>() == 20);
 const _: () = assert!(size_of::<Last>() == 20);
 const _: () = assert!(size_of::<Side>() == 56);
 const _: () = assert!(size_of::<Flow>() == 160);

@@ -3,7 +3,11 @@
 use bytemuck::Pod;
 
 use crate::{
-    conntrack::quoted,
+    checksum::Verification,
+    conntrack::{
+        options::{self, TcpOptions},
+        quoted,
+    },
     event::EVENT_FRAME,
     flow::Tuple,
     headers::{Headers, Parsed},
@@ -22,6 +26,10 @@ pub trait Packet {
 
     /// The `T` at `offset`, `None` when the frame ends before it does.
     fn read<T: Pod>(&self, offset: u32) -> Option<T>;
+
+    /// Copies `len` bytes from `offset` on; `false` when the frame, or `into`, has
+    /// not as many.
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool;
 
     /// Copies the first bytes of the frame; gives how many.
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8;
@@ -42,6 +50,23 @@ pub trait Packet {
         quoted::read(self, headers, tuple)
     }
 
+    /// Reads the options of a TCP segment into what [`TcpOptions::begin`] prepared.
+    #[inline(always)]
+    fn tcp_options(&self, headers: &Headers, options: &mut TcpOptions) {
+        options::copy(self, headers.l4, headers.payload.wrapping_sub(headers.l4), options);
+        while !options.step() {}
+    }
+
+    /// Whether the checksum of the transport header is right, as far as it can be
+    /// told; `may_be_partial` where the sender may leave it to hardware that the
+    /// frame never meets.
+    #[inline(always)]
+    fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
+        let mut check = Verification::of(headers);
+        while !check.step(self) {}
+        check.is_right(self, headers, may_be_partial)
+    }
+
     /// Whether the stack will cut this packet into segments later on, so that
     /// its length field may be zero (BIG TCP).
     fn is_gso(&self) -> bool {
@@ -58,6 +83,15 @@ impl Packet for [u8] {
         let start = usize::try_from(offset).ok()?;
         let bytes = self.get(start..start.checked_add(size_of::<T>())?)?;
         Some(bytemuck::pod_read_unaligned(bytes))
+    }
+
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
+        let (start, len) = (offset as usize, len as usize);
+        let (Some(from), Some(into)) = (self.get(start..start + len), into.get_mut(..len)) else {
+            return false;
+        };
+        into.copy_from_slice(from);
+        true
     }
 
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {

@@ -6,6 +6,10 @@
 use bytemuck::Zeroable;
 
 use crate::{
+    conntrack::{
+        options::TcpOptions,
+        window::{Connection, Seen},
+    },
     event::{Event, Punt},
     expectation::{ExpectationKey, Master},
     flow::{Flow, FlowKey, Tuple},
@@ -24,6 +28,11 @@ pub struct Scratch {
     pub key: FlowKey,
     pub walk: Walk,
     pub flow: Flow,
+    /// The TCP options of the segment.
+    pub options: TcpOptions,
+    pub seen: Seen,
+    /// The TCP connection as the segment will leave it.
+    pub connection: Connection,
     pub expectation: ExpectationKey,
     pub master: Master,
     pub fragment: FragmentKey,

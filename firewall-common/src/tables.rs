@@ -5,10 +5,11 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     addr::Addr,
+    conntrack::connection::{self, Judgement},
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{CachedVerdict, Flow, FlowKey, Tuple},
+    flow::{CachedVerdict, Direction, Flow, FlowKey, State, Tuple},
     headers::Headers,
     packet::Packet,
     report,
@@ -126,6 +127,33 @@ pub trait Tables: Rules {
     fn ruleset(&self, slot: u32) -> Option<&RulesetHeader>;
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
     fn walk(&self, scratch: &mut Scratch);
+
+    /// Judges the segment in `scratch` by its flow: [`connection::judge`].
+    #[inline(always)]
+    fn judge_segment(&self, flow: &Flow, scratch: &mut Scratch, direction: Direction) -> Judgement {
+        let Scratch { seen, connection, .. } = scratch;
+        connection::judge(flow, direction, seen, self.options().bits, connection)
+    }
+
+    /// Judges the segment in `scratch` as the first of its flow: [`connection::begin`].
+    #[inline(always)]
+    fn judge_first(&self, scratch: &mut Scratch) -> Judgement {
+        let Scratch { seen, connection, .. } = scratch;
+        connection::begin(seen, self.options().bits, connection)
+    }
+
+    /// Compares the segment in `scratch` with its windows: [`connection::compare`].
+    #[inline(always)]
+    fn compare_segment(
+        &self,
+        scratch: &mut Scratch,
+        direction: Direction,
+        was: State,
+        next: State,
+    ) -> Judgement {
+        let Scratch { seen, connection, .. } = scratch;
+        connection::compare(direction, seen, was, next, self.options().bits, connection)
+    }
 
     /// The same value. The kernel's verifier follows every value that a variable
     /// may have through all that comes after; here it loses the trace.

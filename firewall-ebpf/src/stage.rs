@@ -7,12 +7,21 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::{
+    bindings::{__sk_buff, xdp_md},
+    helpers::bpf_loop,
+};
 use firewall_common::{
-    conntrack::quoted,
+    checksum::Verification,
+    conntrack::{
+        connection::{self, Judgement},
+        options::{self, TcpOptions},
+        quoted,
+    },
     event::Hook,
-    flow::Tuple,
+    flow::{Direction, Flow, State, Tuple},
     headers::{Headers, Parsed},
+    packet::Packet,
     path, report,
     rule::Chain,
     scratch::Scratch,
@@ -22,6 +31,7 @@ use firewall_common::{
 };
 
 use crate::{
+    maps::OPTIONS,
     packet::{SkbPacket, XdpPacket},
     route,
     tables::{Maps, Program, now},
@@ -130,6 +140,143 @@ pub extern "C" fn tc_headers(skb: *mut __sk_buff, headers: *mut Headers, has_eth
 #[inline(always)]
 const fn refused() -> u32 {
     Parsed::pack(Err(DropReason::Malformed))
+}
+
+/// Judges a segment of a known flow; gives a packed [`Judgement`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge_segment(flow: *const Flow, scratch: *mut Scratch, direction: u32) -> u32 {
+    const INVALID: u32 = Judgement::Invalid.pack();
+    // SAFETY: null, or memory of these types; others may write the flow meanwhile,
+    // of whose words each is read as it was or is.
+    let (flow, scratch) = unsafe { (flow.as_ref(), scratch.as_mut()) };
+    let (Some(flow), Some(scratch)) = (flow, scratch) else { return INVALID };
+    let Scratch { seen, connection, .. } = scratch;
+    connection::judge(flow, direction_of(direction), seen, option_bits(), connection).pack()
+}
+
+/// Compares a segment with its windows; gives a packed [`Judgement`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn compare_segment(
+    scratch: *mut Scratch,
+    direction: u32,
+    was: u32,
+    next: u32,
+) -> u32 {
+    const INVALID: u32 = Judgement::Invalid.pack();
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
+    let (Some(was), Some(next)) = (State::from_byte(was as u8), State::from_byte(next as u8))
+    else {
+        return INVALID;
+    };
+    let Scratch { seen, connection, .. } = scratch;
+    let direction = direction_of(direction);
+    connection::compare(direction, seen, was, next, option_bits(), connection).pack()
+}
+
+#[inline(always)]
+const fn direction_of(number: u32) -> Direction {
+    if number == 0 { Direction::Original } else { Direction::Reply }
+}
+
+/// Judges the first segment of a flow; gives a packed [`Judgement`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge_first(scratch: *mut Scratch) -> u32 {
+    const INVALID: u32 = Judgement::Invalid.pack();
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
+    let Scratch { seen, connection, .. } = scratch;
+    connection::begin(seen, option_bits(), connection).pack()
+}
+
+#[inline(always)]
+fn option_bits() -> u32 {
+    OPTIONS.get(0).map_or(0, |options| options.bits)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_tcp_options(
+    ctx: *mut xdp_md,
+    headers: *const Headers,
+    options: *mut TcpOptions,
+) -> u32 {
+    // SAFETY: null, or memory of these types that nobody else uses meanwhile.
+    let (headers, options) = unsafe { (headers.as_ref(), options.as_mut()) };
+    let (Some(headers), Some(options)) = (headers, options) else { return 0 };
+    read_options(&XdpPacket { ctx }, headers, options)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_tcp_options(
+    skb: *mut __sk_buff,
+    headers: *const Headers,
+    options: *mut TcpOptions,
+) -> u32 {
+    // SAFETY: as above.
+    let (headers, options) = unsafe { (headers.as_ref(), options.as_mut()) };
+    let (Some(headers), Some(options)) = (headers, options) else { return 0 };
+    read_options(&SkbPacket { skb }, headers, options)
+}
+
+#[inline(always)]
+fn read_options<P: Packet>(packet: &P, headers: &Headers, options: &mut TcpOptions) -> u32 {
+    let len = headers.payload.wrapping_sub(headers.l4);
+    options::copy(packet, headers.l4, len, options);
+    let mut desk: *mut TcpOptions = options;
+    // SAFETY: the callback has the signature that the helper wants, and its
+    // argument lives on this stack.
+    unsafe { bpf_loop(MAX_OPTIONS, option_step as *mut c_void, (&raw mut desk).cast(), 0) as u32 }
+}
+
+/// More than the bytes of all options.
+const MAX_OPTIONS: u32 = 64;
+
+unsafe extern "C" fn option_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its pointer, and waits.
+    let options = unsafe { &mut **desk.cast::<*mut TcpOptions>() };
+    i64::from(options.step())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_checksum(ctx: *mut xdp_md, headers: *const Headers, partial: u32) -> u32 {
+    // SAFETY: null, or memory of this type that nobody writes meanwhile.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 1 };
+    let packet = XdpPacket { ctx };
+    let mut desk = (packet, Verification::of(headers));
+    // SAFETY: as above.
+    unsafe {
+        bpf_loop(MAX_WORDS, sum_step::<XdpPacket> as *mut c_void, (&raw mut desk).cast(), 0);
+    }
+    u32::from(desk.1.is_right(&packet, headers, partial != 0))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_checksum(skb: *mut __sk_buff, headers: *const Headers, partial: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 1 };
+    let packet = SkbPacket { skb };
+    let mut desk = (packet, Verification::of(headers));
+    // SAFETY: as above.
+    unsafe {
+        bpf_loop(MAX_WORDS, sum_step::<SkbPacket> as *mut c_void, (&raw mut desk).cast(), 0);
+    }
+    u32::from(desk.1.is_right(&packet, headers, partial != 0))
+}
+
+/// Steps in which the longest packet is summed up, and some more.
+const MAX_WORDS: u32 = 300;
+
+unsafe extern "C" fn sum_step<P: Packet>(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its pair, and waits.
+    let (packet, sum) = unsafe { &mut *desk.cast::<(P, Verification)>() };
+    i64::from(sum.step(packet))
 }
 
 #[unsafe(no_mangle)]

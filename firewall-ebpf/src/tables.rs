@@ -8,10 +8,11 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
 };
 use firewall_common::{
+    conntrack::connection::Judgement,
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{Flow, FlowKey, helper, protocol},
+    flow::{Direction, Flow, FlowKey, State, helper, protocol},
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
@@ -277,6 +278,28 @@ impl Tables for Maps {
         unsafe {
             bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut desk).cast(), 0);
         }
+    }
+
+    #[inline(always)]
+    fn judge_segment(&self, flow: &Flow, scratch: &mut Scratch, direction: Direction) -> Judgement {
+        Judgement::unpack(stage::judge_segment(flow, scratch, direction as u32))
+    }
+
+    #[inline(always)]
+    fn compare_segment(
+        &self,
+        scratch: &mut Scratch,
+        direction: Direction,
+        was: State,
+        next: State,
+    ) -> Judgement {
+        let (was, next) = (was as u32, next as u32);
+        Judgement::unpack(stage::compare_segment(scratch, direction as u32, was, next))
+    }
+
+    #[inline(always)]
+    fn judge_first(&self, scratch: &mut Scratch) -> Judgement {
+        Judgement::unpack(stage::judge_first(scratch))
     }
 
     #[inline(always)]

@@ -1,12 +1,15 @@
 //! What an accepted packet changes in the tables.
 
 use crate::{
+    control::{Options, Timeouts},
     expectation::Master,
-    flow::{Direction, Flow, Sender, State, helper, protocol, status},
+    flow::{Direction, Flow, Sender, State, helper, protocol, status, window},
+    headers::Headers,
     scratch::Scratch,
     tables::{FlowTable, Tables},
     time::Nanos,
     verdict::{DropReason, Stat},
+    wire::tcp_flag::RST,
 };
 
 use super::{Effect, Tracked};
@@ -35,9 +38,12 @@ pub fn commit<T: Tables>(
             }
             Ok(())
         }
-        Effect::Count => {
+        Effect::Note => {
             if let Some((_, flow)) = &mut tracked.flow {
-                account(flow, tracked.direction, scratch.headers.ip_len);
+                scratch.connection.settle(flow, tracked.direction);
+                if matches!(tracked.direction, Direction::Reply) {
+                    flow.status |= status::SEEN_REPLY;
+                }
             }
             Ok(())
         }
@@ -75,7 +81,10 @@ fn create<T: Tables>(
         flow.status |= status::PICKED_UP;
     }
     account(flow, Direction::Original, scratch.headers.ip_len);
-    flow.expires = now.after(lifetime(tables, scratch.headers.tuple.protocol, flow, now));
+    if scratch.headers.tuple.protocol == protocol::TCP {
+        scratch.connection.settle(flow, Direction::Original);
+    }
+    flow.expires = now.after(lifetime(tables, &scratch.headers, flow, now));
     if tracked.is_expected {
         announce_child(tables, scratch, now)?;
     }
@@ -136,6 +145,9 @@ fn advance<T: Tables>(
     let was = flow.state;
     account(flow, direction, headers.ip_len);
     flow.state = state as u8;
+    if headers.tuple.protocol == protocol::TCP {
+        scratch.connection.settle(flow, direction);
+    }
     let confirms = match headers.tuple.protocol {
         protocol::TCP => {
             state as u8 == State::Established as u8
@@ -145,10 +157,10 @@ fn advance<T: Tables>(
         _ => false,
     };
     let is_new = confirms && flow.has(status::SEEN_REPLY) && !flow.has(status::ASSURED);
+    flow.expires = now.after(lifetime(tables, headers, flow, now));
     if matches!(direction, Direction::Reply) {
         flow.status |= status::SEEN_REPLY;
     }
-    flow.expires = now.after(lifetime(tables, headers.tuple.protocol, flow, now));
     if is_new && matches!(table, FlowTable::Embryonic) {
         assure(tables, scratch, flow);
     }
@@ -173,19 +185,12 @@ fn account(flow: &mut Flow, direction: Direction, bytes: u32) {
     side.bytes += u64::from(bytes);
 }
 
-/// How long a flow lives from now on.
+/// How long a flow lives from now on, behind the packet with these headers.
 #[inline(always)]
-fn lifetime<T: Tables>(tables: &T, ip_protocol: u8, flow: &Flow, now: Nanos) -> Nanos {
+fn lifetime<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: Nanos) -> Nanos {
     let timeouts = tables.timeouts();
-    match ip_protocol {
-        protocol::TCP => {
-            let was_picked_up =
-                flow.state == State::Established as u8 && !flow.has(status::SEEN_REPLY);
-            if was_picked_up {
-                return timeouts.tcp_unacknowledged;
-            }
-            timeouts.tcp[usize::from(flow.state & 15)]
-        }
+    match headers.tuple.protocol {
+        protocol::TCP => tcp_lifetime(timeouts, tables.options(), headers, flow),
         protocol::UDP => {
             let is_stream =
                 flow.has(status::SEEN_REPLY) && now.since(flow.created).is_after(UDP_STREAM_AFTER);
@@ -195,4 +200,31 @@ fn lifetime<T: Tables>(tables: &T, ip_protocol: u8, flow: &Flow, now: Nanos) -> 
         protocol::ICMPV6 => timeouts.icmpv6,
         _ => timeouts.generic,
     }
+}
+
+/// A connection in which nothing moves, or whose data nobody acknowledges, is not
+/// waited for as long as its state allows.
+#[inline(always)]
+fn tcp_lifetime(timeouts: &Timeouts, options: Options, headers: &Headers, flow: &Flow) -> Nanos {
+    let whole = timeouts.tcp[usize::from(flow.state & 15)];
+    let flags = flow.sides[0].window.flags | flow.sides[1].window.flags;
+    let time = if flow.last.retransmissions >= options.tcp_max_retrans
+        && whole.is_after(timeouts.tcp_max_retrans)
+    {
+        timeouts.tcp_max_retrans
+    } else if headers.has_tcp_flag(RST) {
+        timeouts.tcp[State::Close as usize]
+    } else if flags & window::UNACKNOWLEDGED != 0 && whole.is_after(timeouts.tcp_unacknowledged) {
+        timeouts.tcp_unacknowledged
+    } else if flow.last.window == 0 && whole.is_after(timeouts.tcp_max_retrans) {
+        timeouts.tcp_max_retrans
+    } else {
+        whole
+    };
+    // Picked up, and not answered yet.
+    let is_alone = flow.state == State::Established as u8 && !flow.has(status::SEEN_REPLY);
+    if is_alone && time.is_after(timeouts.tcp_unacknowledged) {
+        return timeouts.tcp_unacknowledged;
+    }
+    time
 }

@@ -76,6 +76,13 @@ impl Packet for Captured<'_> {
         Some(bytemuck::pod_read_unaligned(bytes))
     }
 
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
+        let bytes = Bytes::of(self.0).slice(offset as usize, len as usize);
+        let (Some(from), Some(into)) = (bytes, into.get_mut(..len as usize)) else { return false };
+        into.copy_from_slice(from);
+        true
+    }
+
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
         *into = self.0.frame;
         self.0.captured
