@@ -141,7 +141,7 @@ fn accept<T: Tables>(
         let about = About::of(flow);
         describe(scratch, about, tracked.direction, now);
     }
-    if let Err(reason) = conntrack::commit(tables, scratch, tracked, now) {
+    if let Err(reason) = tables.commit(scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
     if let (Reading::Needed, None) = (reading, &tracked.flow) {

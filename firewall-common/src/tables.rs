@@ -5,7 +5,10 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     addr::Addr,
-    conntrack::connection::{self, Judgement},
+    conntrack::{
+        self, Tracked,
+        connection::{self, Judgement},
+    },
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
@@ -16,6 +19,7 @@ use crate::{
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     time::Nanos,
+    verdict::DropReason,
 };
 
 /// Where a packet is being judged.
@@ -153,6 +157,23 @@ pub trait Tables: Rules {
     ) -> Judgement {
         let Scratch { seen, connection, .. } = scratch;
         connection::compare(direction, seen, was, next, self.options().bits, connection)
+    }
+
+    /// Changes the tables as an accepted packet does: [`conntrack::commit`].
+    ///
+    /// # Errors
+    /// The reason to drop the packet after all.
+    #[inline(always)]
+    fn commit(
+        &self,
+        scratch: &mut Scratch,
+        tracked: &mut Tracked<'_>,
+        now: Nanos,
+    ) -> Result<(), DropReason>
+    where
+        Self: Sized,
+    {
+        conntrack::commit(self, scratch, tracked, now)
     }
 
     /// The same value. The kernel's verifier follows every value that a variable

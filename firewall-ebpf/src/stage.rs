@@ -14,6 +14,7 @@ use aya_ebpf::{
 use firewall_common::{
     checksum::Verification,
     conntrack::{
+        self, Tracked,
         connection::{self, Judgement},
         options::{self, TcpOptions},
         quoted,
@@ -190,6 +191,35 @@ pub extern "C" fn judge_first(scratch: *mut Scratch) -> u32 {
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
     let Scratch { seen, connection, .. } = scratch;
     connection::begin(seen, option_bits(), connection).pack()
+}
+
+/// Changes the tables as an accepted packet does; gives 0, or what [`unpack`] reads.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn commit(flow: *mut Flow, scratch: *mut Scratch, packed: u32, now: u64) -> u32 {
+    // SAFETY: null, or memory of these types; others may use the flow meanwhile, of
+    // whose words each is read as it was or is.
+    let (flow, scratch) = unsafe { (flow.as_mut(), scratch.as_mut()) };
+    let Some(scratch) = scratch else { return pack(DropReason::Malformed) };
+    let mut tracked = Tracked::unpack(packed, flow);
+    match conntrack::commit(&Maps::without_packet(), scratch, &mut tracked, Nanos(now)) {
+        Ok(()) => 0,
+        Err(reason) => pack(reason),
+    }
+}
+
+#[inline(always)]
+const fn pack(reason: DropReason) -> u32 {
+    reason as u32 + 1
+}
+
+/// The result of [`commit`].
+#[inline(always)]
+pub fn unpack(packed: u32) -> Result<(), DropReason> {
+    match packed {
+        0 => Ok(()),
+        reason => Err(DropReason::from_byte((reason - 1) as u8).unwrap_or(DropReason::Malformed)),
+    }
 }
 
 #[inline(always)]

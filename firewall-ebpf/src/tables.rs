@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
 };
 use firewall_common::{
-    conntrack::connection::Judgement,
+    conntrack::{Tracked, connection::Judgement},
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
@@ -19,7 +19,7 @@ use firewall_common::{
     scratch::Scratch,
     tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{STAT_PLACES, Stat},
+    verdict::{DropReason, STAT_PLACES, Stat},
     walk,
 };
 
@@ -72,6 +72,12 @@ impl Maps {
         let program = if is_egress { Program::TcEgress } else { Program::TcIngress };
         let ingress_ifindex = SkbPacket { skb }.ingress_ifindex();
         Self { program, ctx: skb.cast(), ingress_ifindex }
+    }
+
+    /// For stages that look at no packet.
+    #[inline(always)]
+    pub const fn without_packet() -> Self {
+        Self { program: Program::Xdp, ctx: core::ptr::null_mut(), ingress_ifindex: 0 }
     }
 
     #[inline(always)]
@@ -300,6 +306,21 @@ impl Tables for Maps {
     #[inline(always)]
     fn judge_first(&self, scratch: &mut Scratch) -> Judgement {
         Judgement::unpack(stage::judge_first(scratch))
+    }
+
+    #[inline(always)]
+    fn commit(
+        &self,
+        scratch: &mut Scratch,
+        tracked: &mut Tracked<'_>,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let packed = tracked.pack();
+        let flow = match &mut tracked.flow {
+            Some((_, flow)) => core::ptr::from_mut::<Flow>(flow),
+            None => core::ptr::null_mut(),
+        };
+        stage::unpack(stage::commit(flow, scratch, packed, now.0))
     }
 
     #[inline(always)]

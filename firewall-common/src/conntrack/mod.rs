@@ -78,6 +78,14 @@ impl Tracked<'_> {
         self.announced_by = known.byte(Packed::HELPER);
     }
 
+    /// What was found, without the flow itself, in one word: as a stage of the
+    /// kernel's programs passes it to the next.
+    #[inline(always)]
+    pub fn pack(&self) -> u32 {
+        let is_assured = matches!(self.flow, Some((FlowTable::Assured, _)));
+        Packed::of(self).0 | u32::from(is_assured) * Packed::ASSURED
+    }
+
     #[inline(always)]
     const fn without_flow(ctstate: CtState) -> Self {
         Self {
@@ -88,6 +96,30 @@ impl Tracked<'_> {
             flow: None,
             is_expected: false,
             announced_by: helper::NONE,
+        }
+    }
+}
+
+impl<'t> Tracked<'t> {
+    /// The inverse of [`Tracked::pack`].
+    #[inline(always)]
+    pub fn unpack(packed: u32, flow: Option<&'t mut Flow>) -> Self {
+        let packed = Packed(packed);
+        let table = match packed.0 & Packed::ASSURED {
+            0 => FlowTable::Embryonic,
+            _ => FlowTable::Assured,
+        };
+        Self {
+            ctstate: packed.ctstate(),
+            direction: packed.direction(),
+            sender: packed.sender(),
+            effect: packed.effect(),
+            flow: match flow {
+                Some(flow) => Some((table, flow)),
+                None => None,
+            },
+            is_expected: packed.0 & Packed::EXPECTED != 0,
+            announced_by: packed.byte(Packed::HELPER),
         }
     }
 }
@@ -112,6 +144,8 @@ impl Packed {
     const REPLY: u32 = 1 << 12;
     const FROM_HIGH: u32 = 1 << 13;
     const EXPECTED: u32 = 1 << 14;
+    /// The flow stands in the assured table.
+    const ASSURED: u32 = 1 << 15;
 
     #[inline(always)]
     fn of(tracked: &Tracked<'_>) -> Self {
