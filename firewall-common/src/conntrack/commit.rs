@@ -3,6 +3,7 @@
 use crate::{
     expectation::Master,
     flow::{Direction, Flow, Sender, State, helper, protocol, status},
+    flow_event,
     scratch::Scratch,
     tables::{FlowTable, Tables},
     time::Nanos,
@@ -30,8 +31,8 @@ pub fn commit<T: Tables>(
         Effect::Nothing => Ok(()),
         Effect::Create(state) => create(tables, scratch, tracked, state, now),
         Effect::Forget => {
-            if let Some((table, _)) = tracked.flow {
-                tables.delete(table, &scratch.key);
+            if let Some((table, flow)) = &mut tracked.flow {
+                forget(tables, scratch, *table, flow, tracked.direction, now);
             }
             Ok(())
         }
@@ -80,12 +81,35 @@ fn create<T: Tables>(
         announce_child(tables, scratch, now)?;
     }
     // What stands here has expired or is being reopened.
-    tables.delete(FlowTable::Assured, &scratch.key);
-    if !tables.create(&scratch.key, &scratch.flow) {
+    let is_created = if flow_event::is_watched(tables) {
+        tables.begin_watched(scratch, now)
+    } else {
+        tables.delete(FlowTable::Assured, &scratch.key);
+        tables.create(&scratch.key, &scratch.flow)
+    };
+    if !is_created {
         return Err(DropReason::TableFull);
     }
     tables.count(Stat::FlowsCreated as u32);
     Ok(())
+}
+
+/// Ends a flow that was refused; its end still counts the refusal.
+#[inline(always)]
+fn forget<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    table: FlowTable,
+    flow: &mut Flow,
+    direction: Direction,
+    now: Nanos,
+) {
+    if !flow_event::is_watched(tables) {
+        return tables.delete(table, &scratch.key);
+    }
+    account(flow, direction, scratch.headers.ip_len);
+    flow.state = State::Close as u8;
+    tables.end_watched(scratch, now);
 }
 
 /// Uses up the expectation that `track` found, and notes its master.
@@ -125,7 +149,7 @@ pub fn assigned_helper<T: Tables>(tables: &T, scratch: &Scratch) -> u8 {
 #[inline(always)]
 fn advance<T: Tables>(
     tables: &T,
-    scratch: &Scratch,
+    scratch: &mut Scratch,
     table: FlowTable,
     flow: &mut Flow,
     direction: Direction,
@@ -133,7 +157,7 @@ fn advance<T: Tables>(
     now: Nanos,
 ) {
     let headers = &scratch.headers;
-    let was = flow.state;
+    let (was, status_was) = (flow.state, flow.status);
     account(flow, direction, headers.ip_len);
     flow.state = state as u8;
     let confirms = match headers.tuple.protocol {
@@ -151,6 +175,11 @@ fn advance<T: Tables>(
     flow.expires = now.after(lifetime(tables, headers.tuple.protocol, flow, now));
     if is_new && matches!(table, FlowTable::Embryonic) {
         assure(tables, scratch, flow);
+    }
+    // Looked up again there: an assured flow has moved.
+    let has_changed = (state as u8, flow.status) != (was, status_was);
+    if has_changed && flow_event::is_watched(tables) {
+        tables.update_watched(scratch, now);
     }
 }
 
