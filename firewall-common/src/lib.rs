@@ -13,6 +13,7 @@ pub mod control;
 pub mod event;
 pub mod expectation;
 pub mod flow;
+pub mod flow_event;
 pub mod fragment;
 pub mod headers;
 pub mod packet;

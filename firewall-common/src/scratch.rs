@@ -13,6 +13,7 @@ use crate::{
     event::{Event, Punt},
     expectation::{ExpectationKey, Master},
     flow::{Flow, FlowKey, Tuple},
+    flow_event::FlowEvent,
     headers::Headers,
     tables::{FragmentGrant, FragmentKey},
     time::Nanos,
@@ -38,6 +39,7 @@ pub struct Scratch {
     pub fragment: FragmentKey,
     pub grant: FragmentGrant,
     pub event: Event,
+    pub flow_event: FlowEvent,
     /// Filled in for [`crate::verdict::Verdict::Punt`].
     pub punt: Punt,
     pub budget: Budget,

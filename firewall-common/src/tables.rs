@@ -13,6 +13,7 @@ use crate::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{CachedVerdict, Direction, Flow, FlowKey, State, Tuple},
+    flow_event::{self, FlowEvent},
     headers::Headers,
     packet::Packet,
     report,
@@ -116,9 +117,16 @@ pub trait Tables: Rules {
     fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow>;
     /// Puts a new flow into the embryonic table; `false` when there is no space.
     fn create(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// As [`Tables::create`]; `false` also when one stands there.
+    fn create_first(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// Moves a flow into the assured table; `false` when that is full.
     fn promote(&self, key: &FlowKey, flow: &Flow) -> bool;
-    fn delete(&self, table: FlowTable, key: &FlowKey);
+    /// Takes a flow out of its table; `true` for the one caller that did.
+    fn take(&self, table: FlowTable, key: &FlowKey) -> bool;
+    #[inline(always)]
+    fn delete(&self, table: FlowTable, key: &FlowKey) {
+        let _ = self.take(table, key);
+    }
 
     fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation>;
     /// Takes the expectation away; `true` for the one caller that did.
@@ -183,6 +191,7 @@ pub trait Tables: Rules {
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);
+    fn report_flow(&self, event: &FlowEvent);
 
     /// Reports the packet as `scratch.walk` says: [`report::tell`].
     #[inline(always)]
@@ -191,5 +200,33 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         report::tell(packet, self, scratch, now);
+    }
+
+    /// [`flow_event::begin`]. The kernel's programs do it in a function that the
+    /// verifier checks by itself; so with the next two.
+    #[inline(always)]
+    fn begin_watched(&self, scratch: &mut Scratch, now: Nanos) -> bool
+    where
+        Self: Sized,
+    {
+        flow_event::begin(self, scratch, now)
+    }
+
+    /// [`flow_event::update`].
+    #[inline(always)]
+    fn update_watched(&self, scratch: &mut Scratch, now: Nanos)
+    where
+        Self: Sized,
+    {
+        flow_event::update(self, scratch, now);
+    }
+
+    /// [`flow_event::end`].
+    #[inline(always)]
+    fn end_watched(&self, scratch: &mut Scratch, now: Nanos)
+    where
+        Self: Sized,
+    {
+        flow_event::end(self, scratch, now);
     }
 }

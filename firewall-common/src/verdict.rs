@@ -112,6 +112,8 @@ stats! {
     ExpectationsUsed = "expectations-used",
     /// LOG lines and drop events that found no space in the ring.
     EventsLost = "events-lost",
+    /// Events of flows that found no space in the ring.
+    FlowEventsLost = "flow-events-lost",
 }
 
 /// Where the counter of a drop reason stands in the `stats` map: behind [`Stat`].

@@ -21,6 +21,7 @@ use firewall_common::{
     },
     event::Hook,
     flow::{Direction, Flow, State, Tuple},
+    flow_event,
     headers::{Headers, Parsed},
     packet::Packet,
     path, report,
@@ -364,5 +365,35 @@ pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) 
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     let maps = Maps::of_tc(skb, true);
     report::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
+    0
+}
+
+/// Tells of a flow that begins, and of one that it replaces; 0 when there is no
+/// space for it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_begin(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(flow_event::begin(&Maps::without_packet(), scratch, Nanos(now)))
+}
+
+/// Tells how a flow stands.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_update(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    flow_event::update(&Maps::without_packet(), scratch, Nanos(now));
+    0
+}
+
+/// Ends a flow, and tells so.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_end(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    flow_event::end(&Maps::without_packet(), scratch, Nanos(now));
     0
 }

@@ -13,6 +13,7 @@ use firewall_common::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Direction, Flow, FlowKey, State, helper, protocol},
+    flow_event::FlowEvent,
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
@@ -25,9 +26,9 @@ use firewall_common::{
 
 use crate::{
     maps::{
-        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION,
-        HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS,
-        SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN, FRAGMENTS,
+        GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES,
+        RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     packet::SkbPacket,
     stage,
@@ -228,6 +229,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn create_first(&self, key: &FlowKey, flow: &Flow) -> bool {
+        EMBRYONIC.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
     fn promote(&self, key: &FlowKey, flow: &Flow) -> bool {
         if ASSURED.insert(key, flow, u64::from(BPF_NOEXIST)).is_err() {
             return false;
@@ -237,11 +243,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn delete(&self, table: FlowTable, key: &FlowKey) {
-        let _ = match table {
-            FlowTable::Assured => ASSURED.remove(key),
-            FlowTable::Embryonic => EMBRYONIC.remove(key),
-        };
+    fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
+        match table {
+            FlowTable::Assured => ASSURED.remove(key).is_ok(),
+            FlowTable::Embryonic => EMBRYONIC.remove(key).is_ok(),
+        }
     }
 
     #[inline(always)]
@@ -350,7 +356,29 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn report_flow(&self, event: &FlowEvent) {
+        if FLOW_EVENTS.output::<FlowEvent>(event, 0).is_err() {
+            self.count(Stat::FlowEventsLost as u32);
+        }
+    }
+
+    #[inline(always)]
     fn tell<P: Packet + ?Sized>(&self, _packet: &P, scratch: &mut Scratch, now: Nanos) {
         stage::tell(self, scratch, now);
+    }
+
+    #[inline(always)]
+    fn begin_watched(&self, scratch: &mut Scratch, now: Nanos) -> bool {
+        stage::flow_begin(scratch, now.0) != 0
+    }
+
+    #[inline(always)]
+    fn update_watched(&self, scratch: &mut Scratch, now: Nanos) {
+        stage::flow_update(scratch, now.0);
+    }
+
+    #[inline(always)]
+    fn end_watched(&self, scratch: &mut Scratch, now: Nanos) {
+        stage::flow_end(scratch, now.0);
     }
 }

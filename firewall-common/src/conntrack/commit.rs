@@ -4,6 +4,7 @@ use crate::{
     control::{Options, Timeouts},
     expectation::Master,
     flow::{Direction, Flow, Sender, State, helper, protocol, status, window},
+    flow_event,
     headers::Headers,
     scratch::Scratch,
     tables::{FlowTable, Tables},
@@ -33,17 +34,14 @@ pub fn commit<T: Tables>(
         Effect::Nothing => Ok(()),
         Effect::Create(state) => create(tables, scratch, tracked, state, now),
         Effect::Forget => {
-            if let Some((table, _)) = tracked.flow {
-                tables.delete(table, &scratch.key);
+            if let Some((table, flow)) = &mut tracked.flow {
+                forget(tables, scratch, *table, flow, tracked.direction, now);
             }
             Ok(())
         }
         Effect::Note => {
             if let Some((_, flow)) = &mut tracked.flow {
-                scratch.connection.settle(flow, tracked.direction);
-                if matches!(tracked.direction, Direction::Reply) {
-                    flow.status |= status::SEEN_REPLY;
-                }
+                note(tables, scratch, flow, tracked.direction, now);
             }
             Ok(())
         }
@@ -89,12 +87,54 @@ fn create<T: Tables>(
         announce_child(tables, scratch, now)?;
     }
     // What stands here has expired or is being reopened.
-    tables.delete(FlowTable::Assured, &scratch.key);
-    if !tables.create(&scratch.key, &scratch.flow) {
+    let is_created = if flow_event::is_watched(tables) {
+        tables.begin_watched(scratch, now)
+    } else {
+        tables.delete(FlowTable::Assured, &scratch.key);
+        tables.create(&scratch.key, &scratch.flow)
+    };
+    if !is_created {
         return Err(DropReason::TableFull);
     }
     tables.count(Stat::FlowsCreated as u32);
     Ok(())
+}
+
+/// Writes down a segment that is let through: it may be an answer.
+#[inline(always)]
+fn note<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    flow: &mut Flow,
+    direction: Direction,
+    now: Nanos,
+) {
+    scratch.connection.settle(flow, direction);
+    if matches!(direction, Direction::Original) || flow.has(status::SEEN_REPLY) {
+        return;
+    }
+    flow.status |= status::SEEN_REPLY;
+    if flow_event::is_watched(tables) {
+        tables.update_watched(scratch, now);
+    }
+}
+
+/// Ends a flow that was refused; its end still counts the refusal.
+#[inline(always)]
+fn forget<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    table: FlowTable,
+    flow: &mut Flow,
+    direction: Direction,
+    now: Nanos,
+) {
+    if !flow_event::is_watched(tables) {
+        return tables.delete(table, &scratch.key);
+    }
+    account(flow, direction, scratch.headers.ip_len);
+    flow.state = State::Close as u8;
+    tables.end_watched(scratch, now);
 }
 
 /// Uses up the expectation that `track` found, and notes its master.
@@ -134,7 +174,7 @@ pub fn assigned_helper<T: Tables>(tables: &T, scratch: &Scratch) -> u8 {
 #[inline(always)]
 fn advance<T: Tables>(
     tables: &T,
-    scratch: &Scratch,
+    scratch: &mut Scratch,
     table: FlowTable,
     flow: &mut Flow,
     direction: Direction,
@@ -142,7 +182,7 @@ fn advance<T: Tables>(
     now: Nanos,
 ) {
     let headers = &scratch.headers;
-    let was = flow.state;
+    let (was, status_was) = (flow.state, flow.status);
     account(flow, direction, headers.ip_len);
     flow.state = state as u8;
     if headers.tuple.protocol == protocol::TCP {
@@ -163,6 +203,11 @@ fn advance<T: Tables>(
     }
     if is_new && matches!(table, FlowTable::Embryonic) {
         assure(tables, scratch, flow);
+    }
+    // Looked up again there: an assured flow has moved.
+    let has_changed = (state as u8, flow.status) != (was, status_was);
+    if has_changed && flow_event::is_watched(tables) {
+        tables.update_watched(scratch, now);
     }
 }
 

@@ -143,7 +143,7 @@ fn sum<'a>(cpus: impl Iterator<Item = &'a Raw<Counter>>) -> Counter {
 
 /// Returns when no program runs that was running before: each sees the new
 /// generation from now on, and nobody reads the old one's slot.
-fn wait_for_programs() {
+pub(crate) fn wait_for_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: the call takes numbers and changes no memory.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };

@@ -74,7 +74,8 @@ impl Kind {
             | Stat::FlowsAssured
             | Stat::AssuredFull
             | Stat::ExpectationsUsed
-            | Stat::EventsLost => Self::Event,
+            | Stat::EventsLost
+            | Stat::FlowEventsLost => Self::Event,
         }
     }
 
