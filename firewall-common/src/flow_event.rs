@@ -73,7 +73,7 @@ pub fn begin<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
         // Another CPU has begun it a moment ago, and told so; or there is no space.
         return tables.create(&scratch.key, &scratch.flow);
     }
-    scratch.flow_event.flow = scratch.flow;
+    tables.copy_flow(&scratch.flow, &mut scratch.flow_event.flow);
     tell(tables, scratch, FlowChange::New, now);
     true
 }
@@ -88,7 +88,7 @@ pub fn update<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
             None => return,
         },
     };
-    scratch.flow_event.flow = *flow;
+    tables.copy_flow(flow, &mut scratch.flow_event.flow);
     tell(tables, scratch, FlowChange::Update, now);
 }
 
@@ -103,7 +103,7 @@ pub fn end<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
 fn end_in<T: Tables>(tables: &T, table: FlowTable, scratch: &mut Scratch, now: Nanos) {
     let Some(flow) = tables.flow(table, &scratch.key) else { return };
     // Before it goes: its memory may serve another flow at once.
-    scratch.flow_event.flow = *flow;
+    tables.copy_flow(flow, &mut scratch.flow_event.flow);
     if tables.take(table, &scratch.key) {
         tell(tables, scratch, FlowChange::Destroy, now);
     }

@@ -184,6 +184,13 @@ pub trait Tables: Rules {
         conntrack::commit(self, scratch, tracked, now)
     }
 
+    /// Copies a flow. In the kernel's programs an assignment would take the stack
+    /// for every word of it.
+    #[inline(always)]
+    fn copy_flow(&self, from: &Flow, to: &mut Flow) {
+        *to = *from;
+    }
+
     /// The same value. The kernel's verifier follows every value that a variable
     /// may have through all that comes after; here it loses the trace.
     fn forget(&self, value: u32) -> u32;

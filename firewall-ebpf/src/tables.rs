@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST, xdp_md},
-    helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_loop, generated::bpf_probe_read_kernel},
 };
 use firewall_common::{
     conntrack::{Tracked, connection::Judgement},
@@ -312,6 +312,18 @@ impl Tables for Maps {
     #[inline(always)]
     fn judge_first(&self, scratch: &mut Scratch) -> Judgement {
         Judgement::unpack(stage::judge_first(scratch))
+    }
+
+    #[inline(always)]
+    fn copy_flow(&self, from: &Flow, to: &mut Flow) {
+        // SAFETY: both are flows, and the kernel reads as many bytes as one has.
+        unsafe {
+            bpf_probe_read_kernel(
+                core::ptr::from_mut(to).cast(),
+                size_of::<Flow>() as u32,
+                core::ptr::from_ref(from).cast(),
+            );
+        }
     }
 
     #[inline(always)]
