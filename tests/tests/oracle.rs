@@ -1,5 +1,7 @@
 //! The firewall says of every frame what nf_conntrack says.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use firewall_tests::{
     capability, needs,
@@ -46,7 +48,9 @@ mod the_scenarios {
     fn agree_on_scenarios(hook: Hook) -> Result<()> {
         let sites = Sites::new()?;
         let mut bench = Bench::start(&sites, hook)?;
+        let start = Instant::now();
         let reports = bench.play(&scenarios::all())?;
+        eprintln!("{} frames in {:?}", bench.frames(), start.elapsed());
         assert_agreement(&reports);
         Ok(())
     }

@@ -24,6 +24,7 @@ impl fmt::Display for Frame {
             Checksum::Right => {}
             Checksum::Wrong => f.write_str(", wrong checksum")?,
             Checksum::Absent => f.write_str(", no checksum")?,
+            Checksum::WrongInHeader => f.write_str(", wrong checksum of the IP header")?,
         }
         match &self.piece {
             Some(piece) => write!(f, ", bytes {:?} of it", piece.bytes),

@@ -30,6 +30,8 @@ pub enum Checksum {
     Wrong,
     /// UDP: not computed.
     Absent,
+    /// That of the IPv4 header is wrong, the other one right.
+    WrongInHeader,
 }
 
 /// A fragment: these bytes of the transport header and payload, of the script's
@@ -126,6 +128,9 @@ impl Frame {
         };
         let tag = if self.piece.is_some() && place.family() == Family::V4 { datagram } else { tag };
         set_tag(&mut packet, tag);
+        if self.checksum == Checksum::WrongInHeader && place.family() == Family::V4 {
+            packet[10] ^= 0x55;
+        }
         packet
     }
 
@@ -185,7 +190,7 @@ impl Frame {
             protocol => pseudo_header(protocol, ends, bytes.len()),
         };
         let sum = match self.checksum {
-            Checksum::Right => match checksum(&[&pseudo, &bytes]) {
+            Checksum::Right | Checksum::WrongInHeader => match checksum(&[&pseudo, &bytes]) {
                 0 if protocol == UDP => 0xffff,
                 sum => sum,
             },
@@ -281,6 +286,9 @@ fn fragment(
             let mut header = ipv4(protocol, ends, bytes.len());
             let place = short(start / 8) | (u16::from(!is_last) << 13);
             header[6..8].copy_from_slice(&place.to_be_bytes());
+            header[10..12].fill(0);
+            let sum = checksum(&[&header]);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
             [header, bytes].concat()
         }
         Family::V6 => {

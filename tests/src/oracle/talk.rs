@@ -52,8 +52,8 @@ pub struct Say {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Choice {
     As(TcpOption),
-    /// Blocks behind what the sender has heard.
-    Sack(Vec<(u32, u32)>),
+    /// Blocks, counted from what the sender has heard.
+    Sack(Vec<(i64, i64)>),
 }
 
 const WINDOW: u16 = 8192;
@@ -176,9 +176,10 @@ impl Say {
         self.option(TcpOption::Timestamps { value, echo })
     }
 
-    /// Acknowledges these bytes behind what the sender has heard.
+    /// Acknowledges these blocks, counted from what the sender has heard: those that
+    /// it has are negative.
     #[must_use]
-    pub fn sack(mut self, blocks: &[(u32, u32)]) -> Self {
+    pub fn sack(mut self, blocks: &[(i64, i64)]) -> Self {
         self.options.push(Choice::Sack(blocks.into()));
         self
     }
@@ -219,7 +220,7 @@ impl Talk {
         let options = say.options.iter().map(|choice| match choice {
             Choice::As(option) => option.clone(),
             Choice::Sack(blocks) => {
-                let at = |offset: u32| other.wrapping_add(offset);
+                let at = |offset: i64| other.wrapping_add(offset as u32);
                 TcpOption::Sack(blocks.iter().map(|(from, to)| (at(*from), at(*to))).collect())
             }
         });

@@ -63,4 +63,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         let error = talk.last_of(End::Server);
         talk.send(Frame { checksum: Checksum::Wrong, ..error });
     }),
+    scenario("an IP header with a wrong one", |talk| {
+        for payload in [10, 20, 30] {
+            let udp = Frame::new(End::Client, Content::Udp { payload });
+            talk.send(Frame { checksum: Checksum::WrongInHeader, ..udp.clone() });
+            talk.send(udp);
+            talk.udp(End::Server, payload);
+        }
+    }),
 ];
