@@ -1,8 +1,9 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::io;
+use std::{fmt, io};
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::{MapData, PerCpuArray};
 use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
@@ -123,6 +124,35 @@ impl Maps {
         let map = self.per_cpu::<Counter>("rule_counters")?;
         let start = slot(generation) * RULES_PER_GENERATION;
         (start..).take(count).map(|index| Ok(sum(map.get(&index, 0)?.iter()))).collect()
+    }
+}
+
+/// The counters of a generation's rules, kept open for whoever reads them often.
+pub struct RuleCounters {
+    map: PerCpuArray<MapData, Raw<Counter>>,
+    start: u32,
+}
+
+impl RuleCounters {
+    /// # Errors
+    /// When the map cannot be opened.
+    pub fn open(maps: &Maps, generation: u32) -> Result<Self> {
+        let start = slot(generation) * RULES_PER_GENERATION;
+        Ok(Self { map: maps.per_cpu("rule_counters")?, start })
+    }
+
+    /// The counter of the rule with this index, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When there is no such rule.
+    pub fn get(&self, index: u32) -> Result<Counter> {
+        Ok(sum(self.map.get(&(self.start + index), 0)?.iter()))
+    }
+}
+
+impl fmt::Debug for RuleCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleCounters").field("start", &self.start).finish_non_exhaustive()
     }
 }
 
