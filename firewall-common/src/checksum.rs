@@ -5,7 +5,7 @@ use crate::{
     flow::protocol,
     headers::Headers,
     packet::Packet,
-    wire::Tcp,
+    wire::{Tcp, Udp},
 };
 
 /// A running one's-complement sum of 16-bit words in network byte order, as
@@ -134,11 +134,18 @@ impl Verification {
         if self.is_unknown || self.sum.folded() == 0xffff {
             return true;
         }
-        let field = match headers.tuple.protocol {
-            protocol::TCP => packet.read::<Tcp>(headers.l4).map(|tcp| tcp.checksum),
-            _ => return false,
-        };
-        may_be_partial && field.is_some_and(|field| is_partial(headers, field))
+        match headers.tuple.protocol {
+            protocol::TCP => {
+                let Some(tcp) = packet.read::<Tcp>(headers.l4) else { return true };
+                may_be_partial && is_partial(headers, tcp.checksum)
+            }
+            // A UDP may send none.
+            protocol::UDP => {
+                let Some(udp) = packet.read::<Udp>(headers.l4) else { return true };
+                udp.checksum == 0 || (may_be_partial && is_partial(headers, udp.checksum))
+            }
+            _ => false,
+        }
     }
 }
 

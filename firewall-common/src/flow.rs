@@ -95,7 +95,9 @@ pub struct Tuple {
     pub protocol: u8,
     /// ICMP and ICMPv6: the type of the request, also in its reply. Else zero.
     pub icmp_type: u8,
-    pub _pad: [u8; 2],
+    /// ICMP and ICMPv6: of the request, which its reply repeats. Else zero.
+    pub icmp_code: u8,
+    pub _pad: u8,
 }
 
 impl Tuple {
@@ -115,7 +117,8 @@ pub struct FlowKey {
     pub high_port: u16,
     pub protocol: u8,
     pub icmp_type: u8,
-    pub _pad: [u8; 2],
+    pub icmp_code: u8,
+    pub _pad: u8,
 }
 
 /// Which endpoint of the key sent a packet.
@@ -130,7 +133,7 @@ impl FlowKey {
     /// which of its endpoints sent it.
     #[inline(always)]
     pub fn of(tuple: &Tuple) -> (Self, Sender) {
-        let Tuple { src, dst, sport, dport, protocol, icmp_type, _pad } = *tuple;
+        let Tuple { src, dst, sport, dport, protocol, icmp_type, icmp_code, _pad } = *tuple;
         if is_lower(&src, sport, &dst, dport) {
             let key = Self {
                 low: src,
@@ -139,6 +142,7 @@ impl FlowKey {
                 high_port: dport,
                 protocol,
                 icmp_type,
+                icmp_code,
                 _pad,
             };
             (key, Sender::Low)
@@ -150,6 +154,7 @@ impl FlowKey {
                 high_port: sport,
                 protocol,
                 icmp_type,
+                icmp_code,
                 _pad,
             };
             (key, Sender::High)
@@ -166,6 +171,7 @@ impl FlowKey {
             dport: self.high_port,
             protocol: self.protocol,
             icmp_type: self.icmp_type,
+            icmp_code: self.icmp_code,
             _pad: self._pad,
         };
         match sender {

@@ -57,6 +57,8 @@ drop_reasons! {
     Truncated = "truncated",
     /// A header contradicts itself: version, length or data offset.
     Malformed = "malformed",
+    /// The checksum of an IPv4 header is wrong.
+    HeaderChecksum = "header-checksum",
     /// More VLAN tags or IPv6 extension headers than are followed.
     TooManyHeaders = "too-many-headers",
     /// A later fragment whose first fragment was not accepted or has not come.

@@ -39,9 +39,9 @@ pub fn commit<T: Tables>(
             }
             Ok(())
         }
-        Effect::Note => {
+        Effect::Note(state) => {
             if let Some((_, flow)) = &mut tracked.flow {
-                note(tables, scratch, flow, tracked.direction, now);
+                note(tables, scratch, flow, tracked.direction, state, now);
             }
             Ok(())
         }
@@ -107,9 +107,11 @@ fn note<T: Tables>(
     scratch: &mut Scratch,
     flow: &mut Flow,
     direction: Direction,
+    state: State,
     now: Nanos,
 ) {
     scratch.connection.settle(flow, direction);
+    flow.state = state as u8;
     if matches!(direction, Direction::Original) || flow.has(status::SEEN_REPLY) {
         return;
     }

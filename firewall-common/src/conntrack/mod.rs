@@ -44,8 +44,9 @@ pub enum Effect {
     Create(State),
     /// Counts, wins time, and takes the flow to this state.
     Advance(State),
-    /// Is noted, and nothing else: nobody knows yet what it means.
-    Note,
+    /// Takes the flow to this state, and neither counts nor wins time: nobody knows
+    /// yet what the packet means.
+    Note(State),
     /// The connection never came to be: forget it.
     Forget,
 }
@@ -153,7 +154,7 @@ impl Packed {
             Effect::Nothing => Self::NOTHING,
             Effect::Create(state) => Self::CREATE | (state as u32) << Self::STATE,
             Effect::Advance(state) => Self::ADVANCE | (state as u32) << Self::STATE,
-            Effect::Note => Self::NOTE,
+            Effect::Note(state) => Self::NOTE | (state as u32) << Self::STATE,
             Effect::Forget => Self::FORGET,
         };
         let reply = u32::from(matches!(tracked.direction, Direction::Reply)) * Self::REPLY;
@@ -189,7 +190,7 @@ impl Packed {
         match self.0 & Self::EFFECTS {
             Self::CREATE => Effect::Create(state),
             Self::ADVANCE => Effect::Advance(state),
-            Self::NOTE => Effect::Note,
+            Self::NOTE => Effect::Note(state),
             Self::FORGET => Effect::Forget,
             _ => Effect::Nothing,
         }
@@ -204,7 +205,9 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Tracked<'t> {
-    if scratch.headers.is_damaged != 0 || has_wrong_checksum(packet, tables, scratch) {
+    if scratch.headers.is_damaged != 0
+        || (begins_or_ends(&scratch.headers) && has_wrong_checksum(packet, tables, scratch))
+    {
         return Tracked::without_flow(CtState::Invalid);
     }
     let headers = &scratch.headers;
@@ -219,13 +222,22 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
                 Class::Unknown => Tracked::without_flow(CtState::Invalid),
             }
         }
+        protocol::UDP => {
+            let tracked = track_exchange(tables, scratch, now, true);
+            match tracked.flow {
+                None if has_wrong_checksum(packet, tables, scratch) => {
+                    Tracked::without_flow(CtState::Invalid)
+                }
+                _ => tracked,
+            }
+        }
         _ => track_exchange(tables, scratch, now, true),
     }
 }
 
 /// Whether the packet may change what is known of a connection, and is damaged:
-/// its receiver will ignore it, so must we. Data is left to the receiver: no
-/// sum is worth reading a whole segment for.
+/// its receiver will ignore it, so must we. The data of known flows is left to the
+/// receiver: no sum is worth reading every segment for.
 #[inline(always)]
 fn has_wrong_checksum<P: Packet + ?Sized, T: Tables>(
     packet: &P,
@@ -233,21 +245,22 @@ fn has_wrong_checksum<P: Packet + ?Sized, T: Tables>(
     scratch: &Scratch,
 ) -> bool {
     let headers = &scratch.headers;
-    let matters = match headers.tuple.protocol {
-        protocol::TCP => headers.has_tcp_flag(SYN | FIN | RST),
-        protocol::ICMP | protocol::ICMPV6 => true,
-        _ => false,
-    };
-    if !matters
-        || headers.fragment != Fragment::Whole as u8
-        || !tables.options().has(option::CHECKSUM)
-    {
+    if headers.fragment != Fragment::Whole as u8 || !tables.options().has(option::CHECKSUM) {
         return false;
     }
     // What this host sends may leave the sum to its hardware.
     let Some(from) = tables.device(scratch.walk.in_ifindex) else { return false };
     from.flags & device::OURS != 0
         && !packet.has_right_checksum(headers, from.flags & device::PARTIAL_CHECKSUMS != 0)
+}
+
+#[inline(always)]
+fn begins_or_ends(headers: &Headers) -> bool {
+    match headers.tuple.protocol {
+        protocol::TCP => headers.has_tcp_flag(SYN | FIN | RST),
+        protocol::ICMP | protocol::ICMPV6 => true,
+        _ => false,
+    }
 }
 
 /// A live flow of this key, the assured table first.
@@ -301,16 +314,17 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
             return Tracked::without_flow(CtState::Invalid);
         }
         Judgement::Reopen => return begin_tcp(tables, scratch, segment, sender, now),
-        Judgement::Tolerated => Effect::Note,
+        Judgement::Tolerated => Effect::Note(was),
         // Refused or given up before anybody answered.
         Judgement::To(_) if matches!(segment, Segment::Rst) && !flow.has(status::SEEN_REPLY) => {
             Effect::Forget
         }
         // A SYN again wins no time, or a port could be held for ever.
-        Judgement::To(State::SynSent)
-            if matches!(segment, Segment::Syn) && !flow.has(status::SEEN_REPLY) =>
+        Judgement::To(state)
+            if matches!((segment, was), (Segment::Syn, State::SynSent))
+                && !flow.has(status::SEEN_REPLY) =>
         {
-            Effect::Note
+            Effect::Note(state)
         }
         Judgement::To(state) => Effect::Advance(state),
     };

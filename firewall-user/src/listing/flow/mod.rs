@@ -53,13 +53,12 @@ struct Icmp {
 }
 
 impl Icmp {
-    /// The identifier stands in one port, the other is zero; the code is not
-    /// part of a flow, and zero in every query.
+    /// The identifier stands in one port, the other is zero.
     const fn of(tuple: &Tuple, direction: Direction) -> Self {
         let kind = match direction {
             Direction::Original => tuple.icmp_type,
             Direction::Reply => protocol::icmp_reply(tuple.protocol, tuple.icmp_type),
         };
-        Self { kind, code: 0, id: tuple.sport | tuple.dport }
+        Self { kind, code: tuple.icmp_code, id: tuple.sport | tuple.dport }
     }
 }
