@@ -1,10 +1,14 @@
 //! Flows as they begin, change and end: what `firewall conntrack events` and `firewall
 //! monitor` tell is what the kernel's `conntrack -E` tells, and what the tables hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use firewall_common::control::option;
+use firewall_common::{
+    control::option,
+    flow::{Flow, FlowKey, Sender, Tuple, protocol},
+    tables::FlowTable,
+};
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, capability,
     command::Background,
@@ -16,7 +20,11 @@ use firewall_tests::{
     wait,
     wire::{End, Wires},
 };
-use firewall_user::kernel::{maps::Maps, pins::Pins};
+use firewall_user::kernel::{
+    flows::FlowTables,
+    maps::{Maps, now},
+    pins::Pins,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -255,6 +263,48 @@ mod of_an_ftp_session {
             let now = counted(&flows);
             std::mem::replace(&mut before, now) == before
         })
+    }
+}
+
+mod of_flows_that_expire {
+    use super::*;
+
+    #[test]
+    fn tell_each_end_once_however_many_there_are() {
+        needs!(capability::firewall());
+        expire().unwrap();
+    }
+
+    fn expire() -> Result<()> {
+        const FLOWS: u16 = 10_000;
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let watcher = watch(&firewall, &["conntrack", "events", "-p", "udp", "--dport", "7"])?;
+        let maps = Maps::open(&Pins::new(firewall.pin()))?;
+        let mut flows = FlowTables::open(&maps)?;
+        for port in 1..=FLOWS {
+            let address = |last| std::net::IpAddr::from([192, 0, 2, last]).into();
+            let original = Tuple {
+                src: address(1),
+                dst: address(2),
+                sport: port,
+                dport: 7,
+                protocol: protocol::UDP,
+                ..Tuple::default()
+            };
+            let (key, sender) = FlowKey::of(&original);
+            let originator = u8::from(sender == Sender::High);
+            let flow = Flow { expires: now(), originator, ..Flow::default() };
+            let tables = [FlowTable::Assured, FlowTable::Embryonic];
+            flows.insert(tables[usize::from(port) % tables.len()], key, flow)?;
+        }
+        let is_end = |line: &str| line.starts_with("[DESTROY] udp");
+        wait_for_lines(&watcher, "every end", FLOWS.into(), is_end)?;
+        let text = watcher.stdout();
+        let lines: BTreeSet<_> = text.lines().collect();
+        ensure!(lines.len() == usize::from(FLOWS), "{} different lines", lines.len());
+        ensure!(text.lines().count() == lines.len(), "some were told twice");
+        Ok(())
     }
 }
 
