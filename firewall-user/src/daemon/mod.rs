@@ -38,7 +38,7 @@ use crate::{
         load::{Programs, TableSizes},
         maps::{Maps, now},
         pins::Pins,
-        rings::Ring,
+        rings::{self, Ring},
     },
     netlink::links::{self, Changes, Link},
     notify,
@@ -148,12 +148,11 @@ fn start(config: &Config) -> Result<Daemon> {
     });
     maps.set_heartbeat(now())?;
     drop(takeover);
-    let mut flow_events = Ring::open(&config.pins, "flow_events")?;
     // Nobody waits any more for what a daemon before was to tell.
-    flow_events.drain_now(|_| {});
+    rings::take_all(&config.pins, "flow_events", |_| {})?;
     Ok(Daemon {
         events: Ring::open(&config.pins, "events")?,
-        flow_events,
+        flow_events: Ring::open(&config.pins, "flow_events")?,
         watchers,
         log: RuleLog::new(maps.clone()),
         maps,
