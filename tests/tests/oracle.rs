@@ -1,63 +1,117 @@
 //! The firewall says of every frame what nf_conntrack says.
+//!
+//! `FIREWALL_ORACLE_FRAMES=1000000` makes the random part as long as wanted,
+//! `FIREWALL_ORACLE_SEED=N` plays the conversation of one seed again.
 
-use std::time::Instant;
+use std::{env, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use firewall_tests::{
     capability, needs,
     oracle::{
         Report,
         bench::{Bench, Hook, Sites},
+        campaign::{self, Outcome},
         scenarios,
     },
 };
 
-mod the_scenarios {
+/// Frames of random conversations for each hook.
+const FRAMES: u64 = 50_000;
+/// Seeds that are always played.
+const RECORDED: std::ops::Range<u64> = 0..300;
+
+mod native_xdp {
     use super::*;
 
     #[test]
-    fn are_judged_as_the_kernel_does_by_native_xdp() {
-        needs!(
-            capability::firewall(),
-            capability::program("conntrack"),
-            capability::program("nft")
-        );
+    fn judges_the_scenarios_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
         agree_on_scenarios(Hook::Xdp).unwrap();
     }
 
     #[test]
-    fn are_judged_as_the_kernel_does_by_generic_xdp() {
-        needs!(
-            capability::firewall(),
-            capability::program("conntrack"),
-            capability::program("nft")
-        );
+    fn judges_random_conversations_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
+        agree_on_conversations(Hook::Xdp).unwrap();
+    }
+}
+
+mod generic_xdp {
+    use super::*;
+
+    #[test]
+    fn judges_the_scenarios_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
         agree_on_scenarios(Hook::XdpGeneric).unwrap();
     }
 
     #[test]
-    fn are_judged_as_the_kernel_does_by_tc() {
-        needs!(
-            capability::firewall(),
-            capability::program("conntrack"),
-            capability::program("nft")
-        );
-        agree_on_scenarios(Hook::Tc).unwrap();
-    }
-
-    fn agree_on_scenarios(hook: Hook) -> Result<()> {
-        let sites = Sites::new()?;
-        let mut bench = Bench::start(&sites, hook)?;
-        let start = Instant::now();
-        let reports = bench.play(&scenarios::all())?;
-        eprintln!("{} frames in {:?}", bench.frames(), start.elapsed());
-        assert_agreement(&reports);
-        Ok(())
+    fn judges_random_conversations_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
+        agree_on_conversations(Hook::XdpGeneric).unwrap();
     }
 }
 
-fn assert_agreement(reports: &[Report]) {
+mod tc {
+    use super::*;
+
+    #[test]
+    fn judges_the_scenarios_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
+        agree_on_scenarios(Hook::Tc).unwrap();
+    }
+
+    #[test]
+    fn judges_random_conversations_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
+        agree_on_conversations(Hook::Tc).unwrap();
+    }
+}
+
+fn agree_on_scenarios(hook: Hook) -> Result<()> {
+    let sites = Sites::new()?;
+    let mut bench = Bench::start(&sites, hook)?;
+    let reports = bench.play(&scenarios::all())?;
     let wrong: Vec<_> = reports.iter().filter(|report| !report.mistakes().is_empty()).collect();
-    let told: String = wrong.iter().map(|report| report.to_string()).collect();
+    let told: String = wrong.iter().copied().map(Report::to_string).collect();
     assert!(wrong.is_empty(), "{told}{} of {} scripts differ", wrong.len(), reports.len());
+    Ok(())
+}
+
+fn agree_on_conversations(hook: Hook) -> Result<()> {
+    let sites = Sites::new()?;
+    let mut bench = Bench::start(&sites, hook)?;
+    if let Some(seed) = number("FIREWALL_ORACLE_SEED")? {
+        return agree_on_seed(&mut bench, seed);
+    }
+    let mut recorded = Outcome::default();
+    campaign::play_seeds(&mut bench, RECORDED, &mut recorded)?;
+    assert!(recorded.is_agreement(), "of the recorded seeds:\n{}", recorded.tell());
+
+    let frames = number("FIREWALL_ORACLE_FRAMES")?.unwrap_or(FRAMES);
+    let seed = fastrand::u64(..);
+    let start = Instant::now();
+    let outcome = campaign::play_frames(&mut bench, seed, frames)?;
+    let Outcome { conversations, frames, .. } = outcome;
+    let took = start.elapsed();
+    eprintln!(
+        "{hook:?}: {conversations} conversations from seed {seed}, {frames} frames in {took:?}"
+    );
+    assert!(outcome.is_agreement(), "{}", outcome.tell());
+    Ok(())
+}
+
+fn agree_on_seed(bench: &mut Bench<'_>, seed: u64) -> Result<()> {
+    let mut outcome = Outcome::default();
+    campaign::play_seeds(bench, [seed], &mut outcome)?;
+    assert!(outcome.is_agreement(), "{}", outcome.tell());
+    Ok(())
+}
+
+/// A number from the environment.
+fn number(variable: &str) -> Result<Option<u64>> {
+    let Ok(text) = env::var(variable) else { return Ok(None) };
+    let number = text.parse().with_context(|| format!("{variable}={text} is not a number"))?;
+    Ok(Some(number))
 }

@@ -12,10 +12,12 @@
 //! and the firewall; everything else runs anywhere.
 
 pub mod bench;
+pub mod campaign;
 mod describe;
 pub mod difference;
 pub mod flow;
 pub mod frame;
+pub mod generator;
 pub mod judgement;
 pub mod options;
 pub mod place;
@@ -24,6 +26,7 @@ pub mod scenarios;
 pub mod script;
 pub mod sctp;
 pub mod settings;
+pub mod shrink;
 pub mod talk;
 
 pub use difference::Difference;
