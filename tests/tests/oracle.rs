@@ -69,9 +69,30 @@ mod tc {
     }
 }
 
+/// Whatever the kernel says twice it says alike: a difference would be the oracle's.
+mod the_kernel {
+    use super::*;
+
+    #[test]
+    fn agrees_with_itself() {
+        needs!(capability::namespaces(), capability::oracle());
+        agree_with_itself().unwrap();
+    }
+
+    fn agree_with_itself() -> Result<()> {
+        let sites = Sites::new()?;
+        let mut bench = Bench::of_kernels(&sites)?;
+        agree_on_all_scenarios(&mut bench)?;
+        agree_on_random(&mut bench, "kernels")
+    }
+}
+
 fn agree_on_scenarios(hook: Hook) -> Result<()> {
     let sites = Sites::new()?;
-    let mut bench = Bench::start(&sites, hook)?;
+    agree_on_all_scenarios(&mut Bench::start(&sites, hook)?)
+}
+
+fn agree_on_all_scenarios(bench: &mut Bench<'_>) -> Result<()> {
     let reports = bench.play(&scenarios::all())?;
     let wrong: Vec<_> = reports.iter().filter(|report| !report.mistakes().is_empty()).collect();
     let told: String = wrong.iter().copied().map(Report::to_string).collect();
@@ -81,22 +102,25 @@ fn agree_on_scenarios(hook: Hook) -> Result<()> {
 
 fn agree_on_conversations(hook: Hook) -> Result<()> {
     let sites = Sites::new()?;
-    let mut bench = Bench::start(&sites, hook)?;
+    agree_on_random(&mut Bench::start(&sites, hook)?, hook.name())
+}
+
+fn agree_on_random(bench: &mut Bench<'_>, name: &str) -> Result<()> {
     if let Some(seed) = number("FIREWALL_ORACLE_SEED")? {
-        return agree_on_seed(&mut bench, seed);
+        return agree_on_seed(bench, seed);
     }
     let mut recorded = Outcome::default();
-    campaign::play_seeds(&mut bench, RECORDED, &mut recorded)?;
+    campaign::play_seeds(bench, RECORDED, &mut recorded)?;
     assert!(recorded.is_agreement(), "of the recorded seeds:\n{}", recorded.tell());
 
     let frames = number("FIREWALL_ORACLE_FRAMES")?.unwrap_or(FRAMES);
     let seed = fastrand::u64(..);
     let start = Instant::now();
-    let outcome = campaign::play_frames(&mut bench, seed, frames)?;
+    let outcome = campaign::play_frames(bench, seed, frames)?;
     let Outcome { conversations, frames, .. } = outcome;
     let took = start.elapsed();
     eprintln!(
-        "{hook:?}: {conversations} conversations from seed {seed}, {frames} frames in {took:?}"
+        "{name}: {conversations} conversations from seed {seed}, {frames} frames in {took:?}"
     );
     assert!(outcome.is_agreement(), "{}", outcome.tell());
     Ok(())

@@ -5,6 +5,7 @@ mod clock;
 mod crossing;
 mod datagram;
 mod gateway;
+mod judge;
 mod listing;
 mod port;
 mod reference;

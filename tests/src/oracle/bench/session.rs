@@ -11,6 +11,7 @@ use nix::{
 use super::{
     datagram::Datagram,
     gateway::Site,
+    judge::Judge,
     reference::Reference,
     subject::{Hook, Subject},
 };
@@ -37,8 +38,8 @@ impl Sites {
 /// Both trackers, ready to judge.
 #[derive(Debug)]
 pub struct Bench<'a> {
-    reference: Reference<'a>,
-    subject: Subject<'a>,
+    reference: Judge<'a>,
+    subject: Judge<'a>,
     tag: u32,
     frames: u64,
 }
@@ -47,9 +48,21 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When one of the trackers cannot be set up.
     pub fn start(sites: &'a Sites, hook: Hook) -> Result<Self> {
-        let reference = Reference::start(&sites.reference).context("nf_conntrack's gateway")?;
         let subject = Subject::start(&sites.subject, hook).context("the firewall's gateway")?;
-        Ok(Self { reference, subject, tag: 0, frames: 0 })
+        Self::against(sites, Judge::Subject(Box::new(subject)))
+    }
+
+    /// The kernel against itself: whatever differs is the oracle's own mistake.
+    ///
+    /// # Errors
+    /// When one of the gateways cannot be set up.
+    pub fn of_kernels(sites: &'a Sites) -> Result<Self> {
+        Self::against(sites, Judge::Reference(Reference::start(&sites.subject)?))
+    }
+
+    fn against(sites: &'a Sites, subject: Judge<'a>) -> Result<Self> {
+        let reference = Reference::start(&sites.reference).context("nf_conntrack's gateway")?;
+        Ok(Self { reference: Judge::Reference(reference), subject, tag: 0, frames: 0 })
     }
 
     /// How many frames have gone through each gateway.
@@ -97,7 +110,6 @@ impl<'a> Bench<'a> {
             let Some(pause) = pause else { break };
             thread::sleep(pause);
         }
-        self.subject.audit()?;
         let flows = [self.reference.flows()?, self.subject.flows()?];
         let mut flows = flows.map(|flows| by_place(flows, first.is_raw()));
         let reports = (0..).zip(played).map(|(number, played)| {
@@ -126,7 +138,7 @@ impl<'a> Bench<'a> {
         self.tag = self.tag % 0xffff + 1;
         let Some(piece) = &frame.piece else {
             let packet = frame.tagged(&played.place, self.tag);
-            let reference = self.reference.judge(frame.from, &packet)?;
+            let reference = self.reference.judge(frame.from, &packet, None)?;
             let subject = self.subject.judge(frame.from, &packet, reference.state())?;
             return Ok([reference, subject]);
         };
