@@ -87,6 +87,123 @@ mod the_kernel {
     }
 }
 
+/// The same conversation, recorded in every format and over every link.
+mod captures {
+    use std::path::Path;
+
+    use firewall_tests::{
+        Family,
+        oracle::{
+            Place, Settings, Talk,
+            bench::MTU,
+            capture,
+            replay::{self, Tally},
+            talk::{ack, data},
+        },
+        wire::End,
+    };
+    use pcap_file::{
+        DataLink,
+        pcap::{PcapHeader, PcapPacket, PcapWriter},
+        pcapng::{
+            PcapNgWriter,
+            blocks::{
+                enhanced_packet::EnhancedPacketBlock,
+                interface_description::InterfaceDescriptionBlock,
+            },
+        },
+    };
+
+    use super::*;
+
+    #[test]
+    fn are_played_whatever_their_format() {
+        needs!(capability::firewall(), capability::oracle());
+        play_all().unwrap();
+    }
+
+    fn play_all() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let ethernet = [&[2; 12][..], &[0x08, 0x00]].concat();
+        let tagged = [&[2; 12][..], &[0x81, 0x00, 0, 7, 0x08, 0x00]].concat();
+        let cooked = [&[0; 14][..], &[0x08, 0x00]].concat();
+        record(&folder.path().join("a.pcap"), DataLink::ETHERNET, &ethernet)?;
+        record(&folder.path().join("b.pcap"), DataLink::ETHERNET, &tagged)?;
+        record(&folder.path().join("c.cap"), DataLink::LINUX_SLL, &cooked)?;
+        record_ng(&folder.path().join("d.pcapng"), DataLink::RAW)?;
+
+        let sites = Sites::new()?;
+        let mut bench = Bench::start(&sites, Hook::Xdp)?;
+        let files = capture::files(folder.path())?;
+        assert_eq!(files.len(), 4);
+        for file in files {
+            let capture = capture::read(&file, MTU)?;
+            let report = bench.play(std::slice::from_ref(&capture.script))?.remove(0);
+            let (lines, tally) = replay::lines(&capture, &report);
+            assert_eq!(tally, Tally { frames: packets().len(), skipped: 1, ..Tally::default() });
+            assert!(lines[0].contains(r#""frame":1,"from":"client""#), "{}", lines[0]);
+            assert!(lines[0].contains(r#""kernel":{"forwarded":true,"ctstate":"NEW"}"#));
+            assert!(lines[1].contains(r#""firewall":{"forwarded":true,"ctstate":"ESTABLISHED"}"#));
+            assert!(lines.last().is_some_and(|line| line.contains(r#""skipped":"cut off"#)));
+        }
+        Ok(())
+    }
+
+    /// A connection from its beginning to its end, between other addresses than
+    /// those of the bench.
+    fn packets() -> Vec<Vec<u8>> {
+        let mut talk = Talk::new(Family::V4, Settings::DEFAULT, [7, 77]);
+        talk.open_scaled(7, 7);
+        talk.client(data(100));
+        talk.server(ack());
+        talk.close();
+        let place = Place {
+            client: "10.1.2.3:50000".parse().expect("an endpoint"),
+            server: "203.0.113.7:443".parse().expect("an endpoint"),
+        };
+        let script = talk.into_script("a connection".into());
+        let clients = script.frames().filter(|frame| frame.from == End::Client);
+        assert_ne!(clients.count(), 0);
+        script.frames().map(|frame| frame.ip(&place, 1, 1)).collect()
+    }
+
+    /// The packets, and the beginning of one more.
+    fn frames(link: &[u8]) -> Vec<Vec<u8>> {
+        let mut packets = packets();
+        packets.push(packets[0][..30].to_vec());
+        packets.iter().map(|packet| [link, packet].concat()).collect()
+    }
+
+    fn record(file: &Path, datalink: DataLink, link: &[u8]) -> Result<()> {
+        let header = PcapHeader { datalink, ..PcapHeader::default() };
+        let mut writer = PcapWriter::with_header(std::fs::File::create(file)?, header)?;
+        for frame in frames(link) {
+            let length = frame.len() as u32;
+            writer.write_packet(&PcapPacket::new(Default::default(), length, &frame))?;
+        }
+        Ok(())
+    }
+
+    fn record_ng(file: &Path, linktype: DataLink) -> Result<()> {
+        let mut writer = PcapNgWriter::new(std::fs::File::create(file)?)?;
+        writer.write_pcapng_block(InterfaceDescriptionBlock {
+            linktype,
+            snaplen: 65_535,
+            options: vec![],
+        })?;
+        for frame in frames(&[]) {
+            writer.write_pcapng_block(EnhancedPacketBlock {
+                interface_id: 0,
+                timestamp: Default::default(),
+                original_len: frame.len() as u32,
+                data: frame.into(),
+                options: vec![],
+            })?;
+        }
+        Ok(())
+    }
+}
+
 fn agree_on_scenarios(hook: Hook) -> Result<()> {
     let sites = Sites::new()?;
     agree_on_all_scenarios(&mut Bench::start(&sites, hook)?)

@@ -13,6 +13,7 @@
 
 pub mod bench;
 pub mod campaign;
+pub mod capture;
 mod describe;
 pub mod difference;
 pub mod flow;
@@ -21,6 +22,7 @@ pub mod generator;
 pub mod judgement;
 pub mod options;
 pub mod place;
+pub mod replay;
 pub mod report;
 pub mod scenarios;
 pub mod script;

@@ -12,5 +12,6 @@ mod reference;
 mod session;
 mod subject;
 
+pub use gateway::MTU;
 pub use session::{Bench, Sites};
 pub use subject::Hook;

@@ -137,11 +137,13 @@ impl<'a> Bench<'a> {
         self.frames += 1;
         self.tag = self.tag % 0xffff + 1;
         let Some(piece) = &frame.piece else {
-            let packet = frame.tagged(&played.place, self.tag);
+            let packet = frame.ip(&played.place, self.tag, 0);
             let reference = self.reference.judge(frame.from, &packet, None)?;
             let subject = self.subject.judge(frame.from, &packet, reference.state())?;
             return Ok([reference, subject]);
         };
+        let is_last = !has_more_pieces(&played.script.steps[played.position..], piece.datagram);
+        let length = if is_last { played.datagram_len(frame, piece.datagram) } else { 0 };
         let (id, datagrams) = played
             .datagrams
             .entry(piece.datagram)
@@ -150,10 +152,9 @@ impl<'a> Bench<'a> {
         let [reference, subject] = datagrams;
         self.reference.judge_piece(frame.from, &packet, reference)?;
         self.subject.judge_piece(frame.from, &packet, subject)?;
-        if has_more_pieces(&played.script.steps[played.position..], piece.datagram) {
+        if !is_last {
             return Ok([Judgement::Pending; 2]);
         }
-        let length = frame.transport_len(&played.place);
         Ok(datagrams.each_mut().map(|datagram| datagram.judgement(length)))
     }
 }
@@ -172,6 +173,17 @@ impl<'a> Played<'a> {
     fn new(script: &'a Script, number: u16) -> Self {
         let place = Place::numbered(script.family, number);
         Self { script, place, position: 0, judgements: Vec::new(), datagrams: HashMap::new() }
+    }
+
+    /// Bytes behind the IP header of a whole datagram: of a recorded one, up to the
+    /// last piece that the recording has.
+    fn datagram_len(&self, frame: &Frame, datagram: u16) -> usize {
+        if !self.script.is_raw() {
+            return frame.transport_len(&self.place);
+        }
+        let pieces = self.script.frames().filter_map(|frame| frame.piece.as_ref());
+        let pieces = pieces.filter(|piece| piece.datagram == datagram);
+        pieces.map(|piece| piece.bytes.end).max().unwrap_or(0)
     }
 
     fn report(self, flows: [Vec<Flow>; 2]) -> Report {
