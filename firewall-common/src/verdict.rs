@@ -108,6 +108,10 @@ stats! {
     FlowsAssured = "flows-assured",
     /// Flows that stayed embryonic because the table of assured flows is full.
     AssuredFull = "assured-full",
+    /// Embryonic flows that a reset ended before anybody had answered.
+    FlowsForgotten = "flows-forgotten",
+    /// Embryonic flows in whose place a new one with the same endpoints stepped.
+    FlowsReplaced = "flows-replaced",
     /// Expectations used by a flow.
     ExpectationsUsed = "expectations-used",
     /// LOG lines and drop events that found no space in the ring.

@@ -21,6 +21,7 @@ mod output;
 mod rules;
 mod run;
 mod save;
+mod settings;
 mod source;
 mod stats;
 mod status;
@@ -43,8 +44,10 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Count(filter)) => conntrack::count(global, filter),
         Command::Conntrack(Conntrack::Delete(filter)) => conntrack::delete(global, filter),
         Command::Conntrack(Conntrack::Flush) => conntrack::flush(global),
+        Command::Conntrack(Conntrack::Set(command)) => settings::set(global, command),
+        Command::Conntrack(Conntrack::Settings) => settings::settings(global),
         Command::Expect(Expect::List) => expect::list(global),
-        Command::Stats => stats::stats(global),
+        Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),
         Command::Monitor => monitor::monitor(global),
         Command::Unload => unload::unload(global),

@@ -123,12 +123,9 @@ async fn feed(stream: UnixStream, mut events: broadcast::Receiver<Event>) -> io:
 }
 
 fn report_drops(maps: &Maps, wanted: bool) {
-    let changed = maps.options().and_then(|mut options| {
-        match wanted {
-            true => options.bits |= option::REPORT_DROPS,
-            false => options.bits &= !option::REPORT_DROPS,
-        }
-        maps.set_options(options)
+    let changed = maps.change_options(|options| match wanted {
+        true => options.bits |= option::REPORT_DROPS,
+        false => options.bits &= !option::REPORT_DROPS,
     });
     if let Err(error) = changed {
         tracing::error!("cannot switch the reports of drops: {error:#}");

@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -38,8 +39,53 @@ pub(super) fn for_each<K: Pod, V: Pod>(
     map: impl AsFd,
     mut visit: impl FnMut(&K, &V),
 ) -> io::Result<()> {
+    for_each_batch(map, |keys: &[K], values: &[V]| {
+        for (key, value) in keys.iter().zip(values) {
+            visit(key, value);
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// Calls `visit` for batches with all entries among them, until it says `Break`.
+///
+/// # Errors
+/// As [`for_each`].
+pub(super) fn for_each_batch<K: Pod, V: Pod>(
+    map: impl AsFd,
+    mut visit: impl FnMut(&[K], &[V]) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut keys = vec![K::zeroed(); ENTRIES];
     let mut values = vec![V::zeroed(); ENTRIES];
+    walk(map, keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64, |count| {
+        visit(&keys[..count], &values[..count])
+    })
+}
+
+/// How many entries a map has whose keys and values have these sizes.
+///
+/// # Errors
+/// As [`for_each`].
+pub(super) fn count(map: impl AsFd, key_size: usize, value_size: usize) -> io::Result<u32> {
+    let mut keys = vec![0u8; ENTRIES * key_size];
+    // The kernel rounds values up to words.
+    let mut values = vec![0u8; ENTRIES * value_size.next_multiple_of(8)];
+    let mut entries = 0;
+    walk(map, keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64, |count| {
+        entries += count as u32;
+        ControlFlow::Continue(())
+    })?;
+    Ok(entries)
+}
+
+/// Reads batch after batch into buffers for [`ENTRIES`] keys and values, and tells
+/// how many have come.
+fn walk(
+    map: impl AsFd,
+    keys: u64,
+    values: u64,
+    mut visit: impl FnMut(usize) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut position = 0u64;
     let mut next = 0u64;
     let mut is_first = true;
@@ -47,8 +93,8 @@ pub(super) fn for_each<K: Pod, V: Pod>(
         let mut attributes = Attributes {
             in_batch: if is_first { 0 } else { &raw const position as u64 },
             out_batch: &raw mut next as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
+            keys,
+            values,
             count: ENTRIES as u32,
             map_fd: map.as_fd().as_raw_fd() as u32,
             ..Attributes::default()
@@ -60,10 +106,7 @@ pub(super) fn for_each<K: Pod, V: Pod>(
             Err(error) => return Err(error),
         };
         let count = (attributes.count as usize).min(ENTRIES);
-        for (key, value) in keys.iter().zip(&values).take(count) {
-            visit(key, value);
-        }
-        if is_last {
+        if visit(count).is_break() || is_last {
             return Ok(());
         }
         position = next;

@@ -31,13 +31,6 @@ pub struct Maps {
     pins: Pins,
 }
 
-/// How full a table is, in entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
-    pub used: u32,
-    pub size: u32,
-}
-
 /// The coarse monotonic clock, as the programs read it.
 pub fn now() -> Nanos {
     read(ClockId::CLOCK_MONOTONIC_COARSE)
@@ -75,7 +68,7 @@ impl Maps {
         &self.pins
     }
 
-    fn data(&self, name: &str) -> Result<MapData> {
+    pub(super) fn data(&self, name: &str) -> Result<MapData> {
         MapData::from_pin(self.pins.map(name)).with_context(|| format!("cannot open map {name}"))
     }
 
@@ -107,11 +100,11 @@ impl Maps {
         Ok(entries)
     }
 
-    fn single<V: Pod>(&self, name: &str) -> Result<V> {
+    pub(super) fn single<V: Pod>(&self, name: &str) -> Result<V> {
         Ok(self.array::<V>(name)?.get(&0, 0)?.0)
     }
 
-    fn set_single<V: Pod>(&self, name: &str, value: V) -> Result<()> {
+    pub(super) fn set_single<V: Pod>(&self, name: &str, value: V) -> Result<()> {
         self.array::<V>(name)?
             .set(0, Raw(value), 0)
             .with_context(|| format!("cannot write map {name}"))
@@ -129,6 +122,7 @@ impl Maps {
         self.single("options")
     }
 
+    /// Whoever is not alone with the instance uses [`Maps::change_options`].
     pub fn set_options(&self, options: Options) -> Result<()> {
         self.set_single("options", options)
     }
@@ -141,6 +135,7 @@ impl Maps {
         self.set_single("heartbeat", at)
     }
 
+    /// Whoever is not alone with the instance uses [`Maps::change_settings`].
     pub fn set_timeouts(&self, timeouts: Timeouts) -> Result<()> {
         self.set_single("timeouts", timeouts)
     }
@@ -247,47 +242,6 @@ impl Maps {
         let mut all = self.entries::<ExpectationKey, Expectation>("expectations")?;
         all.retain(|(_, expectation)| expectation.expires.is_after(now));
         Ok(all)
-    }
-
-    /// Entries and size of a flow table, expired ones included.
-    pub fn fill(&self, table: FlowTable) -> Result<Fill> {
-        let data = self.data(table_name(table))?;
-        let mut used = 0;
-        batch::for_each(data.fd(), |_: &FlowKey, _: &Flow| used += 1)?;
-        Ok(Fill { used, size: data.info()?.max_entries() })
-    }
-
-    /// Entries and size of the table of expectations, expired ones included.
-    pub fn expectation_fill(&self) -> Result<Fill> {
-        let data = self.data("expectations")?;
-        let mut used = 0;
-        batch::for_each(data.fd(), |_: &ExpectationKey, _: &Expectation| used += 1)?;
-        Ok(Fill { used, size: data.info()?.max_entries() })
-    }
-
-    /// Returns the memory of what has expired; gives how many entries.
-    pub fn sweep(&self, now: Nanos) -> Result<usize> {
-        let mut expired = Vec::new();
-        batch::for_each(self.data("assured")?.fd(), |key: &FlowKey, flow: &Flow| {
-            if flow.is_expired(now) {
-                expired.push(*key);
-            }
-        })?;
-        let mut swept = 0;
-        let mut assured = self.hash::<FlowKey, Flow>("assured")?;
-        for key in expired {
-            // It may have been replaced since it was read.
-            if get(&assured, &key)?.is_some_and(|flow: Flow| flow.is_expired(now)) {
-                swept += usize::from(remove(&mut assured, key)?);
-            }
-        }
-        let mut expectations = Expectations::open(self)?;
-        for (key, expectation) in self.entries::<ExpectationKey, Expectation>("expectations")? {
-            if !expectation.expires.is_after(now) {
-                swept += usize::from(expectations.remove(&key)?);
-            }
-        }
-        Ok(swept)
     }
 }
 

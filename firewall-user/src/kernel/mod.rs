@@ -3,10 +3,13 @@
 
 pub mod attach;
 mod batch;
+pub mod fill;
 pub mod load;
 pub mod maps;
 pub mod pins;
 mod raw;
 pub mod rings;
 pub mod ruleset;
+pub mod settings;
+pub mod sweep;
 pub mod trial;
