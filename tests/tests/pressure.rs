@@ -75,7 +75,7 @@ mod a_flood_of_embryonic_flows {
                 sum.is_some_and(|(here, lost)| lost > 0 && here + lost == u64::from(SYNS))
             })
         })
-        .with_context(|| format!("{:?}", gauge(&firewall, "table-embryonic")))?;
+        .with_context(|| firewall.text(&["stats"]).unwrap_or_default())?;
         let full = gauge(&firewall, "table-embryonic")?;
         ensure!(full["full_since"].is_string() && full["times_full"] == 1, "{full}");
         wait::until("the daemon to say so", wait::DEADLINE, || {
@@ -118,10 +118,10 @@ mod a_full_table_of_confirmed_flows {
     #[test]
     fn names_who_fills_it() {
         needs!(capability::firewall());
-        names_who_fills_it().unwrap();
+        whose_it_is().unwrap();
     }
 
-    fn names_who_fills_it() -> Result<()> {
+    fn whose_it_is() -> Result<()> {
         const CONVERSATIONS: u16 = 24;
         let (network, wires) = network()?;
         let options = ["--max-flows", "16", "--ftp-ports", "none"];

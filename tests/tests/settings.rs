@@ -116,7 +116,7 @@ mod a_short_timeout {
         wires.cross(End::Client, &question)?;
         ensure!(firewall.stat("flows-created")? == 2, "the idle flow went on");
         let saved = firewall.text(&["save", "-c"])?;
-        ensure!(saved.contains("[2:70] -A FORWARD -p udp -m state --state NEW"), "{saved}");
+        ensure!(saved.contains("[2:72] -A FORWARD -p udp -m state --state NEW"), "{saved}");
         Ok(())
     }
 

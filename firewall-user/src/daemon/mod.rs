@@ -28,8 +28,13 @@ use tokio::{
 
 use crate::{
     daemon::{
-        events::Watchers, helper::Helper, inject::Injector, interfaces::Interfaces,
-        logging::RuleLog, sweeping::Sweeping, takeover::Takeover,
+        events::Watchers,
+        helper::Helper,
+        inject::Injector,
+        interfaces::Interfaces,
+        logging::RuleLog,
+        sweeping::{Sweeping, Watchman},
+        takeover::Takeover,
     },
     ftp::Policy,
     kernel::{
@@ -149,6 +154,7 @@ fn start(config: &Config) -> Result<Daemon> {
     Ok(Daemon {
         events: Ring::open(&config.pins, "events")?,
         watchers: Watchers::listen(&maps)?,
+        watchman: Some(Watchman::new(maps.clone(), helper.refused())?),
         log: RuleLog::new(maps.clone()),
         maps,
         interfaces,
@@ -222,6 +228,8 @@ struct Daemon {
     ring: Ring,
     events: Ring,
     watchers: Watchers,
+    /// Until its thread has it.
+    watchman: Option<Watchman>,
     log: RuleLog,
 }
 
@@ -231,8 +239,8 @@ impl Daemon {
         let mut heartbeat = every(HEARTBEAT);
         let mut tidy = every(TIDY);
         let mut glance = every(LOOK_AROUND);
-        let Self { maps, interfaces, helper, ring, events, watchers, log } = self;
-        let _sweeping = Sweeping::start(maps, helper.refused())?;
+        let Self { maps, interfaces, helper, ring, events, watchers, watchman, log } = self;
+        let _sweeping = watchman.take().map(Sweeping::start);
         loop {
             tokio::select! {
                 done = ring.drain(|record| helper.segment(record)) => {

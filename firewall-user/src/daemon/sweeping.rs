@@ -47,11 +47,8 @@ pub struct Sweeping {
 pub type Refused = Arc<AtomicU64>;
 
 impl Sweeping {
-    /// # Errors
-    /// When the maps cannot be opened.
-    pub fn start(maps: &Maps, refused: Refused) -> Result<Self> {
+    pub fn start(mut watchman: Watchman) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut watchman = Watchman::new(maps.clone(), refused)?;
         let (wake, woken) = channel::<()>();
         let is_over = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -64,7 +61,7 @@ impl Sweeping {
                 pause = INTERVAL.max(begin.elapsed() * PAUSE);
             }
         });
-        Ok(Self { stop, wake: Some(wake), thread: Some(thread) })
+        Self { stop, wake: Some(wake), thread: Some(thread) }
     }
 }
 
@@ -81,7 +78,8 @@ impl Drop for Sweeping {
 type Counters = [u64; STAT_PLACES];
 
 /// What the thread knows from sweep to sweep.
-struct Watchman {
+#[derive(Debug)]
+pub struct Watchman {
     maps: Maps,
     sweeper: Sweeper,
     counters: Counters,
@@ -91,12 +89,20 @@ struct Watchman {
 }
 
 impl Watchman {
-    fn new(maps: Maps, refused: Refused) -> Result<Self> {
-        let embryonic = maps.size(Bounded::Embryonic)?;
+    /// Counts from now on.
+    ///
+    /// # Errors
+    /// When the maps cannot be opened or read.
+    pub fn new(maps: Maps, refused: Refused) -> Result<Self> {
+        let counters = maps.stats()?;
+        let embryonic = maps.fill(Bounded::Embryonic)?;
+        let (before, after) = (departures(&counters), departures(&maps.stats()?));
+        let full_from = recycles_from(embryonic.size.into())?;
+        let meanwhile = after.created.saturating_sub(before.created);
         Ok(Self {
             sweeper: Sweeper::open(&maps)?,
-            counters: maps.stats()?,
-            recycled: Recycled::new(recycles_from(embryonic.into())?),
+            counters,
+            recycled: Recycled::new(full_from, before, embryonic.used.into(), meanwhile),
             refused,
             pressures: maps.pressures()?,
             maps,

@@ -31,23 +31,29 @@ impl Departures {
 pub struct Recycled {
     /// Entries from which on the map may recycle.
     full_from: u64,
-    last: Option<(Departures, u64)>,
+    last: Departures,
+    /// What the last sweep left.
+    stayed: u64,
     /// Flows that began between the counting and the walk are found early, and
     /// missed at the next sweep.
     early: u64,
 }
 
 impl Recycled {
-    pub const fn new(full_from: u64) -> Self {
-        Self { full_from, last: None, early: 0 }
+    /// `departures` were read right before `present` flows were counted; while they
+    /// were, up to `meanwhile` began.
+    pub fn new(full_from: u64, departures: Departures, present: u64, meanwhile: u64) -> Self {
+        let early = meanwhile.min(present);
+        Self { full_from, last: departures, stayed: present, early }
     }
 
-    /// How many flows were recycled since the last look; 0 at the first.
+    /// How many flows were recycled since the last look.
     ///
     /// `departures` were read right before the sweep that found `found` entries and
     /// left `left`.
     pub fn look(&mut self, departures: Departures, found: u64, left: u64) -> u64 {
-        let Some((before, stayed)) = self.last.replace((departures, left)) else { return 0 };
+        let before = std::mem::replace(&mut self.last, departures);
+        let stayed = std::mem::replace(&mut self.stayed, left);
         let came = departures.created.wrapping_sub(before.created);
         let went = departures.counted().wrapping_sub(before.counted());
         let expected = (stayed + came).saturating_sub(went).saturating_sub(self.early);
@@ -67,16 +73,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_was_recycled() {
-        let mut recycled = Recycled::new(90);
-        assert_eq!(recycled.look(created(1_000), 50, 50), 0);
+        let mut recycled = Recycled::new(90, created(1_000), 50, 0);
         assert_eq!(recycled.look(created(1_200), 100, 100), 150);
         assert_eq!(recycled.look(created(1_200), 100, 100), 0);
     }
 
     #[test]
     fn who_left_otherwise_was_not() {
-        let mut recycled = Recycled::new(90);
-        recycled.look(created(0), 0, 0);
+        let mut recycled = Recycled::new(90, created(0), 0, 0);
         let departures = Departures { created: 100, assured: 20, forgotten: 5, replaced: 15 };
         assert_eq!(recycled.look(departures, 60, 40), 0);
         // And the 20 that the sweep removed are not missed.
@@ -85,18 +89,19 @@ mod tests {
 
     #[test]
     fn what_was_deleted_from_a_table_with_room_does_not_count() {
-        let mut recycled = Recycled::new(90);
-        recycled.look(created(0), 50, 50);
+        let mut recycled = Recycled::new(90, created(0), 50, 0);
         assert_eq!(recycled.look(created(10), 0, 0), 0);
     }
 
     #[test]
     fn a_flow_that_began_between_counting_and_walk_is_counted_once() {
-        let mut recycled = Recycled::new(90);
-        recycled.look(created(0), 90, 90);
+        let mut recycled = Recycled::new(90, created(0), 90, 0);
         // Five came during the walk; the counter has them at the next.
         assert_eq!(recycled.look(created(0), 95, 95), 0);
         assert_eq!(recycled.look(created(5), 95, 95), 0);
+        assert_eq!(recycled.look(created(8), 95, 95), 3);
+        // So do those that came during the very first walk.
+        let mut recycled = Recycled::new(90, created(0), 95, 5);
         assert_eq!(recycled.look(created(8), 95, 95), 3);
     }
 }
