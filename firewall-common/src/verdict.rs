@@ -106,7 +106,8 @@ stats! {
     FlowsCreated = "flows-created",
     /// Flows that became assured.
     FlowsAssured = "flows-assured",
-    /// Flows that stayed embryonic because the table of assured flows is full.
+    /// Tries of embryonic flows to become assured, one with each packet, that failed
+    /// because the table of assured flows is full.
     AssuredFull = "assured-full",
     /// Embryonic flows that a reset ended before anybody had answered.
     FlowsForgotten = "flows-forgotten",

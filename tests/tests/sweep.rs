@@ -5,7 +5,12 @@
 //!   192.0.2.2 ── eth0 │ gateway │ eth1 ── 198.51.100.2
 //! ```
 
-use std::{fs, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    fs,
+    sync::atomic::AtomicBool,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_common::{
@@ -109,13 +114,15 @@ fn sweep(pins: &Pins, flows: u32) -> Result<()> {
     (LASTING..LASTING + flows).try_for_each(|number| bench.connect(number))?;
     ensure!(bench.used()? == flows + LASTING, "{} flows", bench.used()?);
     // The clock is coarse.
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    thread::sleep(Duration::from_millis(20));
 
     let mut sweeper = Sweeper::open(&bench.maps)?;
-    let (memory, begin) = (resident()?, Instant::now());
+    let (memory, busy, begin) = (resident()?, on_cpu()?, Instant::now());
     let swept = sweeper.sweep(now(), &AtomicBool::new(false))?;
-    let (took, grown) = (begin.elapsed(), resident()?.saturating_sub(memory));
-    eprintln!("{} of {} swept in {took:?}, {grown} KiB more", swept.assured.removed, flows);
+    let (took, busy) = (begin.elapsed(), on_cpu()? - busy);
+    let grown = resident()?.saturating_sub(memory);
+    let removed = swept.assured.removed;
+    eprintln!("{removed} swept in {took:?}, {busy:?} of CPU, {grown} KiB more");
     ensure!(swept.assured.found == u64::from(flows + LASTING), "{swept:?}");
     ensure!(swept.assured.removed == u64::from(flows), "{swept:?}");
     ensure!(bench.used()? == LASTING, "{} are left", bench.used()?);
@@ -129,6 +136,13 @@ fn sweep(pins: &Pins, flows: u32) -> Result<()> {
     let stopped = sweeper.sweep(now(), &AtomicBool::new(true))?;
     ensure!(stopped.assured.found <= u64::from(LASTING), "{stopped:?}");
     Ok(())
+}
+
+/// How long this thread was on a CPU.
+fn on_cpu() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds = text.split_whitespace().next().context("an empty schedstat")?;
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
 
 /// The most memory that this process had, in KiB.

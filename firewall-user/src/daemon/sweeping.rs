@@ -94,15 +94,10 @@ impl Watchman {
     /// # Errors
     /// When the maps cannot be opened or read.
     pub fn new(maps: Maps, refused: Refused) -> Result<Self> {
-        let counters = maps.stats()?;
-        let embryonic = maps.fill(Bounded::Embryonic)?;
-        let (before, after) = (departures(&counters), departures(&maps.stats()?));
-        let full_from = recycles_from(embryonic.size.into())?;
-        let meanwhile = after.created.saturating_sub(before.created);
         Ok(Self {
             sweeper: Sweeper::open(&maps)?,
-            counters,
-            recycled: Recycled::new(full_from, before, embryonic.used.into(), meanwhile),
+            counters: maps.stats()?,
+            recycled: count_embryonic(&maps)?,
             refused,
             pressures: maps.pressures()?,
             maps,
@@ -112,7 +107,14 @@ impl Watchman {
     /// Sweeps, and notes what it saw.
     fn look(&mut self, stop: &AtomicBool) -> Result<()> {
         let counters = self.maps.stats()?;
-        let sweep = self.sweeper.sweep(now(), stop)?;
+        let sweep = match self.sweeper.sweep(now(), stop) {
+            Ok(sweep) => sweep,
+            Err(error) => {
+                // How many it has removed is not known.
+                self.recycled = count_embryonic(&self.maps)?;
+                return Err(error);
+            }
+        };
         if stop.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -174,6 +176,16 @@ impl Watchman {
             ),
         }
     }
+}
+
+/// Begins to count recycled flows.
+fn count_embryonic(maps: &Maps) -> Result<Recycled> {
+    let before = departures(&maps.stats()?);
+    let embryonic = maps.fill(Bounded::Embryonic)?;
+    let after = departures(&maps.stats()?);
+    let full_from = recycles_from(embryonic.size.into())?;
+    let meanwhile = after.created.saturating_sub(before.created);
+    Ok(Recycled::new(full_from, before, embryonic.used.into(), meanwhile))
 }
 
 fn tell_room(what: Bounded, reading: &Reading) {
