@@ -36,8 +36,8 @@ pub struct Fill {
 }
 
 impl Fill {
-    pub const fn percent(&self) -> u64 {
-        if self.size == 0 { 0 } else { self.used * 100 / self.size }
+    pub fn percent(&self) -> u64 {
+        (self.used * 100).checked_div(self.size).unwrap_or(0)
     }
 }
 

@@ -61,8 +61,8 @@ impl Sources {
     }
 
     /// In percent of all, rounded down.
-    pub const fn share(&self, count: u64) -> u64 {
-        if self.total == 0 { 0 } else { count * 100 / self.total }
+    pub fn share(&self, count: u64) -> u64 {
+        (count * 100).checked_div(self.total).unwrap_or(0)
     }
 }
 
