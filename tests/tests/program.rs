@@ -81,7 +81,10 @@ struct Bench<'n> {
 impl<'n> Bench<'n> {
     fn new(netns: &'n Netns, pins: &Pins, reports: u32) -> Result<Self> {
         pins.create()?;
-        let mut programs = Programs::load(pins, TableSizes { assured: 8_192, embryonic: 8_192 })?;
+        let mut programs = Programs::load(
+            pins,
+            TableSizes { assured: 8_192, embryonic: 8_192, ..TableSizes::default() },
+        )?;
         let maps = Maps::open(pins)?;
         let options = Options { bits: option::TCP_LOOSE | reports, ..Options::default() };
         maps.set_options(options)?;
