@@ -1,14 +1,12 @@
 //! The tables that the decision consults and changes: maps in the kernel,
 //! plain memory in tests.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::{
-    addr::Addr,
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{CachedVerdict, Flow, FlowKey, Tuple},
+    flow::{Flow, FlowKey},
+    fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
     packet::Packet,
     report,
@@ -25,6 +23,8 @@ pub struct Place {
     pub ifindex: u32,
     /// Frames begin with an Ethernet header.
     pub has_ethernet: bool,
+    /// Whether it has been held before.
+    pub visit: Visit,
 }
 
 /// Where a packet is going.
@@ -41,28 +41,6 @@ pub struct Route {
 pub enum FlowTable {
     Assured,
     Embryonic,
-}
-
-/// Identifies a datagram whose fragments are on the way (RFC 791, RFC 8200).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct FragmentKey {
-    pub src: Addr,
-    pub dst: Addr,
-    pub id: u32,
-    pub protocol: u8,
-    pub _pad: [u8; 3],
-}
-
-/// What the first fragment was granted; the later ones inherit it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct FragmentGrant {
-    pub expires: Nanos,
-    pub tuple: Tuple,
-    pub verdict: CachedVerdict,
-    /// Where the first fragment ends, in units of 8 bytes: none may begin before.
-    pub end: u32,
 }
 
 /// The compiled rules and their counters, which the walk consults.
@@ -120,8 +98,17 @@ pub trait Tables: Rules {
     fn take_expectation(&self, key: &ExpectationKey) -> bool;
     fn set_master(&self, key: &FlowKey, master: &Master);
 
-    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant>;
+    #[allow(clippy::mut_from_ref, reason = "as for flows")]
+    fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant>;
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant);
+    fn forget_fragments(&self, key: &FragmentKey);
+    /// Until when it is known that the first fragment was dropped.
+    fn refusal(&self, key: &FragmentKey) -> Option<Nanos>;
+    fn refuse_fragments(&self, key: &FragmentKey, until: Nanos);
+    /// Whether the daemon keeps fragments of this datagram.
+    fn is_awaited(&self, key: &FragmentKey) -> bool;
+    /// Tells the daemon what became of a first fragment.
+    fn tell_waiting(&self, early: &Early);
 
     fn ruleset(&self, slot: u32) -> Option<&RulesetHeader>;
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.

@@ -39,8 +39,13 @@ macro_rules! drop_reasons {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            pub fn from_byte(byte: u8) -> Option<Self> {
-                Self::ALL.get(usize::from(byte)).copied()
+            /// By comparison: the kernel's verifier does not see that a look into
+            /// [`Self::ALL`] is in bounds.
+            pub const fn from_byte(byte: u8) -> Option<Self> {
+                $(if byte == Self::$variant as u8 {
+                    return Some(Self::$variant);
+                })*
+                None
             }
         }
     };
@@ -59,9 +64,12 @@ drop_reasons! {
     Malformed = "malformed",
     /// More VLAN tags or IPv6 extension headers than are followed.
     TooManyHeaders = "too-many-headers",
-    /// A later fragment whose first fragment was not accepted or has not come.
+    /// A later fragment whose first fragment was not accepted or has not come in time.
     FragmentUnknown = "fragment-unknown",
-    /// A later fragment that begins before the first one's end.
+    /// A later fragment that came before its first, and there was no space to wait.
+    FragmentOverflow = "fragment-overflow",
+    /// A fragment that repeats or overlaps what has passed of its datagram, or comes
+    /// after one that did overlap.
     FragmentOverlap = "fragment-overlap",
     /// A first fragment too small to hold the ports.
     FragmentTiny = "fragment-tiny",
@@ -96,6 +104,8 @@ stats! {
     Punted = "punted",
     /// Control packets that went on unread: the daemon was away.
     PuntSkipped = "punt-skipped",
+    /// Fragments that came before their first, and wait for it unjudged.
+    FragmentsHeld = "fragments-held",
     /// Of the forwarded, how many left by redirect.
     ForwardFast = "forward-fast",
     /// Of the forwarded, how many went through the stack.
@@ -148,6 +158,8 @@ pub enum Verdict {
     Accept(Chain),
     /// Accepted, and to be read by the helper before it goes on.
     Punt(Chain),
+    /// A fragment that came before its first: not judged before that has come.
+    Wait,
     /// Outside the firewall's task; see the counter for why.
     Pass(Stat),
     Drop(DropReason),
@@ -156,10 +168,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The one verdict counter that a packet moves.
+    /// The one verdict counter that a packet moves; of one that is to wait, when it
+    /// cannot.
     pub const fn counter(self) -> u32 {
         match self {
             Self::Accept(chain) | Self::Punt(chain) => accept_stat(chain) as u32,
+            Self::Wait => drop_counter(DropReason::FragmentOverflow),
             Self::Pass(stat) => stat as u32,
             Self::Drop(reason) => drop_counter(reason),
             Self::Reject(_) => drop_counter(DropReason::Reject),

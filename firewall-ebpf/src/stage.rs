@@ -12,6 +12,7 @@ use firewall_common::{
     conntrack::quoted,
     event::Hook,
     flow::Tuple,
+    fragment::Visit,
     headers::{Headers, Parsed},
     path, report,
     rule::Chain,
@@ -34,8 +35,10 @@ pub mod decision {
     pub const HOLD: u32 = 2;
     pub const DROP: u32 = 3;
     pub const OTHER_STATION: u32 = 4;
+    /// A fragment that comes before its first.
+    pub const WAIT: u32 = 5;
     /// Plus the [`firewall_common::rule::RejectKind`].
-    pub const REJECT: u32 = 5;
+    pub const REJECT: u32 = 6;
 }
 
 #[inline(always)]
@@ -45,6 +48,7 @@ const fn decision(verdict: Verdict) -> u32 {
         Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
         Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
         Verdict::Punt(_) => decision::HOLD,
+        Verdict::Wait => decision::WAIT,
         Verdict::Drop(_) => decision::DROP,
         Verdict::Reject(kind) => decision::REJECT + kind as u32,
     }
@@ -57,31 +61,42 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
     let maps = Maps::of_xdp(ctx);
     let packet = XdpPacket { ctx };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
-    let place = Place { hook: Hook::Ingress, ifindex: packet.ifindex(), has_ethernet: true };
+    let place = Place {
+        hook: Hook::Ingress,
+        ifindex: packet.ifindex(),
+        has_ethernet: true,
+        visit: Visit::New,
+    };
     decision(path::filter(&packet, place, &maps, scratch, now()))
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
+/// `visit` is a [`Visit`] as a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_filter_ingress(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
-    tc_filter(skb, has_ethernet, Hook::Ingress)
+pub extern "C" fn tc_filter_ingress(skb: *mut __sk_buff, has_ethernet: u32, visit: u32) -> u32 {
+    tc_filter(skb, has_ethernet, Hook::Ingress, visit)
 }
 
 /// The whole path of a packet that leaves; gives one of [`decision`]. A function of
 /// its own: the verifier looks at half as many ways as with a hook that varies.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_filter_egress(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
-    tc_filter(skb, has_ethernet, Hook::Egress)
+pub extern "C" fn tc_filter_egress(skb: *mut __sk_buff, has_ethernet: u32, visit: u32) -> u32 {
+    tc_filter(skb, has_ethernet, Hook::Egress, visit)
 }
 
 #[inline(always)]
-fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook) -> u32 {
-    let maps = Maps::of_tc(skb, matches!(hook, Hook::Egress));
+fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> u32 {
+    let mut maps = Maps::of_tc(skb, matches!(hook, Hook::Egress));
     let packet = SkbPacket { skb };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
-    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0 };
+    let visit = Visit::from_number(visit);
+    if matches!(hook, Hook::Egress) && !matches!(visit, Visit::New) {
+        // The daemon has sent it: this is where it says by which one it came in.
+        maps.ingress_ifindex = packet.priority();
+    }
+    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
     decision(path::filter(&packet, place, &maps, scratch, now()))
 }
 

@@ -12,11 +12,12 @@ use firewall_common::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, helper, protocol},
+    fragment::{Early, FragmentGrant, FragmentKey},
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
-    tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
+    tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{STAT_PLACES, Stat},
     walk,
@@ -24,9 +25,9 @@ use firewall_common::{
 
 use crate::{
     maps::{
-        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION,
-        HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS,
-        SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS,
+        GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS,
+        RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     packet::SkbPacket,
     stage,
@@ -254,14 +255,43 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant> {
-        // SAFETY: as for devices.
-        unsafe { FRAGMENTS.get(key) }
+    fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant> {
+        let grant = FRAGMENTS.get_ptr_mut(key)?;
+        // SAFETY: as for flows.
+        Some(unsafe { &mut *grant })
     }
 
     #[inline(always)]
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant) {
         let _ = FRAGMENTS.insert(key, grant, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn forget_fragments(&self, key: &FragmentKey) {
+        let _ = FRAGMENTS.remove(key);
+    }
+
+    #[inline(always)]
+    fn refusal(&self, key: &FragmentKey) -> Option<Nanos> {
+        // SAFETY: as for devices.
+        unsafe { REFUSALS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn refuse_fragments(&self, key: &FragmentKey, until: Nanos) {
+        let _ = REFUSALS.insert(key, until, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn is_awaited(&self, key: &FragmentKey) -> bool {
+        // SAFETY: as for devices.
+        unsafe { AWAITED.get(key) }.is_some()
+    }
+
+    #[inline(always)]
+    fn tell_waiting(&self, early: &Early) {
+        // Where there is no space the daemon will look by itself.
+        let _ = EARLY.output::<Early>(early, 0);
     }
 
     #[inline(always)]

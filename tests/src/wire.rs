@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     time::Duration,
 };
@@ -88,7 +88,7 @@ impl Wire {
         interface: &str,
         ghosts: [&str; 2],
     ) -> Result<Self> {
-        let (own, opposite) = (netns.mac("eth0")?, neighbour.mac(interface)?);
+        let own = netns.mac("eth0")?;
         let lladdr = own.map(|byte| format!("{byte:02x}")).join(":");
         for ghost in ghosts {
             neighbour.ip(&format!(
@@ -96,7 +96,29 @@ impl Wire {
             ))?;
         }
         let ghosts = ghosts.map(|ghost| ghost.parse().expect("an address"));
-        let socket = netns.enter(|| open("eth0", ghosts)).context("cannot open a packet socket")?;
+        Self::open((netns, "eth0"), (neighbour, interface), ghosts)
+    }
+
+    /// At an interface of `netns`, opposite another one, for nobody's addresses: it
+    /// only sends.
+    pub fn opposite(
+        netns: &Netns,
+        interface: &str,
+        neighbour: &Netns,
+        neighbour_interface: &str,
+    ) -> Result<Self> {
+        let nobody = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        Self::open((netns, interface), (neighbour, neighbour_interface), nobody)
+    }
+
+    fn open(
+        (netns, interface): (&Netns, &str),
+        (neighbour, neighbour_interface): (&Netns, &str),
+        ghosts: [IpAddr; 2],
+    ) -> Result<Self> {
+        let (own, opposite) = (netns.mac(interface)?, neighbour.mac(neighbour_interface)?);
+        let socket =
+            netns.enter(|| open(interface, ghosts)).context("cannot open a packet socket")?;
         Ok(Self { socket, own, neighbour: opposite, ghosts })
     }
 
@@ -159,7 +181,12 @@ impl Wire {
 
     /// The packets that have come in since somebody looked.
     pub fn pending(&self) -> impl Iterator<Item = Seen> + '_ {
-        std::iter::from_fn(|| self.receive()).filter_map(|frame| Seen::read(&frame))
+        self.frames().filter_map(|frame| Seen::read(&frame))
+    }
+
+    /// The same as bytes, whatever they are.
+    pub fn frames(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        std::iter::from_fn(|| self.receive())
     }
 
     fn receive(&self) -> Option<Vec<u8>> {

@@ -3,11 +3,13 @@
 //! not need it: a daemon that ends, however it ends, leaves the gate as it is.
 
 pub mod events;
+mod fragments;
 mod helper;
 mod inject;
 mod interfaces;
 mod logging;
 mod takeover;
+mod waiting;
 
 use std::{
     io::{Write, stdout},
@@ -27,8 +29,8 @@ use tokio::{
 
 use crate::{
     daemon::{
-        events::Watchers, helper::Helper, inject::Injector, interfaces::Interfaces,
-        logging::RuleLog, takeover::Takeover,
+        events::Watchers, fragments::Fragments, helper::Helper, inject::Injector,
+        interfaces::Interfaces, logging::RuleLog, takeover::Takeover,
     },
     ftp::Policy,
     kernel::{
@@ -97,6 +99,7 @@ pub async fn run(config: Config) -> Result<()> {
     notify::ready();
     let ended = daemon.serve(listening).await;
     notify::stopping();
+    daemon.fragments.end();
     if config.unload_on_exit {
         config.pins.remove().context("cannot unload")?;
     } else {
@@ -132,6 +135,7 @@ fn start(config: &Config) -> Result<Daemon> {
     interfaces.let_go()?;
     let mut ring = Ring::open(&config.pins, "punts")?;
     let mut helper = Helper::new(maps.clone(), Injector::new()?, config.policy.clone())?;
+    let fragments = Fragments::new(maps.clone())?;
     // What waits since a daemon before is read and goes on. When that was long ago
     // its senders have sent it again, and it has passed unread.
     ring.drain_now(|record| {
@@ -142,6 +146,8 @@ fn start(config: &Config) -> Result<Daemon> {
     maps.set_heartbeat(now())?;
     drop(takeover);
     Ok(Daemon {
+        early: Ring::open(&config.pins, "early")?,
+        fragments,
         events: Ring::open(&config.pins, "events")?,
         watchers: Watchers::listen(&maps)?,
         log: RuleLog::new(maps.clone()),
@@ -203,6 +209,8 @@ struct Daemon {
     interfaces: Interfaces,
     helper: Helper,
     ring: Ring,
+    fragments: Fragments,
+    early: Ring,
     events: Ring,
     watchers: Watchers,
     log: RuleLog,
@@ -215,16 +223,22 @@ impl Daemon {
         let mut sweep = every(SWEEP);
         let mut tidy = every(TIDY);
         let mut glance = every(LOOK_AROUND);
-        let Self { maps, interfaces, helper, ring, events, watchers, log } = self;
+        let Self { maps, interfaces, helper, ring, fragments, early, events, watchers, log } = self;
         loop {
             tokio::select! {
                 done = ring.drain(|record| helper.segment(record)) => {
                     done.context("cannot read held segments")?;
                 }
+                done = early.drain(|record| fragments.record(record)) => {
+                    done.context("cannot read early fragments")?;
+                }
                 done = events.drain(|record| tell(watchers, log, record)) => {
                     done.context("cannot read events")?;
                 }
-                _ = heartbeat.tick() => maps.set_heartbeat(now())?,
+                _ = heartbeat.tick() => {
+                    maps.set_heartbeat(now())?;
+                    report(fragments.look_around());
+                }
                 _ = sweep.tick() => report(maps.sweep(now()).map(drop)),
                 _ = tidy.tick() => {
                     report(helper.sweep());

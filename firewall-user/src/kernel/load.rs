@@ -13,9 +13,11 @@ use super::pins::Pins;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 22] = [
     "assured",
+    "awaited",
     "devices",
+    "early",
     "embryonic",
     "events",
     "expectations",
@@ -27,6 +29,7 @@ const PINNED: [&str; 19] = [
     "options",
     "port_sets",
     "punts",
+    "refusals",
     "rule_counters",
     "rules",
     "rulesets",

@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod batch;
+pub mod first_fragments;
 pub mod load;
 pub mod maps;
 pub mod pins;

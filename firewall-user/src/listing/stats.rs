@@ -67,6 +67,7 @@ impl Kind {
             Stat::Reinjected
             | Stat::Punted
             | Stat::PuntSkipped
+            | Stat::FragmentsHeld
             | Stat::ForwardFast
             | Stat::ForwardStack
             | Stat::CacheHit

@@ -1,0 +1,156 @@
+//! Fragments after the first: they have no ports, so they inherit what their
+//! first fragment was granted (RFC 791 section 3.2, RFC 8200 section 4.5).
+//!
+//! One that comes before its first waits with the daemon, and is judged when the
+//! first one has come: `docs/adr/0004`. Fragments that overlap make the whole
+//! datagram worthless (RFC 5722), as in the kernel's reassembly.
+
+mod early;
+mod grant;
+mod spans;
+
+pub use early::{Early, EarlyKind, MAX_HELD_PER_SECOND, Visit};
+pub use grant::{FragmentGrant, FragmentKey};
+pub use spans::{Fit, Spans};
+
+use crate::{
+    conntrack,
+    control::HEARTBEAT_LIMIT,
+    flow::{FlowKey, protocol},
+    path,
+    scratch::Scratch,
+    tables::{Route, Tables},
+    time::Nanos,
+    verdict::{DropReason, Verdict},
+};
+
+/// How long the fragments of a refused first one are known for what they are.
+/// Those that come later wait in vain.
+const REFUSAL: Nanos = Nanos::from_secs(2);
+
+/// Whether the first fragment in `scratch` repeats or contradicts one that was
+/// granted, of a datagram that is still on its way.
+#[inline(always)]
+pub fn is_repeated<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
+    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    match tables.fragment(&scratch.fragment) {
+        Some(grant) if grant.expires.is_after(now) => grant.is_repeated(&scratch.headers),
+        _ => false,
+    }
+}
+
+/// Notes that the first fragment in `scratch` was accepted, and tells whoever
+/// waits for it.
+#[inline(always)]
+pub fn grant<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
+    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    scratch.grant = FragmentGrant::of_first(&scratch.headers);
+    scratch.grant.expires = now.after(tables.timeouts().fragment);
+    scratch.grant.verdict = path::verdict_to_remember(&scratch.walk);
+    tables.grant_fragments(&scratch.fragment, &scratch.grant);
+    tell(tables, scratch, EarlyKind::Granted, now);
+}
+
+/// Notes that the first fragment in `scratch` was dropped, and tells whoever waits
+/// for it.
+#[inline(always)]
+pub fn refuse<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
+    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    tables.refuse_fragments(&scratch.fragment, now.after(REFUSAL));
+    tell(tables, scratch, EarlyKind::Refused, now);
+}
+
+/// The grant or refusal stands: whoever notes later that it waits will find it.
+#[inline(always)]
+fn tell<T: Tables>(tables: &T, scratch: &mut Scratch, kind: EarlyKind, now: Nanos) {
+    if tables.is_awaited(&scratch.fragment) {
+        scratch.early = Early::about(&scratch.fragment, kind, now);
+        tables.tell_waiting(&scratch.early);
+    }
+}
+
+/// Judges a later fragment by what the first one was granted, on the same way, and
+/// counts it at the same rules and flow.
+#[inline(always)]
+pub fn inherit<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    route: &Route,
+    visit: Visit,
+    now: Nanos,
+) -> Verdict {
+    scratch.fragment = FragmentKey::of(&scratch.headers, route.in_ifindex);
+    let Some(grant) = tables.fragment(&scratch.fragment) else {
+        return without_first(tables, scratch, visit, now);
+    };
+    if !grant.expires.is_after(now) {
+        return without_first(tables, scratch, visit, now);
+    }
+    if grant.verdict.out_ifindex != route.out_ifindex {
+        return Verdict::Drop(DropReason::FragmentUnknown);
+    }
+    if !grant.takes(&scratch.headers) {
+        return Verdict::Drop(DropReason::FragmentOverlap);
+    }
+    // Rules of an older generation have no counters any more.
+    if grant.verdict.generation == scratch.walk.generation {
+        scratch.walk.hits = grant.verdict.hits;
+        path::count_hits(tables, scratch);
+    }
+    scratch.quoted = grant.tuple;
+    account(tables, scratch, grant, now);
+    if grant.is_complete() {
+        tables.forget_fragments(&scratch.fragment);
+    }
+    Verdict::Accept(route.chain)
+}
+
+/// What becomes of a later fragment as long as there is no first one.
+#[inline(always)]
+fn without_first<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    visit: Visit,
+    now: Nanos,
+) -> Verdict {
+    let is_new = match visit {
+        Visit::New => true,
+        Visit::Waited => false,
+        Visit::NoSpace => return Verdict::Drop(DropReason::FragmentOverflow),
+    };
+    let is_refused = tables.refusal(&scratch.fragment).is_some_and(|expires| expires.is_after(now));
+    let is_daemon_away = now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT);
+    if !is_new || is_refused || is_daemon_away {
+        return Verdict::Drop(DropReason::FragmentUnknown);
+    }
+    if !scratch.holds.spend(now, MAX_HELD_PER_SECOND) {
+        return Verdict::Drop(DropReason::FragmentOverflow);
+    }
+    scratch.early = Early::about(&scratch.fragment, EarlyKind::Fragment, now);
+    Verdict::Wait
+}
+
+#[inline(always)]
+fn account<T: Tables>(tables: &T, scratch: &mut Scratch, grant: &FragmentGrant, now: Nanos) {
+    let (key, sender) = FlowKey::of(&scratch.quoted);
+    scratch.key = key;
+    if let Some((_, flow)) = conntrack::find(tables, &scratch.key, now) {
+        let direction = flow.direction(sender);
+        let side = flow.side_mut(direction);
+        side.packets += 1;
+        side.bytes += u64::from(scratch.headers.ip_len);
+        // A side without a window has no numbers yet.
+        if scratch.quoted.protocol == protocol::TCP && side.max_window != 0 {
+            let end = grant.sequence_after(&scratch.headers);
+            if is_before(side.end, end) {
+                side.end = end;
+            }
+        }
+    }
+}
+
+/// Whether a sequence number comes before another one (RFC 9293 section 3.4).
+#[inline(always)]
+const fn is_before(seq: u32, other: u32) -> bool {
+    (seq.wrapping_sub(other) as i32) < 0
+}
