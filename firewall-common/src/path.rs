@@ -67,7 +67,8 @@ fn unreadable<T: Tables>(
 ) -> Verdict {
     scratch.walk = Walk {
         generation: tables.generation(),
-        in_ifindex: place.ifindex,
+        in_ifindex: tables.came_in_by(place),
+        out_ifindex: if matches!(place.hook, Hook::Egress) { place.ifindex } else { 0 },
         chain: NO_CHAIN,
         ..Walk::default()
     };

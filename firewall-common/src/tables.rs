@@ -82,6 +82,12 @@ pub trait Tables: Rules {
         self.device(place.ifindex).map(|device| device.mac)
     }
 
+    /// The interface by which a packet has come in, 0 for packets of this host.
+    #[inline(always)]
+    fn came_in_by(&self, place: Place) -> u32 {
+        if matches!(place.hook, Hook::Ingress) { place.ifindex } else { 0 }
+    }
+
     /// Where the packet is going: the routing table's answer on ingress.
     fn route(&self, place: Place, headers: &Headers) -> Route;
 

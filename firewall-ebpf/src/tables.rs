@@ -194,6 +194,14 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn came_in_by(&self, place: Place) -> u32 {
+        match place.hook {
+            Hook::Ingress => place.ifindex,
+            Hook::Egress => self.ingress_ifindex,
+        }
+    }
+
+    #[inline(always)]
     fn route(&self, place: Place, headers: &Headers) -> Route {
         let (chain, in_ifindex, out_ifindex) = match (place.hook, self.ingress_ifindex) {
             (Hook::Ingress, _) => {
