@@ -5,7 +5,6 @@ use std::{
     net::{SocketAddr, UdpSocket},
     ops::Range,
     sync::atomic::{AtomicU16, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -303,30 +302,32 @@ mod the_receiver_gets {
         }
     }
 
-    /// Whether each set arrives as a whole: a small datagram that follows tells.
+    /// Whether each set arrives as a whole: a datagram that follows tells, which has
+    /// to wait behind what waits of the set.
     fn outcomes(network: &Gateway, wires: &Wires, family: Family) -> Result<Vec<bool>> {
         let server = socket(network, End::Server, family)?;
         let to = server.local_addr()?;
         let datagram = Packet::udp(wires.client.endpoint(family, 40_000), to, &[7; LENGTH - 8]);
-        let end = Packet::udp(wires.client.endpoint(family, 40_000), to, b"end");
-        let whole = [7; LENGTH - 8];
+        let [whole, last] = [[7; LENGTH - 8], [9; LENGTH - 8]];
+        let end = Packet::udp(wires.client.endpoint(family, 40_000), to, &last);
         let mut outcomes = Vec::new();
         for set in SETS {
             let id = next_id();
             for range in set {
                 wires.client.send_ip(&datagram.fragment(id, range.clone()))?;
-                // Those that wait are sent on before the next one comes.
-                thread::sleep(Duration::from_millis(3));
             }
-            wires.client.send(&end)?;
+            let id = next_id();
+            for range in [64..LENGTH, 0..64] {
+                wires.client.send_ip(&end.fragment(id, range))?;
+            }
             let mut has_arrived = false;
             loop {
                 let mut buffer = [0; 8_000];
                 let length = server.recv(&mut buffer).context("the end did not arrive")?;
-                match &buffer[..length] {
-                    b"end" => break,
-                    bytes => has_arrived |= bytes == whole,
+                if buffer[..length] == last {
+                    break;
                 }
+                has_arrived |= buffer[..length] == whole;
             }
             outcomes.push(has_arrived);
         }
