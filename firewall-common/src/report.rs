@@ -74,7 +74,7 @@ pub fn tell<P: Packet + ?Sized, T: Tables>(
 /// Hands over the event that is written, as long as the budget lasts.
 #[inline(always)]
 fn send<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
-    if scratch.budget.spend(now, Budget::EVENTS) {
+    if scratch.budget.spend(now, Budget::PER_SECOND) {
         tables.report(&scratch.event);
     } else {
         tables.count(Stat::EventsLost as u32);

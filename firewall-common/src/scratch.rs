@@ -49,7 +49,7 @@ pub struct Budget {
 
 impl Budget {
     /// Events in one second; LOG and drops share them.
-    pub const EVENTS: u64 = 2_000;
+    pub const PER_SECOND: u64 = 2_000;
 
     /// Whether one more of so many in a second fits, and takes it.
     #[inline(always)]

@@ -17,7 +17,7 @@ use firewall_tests::{
     needs,
     packet::{Packet, Segment, flag},
     wait,
-    wire::{Wire, Wires},
+    wire::{self, Wire, Wires},
 };
 use firewall_user::kernel::{maps::Maps, pins::Pins};
 
@@ -44,16 +44,23 @@ mod a_datagram_of_4000_bytes {
     fn crosses_there_and_back_whatever_the_flow_has_seen() {
         needs!(capability::firewall());
         for offload in [Offload::Tuned, Offload::Default] {
-            there_and_back(offload).unwrap();
+            there_and_back(&Gateway::new(offload).unwrap()).unwrap();
         }
     }
 
-    fn there_and_back(offload: Offload) -> Result<()> {
-        let network = Gateway::new(offload)?;
-        let _firewall = start(&network)?;
+    #[test]
+    fn crosses_a_link_without_ethernet() {
+        needs!(capability::firewall(), capability::tun());
+        for end in [wire::End::Client, wire::End::Server] {
+            there_and_back(&Gateway::with_tun(end).unwrap()).unwrap();
+        }
+    }
+
+    fn there_and_back(network: &Gateway) -> Result<()> {
+        let _firewall = start(network)?;
         for family in FAMILIES {
-            let client = socket(&network, End::Client, family)?;
-            let server = socket(&network, End::Server, family)?;
+            let client = socket(network, End::Client, family)?;
+            let server = socket(network, End::Server, family)?;
             for round in 0..4_u8 {
                 let what = format!("{family:?}, round {round}");
                 let question = [round; 4_000];
@@ -117,6 +124,14 @@ mod fragments_that_come {
     fn by_tc_are_judged_as_their_first_one_is() {
         needs!(capability::firewall());
         in_every_scenario(Way::Tc, &SCENARIOS).unwrap();
+    }
+
+    #[test]
+    fn by_a_device_without_ethernet_are_judged_as_their_first_one_is() {
+        needs!(capability::firewall(), capability::tun());
+        for end in [wire::End::Client, wire::End::Server] {
+            in_every_scenario(Way::Tun(end), &SCENARIOS).unwrap();
+        }
     }
 
     #[test]
@@ -295,7 +310,7 @@ mod the_receiver_gets {
         let wires = Wires::across(&network).unwrap();
         let expected = FAMILIES.map(|family| outcomes(&network, &wires, family).unwrap());
         assert!(expected.iter().all(|all| all.contains(&true) && all.contains(&false)));
-        for way in Way::ALL {
+        for way in Way::ETHERNET {
             let _firewall = way.start(&network).unwrap();
             let through = FAMILIES.map(|family| outcomes(&network, &wires, family).unwrap());
             assert_eq!(through, expected, "{way:?}");
@@ -414,10 +429,12 @@ enum Way {
     Tc,
     /// Only the server's side is ours: when it leaves.
     Egress,
+    /// In or out by a device without Ethernet header, at one side.
+    Tun(wire::End),
 }
 
 impl Way {
-    const ALL: [Self; 4] = [Self::Xdp, Self::Generic, Self::Tc, Self::Egress];
+    const ETHERNET: [Self; 4] = [Self::Xdp, Self::Generic, Self::Tc, Self::Egress];
 
     fn start(self, network: &Gateway) -> Result<Firewall<'_>> {
         let both = |hook| Setup::on(&["eth0", "eth1"]).option("--hook").option(hook);
@@ -426,6 +443,7 @@ impl Way {
             Self::Generic => both("xdp-generic"),
             Self::Tc => both("tc"),
             Self::Egress => Setup::on(&["eth1"]),
+            Self::Tun(_) => Setup::on(&["eth0", "eth1"]),
         };
         setup.both(RULES).start(network.gateway())
     }
@@ -448,7 +466,10 @@ type Scenario = fn(&Bench<'_>) -> Result<()>;
 
 /// In each family.
 fn in_every_scenario(way: Way, scenarios: &[(&str, Scenario)]) -> Result<()> {
-    let network = Gateway::new(Offload::Tuned)?;
+    let network = match way {
+        Way::Tun(end) => Gateway::with_tun(end)?,
+        _ => Gateway::new(Offload::Tuned)?,
+    };
     let wires = Wires::across(&network)?;
     let firewall = way.start(&network)?;
     for family in FAMILIES {
