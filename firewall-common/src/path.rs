@@ -51,7 +51,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
     };
     report::report(packet, tables, scratch, options, verdict, now);
     // Whether a packet can be held, and how it counts, the adapter will know.
-    if !matches!(verdict, Verdict::Punt(_) | Verdict::Wait) {
+    if !matches!(verdict, Verdict::Punt(_) | Verdict::Wait(_)) {
         tables.count(verdict.counter());
     }
     verdict
@@ -90,7 +90,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     let route = tables.route(place, &scratch.headers);
     prepare(scratch, tables.generation(), &route);
     if scratch.headers.is_later_fragment() {
-        return fragment::inherit(tables, scratch, &route, place.visit, now);
+        return tables.inherit(scratch, place.visit, now).verdict(route.chain);
     }
     if scratch.headers.is_first_fragment() && fragment::is_repeated(tables, scratch, now) {
         return Verdict::Drop(DropReason::FragmentOverlap);

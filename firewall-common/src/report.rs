@@ -24,7 +24,7 @@ pub fn report<P: Packet + ?Sized, T: Tables>(
     let reason = match verdict {
         Verdict::Drop(reason) => reason as u8 + 1,
         Verdict::Reject(_) => DropReason::Reject as u8 + 1,
-        Verdict::Accept(_) | Verdict::Punt(_) | Verdict::Wait => 0,
+        Verdict::Accept(_) | Verdict::Punt(_) | Verdict::Wait(_) => 0,
         // The desk still holds what was noted of another packet.
         Verdict::Pass(_) => return,
     };

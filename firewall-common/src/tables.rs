@@ -6,7 +6,7 @@ use crate::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
-    fragment::{Early, FragmentGrant, FragmentKey, Visit},
+    fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     packet::Packet,
     report,
@@ -127,6 +127,15 @@ pub trait Tables: Rules {
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);
+
+    /// Judges a later fragment: [`fragment::inherit`].
+    #[inline(always)]
+    fn inherit(&self, scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited
+    where
+        Self: Sized,
+    {
+        fragment::inherit(self, scratch, visit, now)
+    }
 
     /// Reports the packet as `scratch.walk` says: [`report::tell`].
     #[inline(always)]

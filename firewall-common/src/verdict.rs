@@ -159,7 +159,7 @@ pub enum Verdict {
     /// Accepted, and to be read by the helper before it goes on.
     Punt(Chain),
     /// A fragment that came before its first: not judged before that has come.
-    Wait,
+    Wait(Chain),
     /// Outside the firewall's task; see the counter for why.
     Pass(Stat),
     Drop(DropReason),
@@ -173,7 +173,7 @@ impl Verdict {
     pub const fn counter(self) -> u32 {
         match self {
             Self::Accept(chain) | Self::Punt(chain) => accept_stat(chain) as u32,
-            Self::Wait => drop_counter(DropReason::FragmentOverflow),
+            Self::Wait(_) => drop_counter(DropReason::FragmentOverflow),
             Self::Pass(stat) => stat as u32,
             Self::Drop(reason) => drop_counter(reason),
             Self::Reject(_) => drop_counter(DropReason::Reject),

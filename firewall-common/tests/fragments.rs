@@ -20,6 +20,7 @@ const NOW: Nanos = Nanos::from_secs(1_000);
 
 const FORWARDED: Verdict = Verdict::Accept(Chain::Forward);
 const OVERLAP: Verdict = Verdict::Drop(DropReason::FragmentOverlap);
+const WAITS: Verdict = Verdict::Wait(Chain::Forward);
 const UNKNOWN: Verdict = Verdict::Drop(DropReason::FragmentUnknown);
 
 /// Every chain accepts, and a daemon is there.
@@ -129,7 +130,7 @@ fn a_datagram_that_is_complete_is_forgotten() {
         assert_eq!(counted(&memory, &part(12, 4, false)), FORWARDED);
         assert_eq!(counted(&memory, &part(8, 4, true)), FORWARDED);
     }
-    assert_eq!(send(&memory, &part(8, 4, true)), Verdict::Wait);
+    assert_eq!(send(&memory, &part(8, 4, true)), WAITS);
 }
 
 #[test]
@@ -196,7 +197,7 @@ mod that_come_before_their_first {
     fn wait_and_are_judged_when_they_come_again() {
         let memory = open();
         let before = memory.stats();
-        assert_eq!(send(&memory, &later(99)), Verdict::Wait);
+        assert_eq!(send(&memory, &later(99)), WAITS);
         let held = Stat::FragmentsHeld as usize;
         let moved = |place: usize| memory.stats()[place] - before[place];
         assert!((0..STATS as usize).all(|place| moved(place) == u64::from(place == held)));
@@ -228,7 +229,7 @@ mod that_come_before_their_first {
         assert_eq!(again(&memory, Visit::Waited, &later(99)), UNKNOWN);
         let overflow = Verdict::Drop(DropReason::FragmentOverflow);
         assert_eq!(again(&memory, Visit::NoSpace, &later(99)), overflow);
-        let held = (0..30_000).filter(|_| send(&memory, &later(99)) == Verdict::Wait);
+        let held = (0..30_000).filter(|_| send(&memory, &later(99)) == WAITS);
         assert_eq!(held.count() as u64, MAX_HELD_PER_SECOND);
         assert_eq!(counted(&memory, &later(99)), overflow);
         memory.heartbeat = Nanos::ZERO;
@@ -241,6 +242,6 @@ mod that_come_before_their_first {
         let memory = open();
         send(&memory, &first());
         let verdict = memory.filter_at(Hook::Ingress, 3, &later(99).build(), NOW);
-        assert_eq!(verdict, Verdict::Wait);
+        assert_eq!(verdict, WAITS);
     }
 }

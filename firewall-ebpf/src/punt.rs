@@ -9,7 +9,7 @@ use firewall_common::{
     rule::Chain,
     scratch::Scratch,
     tables::Tables,
-    verdict::{DropReason, Stat, Verdict},
+    verdict::{DropReason, Stat, Verdict, drop_counter},
 };
 
 use crate::{
@@ -42,7 +42,7 @@ pub fn keep<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
     let is_kept = copy(packet, &EARLY, &scratch.early, scratch.early.frame_len);
     maps.count(match is_kept {
         true => Stat::FragmentsHeld as u32,
-        false => Verdict::Wait.counter(),
+        false => drop_counter(DropReason::FragmentOverflow),
     });
     is_kept
 }

@@ -12,7 +12,7 @@ use firewall_common::{
     conntrack::quoted,
     event::Hook,
     flow::Tuple,
-    fragment::Visit,
+    fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
     path, report,
     rule::Chain,
@@ -48,7 +48,7 @@ const fn decision(verdict: Verdict) -> u32 {
         Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
         Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
         Verdict::Punt(_) => decision::HOLD,
-        Verdict::Wait => decision::WAIT,
+        Verdict::Wait(_) => decision::WAIT,
         Verdict::Drop(_) => decision::DROP,
         Verdict::Reject(kind) => decision::REJECT + kind as u32,
     }
@@ -117,6 +117,11 @@ pub fn tell(maps: &Maps, scratch: &mut Scratch, now: Nanos) {
         Program::Xdp => xdp_tell(maps.ctx.cast(), scratch, now.0),
         Program::TcIngress | Program::TcEgress => tc_tell(maps.ctx.cast(), scratch, now.0),
     };
+}
+
+#[inline(always)]
+pub fn inherit(scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited {
+    Inherited::unpack(inherit_fragment(scratch, visit as u32, now.0))
 }
 
 const FORWARD: u64 = 1 << 32;
@@ -203,4 +208,15 @@ pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) 
     let maps = Maps::of_tc(skb, true);
     report::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
     0
+}
+
+/// A later fragment, of whatever program: only maps are looked at.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn inherit_fragment(scratch: *mut Scratch, visit: u32, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else {
+        return Inherited::Drop(DropReason::FragmentUnknown).pack();
+    };
+    fragment::inherit(&Maps::nowhere(), scratch, Visit::from_number(visit), Nanos(now)).pack()
 }

@@ -12,7 +12,7 @@ use firewall_common::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, helper, protocol},
-    fragment::{Early, FragmentGrant, FragmentKey},
+    fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
@@ -72,6 +72,12 @@ impl Maps {
         let program = if is_egress { Program::TcEgress } else { Program::TcIngress };
         let ingress_ifindex = SkbPacket { skb }.ingress_ifindex();
         Self { program, ctx: skb.cast(), ingress_ifindex }
+    }
+
+    /// For what needs neither a packet nor a place.
+    #[inline(always)]
+    pub const fn nowhere() -> Self {
+        Self { program: Program::TcEgress, ctx: core::ptr::null_mut(), ingress_ifindex: 0 }
     }
 
     #[inline(always)]
@@ -341,6 +347,11 @@ impl Tables for Maps {
         if EVENTS.output::<Event>(event, 0).is_err() {
             self.count(Stat::EventsLost as u32);
         }
+    }
+
+    #[inline(always)]
+    fn inherit(&self, scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited {
+        stage::inherit(scratch, visit, now)
     }
 
     #[inline(always)]

@@ -18,8 +18,9 @@ use crate::{
     control::HEARTBEAT_LIMIT,
     flow::{FlowKey, protocol},
     path,
+    rule::Chain,
     scratch::Scratch,
-    tables::{Route, Tables},
+    tables::Tables,
     time::Nanos,
     verdict::{DropReason, Verdict},
 };
@@ -69,28 +70,73 @@ fn tell<T: Tables>(tables: &T, scratch: &mut Scratch, kind: EarlyKind, now: Nano
     }
 }
 
-/// Judges a later fragment by what the first one was granted, on the same way, and
-/// counts it at the same rules and flow.
+/// What a later fragment gets of its first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inherited {
+    Accept,
+    Wait,
+    Drop(DropReason),
+}
+
+impl Inherited {
+    const ACCEPT: u32 = 0;
+    const WAIT: u32 = 1;
+    const DROP: u32 = 2;
+
+    /// As a number, as functions of the kernel return it.
+    #[inline(always)]
+    pub const fn pack(self) -> u32 {
+        match self {
+            Self::Accept => Self::ACCEPT,
+            Self::Wait => Self::WAIT,
+            Self::Drop(reason) => Self::DROP + reason as u32,
+        }
+    }
+
+    /// The inverse of [`Inherited::pack`].
+    #[inline(always)]
+    pub fn unpack(packed: u32) -> Self {
+        match packed {
+            Self::ACCEPT => Self::Accept,
+            Self::WAIT => Self::Wait,
+            dropped => {
+                let reason = DropReason::from_byte((dropped - Self::DROP) as u8);
+                Self::Drop(reason.unwrap_or(DropReason::FragmentUnknown))
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub const fn verdict(self, chain: Chain) -> Verdict {
+        match self {
+            Self::Accept => Verdict::Accept(chain),
+            Self::Wait => Verdict::Wait(chain),
+            Self::Drop(reason) => Verdict::Drop(reason),
+        }
+    }
+}
+
+/// Judges a later fragment by what the first one was granted, on the same way
+/// (`scratch.walk`), and counts it at the same rules and flow.
 #[inline(always)]
 pub fn inherit<T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
-    route: &Route,
     visit: Visit,
     now: Nanos,
-) -> Verdict {
-    scratch.fragment = FragmentKey::of(&scratch.headers, route.in_ifindex);
+) -> Inherited {
+    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
     let Some(grant) = tables.fragment(&scratch.fragment) else {
         return without_first(tables, scratch, visit, now);
     };
     if !grant.expires.is_after(now) {
         return without_first(tables, scratch, visit, now);
     }
-    if grant.verdict.out_ifindex != route.out_ifindex {
-        return Verdict::Drop(DropReason::FragmentUnknown);
+    if grant.verdict.out_ifindex != scratch.walk.out_ifindex {
+        return Inherited::Drop(DropReason::FragmentUnknown);
     }
     if !grant.takes(&scratch.headers) {
-        return Verdict::Drop(DropReason::FragmentOverlap);
+        return Inherited::Drop(DropReason::FragmentOverlap);
     }
     // Rules of an older generation have no counters any more.
     if grant.verdict.generation == scratch.walk.generation {
@@ -102,7 +148,7 @@ pub fn inherit<T: Tables>(
     if grant.is_complete() {
         tables.forget_fragments(&scratch.fragment);
     }
-    Verdict::Accept(route.chain)
+    Inherited::Accept
 }
 
 /// What becomes of a later fragment as long as there is no first one.
@@ -112,22 +158,22 @@ fn without_first<T: Tables>(
     scratch: &mut Scratch,
     visit: Visit,
     now: Nanos,
-) -> Verdict {
+) -> Inherited {
     let is_new = match visit {
         Visit::New => true,
         Visit::Waited => false,
-        Visit::NoSpace => return Verdict::Drop(DropReason::FragmentOverflow),
+        Visit::NoSpace => return Inherited::Drop(DropReason::FragmentOverflow),
     };
     let is_refused = tables.refusal(&scratch.fragment).is_some_and(|expires| expires.is_after(now));
     let is_daemon_away = now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT);
     if !is_new || is_refused || is_daemon_away {
-        return Verdict::Drop(DropReason::FragmentUnknown);
+        return Inherited::Drop(DropReason::FragmentUnknown);
     }
     if !scratch.holds.spend(now, MAX_HELD_PER_SECOND) {
-        return Verdict::Drop(DropReason::FragmentOverflow);
+        return Inherited::Drop(DropReason::FragmentOverflow);
     }
     scratch.early = Early::about(&scratch.fragment, EarlyKind::Fragment, now);
-    Verdict::Wait
+    Inherited::Wait
 }
 
 #[inline(always)]

@@ -129,7 +129,7 @@ impl Memory {
         // The rings of what is held are never full here.
         match verdict {
             Verdict::Punt(_) => self.count(verdict.counter()),
-            Verdict::Wait => self.count(Stat::FragmentsHeld as u32),
+            Verdict::Wait(_) => self.count(Stat::FragmentsHeld as u32),
             _ => {}
         }
         verdict
