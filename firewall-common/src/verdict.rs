@@ -66,9 +66,12 @@ drop_reasons! {
     HeaderChecksum = "header-checksum",
     /// More VLAN tags or IPv6 extension headers than are followed.
     TooManyHeaders = "too-many-headers",
-    /// A later fragment whose first fragment was not accepted or has not come.
+    /// A later fragment whose first fragment was not accepted or has not come in time.
     FragmentUnknown = "fragment-unknown",
-    /// A later fragment that begins before the first one's end.
+    /// A later fragment that came before its first, and there was no space to wait.
+    FragmentOverflow = "fragment-overflow",
+    /// A fragment that repeats or overlaps what has passed of its datagram, or comes
+    /// after one that did overlap.
     FragmentOverlap = "fragment-overlap",
     /// A first fragment too small to hold the ports.
     FragmentTiny = "fragment-tiny",
@@ -103,6 +106,8 @@ stats! {
     Punted = "punted",
     /// Control packets that went on unread: the daemon was away.
     PuntSkipped = "punt-skipped",
+    /// Fragments that came before their first, and wait for it unjudged.
+    FragmentsHeld = "fragments-held",
     /// Of the forwarded, how many left by redirect.
     ForwardFast = "forward-fast",
     /// Of the forwarded, how many went through the stack.
@@ -162,6 +167,8 @@ pub enum Verdict {
     Accept(Chain),
     /// Accepted, and to be read by the helper before it goes on.
     Punt(Chain),
+    /// A fragment that came before its first: not judged before that has come.
+    Wait(Chain),
     /// Outside the firewall's task; see the counter for why.
     Pass(Stat),
     Drop(DropReason),
@@ -170,10 +177,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The one verdict counter that a packet moves.
+    /// The one verdict counter that a packet moves; of one that is to wait, when it
+    /// cannot.
     pub const fn counter(self) -> u32 {
         match self {
             Self::Accept(chain) | Self::Punt(chain) => accept_stat(chain) as u32,
+            Self::Wait(_) => drop_counter(DropReason::FragmentOverflow),
             Self::Pass(stat) => stat as u32,
             Self::Drop(reason) => drop_counter(reason),
             Self::Reject(_) => drop_counter(DropReason::Reject),

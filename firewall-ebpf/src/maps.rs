@@ -7,14 +7,14 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use firewall_common::{
-    control::{Device, Options, Timeouts},
+    control::{Device, MAX_AWAITED, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
+    fragment::{FragmentGrant, FragmentKey},
     pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
     scratch::Scratch,
-    tables::{FragmentGrant, FragmentKey},
     time::Nanos,
     verdict::STAT_PLACES,
 };
@@ -72,6 +72,16 @@ pub static MASTERS: LruHashMap<FlowKey, Master> = LruHashMap::with_max_entries(1
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentGrant> =
     LruHashMap::with_max_entries(8_192, 0);
 
+/// Until when it is known that the first fragment was dropped. A table of its own:
+/// forbidden fragments push nothing that was granted out.
+#[map(name = "refusals")]
+pub static REFUSALS: LruHashMap<FragmentKey, Nanos> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Datagrams of which the daemon keeps fragments; only it writes here.
+#[map(name = "awaited")]
+pub static AWAITED: HashMap<FragmentKey, u32> =
+    HashMap::with_max_entries(MAX_AWAITED, BPF_F_NO_PREALLOC);
+
 #[map(name = "rulesets")]
 pub static RULESETS: Array<RulesetHeader> = Array::with_max_entries(2, 0);
 
@@ -113,6 +123,10 @@ pub static DESK: PerCpuArray<Answer> = PerCpuArray::with_max_entries(3, 0);
 
 #[map(name = "punts")]
 pub static PUNTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Fragments that came before their first, and what became of that.
+#[map(name = "early")]
+pub static EARLY: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
 
 #[map(name = "events")]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

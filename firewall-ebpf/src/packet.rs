@@ -186,6 +186,18 @@ impl SkbPacket {
     }
 
     #[inline(always)]
+    pub fn priority(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).priority }
+    }
+
+    #[inline(always)]
+    pub fn set_priority(&self, priority: u32) {
+        // SAFETY: as above.
+        unsafe { (*self.skb).priority = priority }
+    }
+
+    #[inline(always)]
     pub fn tc_index(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.skb).tc_index }

@@ -20,8 +20,9 @@ use firewall_common::{
         quoted,
     },
     event::Hook,
-    flow::{Direction, Flow, State, Tuple},
+    flow::{Direction, Flow, FlowKey, State, Tuple},
     flow_event,
+    fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
     packet::Packet,
     path, report,
@@ -46,8 +47,10 @@ pub mod decision {
     pub const HOLD: u32 = 2;
     pub const DROP: u32 = 3;
     pub const OTHER_STATION: u32 = 4;
+    /// A fragment that comes before its first.
+    pub const WAIT: u32 = 5;
     /// Plus the [`firewall_common::rule::RejectKind`].
-    pub const REJECT: u32 = 5;
+    pub const REJECT: u32 = 6;
 }
 
 #[inline(always)]
@@ -57,6 +60,7 @@ const fn decision(verdict: Verdict) -> u32 {
         Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
         Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
         Verdict::Punt(_) => decision::HOLD,
+        Verdict::Wait(_) => decision::WAIT,
         Verdict::Drop(_) => decision::DROP,
         Verdict::Reject(kind) => decision::REJECT + kind as u32,
     }
@@ -69,31 +73,42 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
     let maps = Maps::of_xdp(ctx);
     let packet = XdpPacket { ctx };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
-    let place = Place { hook: Hook::Ingress, ifindex: packet.ifindex(), has_ethernet: true };
+    let place = Place {
+        hook: Hook::Ingress,
+        ifindex: packet.ifindex(),
+        has_ethernet: true,
+        visit: Visit::New,
+    };
     decision(path::filter(&packet, place, &maps, scratch, now()))
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
+/// `visit` is a [`Visit`] as a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_filter_ingress(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
-    tc_filter(skb, has_ethernet, Hook::Ingress)
+pub extern "C" fn tc_filter_ingress(skb: *mut __sk_buff, has_ethernet: u32, visit: u32) -> u32 {
+    tc_filter(skb, has_ethernet, Hook::Ingress, visit)
 }
 
 /// The whole path of a packet that leaves; gives one of [`decision`]. A function of
 /// its own: the verifier looks at half as many ways as with a hook that varies.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_filter_egress(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
-    tc_filter(skb, has_ethernet, Hook::Egress)
+pub extern "C" fn tc_filter_egress(skb: *mut __sk_buff, has_ethernet: u32, visit: u32) -> u32 {
+    tc_filter(skb, has_ethernet, Hook::Egress, visit)
 }
 
 #[inline(always)]
-fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook) -> u32 {
-    let maps = Maps::of_tc(skb, matches!(hook, Hook::Egress));
+fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> u32 {
+    let mut maps = Maps::of_tc(skb, matches!(hook, Hook::Egress));
     let packet = SkbPacket { skb };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
-    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0 };
+    let visit = Visit::from_number(visit);
+    if matches!(hook, Hook::Egress) && !matches!(visit, Visit::New) {
+        // The daemon has sent it: this is where it says by which one it came in.
+        maps.ingress_ifindex = packet.priority();
+    }
+    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
     decision(path::filter(&packet, place, &maps, scratch, now()))
 }
 
@@ -114,6 +129,11 @@ pub fn tell(maps: &Maps, scratch: &mut Scratch, now: Nanos) {
         Program::Xdp => xdp_tell(maps.ctx.cast(), scratch, now.0),
         Program::TcIngress | Program::TcEgress => tc_tell(maps.ctx.cast(), scratch, now.0),
     };
+}
+
+#[inline(always)]
+pub fn inherit(scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited {
+    Inherited::unpack(inherit_fragment(scratch, visit as u32, now.0))
 }
 
 const FORWARD: u64 = 1 << 32;
@@ -142,6 +162,18 @@ pub extern "C" fn tc_headers(skb: *mut __sk_buff, headers: *mut Headers, has_eth
 #[inline(always)]
 const fn refused() -> u32 {
     Parsed::pack(Err(DropReason::Malformed))
+}
+
+/// The key of a tuple's flow; gives the number of the endpoint that sends.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn key_of(tuple: *const Tuple, key: *mut FlowKey) -> u32 {
+    // SAFETY: null, or memory of these types that nobody else uses meanwhile.
+    let (tuple, key) = unsafe { (tuple.as_ref(), key.as_mut()) };
+    let (Some(tuple), Some(key)) = (tuple, key) else { return 0 };
+    let sender;
+    (*key, sender) = FlowKey::of(tuple);
+    sender as u32
 }
 
 /// Judges a segment of a known flow; gives a packed [`Judgement`].
@@ -396,4 +428,16 @@ pub extern "C" fn flow_end(scratch: *mut Scratch, now: u64) -> u32 {
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     flow_event::end(&Maps::without_packet(), scratch, Nanos(now));
     0
+}
+
+/// A later fragment, of whatever program: only maps are looked at.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn inherit_fragment(scratch: *mut Scratch, visit: u32, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else {
+        return Inherited::Drop(DropReason::FragmentUnknown).pack();
+    };
+    fragment::inherit(&Maps::without_packet(), scratch, Visit::from_number(visit), Nanos(now))
+        .pack()
 }

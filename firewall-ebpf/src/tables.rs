@@ -12,13 +12,14 @@ use firewall_common::{
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{Direction, Flow, FlowKey, State, helper, protocol},
+    flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper, protocol},
     flow_event::FlowEvent,
+    fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
-    tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
+    tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{DropReason, STAT_PLACES, Stat},
     walk,
@@ -26,9 +27,9 @@ use firewall_common::{
 
 use crate::{
     maps::{
-        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN, FRAGMENTS,
-        GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES,
-        RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN,
+        FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, REFUSALS,
+        RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     packet::SkbPacket,
     stage,
@@ -201,6 +202,14 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn came_in_by(&self, place: Place) -> u32 {
+        match place.hook {
+            Hook::Ingress => place.ifindex,
+            Hook::Egress => self.ingress_ifindex,
+        }
+    }
+
+    #[inline(always)]
     fn route(&self, place: Place, headers: &Headers) -> Route {
         let (chain, in_ifindex, out_ifindex) = match (place.hook, self.ingress_ifindex) {
             (Hook::Ingress, _) => {
@@ -211,6 +220,11 @@ impl Tables for Maps {
             (Hook::Egress, ingress) => (Chain::Forward, ingress, place.ifindex),
         };
         Route { chain, in_ifindex, out_ifindex }
+    }
+
+    #[inline(always)]
+    fn key_of(&self, tuple: &Tuple, key: &mut FlowKey) -> Sender {
+        if stage::key_of(tuple, key) == 0 { Sender::Low } else { Sender::High }
     }
 
     #[inline(always)]
@@ -281,14 +295,43 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant> {
-        // SAFETY: as for devices.
-        unsafe { FRAGMENTS.get(key) }
+    fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant> {
+        let grant = FRAGMENTS.get_ptr_mut(key)?;
+        // SAFETY: as for flows.
+        Some(unsafe { &mut *grant })
     }
 
     #[inline(always)]
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant) {
         let _ = FRAGMENTS.insert(key, grant, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn forget_fragments(&self, key: &FragmentKey) {
+        let _ = FRAGMENTS.remove(key);
+    }
+
+    #[inline(always)]
+    fn refusal(&self, key: &FragmentKey) -> Option<Nanos> {
+        // SAFETY: as for devices.
+        unsafe { REFUSALS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn refuse_fragments(&self, key: &FragmentKey, until: Nanos) {
+        let _ = REFUSALS.insert(key, until, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn is_awaited(&self, key: &FragmentKey) -> bool {
+        // SAFETY: as for devices.
+        unsafe { AWAITED.get(key) }.is_some()
+    }
+
+    #[inline(always)]
+    fn tell_waiting(&self, early: &Early) {
+        // Where there is no space the daemon will look by itself.
+        let _ = EARLY.output::<Early>(early, 0);
     }
 
     #[inline(always)]
@@ -386,6 +429,11 @@ impl Tables for Maps {
         if FLOW_EVENTS.output::<FlowEvent>(event, 0).is_err() {
             self.count(Stat::FlowEventsLost as u32);
         }
+    }
+
+    #[inline(always)]
+    fn inherit(&self, scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited {
+        stage::inherit(scratch, visit, now)
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@ use aya_ebpf::{
 use firewall_common::{
     control::{Device, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
+    fragment::Visit,
     headers::Headers,
     packet::Packet,
     reject::{Answer, Lengths},
@@ -59,6 +60,10 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let Some(found) = maps.device(ifindex) else { return NEXT };
+    if let Some((visit, _)) = Visit::of_mark(packet.mark()) {
+        packet.set_mark(0);
+        return judge(&packet, &maps, found, visit);
+    }
     match read_note(&packet) {
         note::REFLECT => {
             packet.set_mark(REINJECT_EGRESS_MARK);
@@ -80,8 +85,15 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         maps.count(Stat::PassOtherHost as u32);
         return NEXT;
     }
-    let has_ethernet = begins_with_ethernet(&packet, found);
-    match stage::tc_filter_ingress(skb, u32::from(has_ethernet)) {
+    judge(&packet, &maps, found, Visit::New)
+}
+
+/// The whole path of what comes in.
+#[inline(always)]
+fn judge(packet: &SkbPacket, maps: &Maps, found: &Device, visit: Visit) -> i32 {
+    let skb = packet.skb;
+    let has_ethernet = begins_with_ethernet(packet, found);
+    match stage::tc_filter_ingress(skb, u32::from(has_ethernet), visit as u32) {
         decision::PASS | decision::OTHER_STATION => NEXT,
         decision::FORWARD => {
             packet.set_tc_index(FORWARDED);
@@ -90,6 +102,10 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         }
         decision::HOLD => {
             tc_hold(skb, 0);
+            TC_ACT_SHOT
+        }
+        decision::WAIT => {
+            tc_wait(skb, 0);
             TC_ACT_SHOT
         }
         decision::DROP => TC_ACT_SHOT,
@@ -110,22 +126,39 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let found = maps.device(ifindex);
-    match packet.mark() {
+    let visit = match packet.mark() {
         REINJECT_INGRESS_MARK => return turn_back(&packet, &maps, ifindex),
         REINJECT_EGRESS_MARK => {
             packet.set_mark(0);
             return NEXT;
         }
-        _ => {}
-    }
+        mark => match Visit::of_mark(mark) {
+            // TC ingress judges it, by its mark.
+            Some((_, Hook::Ingress)) => return to_ingress(ifindex),
+            Some((visit, Hook::Egress)) => {
+                packet.set_mark(0);
+                visit
+            }
+            None => Visit::New,
+        },
+    };
     let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
-    match stage::tc_filter_egress(skb, u32::from(has_ethernet)) {
+    let decision = stage::tc_filter_egress(skb, u32::from(has_ethernet), visit as u32);
+    if !matches!(visit, Visit::New) {
+        packet.set_priority(0);
+    }
+    match decision {
         decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
             // To nowhere: the frame is gone, and its sender sees no failure, as it
             // would with a drop.
             // SAFETY: the helper only notes the interface.
+            unsafe { bpf_redirect(0, 0) as i32 }
+        }
+        decision::WAIT => {
+            tc_wait(skb, 1);
+            // SAFETY: as above.
             unsafe { bpf_redirect(0, 0) as i32 }
         }
         decision::DROP => TC_ACT_SHOT,
@@ -142,6 +175,11 @@ fn turn_back(packet: &SkbPacket, maps: &Maps, ifindex: u32) -> i32 {
         packet.set_tc_index(FORWARDED);
         maps.count(Stat::Reinjected as u32);
     }
+    to_ingress(ifindex)
+}
+
+#[inline(always)]
+fn to_ingress(ifindex: u32) -> i32 {
     // SAFETY: the helper only notes the interface.
     unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 }
 }
@@ -157,6 +195,18 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     scratch.punt.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
     scratch.punt.gso_size = packet.gso_size();
     u32::from(punt::hold(&packet, &maps, scratch))
+}
+
+/// Copies the fragment to where it waits for its first.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_wait(skb: *mut __sk_buff, is_egress: u32) -> u32 {
+    let packet = SkbPacket { skb };
+    let maps = Maps::of_tc(skb, is_egress != 0);
+    let Some(scratch) = maps.scratch() else { return 0 };
+    scratch.early.ifindex = packet.ifindex();
+    scratch.early.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
+    u32::from(punt::keep(&packet, &maps, scratch))
 }
 
 /// Whether the stack takes a frame that XDP has left to it as one for another

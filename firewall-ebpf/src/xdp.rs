@@ -59,6 +59,7 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
         decision::PASS | decision::OTHER_STATION => XDP_PASS,
         decision::FORWARD => xdp_forward(ctx),
         decision::HOLD => xdp_hold(ctx),
+        decision::WAIT => xdp_wait(ctx),
         decision::DROP => XDP_DROP,
         reject => xdp_reject(ctx, reject - decision::REJECT),
     }
@@ -74,6 +75,19 @@ pub extern "C" fn xdp_hold(ctx: *mut xdp_md) -> u32 {
     scratch.punt.ifindex = packet.ifindex();
     scratch.punt.hook = Hook::Ingress as u8;
     punt::hold(&packet, &maps, scratch);
+    XDP_DROP
+}
+
+/// Copies the fragment to where it waits for its first, and lets go of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_wait(ctx: *mut xdp_md) -> u32 {
+    let packet = XdpPacket { ctx };
+    let maps = Maps::of_xdp(ctx);
+    let Some(scratch) = maps.scratch() else { return XDP_DROP };
+    scratch.early.ifindex = packet.ifindex();
+    scratch.early.hook = Hook::Ingress as u8;
+    punt::keep(&packet, &maps, scratch);
     XDP_DROP
 }
 
@@ -107,6 +121,7 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
         && scratch.walk.ctstate == CtState::Established.bit()
         && headers.vlan == 0
         && headers.ttl > 1
+        && !headers.has_ip_options()
         && takes_redirect(maps, from, fib.ifindex)
         && !has_partial_checksum(packet, from, headers);
     if may_redirect && rewrite(packet, headers, fib) {

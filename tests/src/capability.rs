@@ -34,6 +34,12 @@ pub fn namespaces() -> Result<(), String> {
     program("ip").and_then(|()| program("ethtool"))
 }
 
+/// Devices without Ethernet.
+pub fn tun() -> Result<(), String> {
+    file(Path::new("/dev/net/tun"))
+        .map_err(|_| "needs /dev/net/tun, of a kernel with CONFIG_TUN".into())
+}
+
 /// The firewall's binary.
 pub fn firewall() -> Result<(), String> {
     namespaces()?;

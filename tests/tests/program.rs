@@ -243,7 +243,7 @@ fn actions(verdict: Verdict) -> &'static [u32] {
     match verdict {
         Verdict::Accept(Chain::Forward) => &[XDP_REDIRECT, XDP_PASS],
         Verdict::Accept(_) | Verdict::Pass(_) => &[XDP_PASS],
-        Verdict::Drop(_) | Verdict::Punt(_) => &[XDP_DROP],
+        Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_) => &[XDP_DROP],
         // What may not be answered is dropped.
         Verdict::Reject(_) => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
     }

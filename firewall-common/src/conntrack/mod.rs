@@ -293,8 +293,7 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     let Some(segment) = Segment::from_flags(scratch.headers.tcp_flags) else {
         return Tracked::without_flow(CtState::Invalid);
     };
-    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
-    scratch.key = key;
+    let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
     let Some((table, flow)) = find(tables, &scratch.key, now) else {
         read(packet, scratch, segment, true);
         return begin_tcp(tables, scratch, segment, sender, now);
@@ -348,7 +347,9 @@ fn read<P: Packet + ?Sized>(packet: &P, scratch: &mut Scratch, segment: Segment,
 #[inline(always)]
 pub const fn note(segment: Segment, headers: &Headers, options: &TcpOptions, seen: &mut Seen) {
     let has_syn = headers.has_tcp_flag(SYN);
-    let phantom = has_syn as u32 + headers.has_tcp_flag(FIN) as u32;
+    // The FIN of a cut segment lies behind its last fragment.
+    let has_end = headers.fragment == Fragment::Whole as u8;
+    let phantom = has_syn as u32 + (has_end & headers.has_tcp_flag(FIN)) as u32;
     seen.segment = segment;
     seen.has_syn = has_syn;
     seen.has_ack = headers.has_tcp_flag(ACK);
@@ -392,8 +393,7 @@ fn track_exchange<'t, T: Tables>(
     now: Nanos,
     may_begin: bool,
 ) -> Tracked<'t> {
-    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
-    scratch.key = key;
+    let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
     match find(tables, &scratch.key, now) {
         Some((table, flow)) => {
             let direction = flow.direction(sender);
@@ -418,8 +418,7 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     {
         return Tracked::without_flow(CtState::Invalid);
     }
-    let (key, _) = FlowKey::of(&scratch.quoted);
-    scratch.key = key;
+    tables.key_of(&scratch.quoted, &mut scratch.key);
     match find(tables, &scratch.key, now) {
         Some(_) => Tracked::without_flow(CtState::Related),
         None => Tracked::without_flow(CtState::Invalid),
@@ -487,8 +486,8 @@ fn expected<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
     }
     scratch.quoted = expectation.master;
     let (created, helper) = (expectation.master_created, expectation.helper);
-    let (key, _) = FlowKey::of(&scratch.quoted);
-    match find(tables, &key, now) {
+    tables.key_of(&scratch.quoted, &mut scratch.master_key);
+    match find(tables, &scratch.master_key, now) {
         Some((_, master)) if master.created == created && is_open(master) => helper,
         _ => helper::NONE,
     }

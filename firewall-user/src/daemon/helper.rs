@@ -10,17 +10,20 @@ use std::{
 use anyhow::{Context, Result};
 use firewall_common::{
     conntrack::tcp,
-    control::device,
     event::Punt,
     expectation::Expectation,
     flow::{Direction, Flow, FlowKey, State, Tuple, helper},
     time::Nanos,
 };
 
-use super::{events::Watchers, inject::Injector, sweeping::Refused};
+use super::{
+    events::Watchers,
+    inject::{Injector, Tokens},
+    sweeping::Refused,
+};
 use crate::{
     ftp::{Action, Conversation, Hole, Policy},
-    kernel::maps::{Devices, Expectations, Flows, Maps, now},
+    kernel::maps::{Expectations, Flows, Maps, now},
     listing::helper_event::{HelperChange, HelperEvent},
 };
 
@@ -48,9 +51,8 @@ struct Followed {
 pub struct Helper {
     maps: Maps,
     expectations: Expectations,
-    devices: Devices,
+    tokens: Tokens,
     flows: Flows,
-    token: [u8; 6],
     injector: Injector,
     policy: Arc<Policy>,
     watchers: Watchers,
@@ -67,9 +69,8 @@ impl Helper {
     pub fn new(maps: Maps, injector: Injector, policy: Policy, watchers: Watchers) -> Result<Self> {
         Ok(Self {
             expectations: Expectations::open(&maps)?,
-            devices: Devices::open(&maps)?,
+            tokens: Tokens::open(&maps)?,
             flows: Flows::open(&maps)?,
-            token: maps.options()?.token,
             maps,
             injector,
             policy: Arc::new(policy),
@@ -104,14 +105,7 @@ impl Helper {
     }
 
     fn send(&self, punt: &Punt, frame: &[u8]) -> Result<()> {
-        self.injector.send(punt, frame, self.token(punt.ifindex)?)
-    }
-
-    /// The token for frames to this interface, if it needs one.
-    fn token(&self, ifindex: u32) -> Result<Option<[u8; 6]>> {
-        let found = self.devices.get(ifindex)?;
-        let is_generic = found.is_some_and(|found| found.flags & device::GENERIC != 0);
-        Ok(is_generic.then_some(self.token))
+        self.injector.send(punt, frame, self.tokens.of(punt.ifindex)?)
     }
 
     fn read(&mut self, punt: &Punt, payload: &[u8]) {

@@ -3,12 +3,14 @@
 //! not need it: a daemon that ends, however it ends, leaves the gate as it is.
 
 pub mod events;
+mod fragments;
 mod helper;
 mod inject;
 mod interfaces;
 mod logging;
 mod sweeping;
 mod takeover;
+mod waiting;
 mod watcher;
 
 use std::{
@@ -30,6 +32,7 @@ use tokio::{
 use crate::{
     daemon::{
         events::Watchers,
+        fragments::Fragments,
         helper::Helper,
         inject::Injector,
         interfaces::Interfaces,
@@ -107,6 +110,7 @@ pub async fn run(config: Config) -> Result<()> {
     notify::ready();
     let ended = daemon.serve(listening).await;
     notify::stopping();
+    daemon.fragments.end();
     if config.unload_on_exit {
         config.pins.remove().context("cannot unload")?;
     } else {
@@ -145,6 +149,7 @@ fn start(config: &Config) -> Result<Daemon> {
     let mut ring = Ring::open(&config.pins, "punts")?;
     let mut helper =
         Helper::new(maps.clone(), Injector::new()?, config.policy.clone(), watchers.clone())?;
+    let fragments = Fragments::new(maps.clone())?;
     // What waits since a daemon before is read and goes on. When that was long ago
     // its senders have sent it again, and it has passed unread.
     ring.drain_now(|record| {
@@ -157,6 +162,8 @@ fn start(config: &Config) -> Result<Daemon> {
     // Nobody waits any more for what a daemon before was to tell.
     rings::take_all(&config.pins, "flow_events", |_| {})?;
     Ok(Daemon {
+        early: Ring::open(&config.pins, "early")?,
+        fragments,
         events: Ring::open(&config.pins, "events")?,
         flow_events: Ring::open(&config.pins, "flow_events")?,
         watchman: Some(Watchman::new(maps.clone(), helper.refused(), watchers.clone())?),
@@ -232,6 +239,8 @@ struct Daemon {
     interfaces: Interfaces,
     helper: Helper,
     ring: Ring,
+    fragments: Fragments,
+    early: Ring,
     events: Ring,
     flow_events: Ring,
     watchers: Watchers,
@@ -246,13 +255,27 @@ impl Daemon {
         let mut heartbeat = every(HEARTBEAT);
         let mut tidy = every(TIDY);
         let mut glance = every(LOOK_AROUND);
-        let Self { maps, interfaces, helper, ring, events, flow_events, watchers, watchman, log } =
-            self;
+        let Self {
+            maps,
+            interfaces,
+            helper,
+            ring,
+            fragments,
+            early,
+            events,
+            flow_events,
+            watchers,
+            watchman,
+            log,
+        } = self;
         let _sweeping = watchman.take().map(Sweeping::start);
         loop {
             tokio::select! {
                 done = ring.drain(|record| helper.segment(record)) => {
                     done.context("cannot read held segments")?;
+                }
+                done = early.drain(|record| fragments.record(record)) => {
+                    done.context("cannot read early fragments")?;
                 }
                 done = events.drain(|record| tell(watchers, log, record)) => {
                     done.context("cannot read events")?;
@@ -263,6 +286,7 @@ impl Daemon {
                 _ = heartbeat.tick() => {
                     maps.set_heartbeat(now())?;
                     report(watchers.tell_losses());
+                    report(fragments.look_around());
                 }
                 _ = tidy.tick() => {
                     report(helper.sweep());

@@ -15,10 +15,12 @@ use super::pins::Pins;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 22] = [
+const PINNED: [&str; 25] = [
     "assured",
+    "awaited",
     "by_hand",
     "devices",
+    "early",
     "embryonic",
     "events",
     "expectations",
@@ -32,6 +34,7 @@ const PINNED: [&str; 22] = [
     "port_sets",
     "pressure",
     "punts",
+    "refusals",
     "rule_counters",
     "rules",
     "rulesets",

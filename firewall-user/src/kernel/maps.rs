@@ -140,6 +140,10 @@ impl Maps {
         self.set_single("timeouts", timeouts)
     }
 
+    pub fn timeouts(&self) -> Result<Timeouts> {
+        self.single("timeouts")
+    }
+
     /// The helper of each TCP port that has one.
     pub fn helper_ports(&self) -> Result<Vec<(u16, u8)>> {
         let map = self.array::<u8>("helper_ports")?;

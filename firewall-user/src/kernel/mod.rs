@@ -4,6 +4,7 @@
 pub mod attach;
 mod batch;
 pub mod fill;
+pub mod first_fragments;
 pub mod flows;
 pub mod load;
 pub mod maps;

@@ -23,7 +23,7 @@ use bytemuck::Pod;
 use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
-    tables::{FragmentGrant, FragmentKey},
+    fragment::{FragmentGrant, FragmentKey},
     time::Nanos,
 };
 

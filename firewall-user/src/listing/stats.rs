@@ -75,6 +75,7 @@ impl Kind {
             Stat::Reinjected
             | Stat::Punted
             | Stat::PuntSkipped
+            | Stat::FragmentsHeld
             | Stat::ForwardFast
             | Stat::ForwardStack
             | Stat::CacheHit
