@@ -48,8 +48,8 @@ pub fn play_frames(bench: &mut Bench<'_>, first: u64, frames: u64) -> Result<Out
     let mut outcome = Outcome::default();
     let mut next = first;
     while outcome.frames < frames && outcome.is_agreement() {
-        // Conversations have 40 frames on average; the last round is a smaller one.
-        let rest = (frames - outcome.frames) / 40 + 1;
+        // Conversations have 50 frames on average; the last round is a smaller one.
+        let rest = (frames - outcome.frames) / 50 + 1;
         let count = rest.min(AT_ONCE);
         play_seeds(bench, (0..count).map(|seed| next.wrapping_add(seed)), &mut outcome)?;
         next = next.wrapping_add(count);

@@ -63,12 +63,16 @@ fn is_unassembled(script: &Script, subject: &Subject) -> bool {
             let partly = [[Judgement::Dropped, Judgement::Partly]];
             script.frames().nth(*index).is_some_and(has_pieces) && partly.contains(pair)
         }
-        // Every piece counts as a packet with a header of its own.
-        Subject::Flow(pair) => {
-            let [Some(kernel), Some(ours)] = &**pair else { return false };
-            let counted = Flow { packets: ours.packets, bytes: ours.bytes, ..kernel.clone() };
-            script.frames().any(has_pieces) && counted == *ours
-        }
+        Subject::Flow(pair) => match &**pair {
+            // Every piece counts as a packet with a header of its own.
+            [Some(kernel), Some(ours)] => {
+                let counted = Flow { packets: ours.packets, bytes: ours.bytes, ..kernel.clone() };
+                script.frames().any(has_pieces) && counted == *ours
+            }
+            // The kernel never saw the whole of what began it.
+            [None, Some(_)] => script.frames().all(has_pieces),
+            _ => false,
+        },
     }
 }
 
