@@ -133,31 +133,27 @@ impl FlowKey {
     /// which of its endpoints sent it.
     #[inline(always)]
     pub fn of(tuple: &Tuple) -> (Self, Sender) {
-        let Tuple { src, dst, sport, dport, protocol, icmp_type, icmp_code, _pad } = *tuple;
-        if is_lower(&src, sport, &dst, dport) {
-            let key = Self {
-                low: src,
-                high: dst,
-                low_port: sport,
-                high_port: dport,
-                protocol,
-                icmp_type,
-                icmp_code,
-                _pad,
-            };
-            (key, Sender::Low)
+        let mut key = Self::default();
+        let sender = key.assign(tuple);
+        (key, sender)
+    }
+
+    /// Becomes the key of the flow to which a packet with this tuple belongs; gives
+    /// which of its endpoints sent it.
+    #[inline(always)]
+    pub fn assign(&mut self, tuple: &Tuple) -> Sender {
+        self.protocol = tuple.protocol;
+        self.icmp_type = tuple.icmp_type;
+        self.icmp_code = tuple.icmp_code;
+        self._pad = tuple._pad;
+        if is_lower(&tuple.src, tuple.sport, &tuple.dst, tuple.dport) {
+            (self.low, self.low_port) = (tuple.src, tuple.sport);
+            (self.high, self.high_port) = (tuple.dst, tuple.dport);
+            Sender::Low
         } else {
-            let key = Self {
-                low: dst,
-                high: src,
-                low_port: dport,
-                high_port: sport,
-                protocol,
-                icmp_type,
-                icmp_code,
-                _pad,
-            };
-            (key, Sender::High)
+            (self.low, self.low_port) = (tuple.dst, tuple.dport);
+            (self.high, self.high_port) = (tuple.src, tuple.sport);
+            Sender::High
         }
     }
 

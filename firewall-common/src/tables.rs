@@ -97,12 +97,10 @@ pub trait Tables: Rules {
     /// Where the packet is going: the routing table's answer on ingress.
     fn route(&self, place: Place, headers: &Headers) -> Route;
 
-    /// The key of a tuple's flow, and which of its endpoints sends: [`FlowKey::of`].
+    /// The key of a tuple's flow, and which of its endpoints sends: [`FlowKey::assign`].
     #[inline(always)]
     fn key_of(&self, tuple: &Tuple, key: &mut FlowKey) -> Sender {
-        let sender;
-        (*key, sender) = FlowKey::of(tuple);
-        sender
+        key.assign(tuple)
     }
 
     #[allow(clippy::mut_from_ref, reason = "flows live in memory shared by all CPUs")]

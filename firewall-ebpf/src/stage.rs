@@ -171,9 +171,7 @@ pub extern "C" fn key_of(tuple: *const Tuple, key: *mut FlowKey) -> u32 {
     // SAFETY: null, or memory of these types that nobody else uses meanwhile.
     let (tuple, key) = unsafe { (tuple.as_ref(), key.as_mut()) };
     let (Some(tuple), Some(key)) = (tuple, key) else { return 0 };
-    let sender;
-    (*key, sender) = FlowKey::of(tuple);
-    sender as u32
+    key.assign(tuple) as u32
 }
 
 /// Judges a segment of a known flow; gives a packed [`Judgement`].
