@@ -11,9 +11,12 @@ use aya_ebpf::{
 };
 use bytemuck::{Pod, Zeroable};
 use firewall_common::{
-    conntrack::options::TcpOptions,
+    conntrack::{
+        association::{Association, Outcome, Sum},
+        options::TcpOptions,
+    },
     event::EVENT_FRAME,
-    flow::Tuple,
+    flow::{Direction, Flow, Tuple},
     headers::{Headers, Parsed},
     packet::Packet,
     verdict::DropReason,
@@ -113,6 +116,20 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
         stage::xdp_checksum(self.ctx, headers, u32::from(may_be_partial)) != 0
+    }
+
+    #[inline(always)]
+    fn judge_chunks(
+        &self,
+        flow: Option<&Flow>,
+        headers: &Headers,
+        association: &mut Association,
+        direction: Direction,
+        sum: Sum,
+    ) -> Outcome {
+        let flow = flow.map_or(core::ptr::null(), core::ptr::from_ref);
+        let how = stage::judge_how(direction, sum);
+        Outcome::unpack(stage::xdp_judge_chunks(self.ctx, flow, headers, association, how))
     }
 
     #[inline(always)]
@@ -266,6 +283,20 @@ impl Packet for SkbPacket {
     #[inline(always)]
     fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
         stage::tc_checksum(self.skb, headers, u32::from(may_be_partial)) != 0
+    }
+
+    #[inline(always)]
+    fn judge_chunks(
+        &self,
+        flow: Option<&Flow>,
+        headers: &Headers,
+        association: &mut Association,
+        direction: Direction,
+        sum: Sum,
+    ) -> Outcome {
+        let flow = flow.map_or(core::ptr::null(), core::ptr::from_ref);
+        let how = stage::judge_how(direction, sum);
+        Outcome::unpack(stage::tc_judge_chunks(self.skb, flow, headers, association, how))
     }
 
     #[inline(always)]

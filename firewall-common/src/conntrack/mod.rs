@@ -4,11 +4,13 @@
 //! The behaviour is nf_conntrack's. [`track`] only looks; [`commit`] changes
 //! the tables, so that a dropped packet leaves no trace.
 
+pub mod association;
 mod commit;
 pub mod connection;
 pub mod icmp;
 pub mod options;
 pub mod quoted;
+pub mod sctp;
 pub mod tcp;
 pub mod window;
 
@@ -28,6 +30,7 @@ use crate::{
     wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
+use association::{Outcome, Sum};
 pub use commit::{assigned_helper, commit};
 use connection::Judgement;
 use icmp::Class;
@@ -35,15 +38,18 @@ use options::TcpOptions;
 use tcp::Segment;
 use window::Seen;
 
+/// The byte of [`Flow::state`] in a protocol without states.
+const NO_STATE: u8 = State::None as u8;
+
 /// What an accepted packet does to the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// No flow is concerned: INVALID, UNTRACKED, or an error about a flow.
     Nothing,
-    /// Begins a flow in this state.
-    Create(State),
+    /// Begins a flow in this state, which is a byte as in [`Flow::state`].
+    Create(u8),
     /// Counts, wins time, and takes the flow to this state.
-    Advance(State),
+    Advance(u8),
     /// Is noted, and nothing else: nobody knows yet what it means.
     Note,
     /// The connection never came to be: forget it.
@@ -117,8 +123,8 @@ impl Packed {
     fn of(tracked: &Tracked<'_>) -> Self {
         let effect = match tracked.effect {
             Effect::Nothing => Self::NOTHING,
-            Effect::Create(state) => Self::CREATE | (state as u32) << Self::STATE,
-            Effect::Advance(state) => Self::ADVANCE | (state as u32) << Self::STATE,
+            Effect::Create(state) => Self::CREATE | u32::from(state) << Self::STATE,
+            Effect::Advance(state) => Self::ADVANCE | u32::from(state) << Self::STATE,
             Effect::Note => Self::NOTE,
             Effect::Forget => Self::FORGET,
         };
@@ -151,7 +157,7 @@ impl Packed {
 
     #[inline(always)]
     fn effect(self) -> Effect {
-        let state = State::from_byte(self.byte(Self::STATE)).unwrap_or(State::None);
+        let state = self.byte(Self::STATE);
         match self.0 & Self::EFFECTS {
             Self::CREATE => Effect::Create(state),
             Self::ADVANCE => Effect::Advance(state),
@@ -170,7 +176,9 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Tracked<'t> {
-    if scratch.headers.is_damaged != 0 || has_wrong_checksum(packet, tables, scratch) {
+    let headers = &scratch.headers;
+    let is_lost = headers.is_damaged != 0 || headers.has_no_transport();
+    if is_lost || has_wrong_checksum(packet, tables, scratch) {
         return Tracked::without_flow(CtState::Invalid);
     }
     let headers = &scratch.headers;
@@ -185,6 +193,7 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
                 Class::Unknown => Tracked::without_flow(CtState::Invalid),
             }
         }
+        protocol::SCTP => track_sctp(packet, tables, scratch, now),
         _ => track_exchange(tables, scratch, now, true),
     }
 }
@@ -204,16 +213,29 @@ fn has_wrong_checksum<P: Packet + ?Sized, T: Tables>(
         protocol::ICMP | protocol::ICMPV6 => true,
         _ => false,
     };
-    if !matters
-        || headers.fragment != Fragment::Whole as u8
-        || !tables.options().has(option::CHECKSUM)
-    {
+    if !matters || headers.fragment != Fragment::Whole as u8 {
         return false;
     }
+    match wanted_sum(tables, scratch) {
+        Sum::Unread => false,
+        Sum::Right => !packet.has_right_checksum(headers, false),
+        Sum::RightOrPartial => !packet.has_right_checksum(headers, true),
+    }
+}
+
+/// Whether checksums are read at all of packets that come the way of this one.
+#[inline(always)]
+fn wanted_sum<T: Tables>(tables: &T, scratch: &Scratch) -> Sum {
+    if !tables.options().has(option::CHECKSUM) {
+        return Sum::Unread;
+    }
     // What this host sends may leave the sum to its hardware.
-    let Some(from) = tables.device(scratch.walk.in_ifindex) else { return false };
-    from.flags & device::OURS != 0
-        && !packet.has_right_checksum(headers, from.flags & device::PARTIAL_CHECKSUMS != 0)
+    match tables.device(scratch.walk.in_ifindex) {
+        Some(from) if from.flags & device::OURS == 0 => Sum::Unread,
+        Some(from) if from.flags & device::PARTIAL_CHECKSUMS != 0 => Sum::RightOrPartial,
+        Some(_) => Sum::Right,
+        None => Sum::Unread,
+    }
 }
 
 /// A live flow of this key, the assured table first.
@@ -278,7 +300,7 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
         {
             Effect::Note
         }
-        Judgement::To(state) => Effect::Advance(state),
+        Judgement::To(state) => Effect::Advance(state as u8),
     };
     known(table, flow, direction, sender, effect)
 }
@@ -333,7 +355,35 @@ fn begin_tcp<'t, T: Tables>(
         Segment::Syn => expected(tables, scratch, now),
         Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst => helper::NONE,
     };
-    fresh(state, sender, announced_by)
+    fresh(state as u8, sender, announced_by)
+}
+
+#[inline(always)]
+fn track_sctp<'t, P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) -> Tracked<'t> {
+    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
+    scratch.key = key;
+    let sum = wanted_sum(tables, scratch);
+    let found = find(tables, &scratch.key, now);
+    let Scratch { headers, association, .. } = scratch;
+    let Some((table, flow)) = found else {
+        let outcome = packet.judge_chunks(None, headers, association, Direction::Original, sum);
+        return match outcome {
+            Outcome::To(state) => fresh(state as u8, sender, helper::NONE),
+            Outcome::Tolerated | Outcome::Invalid => Tracked::without_flow(CtState::Invalid),
+        };
+    };
+    let direction = flow.direction(sender);
+    let effect = match packet.judge_chunks(Some(flow), headers, association, direction, sum) {
+        Outcome::To(state) => Effect::Advance(state as u8),
+        Outcome::Tolerated => Effect::Note,
+        Outcome::Invalid => return Tracked::without_flow(CtState::Invalid),
+    };
+    known(table, flow, direction, sender, effect)
 }
 
 /// Protocols without states of their own: UDP, ICMP queries, any other.
@@ -349,9 +399,9 @@ fn track_exchange<'t, T: Tables>(
     match find(tables, &scratch.key, now) {
         Some((table, flow)) => {
             let direction = flow.direction(sender);
-            known(table, flow, direction, sender, Effect::Advance(State::None))
+            known(table, flow, direction, sender, Effect::Advance(NO_STATE))
         }
-        None if may_begin => fresh(State::None, sender, helper::NONE),
+        None if may_begin => fresh(NO_STATE, sender, helper::NONE),
         None => Tracked::without_flow(CtState::Invalid),
     }
 }
@@ -406,7 +456,7 @@ fn known<'t>(
 }
 
 #[inline(always)]
-const fn fresh<'t>(state: State, sender: Sender, announced_by: u8) -> Tracked<'t> {
+const fn fresh<'t>(state: u8, sender: Sender, announced_by: u8) -> Tracked<'t> {
     let is_expected = announced_by != helper::NONE;
     Tracked {
         ctstate: if is_expected { CtState::Related } else { CtState::New },
