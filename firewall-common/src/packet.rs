@@ -6,6 +6,7 @@ use crate::{
     checksum::Verification,
     conntrack::{
         association::{self, Association, Outcome},
+        chunks::Sum,
         options::{self, TcpOptions},
         quoted,
     },
@@ -67,7 +68,7 @@ pub trait Packet {
         headers: &Headers,
         association: &mut Association,
         direction: Direction,
-        sum: association::Sum,
+        sum: Sum,
     ) -> Outcome {
         association::judge(self, flow, headers, association, direction, sum)
     }

@@ -12,7 +12,8 @@ use aya_ebpf::{
 use bytemuck::{Pod, Zeroable};
 use firewall_common::{
     conntrack::{
-        association::{Association, Outcome, Sum},
+        association::{Association, Outcome},
+        chunks::Sum,
         options::TcpOptions,
     },
     event::EVENT_FRAME,
@@ -23,7 +24,7 @@ use firewall_common::{
     wire::Ethernet,
 };
 
-use crate::{stage, verifier::opaque};
+use crate::{chunks, stage, verifier::opaque};
 
 /// Headers lie below this offset, or the packet is not understood.
 const REACH: usize = 0xfff;
@@ -128,8 +129,8 @@ impl Packet for XdpPacket {
         sum: Sum,
     ) -> Outcome {
         let flow = flow.map_or(core::ptr::null(), core::ptr::from_ref);
-        let how = stage::judge_how(direction, sum);
-        Outcome::unpack(stage::xdp_judge_chunks(self.ctx, flow, headers, association, how))
+        let how = chunks::judge_how(direction, sum);
+        Outcome::unpack(chunks::xdp_judge_chunks(self.ctx, flow, headers, association, how))
     }
 
     #[inline(always)]
@@ -295,8 +296,8 @@ impl Packet for SkbPacket {
         sum: Sum,
     ) -> Outcome {
         let flow = flow.map_or(core::ptr::null(), core::ptr::from_ref);
-        let how = stage::judge_how(direction, sum);
-        Outcome::unpack(stage::tc_judge_chunks(self.skb, flow, headers, association, how))
+        let how = chunks::judge_how(direction, sum);
+        Outcome::unpack(chunks::tc_judge_chunks(self.skb, flow, headers, association, how))
     }
 
     #[inline(always)]

@@ -1,24 +1,25 @@
-//! An SCTP packet against its association: its chunks one by one, the verification
-//! tag that it must carry (RFC 9260 section 8.5), and its checksum.
+//! An SCTP packet against its association: the verification tag that it must carry
+//! (RFC 9260 section 8.5), and what its chunks do one by one.
 //!
-//! A packet is walked through twice: the first walk, the survey, sees which chunks
-//! there are and whether they may stand together; the second follows those that say
-//! something about the association. A packet of DATA and SACK needs the first alone.
+//! A packet is walked through twice. The first walk, the survey of [`super::chunks`],
+//! sees which chunks there are; the second follows those that say something about the
+//! association. A packet of DATA and SACK needs the first alone.
 //! The behaviour is that of nf_conntrack_proto_sctp.c; an INVALID packet changes
 //! nothing here, not even by the chunks before the one that made it so.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    crc32c::Crc32c,
     flow::{Direction, Flow},
-    headers::{Fragment, Headers},
+    headers::Headers,
     packet::Packet,
     seq::Seq,
-    wire::Sctp,
 };
 
-use super::sctp::{self, Chunk, State};
+use super::{
+    chunks::{Chunks, DATA, Sum, TELLING},
+    sctp::{self, Chunk, State},
+};
 
 /// Bits of [`crate::flow::Last::flags`] in a flow of SCTP.
 mod flag {
@@ -31,37 +32,9 @@ mod flag {
     pub const DOUBTED_REPLY: u8 = 1 << 3;
 }
 
-/// Chunks in the longest packet, each as short as can be.
-pub const MAX_CHUNKS: u32 = 16_384;
-/// The longest packet whose checksum is read: as for TCP, beyond it stands what the
-/// stack has joined.
-const MAX_VERIFIED: u32 = 2_048;
-/// Steps in which such a packet is summed up, and one more.
-pub const MAX_SUM_STEPS: u32 = MAX_VERIFIED / SUM_STEP + 1;
-const SUM_STEP: u32 = 32;
-
-/// Type, flags and length of a chunk.
-const CHUNK_HEADER: u32 = 4;
-/// The same, and all fixed fields of an INIT or INIT ACK.
-const INIT_HEADER: u32 = 20;
 /// The sender of an ABORT or SHUTDOWN COMPLETE had no tag of its own: it reflects.
 const REFLECTED: u8 = 1;
 
-/// Types as a set: a bit each, and one for all that is above.
-const DATA: u32 = 1 << 0;
-const HIGH_TYPES: u32 = 1 << 31;
-/// May only stand alone.
-const ALONE: u32 = Chunk::Init.bit() | Chunk::InitAck.bit() | Chunk::ShutdownComplete.bit();
-/// May only stand first.
-const FIRST: u32 = ALONE | Chunk::CookieEcho.bit() | Chunk::CookieAck.bit();
-/// Say something about the association.
-const TELLING: u32 = FIRST
-    | Chunk::Heartbeat.bit()
-    | Chunk::HeartbeatAck.bit()
-    | Chunk::Abort.bit()
-    | Chunk::Shutdown.bit()
-    | Chunk::ShutdownAck.bit()
-    | Chunk::Error.bit();
 /// Never begin anything (RFC 9260 section 8.4).
 const NEVER_NEW: u32 = Chunk::Abort.bit() | Chunk::ShutdownComplete.bit() | Chunk::CookieAck.bit();
 /// Have rules of their own for the tag (RFC 9260 section 8.5.1).
@@ -108,49 +81,16 @@ impl Outcome {
     }
 }
 
-/// Whether the checksum is to be right.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sum {
-    Unread = 0,
-    Right = 1,
-    /// Or left to hardware that the packet never meets: zero.
-    RightOrPartial = 2,
-}
-
-impl Sum {
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            0 => Self::Unread,
-            1 => Self::Right,
-            _ => Self::RightOrPartial,
-        }
-    }
-}
-
 /// An association while a packet is judged: a copy, which takes effect when the
 /// packet is accepted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Association {
-    /// Part of the packet under the eyes.
-    bytes: [u8; 64],
+    pub chunks: Chunks,
     /// The tags that packets of this direction, and of the other, must carry; 0 for
     /// one that is not known.
     own: u32,
     other: u32,
-    /// The packet's tag.
-    tag: u32,
-    /// The walk: where it is, and where the packet ends.
-    at: u32,
-    end: u32,
-    /// The types of all chunks, and how many there are.
-    types: u32,
-    count: u32,
-    crc: Crc32c,
-    /// The checksum as it stands in the packet.
-    field: u32,
     /// A [`State`].
     state: u8,
     /// Bits of [`flag`].
@@ -159,11 +99,10 @@ pub struct Association {
     direction: u8,
     /// No flow is known.
     is_fresh: u8,
-    is_invalid: u8,
     is_tolerated: u8,
     /// A chunk has led to [`State::Established`], or left it so.
     is_established: u8,
-    _pad: u8,
+    _pad: [u8; 2],
 }
 
 impl Association {
@@ -173,7 +112,6 @@ impl Association {
         self.direction = direction as u8;
         (self.own, self.other, self.state, self.flags) = (0, 0, State::None as u8, 0);
         self.is_fresh = u8::from(flow.is_none());
-        self.is_invalid = 0;
         self.is_tolerated = 0;
         self.is_established = 0;
         let Some(flow) = flow else { return };
@@ -211,86 +149,50 @@ impl Association {
         self.state
     }
 
-    /// Begins the survey.
-    #[inline(always)]
-    pub fn begin<P: Packet + ?Sized>(&mut self, packet: &P, headers: &Headers) {
-        self.rewind(headers);
-        (self.types, self.count) = (0, 0);
-        match packet.read::<Sctp>(headers.l4) {
-            Some(header) => {
-                self.tag = u32::from_be(header.tag);
-                self.field = header.checksum;
-            }
-            None => self.is_invalid = 1,
-        }
-    }
-
-    /// Goes back to the first chunk.
-    #[inline(always)]
-    pub const fn rewind(&mut self, headers: &Headers) {
-        self.at = headers.payload;
-        self.end = headers.payload.wrapping_add(headers.payload_len);
-    }
-
-    /// Looks at one chunk; `true` when none is left or the packet is INVALID.
-    #[inline(always)]
-    pub fn survey<P: Packet + ?Sized>(&mut self, packet: &P) -> bool {
-        if !self.read(packet) {
-            return true;
-        }
-        let bit = self.chunk_bit();
-        // Neither behind one that stands alone, nor itself behind another.
-        let is_misplaced = self.count != 0 && (bit & FIRST != 0 || self.types & ALONE != 0);
-        if is_misplaced || self.chunk_len() == 0 {
-            return self.refuse();
-        }
-        self.types |= bit;
-        self.count = self.count.wrapping_add(1);
-        self.go_on()
-    }
-
     /// Draws the conclusion from the survey; `true` when the chunks must be followed.
     #[inline(always)]
     pub const fn needs_following(&mut self) -> bool {
-        let types = self.types;
-        if self.count == 0 {
-            self.is_invalid = 1;
-        }
+        let Chunks { types, tag, .. } = self.chunks;
         if self.is_fresh != 0 {
             if types & NEVER_NEW != 0 || types & !TELLING != 0 {
-                self.is_invalid = 1;
+                self.chunks.refuse();
             }
             if types & Chunk::Heartbeat.bit() != 0 {
-                self.own = self.tag;
+                self.own = tag;
             }
             // Out of the blue: its answer reflects the tag.
             if types & Chunk::ShutdownAck.bit() != 0 {
-                self.other = self.tag;
+                self.other = tag;
             }
         }
-        if types & OWN_TAG_RULE == 0 && self.tag != self.own {
-            self.is_invalid = 1;
+        if self.chunks.is_empty() {
+            self.chunks.refuse();
         }
-        self.is_invalid == 0 && types & TELLING != 0
+        if types & OWN_TAG_RULE == 0 && tag != self.own {
+            self.chunks.refuse();
+        }
+        !self.chunks.is_invalid() && types & TELLING != 0
     }
 
     /// Follows one chunk; `true` when none is left or the packet is INVALID.
     #[inline(always)]
     pub fn follow<P: Packet + ?Sized>(&mut self, packet: &P) -> bool {
-        if !self.read(packet) {
+        if !self.chunks.read(packet) {
             return true;
         }
-        let Some(chunk) = Chunk::from_type(self.bytes[0]) else { return self.go_on() };
+        let Some(chunk) = Chunk::from_type(self.chunks.chunk_type()) else {
+            return self.chunks.go_on();
+        };
         match self.check_tag(chunk) {
-            Tag::Wrong => return self.refuse(),
-            Tag::Doubted => return self.go_on(),
+            Tag::Wrong => return self.chunks.refuse(),
+            Tag::Doubted => return self.chunks.go_on(),
             Tag::Right => {}
         }
-        let Some(was) = State::from_byte(self.state) else { return self.refuse() };
+        let Some(was) = State::from_byte(self.state) else { return self.chunks.refuse() };
         let direction = if self.is_reply() { Direction::Reply } else { Direction::Original };
-        let Some(next) = sctp::next(direction, chunk, was) else { return self.refuse() };
+        let Some(next) = sctp::next(direction, chunk, was) else { return self.chunks.refuse() };
         if matches!(chunk, Chunk::Init | Chunk::InitAck) && !self.learn_tag(packet, chunk) {
-            return self.refuse();
+            return self.chunks.refuse();
         }
         // An INIT again wins no time, or a port could be held for ever.
         if matches!((chunk, was, next), (Chunk::Init, State::Closed, State::Closed)) {
@@ -298,14 +200,14 @@ impl Association {
         }
         self.state = next as u8;
         self.is_established |= u8::from(matches!(next, State::Established));
-        self.go_on()
+        self.chunks.go_on()
     }
 
     /// What the walks have found.
     #[inline(always)]
     pub const fn outcome(&self) -> Outcome {
         match State::from_byte(self.state) {
-            Some(state) if self.is_invalid == 0 => {
+            Some(state) if !self.chunks.is_invalid() => {
                 if self.is_tolerated != 0 {
                     return Outcome::Tolerated;
                 }
@@ -319,12 +221,13 @@ impl Association {
     fn check_tag(&mut self, chunk: Chunk) -> Tag {
         let is_right = match chunk {
             // Nobody has told a tag yet.
-            Chunk::Init => self.tag == 0,
+            Chunk::Init => self.chunks.tag == 0,
             Chunk::Abort | Chunk::ShutdownComplete => {
-                let wanted = if self.bytes[1] & REFLECTED == 0 { self.own } else { self.other };
-                self.tag == wanted
+                let wanted =
+                    if self.chunks.chunk_flags() & REFLECTED == 0 { self.own } else { self.other };
+                self.chunks.tag == wanted
             }
-            Chunk::CookieEcho => self.tag == self.own,
+            Chunk::CookieEcho => self.chunks.tag == self.own,
             Chunk::CookieAck => {
                 self.flags &= !(flag::INIT_OF_ORIGINAL | flag::INIT_OF_REPLY);
                 true
@@ -340,15 +243,16 @@ impl Association {
     /// alone: when it is acknowledged, the peers have agreed on new tags.
     #[inline(always)]
     fn check_heartbeat(&mut self, chunk: Chunk) -> Tag {
+        let Chunks { tag, types, .. } = self.chunks;
         if self.own == 0 {
-            self.own = self.tag;
+            self.own = tag;
             return Tag::Right;
         }
-        if self.own == self.tag {
+        if self.own == tag {
             self.flags &= !flag::HEARTBEAT_DOUBTED;
             return Tag::Right;
         }
-        if self.types & DATA != 0 || self.is_tolerated != 0 {
+        if types & DATA != 0 || self.is_tolerated != 0 {
             return Tag::Wrong;
         }
         let direction = if self.is_reply() { flag::DOUBTED_REPLY } else { 0 };
@@ -364,7 +268,7 @@ impl Association {
             return Tag::Wrong;
         }
         self.flags &= !flag::HEARTBEAT_DOUBTED;
-        self.own = self.tag;
+        self.own = tag;
         self.other = 0;
         Tag::Right
     }
@@ -372,12 +276,7 @@ impl Association {
     /// Takes the tag that an INIT or INIT ACK tells: the other side will use it.
     #[inline(always)]
     fn learn_tag<P: Packet + ?Sized>(&mut self, packet: &P, chunk: Chunk) -> bool {
-        let fits = self.end.wrapping_sub(self.at) >= INIT_HEADER;
-        if !fits || !packet.copy(self.at, INIT_HEADER, &mut self.bytes) {
-            return false;
-        }
-        let [_, _, _, _, a, b, c, d, ..] = self.bytes;
-        let told = u32::from_be_bytes([a, b, c, d]);
+        let Some(told) = self.chunks.init_tag(packet) else { return false };
         let (own, other) = match self.is_reply() {
             false => (flag::INIT_OF_ORIGINAL, flag::INIT_OF_REPLY),
             true => (flag::INIT_OF_REPLY, flag::INIT_OF_ORIGINAL),
@@ -399,92 +298,9 @@ impl Association {
         true
     }
 
-    /// Begins to sum up the packet; `false` when its sum need not be right, or is
-    /// not worth reading: of data, the receiver will tell.
-    #[inline(always)]
-    pub fn begin_sum(&mut self, headers: &Headers, sum: Sum) -> bool {
-        let is_whole = headers.fragment == Fragment::Whole as u8;
-        let len = headers.payload_len.wrapping_add(Sctp::LEN);
-        let is_partial = matches!(sum, Sum::RightOrPartial) && self.field == 0;
-        if matches!(sum, Sum::Unread) || is_partial || !is_whole || len > MAX_VERIFIED {
-            return false;
-        }
-        self.at = headers.l4;
-        self.end = headers.l4.wrapping_add(len);
-        self.crc = Crc32c::START;
-        true
-    }
-
-    /// Adds the next bytes; `true` when none are left. `begin` is where the packet's
-    /// header stands, whose checksum counts as zero.
-    #[inline(always)]
-    pub fn add<P: Packet + ?Sized>(&mut self, packet: &P, begin: u32) -> bool {
-        let left = self.end.wrapping_sub(self.at);
-        let size = if left < SUM_STEP { left } else { SUM_STEP };
-        if size == 0 || !packet.copy(self.at, size, &mut self.bytes) {
-            return true;
-        }
-        if self.at == begin {
-            self.bytes[8] = 0;
-            self.bytes[9] = 0;
-            self.bytes[10] = 0;
-            self.bytes[11] = 0;
-        }
-        let mut crc = self.crc;
-        for at in 0..SUM_STEP {
-            if at >= size {
-                break;
-            }
-            crc = crc.byte(self.bytes[(at & 63) as usize]);
-        }
-        self.crc = crc;
-        self.at = self.at.wrapping_add(size);
-        false
-    }
-
-    /// Compares the sum with what the packet says.
-    #[inline(always)]
-    pub const fn end_sum(&mut self) {
-        if self.at == self.end && self.crc.finish() != self.field {
-            self.is_invalid = 1;
-        }
-    }
-
     #[inline(always)]
     const fn is_reply(&self) -> bool {
         self.direction != 0
-    }
-
-    /// Reads the header of the next chunk; `false` when none is left.
-    #[inline(always)]
-    fn read<P: Packet + ?Sized>(&mut self, packet: &P) -> bool {
-        let is_inside = self.at < self.end && self.end.wrapping_sub(self.at) >= CHUNK_HEADER;
-        self.is_invalid == 0 && is_inside && packet.copy(self.at, CHUNK_HEADER, &mut self.bytes)
-    }
-
-    #[inline(always)]
-    const fn chunk_len(&self) -> u32 {
-        let [_, _, high, low, ..] = self.bytes;
-        u16::from_be_bytes([high, low]) as u32
-    }
-
-    #[inline(always)]
-    const fn chunk_bit(&self) -> u32 {
-        let chunk_type = self.bytes[0] as u32;
-        if chunk_type < 31 { 1 << (chunk_type & 31) } else { HIGH_TYPES }
-    }
-
-    #[inline(always)]
-    const fn go_on(&mut self) -> bool {
-        // Chunks begin at whole words.
-        self.at = self.at.wrapping_add((self.chunk_len().wrapping_add(3)) & !3);
-        false
-    }
-
-    #[inline(always)]
-    const fn refuse(&mut self) -> bool {
-        self.is_invalid = 1;
-        true
     }
 }
 
@@ -508,14 +324,14 @@ pub fn judge<P: Packet + ?Sized>(
     sum: Sum,
 ) -> Outcome {
     association.take(flow, direction);
-    association.begin(packet, headers);
-    while !association.survey(packet) {}
+    association.chunks.begin(packet, headers);
+    while !association.chunks.survey(packet) {}
     if association.needs_following() {
-        if association.begin_sum(headers, sum) {
-            while !association.add(packet, headers.l4) {}
-            association.end_sum();
+        if association.chunks.begin_sum(headers, sum) {
+            while !association.chunks.add(packet, headers.l4) {}
+            association.chunks.end_sum();
         }
-        association.rewind(headers);
+        association.chunks.rewind(headers);
         while !association.follow(packet) {}
     }
     association.outcome()

@@ -5,6 +5,7 @@
 //! the tables, so that a dropped packet leaves no trace.
 
 pub mod association;
+pub mod chunks;
 mod commit;
 pub mod connection;
 pub mod icmp;
@@ -30,7 +31,8 @@ use crate::{
     wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
-use association::{Outcome, Sum};
+use association::Outcome;
+use chunks::Sum;
 pub use commit::{assigned_helper, commit};
 use connection::Judgement;
 use icmp::Class;
