@@ -1,8 +1,9 @@
 //! From the frame's bytes to the facts that tracking and rules look at.
 //!
 //! Ethernet with up to two VLAN tags (or no link header), IPv4 with options,
-//! IPv6 with extension headers (RFC 8200 section 4), TCP, UDP, ICMP, ICMPv6;
-//! any other protocol by its number. What contradicts itself is a
+//! IPv6 with extension headers (RFC 8200 section 4), TCP, UDP, ICMP, ICMPv6; SCTP,
+//! UDP-Lite and GRE as far as [`crate::transport`] reads them; any other protocol
+//! by its number. What contradicts itself is a
 //! [`DropReason`], never a guess.
 
 use bytemuck::{Pod, Zeroable};
@@ -14,7 +15,8 @@ use crate::{
     packet::Packet,
     verdict::DropReason,
     wire::{
-        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Tcp, Udp, VlanTag, ether_type,
+        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Sctp, Tcp, Udp, UdpLite, VlanTag,
+        ether_type,
     },
 };
 
@@ -322,6 +324,9 @@ impl Headers {
         let (needed, available) = match self.tuple.protocol {
             protocol::TCP => (Tcp::LEN, self.l4_len()),
             protocol::UDP | protocol::ICMP | protocol::ICMPV6 => (8, self.l4_len()),
+            protocol::UDPLITE => (UdpLite::LEN, self.l4_len()),
+            protocol::SCTP => (Sctp::LEN, self.l4_len()),
+            protocol::GRE => (0, self.l4_len()),
             _ => {
                 self.payload = self.l4;
                 self.payload_len = self.l4_len();
@@ -337,6 +342,9 @@ impl Headers {
         let header_len = match self.tuple.protocol {
             protocol::TCP => self.tcp(packet)?,
             protocol::UDP => self.udp(packet)?,
+            protocol::UDPLITE => self.udplite(packet)?,
+            protocol::SCTP => self.sctp(packet)?,
+            protocol::GRE => self.gre(packet),
             _ => self.icmp(packet)?,
         };
         self.payload = self.l4 + header_len;

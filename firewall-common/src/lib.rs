@@ -10,6 +10,7 @@ pub mod addr;
 pub mod checksum;
 pub mod conntrack;
 pub mod control;
+pub mod crc32c;
 pub mod event;
 pub mod expectation;
 pub mod flow;
@@ -29,6 +30,7 @@ pub mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod transport;
 pub mod verdict;
 pub mod walk;
 pub mod wire;

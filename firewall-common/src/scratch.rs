@@ -7,6 +7,7 @@ use bytemuck::Zeroable;
 
 use crate::{
     conntrack::{
+        association::Association,
         options::TcpOptions,
         window::{Connection, Seen},
     },
@@ -36,6 +37,8 @@ pub struct Scratch {
     pub seen: Seen,
     /// The TCP connection as the segment will leave it.
     pub connection: Connection,
+    /// The SCTP association as the packet will leave it.
+    pub association: Association,
     pub expectation: ExpectationKey,
     pub master: Master,
     pub fragment: FragmentKey,

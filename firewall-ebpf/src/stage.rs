@@ -209,7 +209,7 @@ pub extern "C" fn compare_segment(
 }
 
 #[inline(always)]
-const fn direction_of(number: u32) -> Direction {
+pub const fn direction_of(number: u32) -> Direction {
     if number == 0 { Direction::Original } else { Direction::Reply }
 }
 

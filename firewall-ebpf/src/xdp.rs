@@ -24,7 +24,7 @@ use firewall_common::{
     rule::RejectKind,
     tables::Tables,
     verdict::Stat,
-    wire::{Ethernet, Ipv4, Ipv6, Tcp, Udp},
+    wire::{Ethernet, Ipv4, Ipv6, Sctp, Tcp, Udp},
 };
 
 use crate::{
@@ -156,6 +156,9 @@ fn has_partial_checksum(packet: &XdpPacket, from: u32, headers: &Headers) -> boo
     let field = match headers.tuple.protocol {
         protocol::TCP => packet.read::<Tcp>(headers.l4).map(|tcp| tcp.checksum),
         protocol::UDP => packet.read::<Udp>(headers.l4).map(|udp| udp.checksum),
+        protocol::SCTP => {
+            return packet.read::<Sctp>(headers.l4).is_some_and(|sctp| sctp.checksum == 0);
+        }
         _ => return false,
     };
     field.is_some_and(|field| checksum::is_partial(headers, field))

@@ -55,6 +55,8 @@ const RULES: &str = "\
 -A FORWARD -s 192.0.2.0/24 -p udp -j REJECT
 -A SERVICES -p tcp -m multiport --dports 21,80,8000:8010 -j ACCEPT
 -A SERVICES -p udp --dport 53 -j ACCEPT
+-A SERVICES -p sctp -m multiport --dports 53,80 -j ACCEPT
+-A SERVICES -p udplite -m multiport --dports 53 -j ACCEPT
 -A SERVICES -p icmp --icmp-type echo-request -j ACCEPT
 -A SERVICES -p 47
 COMMIT
@@ -86,7 +88,8 @@ impl<'n> Bench<'n> {
             TableSizes { assured: 8_192, embryonic: 8_192, ..TableSizes::default() },
         )?;
         let maps = Maps::open(pins)?;
-        let options = Options { bits: option::TCP_LOOSE | reports, ..Options::default() };
+        let bits = option::TCP_LOOSE | option::CHECKSUM | reports;
+        let options = Options { bits, ..Options::default() };
         maps.set_options(options)?;
         maps.set_timeouts(Timeouts::DEFAULT)?;
         let mut ports = Vec::new();
@@ -170,8 +173,10 @@ impl<'n> Bench<'n> {
             let (_, model) = self.model.known(key).expect("a flow of the program");
             assert_eq!((flow.state, flow.status), (model.state, model.status), "{key:?}");
             assert_eq!(flow.originator, model.originator, "{key:?}");
+            assert_eq!(flow.last.flags, model.last.flags, "{key:?}");
             for (one, other) in flow.sides.iter().zip(&model.sides) {
                 assert_eq!((one.packets, one.bytes), (other.packets, other.bytes), "{key:?}");
+                assert_eq!(one.window, other.window, "{key:?}");
             }
         }
         let counters = self.maps.rule_counters(1, self.model.rules.len())?;
@@ -282,6 +287,23 @@ impl Random {
     }
 }
 
+/// The tags that packets of SCTP carry which come in by each port, all of one
+/// association or none.
+const TAGS: [u32; 2] = [0x5e2f_0001, 0x0c11_0002];
+
+/// One or two chunks; an INIT tells `tag`.
+fn some_chunks(random: &mut Random, tag: u32) -> Vec<u8> {
+    let mut chunks = Vec::new();
+    for _ in 0..=random.below(5) / 4 {
+        let kind = random.of(&[0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 11, 11, 14, 192]);
+        let mut value = tag.to_be_bytes().to_vec();
+        value.resize(if matches!(kind, 1 | 2) { 16 } else { 4 }, 1);
+        chunks.extend([kind, random.below(2) as u8, 0, 4 + value.len() as u8]);
+        chunks.extend(value);
+    }
+    chunks
+}
+
 /// A frame of some conversation, and the port (0 or 1) that it comes in by.
 fn some_frame(random: &mut Random, earlier: &[Frame]) -> (Frame, usize) {
     const CLIENTS: [&str; 2] = ["192.0.2.2", "192.0.2.3"];
@@ -293,19 +315,32 @@ fn some_frame(random: &mut Random, earlier: &[Frame]) -> (Frame, usize) {
     let service = random.of(&[21, 22, 53, 80, 8_005, 9_000]);
     let (sport, dport) = if port == 0 { (ephemeral, service) } else { (service, ephemeral) };
     let frame = Frame::between(src, dst);
-    let frame = match random.below(12) {
+    let frame = match random.below(15) {
         0 => frame.udp(sport, dport).payload(b"question"),
         1 => frame.icmp(random.of(&[0, 8, 13, 14, 5, 42]), 0, ephemeral),
         2 if !earlier.is_empty() => {
             let quoted = &earlier[random.below(earlier.len() as u64) as usize];
             frame.icmp_error(random.of(&[3, 11, 12]), random.of(&[0, 1, 3, 4]), quoted)
         }
-        3 => frame.protocol(random.of(&[47, 50, 89])).payload(&[7; 24]),
+        3 => frame.protocol(random.of(&[33, 50, 89])).payload(&[7; 24]),
+        // GRE, plain and of PPTP with its call.
+        11 => frame.protocol(47).payload(random.of(&[
+            &[0, 0, 8, 0, 1, 2, 3, 4],
+            &[0x20, 1, 0x88, 0x0b, 0, 0, 0, 7],
+            &[0x20, 1, 8, 0, 0, 0, 0, 7],
+        ])),
         4 => frame.tcp(sport, dport, ACK | PSH).payload(&[b'x'; 44]).fragment(
             0,
             true,
             ephemeral.into(),
         ),
+        12 | 13 => {
+            let tag = random.of(&[0, TAGS[port], TAGS[1 - port]]);
+            let frame = frame.sctp(sport, dport, tag);
+            let frame = frame.payload(&some_chunks(random, TAGS[1 - port]));
+            if random.below(10) == 0 { frame.spoilt() } else { frame }
+        }
+        14 => frame.udplite(sport, dport).payload(b"question"),
         5 => frame.protocol(6).payload(&[b'y'; 32]).fragment(8, false, ephemeral.into()),
         _ => {
             let flags =
