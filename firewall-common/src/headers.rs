@@ -233,11 +233,13 @@ impl Headers {
             return Err(DropReason::Malformed);
         }
         let payload_len = u32::from(u16::from_be(ip.payload_len));
-        let announced = if payload_len == 0 { 0 } else { payload_len + Ipv6::LEN };
-        if announced == 0 && !packet.is_gso() && ip.next_header != 59 {
-            return Err(DropReason::Malformed);
-        }
-        self.ip_len(packet, announced.max(if packet.is_gso() { 0 } else { Ipv6::LEN }))?;
+        let announced = match payload_len {
+            0 if packet.is_gso() => 0,
+            // A jumbogram (RFC 2675).
+            0 if ip.next_header == 0 => return Err(DropReason::Malformed),
+            len => len + Ipv6::LEN,
+        };
+        self.ip_len(packet, announced)?;
         self.version = 6;
         self.ttl = ip.hop_limit;
         self.tos = (u32::from_be(ip.version_class_label) >> 20) as u8;

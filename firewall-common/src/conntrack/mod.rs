@@ -321,6 +321,10 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
     let Some((table, flow)) = find(tables, &scratch.key, now) else {
         read(packet, scratch, segment, true);
+        // Others have been looked at already.
+        if matches!(segment, Segment::Ack) && has_wrong_checksum(packet, tables, scratch) {
+            return Tracked::without_flow(CtState::Invalid);
+        }
         return begin_tcp(tables, scratch, segment, sender, now);
     };
     let direction = flow.direction(sender);
@@ -334,6 +338,11 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     let effect = match judgement {
         Judgement::Invalid | Judgement::Compare(_) => {
             let unacknowledged = tables.timeouts().tcp_unacknowledged;
+            // As in the kernel, the first word of a side counts even when the rest of
+            // the segment is wrong.
+            if scratch.connection.is_rewritten != 0 {
+                scratch.connection.settle(flow, direction);
+            }
             connection::doubt(flow, direction, segment, unacknowledged, now);
             return Tracked::without_flow(CtState::Invalid);
         }

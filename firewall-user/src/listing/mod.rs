@@ -16,7 +16,7 @@ pub mod log_line;
 pub mod lost;
 pub(crate) mod protocol;
 pub mod settings;
-pub(crate) mod state;
+pub mod state;
 pub mod stats;
 pub mod status;
 mod time;

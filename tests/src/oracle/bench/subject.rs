@@ -1,10 +1,15 @@
 //! The firewall's side: rules that count each ctstate, and accept it.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use anyhow::{Context as _, Result, ensure};
 use firewall_common::{
     addr::Family as RuleFamily,
     control::{Options, option},
-    flow::{CtState, FlowKey, State, status},
+    flow::{CtState, FlowKey, status},
 };
 use firewall_user::{
     kernel::{
@@ -12,6 +17,7 @@ use firewall_user::{
         pins::Pins,
         ruleset::RuleCounters,
     },
+    listing::state,
     rules::{Place, TableName},
     ruleset::Running,
 };
@@ -35,6 +41,9 @@ use crate::{
 /// In the order of the rules.
 const STATES: [CtState; 5] =
     [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
+
+/// How long the rest of a datagram may be under way.
+const REST: Duration = Duration::from_secs(2);
 
 /// Where the firewall judges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +133,27 @@ impl<'a> Subject<'a> {
     ) -> Result<()> {
         for arrived in self.crossing.cross(from, packet, Until::Silence)? {
             datagram.arrived(&arrived);
+        }
+        for state in self.states(family(packet), None)? {
+            datagram.judged(state);
+        }
+        Ok(())
+    }
+
+    /// Waits a little for the pieces of a datagram that are still on their way.
+    pub(super) fn await_rest(
+        &mut self,
+        from: End,
+        packet: &[u8],
+        datagram: &mut Datagram,
+        length: usize,
+    ) -> Result<()> {
+        let start = Instant::now();
+        while !datagram.is_whole(length) && start.elapsed() < REST {
+            thread::sleep(Duration::from_millis(1));
+            for arrived in self.crossing.late(from, packet)? {
+                datagram.arrived(&arrived);
+            }
         }
         for state in self.states(family(packet), None)? {
             datagram.judged(state);
@@ -226,7 +256,7 @@ fn described(
     let [there, back] = &flow.sides;
     Flow {
         id,
-        state: State::from_byte(flow.state).map_or("unknown", State::name).into(),
+        state: state::name(original.protocol, flow.state).into(),
         seen_reply: flow.has(status::SEEN_REPLY),
         assured: flow.has(status::ASSURED),
         timeout: clock::name(original.protocol, flow.expires.since(now).as_secs()),
