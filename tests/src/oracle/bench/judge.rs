@@ -50,6 +50,21 @@ impl Judge<'_> {
         }
     }
 
+    /// Waits a little for the pieces of a datagram that are still on their way: with
+    /// the firewall those that came before their first come back from the daemon.
+    pub(super) fn await_rest(
+        &mut self,
+        from: End,
+        packet: &[u8],
+        datagram: &mut Datagram,
+        length: usize,
+    ) -> Result<()> {
+        match self {
+            Self::Reference(_) => Ok(()),
+            Self::Subject(firewall) => firewall.await_rest(from, packet, datagram, length),
+        }
+    }
+
     /// What stands in the tables.
     pub(super) fn flows(&mut self) -> Result<Vec<Flow>> {
         match self {
