@@ -334,16 +334,18 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     let mut judgement = tables.judge_segment(flow, scratch, direction);
     if let Judgement::Compare(next) = judgement {
         judgement = tables.compare_segment(scratch, direction, was, next);
-    }
-    let effect = match judgement {
-        Judgement::Invalid | Judgement::Compare(_) => {
-            let unacknowledged = tables.timeouts().tcp_unacknowledged;
+        if matches!(judgement, Judgement::Invalid) {
             // As in the kernel, the first word of a side counts even when the rest of
             // the segment is wrong.
             if scratch.connection.is_rewritten != 0 {
                 scratch.connection.settle(flow, direction);
             }
+            let unacknowledged = tables.timeouts().tcp_unacknowledged;
             connection::doubt(flow, direction, segment, unacknowledged, now);
+        }
+    }
+    let effect = match judgement {
+        Judgement::Invalid | Judgement::Compare(_) => {
             return Tracked::without_flow(CtState::Invalid);
         }
         Judgement::Reopen => return begin_tcp(tables, scratch, segment, sender, now),
@@ -373,6 +375,10 @@ fn read<P: Packet + ?Sized>(packet: &P, scratch: &mut Scratch, segment: Segment,
     let (l4, len) = (headers.l4, headers.payload.wrapping_sub(headers.l4));
     if headers.has_tcp_flag(SYN) || (has_sack && TcpOptions::are_worth_reading(packet, l4, len)) {
         packet.tcp_options(headers, options);
+    }
+    // Blocks say nothing where the other side did not agree to them.
+    if !has_sack {
+        options.sack = Seq(headers.ack);
     }
     note(segment, headers, options, seen);
 }

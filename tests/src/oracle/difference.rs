@@ -121,7 +121,13 @@ fn has_half_a_header(script: &Script, subject: &Subject) -> bool {
 /// Headers that are not all there are dropped, not INVALID.
 fn is_cut_off(script: &Script, subject: &Subject) -> bool {
     let Subject::Frame { index, pair } = subject else { return false };
-    let is_raw = |frame: &Frame| matches!(frame.content, Content::Other { .. } | Content::Raw(_));
+    const MOST: usize = 40;
+    let is_raw = |frame: &Frame| match &frame.content {
+        Content::Other { .. } | Content::Raw(_) => true,
+        // Longer than its header can say.
+        Content::Tcp(segment) => options::encode(&segment.options).len() > MOST,
+        Content::Udp { .. } | Content::Icmp(_) | Content::Error(_) => false,
+    };
     let invalid = Judgement::Forwarded(Some(CtState::Invalid));
     script.frames().nth(*index).is_some_and(is_raw) && *pair == [invalid, Judgement::Dropped]
 }
