@@ -8,7 +8,9 @@ use std::fmt;
 
 use firewall_common::flow::CtState;
 
-use super::{Content, Frame, Judgement, Script, flow::Flow, frame::Checksum, report::Shown};
+use super::{
+    Content, Frame, Judgement, Script, flow::Flow, frame::Checksum, options, report::Shown,
+};
 use crate::packet::flag;
 
 const DOCUMENT: &str = include_str!("../../../docs/differences.md");
