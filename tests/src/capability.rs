@@ -40,6 +40,15 @@ pub fn firewall() -> Result<(), String> {
     crate::firewall::binary().map(drop).map_err(|error| error.to_string())
 }
 
+/// The kernel's connection tracking, and the programs that set it up and list it.
+pub fn oracle() -> Result<(), String> {
+    let switch = Path::new("/proc/sys/net/netfilter/nf_conntrack_acct");
+    if !switch.exists() {
+        return Err("needs a kernel with nf_conntrack".into());
+    }
+    program("nft").and_then(|()| program("conntrack"))
+}
+
 /// A program on the search path.
 pub fn program(name: &str) -> Result<(), String> {
     let path = env::var_os("PATH").unwrap_or_default();

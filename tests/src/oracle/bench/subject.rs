@@ -162,7 +162,7 @@ impl<'a> Subject<'a> {
 
     /// Makes sure that every packet moved the counters that were looked at, and no
     /// other.
-    pub(super) fn audit(&mut self) -> Result<()> {
+    fn audit(&mut self) -> Result<()> {
         for family in [Family::V4, Family::V6] {
             let states = self.states(family, None)?;
             ensure!(states.is_empty(), "packets were counted as {states:?} by a second rule");
@@ -170,7 +170,8 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    pub(super) fn flows(&self) -> Result<Vec<Flow>> {
+    pub(super) fn flows(&mut self) -> Result<Vec<Flow>> {
+        self.audit()?;
         let now = maps::now();
         let flows = self.maps.flows(now)?;
         Ok(flows.into_iter().map(|(_, key, flow)| described(&key, &flow, now)).collect())
