@@ -10,6 +10,8 @@ pub mod icmp;
 pub mod options;
 pub mod quoted;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
 use crate::{
