@@ -46,7 +46,8 @@ pub mod option {
     pub const REPORT_FLOWS: u32 = 1 << 7;
 }
 
-/// The single value of the `options` map; only the daemon writes it.
+/// The single value of the `options` map. Who changes it reads it first, and
+/// holds the instance's lock for settings meanwhile.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Options {

@@ -18,6 +18,7 @@ pub mod fragment;
 pub mod headers;
 pub mod packet;
 pub mod path;
+pub mod pressure;
 pub mod reject;
 pub mod report;
 pub mod rule;

@@ -10,6 +10,7 @@ use firewall_common::{
     control::{Device, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
+    pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
     scratch::Scratch,
@@ -36,6 +37,16 @@ pub static HEARTBEAT: Array<Nanos> = Array::with_max_entries(1, 0);
 #[map(name = "timeouts")]
 pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
 
+/// Bit n: the nth setting was given its value while the instance ran. For the
+/// daemon that takes over; the programs do not read it.
+#[map(name = "by_hand")]
+pub static BY_HAND: Array<u64> = Array::with_max_entries(1, 0);
+
+/// For people, by [`firewall_common::pressure::Bounded`]; the programs do not
+/// read it.
+#[map(name = "pressure")]
+pub static PRESSURE: Array<Pressure> = Array::with_max_entries(PRESSURES, 0);
+
 #[map(name = "devices")]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 
@@ -47,13 +58,16 @@ pub static ASSURED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(262_144, 
 #[map(name = "embryonic")]
 pub static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
 
+/// Size set at load.
 #[map(name = "expectations")]
 pub static EXPECTATIONS: HashMap<ExpectationKey, Expectation> =
     HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
+/// Size set at load.
 #[map(name = "masters")]
 pub static MASTERS: LruHashMap<FlowKey, Master> = LruHashMap::with_max_entries(16_384, 0);
 
+/// Size set at load.
 #[map(name = "fragments")]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentGrant> =
     LruHashMap::with_max_entries(8_192, 0);

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST, xdp_md},
+    bindings::{__sk_buff, BPF_ANY, BPF_EXIST, BPF_NOEXIST, xdp_md},
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop, generated::bpf_probe_read_kernel},
 };
 use firewall_common::{
@@ -225,6 +225,14 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn create(&self, key: &FlowKey, flow: &Flow) -> bool {
+        if EMBRYONIC.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok() {
+            return true;
+        }
+        if EMBRYONIC.insert(key, flow, u64::from(BPF_EXIST)).is_ok() {
+            self.count(Stat::FlowsReplaced as u32);
+            return true;
+        }
+        // What stood here has gone meanwhile, or there is no room.
         EMBRYONIC.insert(key, flow, u64::from(BPF_ANY)).is_ok()
     }
 
@@ -246,7 +254,13 @@ impl Tables for Maps {
     fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
         match table {
             FlowTable::Assured => ASSURED.remove(key).is_ok(),
-            FlowTable::Embryonic => EMBRYONIC.remove(key).is_ok(),
+            FlowTable::Embryonic => {
+                if EMBRYONIC.remove(key).is_err() {
+                    return false;
+                }
+                self.count(Stat::FlowsForgotten as u32);
+                true
+            }
         }
     }
 

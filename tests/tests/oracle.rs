@@ -3,16 +3,17 @@
 //! `FIREWALL_ORACLE_FRAMES=1000000` makes the random part as long as wanted,
 //! `FIREWALL_ORACLE_SEED=N` plays the conversation of one seed again.
 
-use std::{env, time::Instant};
+use std::{collections::BTreeSet, env, time::Instant};
 
 use anyhow::{Context as _, Result};
+use firewall_common::flow::CtState;
 use firewall_tests::{
     capability, needs,
     oracle::{
-        Report,
+        Judgement, Report,
         bench::{Bench, Hook, Sites},
         campaign::{self, Outcome},
-        scenarios,
+        generator, scenarios,
     },
 };
 
@@ -85,6 +86,47 @@ mod the_kernel {
         agree_on_all_scenarios(&mut bench)?;
         agree_on_random(&mut bench, "kernels")
     }
+
+    /// What the random conversations are worth: they come to every state, and the
+    /// tracker is not always of their opinion.
+    #[test]
+    fn is_brought_to_every_state_by_random_conversations() {
+        needs!(capability::namespaces(), capability::oracle());
+        reach_every_state().unwrap();
+    }
+
+    fn reach_every_state() -> Result<()> {
+        let sites = Sites::new()?;
+        let mut bench = Bench::of_kernels(&sites)?;
+        let scripts: Vec<_> = (0..1_000).map(generator::conversation).collect();
+        let reports = bench.play(&scripts)?;
+        let flows = || reports.iter().flat_map(|report| report.flows.iter().flatten().flatten());
+        let states: BTreeSet<_> = flows().map(|flow| flow.state.clone()).collect();
+        let timeouts: BTreeSet<_> = flows().map(|flow| flow.timeout).collect();
+        for state in TCP_STATES {
+            assert!(states.contains(state), "no {state} among {states:?}");
+        }
+        for timeout in ["max_retrans", "unacknowledged", "established", "time_wait"] {
+            assert!(timeouts.contains(timeout), "no {timeout} among {timeouts:?}");
+        }
+        let judgements = || reports.iter().flat_map(|report| report.judgements.iter().flatten());
+        let invalid = |of: &&Judgement| of.state() == Some(CtState::Invalid);
+        let percent = 100 * judgements().filter(invalid).count() / judgements().count();
+        assert!((3..40).contains(&percent), "{percent} % are INVALID");
+        Ok(())
+    }
+
+    const TCP_STATES: [&str; 9] = [
+        "SYN_SENT",
+        "SYN_SENT2",
+        "SYN_RECV",
+        "ESTABLISHED",
+        "FIN_WAIT",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "TIME_WAIT",
+        "CLOSE",
+    ];
 }
 
 /// The same conversation, recorded in every format and over every link.

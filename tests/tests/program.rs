@@ -9,13 +9,17 @@
 //!                192.0.2.1    198.51.100.1
 //! ```
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::Result;
 use firewall_common::{
     addr::{Addr, Family},
     control::{Options, Timeouts, device, option},
     flow::{Flow, FlowKey},
+    flow_event::{FlowChange, FlowEvent},
     rule::Chain,
     testing::{Frame, Memory},
     verdict::{DropReason, STATS, Stat, Verdict, is_verdict},
@@ -28,6 +32,7 @@ use firewall_user::{
         load::{Programs, TableSizes},
         maps::{Maps, now},
         pins::Pins,
+        rings,
     },
     netlink::links,
     rules,
@@ -74,11 +79,14 @@ struct Bench<'n> {
 }
 
 impl<'n> Bench<'n> {
-    fn new(netns: &'n Netns, pins: &Pins) -> Result<Self> {
+    fn new(netns: &'n Netns, pins: &Pins, reports: u32) -> Result<Self> {
         pins.create()?;
-        let mut programs = Programs::load(pins, TableSizes { assured: 8_192, embryonic: 8_192 })?;
+        let mut programs = Programs::load(
+            pins,
+            TableSizes { assured: 8_192, embryonic: 8_192, ..TableSizes::default() },
+        )?;
         let maps = Maps::open(pins)?;
-        let options = Options { bits: option::TCP_LOOSE, ..Options::default() };
+        let options = Options { bits: option::TCP_LOOSE | reports, ..Options::default() };
         maps.set_options(options)?;
         maps.set_timeouts(Timeouts::DEFAULT)?;
         let mut ports = Vec::new();
@@ -95,6 +103,7 @@ impl<'n> Bench<'n> {
         let compiled = rulesets.compile()?;
         let model = Memory::with(|model| {
             model.generation = 1;
+            model.options = options;
             model.header = compiled.header;
             model.rules = compiled.rules.clone();
             model.port_sets = compiled.port_sets.clone();
@@ -174,27 +183,67 @@ impl<'n> Bench<'n> {
     }
 }
 
+/// What is told of a flow, but for the times.
+type Told = (u8, FlowKey, u8, u8, [(u64, u64); 2]);
+
+fn told(event: &FlowEvent) -> Told {
+    let counted = event.flow.sides.map(|side| (side.packets, side.bytes));
+    (event.change, event.key, event.flow.state, event.flow.status, counted)
+}
+
+/// What the program told of flows is what the model did, in the same order.
+fn compare_flow_events(bench: &Bench<'_>, pins: &Pins) -> Result<()> {
+    let mut theirs = Vec::new();
+    rings::take_all(pins, "flow_events", |record| {
+        theirs.push(told(&bytemuck::pod_read_unaligned(record)));
+    })?;
+    let model: Vec<_> = bench.model.flow_events.borrow().iter().map(told).collect();
+    assert_eq!(theirs.len(), model.len());
+    for (number, (one, other)) in theirs.iter().zip(&model).enumerate() {
+        assert_eq!(one, other, "event {number}");
+    }
+    Ok(())
+}
+
+/// Of each flow there is one beginning more than there are ends, or as many.
+fn each_end_follows_a_beginning(bench: &Bench<'_>) {
+    let mut alive: BTreeMap<FlowKey, bool> = BTreeMap::new();
+    let mut changes = [0; FlowChange::ALL.len()];
+    for event in bench.model.flow_events.borrow().iter() {
+        changes[usize::from(event.change)] += 1;
+        let is_alive = alive.entry(event.key).or_default();
+        match FlowChange::from_byte(event.change).expect("a change") {
+            FlowChange::New => assert!(!std::mem::replace(is_alive, true), "{event:?}"),
+            FlowChange::Update => assert!(*is_alive, "{event:?}"),
+            FlowChange::Destroy => assert!(std::mem::replace(is_alive, false), "{event:?}"),
+        }
+    }
+    let left = alive.values().filter(|is_alive| **is_alive).count();
+    assert_eq!(left, bench.model.flow_count());
+    assert!(changes.iter().all(|count| *count > 10), "{changes:?}");
+}
+
 fn route(dst: Addr) -> (Chain, u32) {
     match dst.to_ip().to_string().as_str() {
         address if address.starts_with("198.51.100.") && address != "198.51.100.1" => {
-            (Chain::Forward, ETH1.get().copied().unwrap_or_default())
+            (Chain::Forward, ETH1.load(Ordering::Relaxed))
         }
         address if address.starts_with("192.0.2.") && address != "192.0.2.1" => {
-            (Chain::Forward, ETH0.get().copied().unwrap_or_default())
+            (Chain::Forward, ETH0.load(Ordering::Relaxed))
         }
         _ => (Chain::Input, 0),
     }
 }
 
-static ETH0: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
-static ETH1: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+static ETH0: AtomicU32 = AtomicU32::new(0);
+static ETH1: AtomicU32 = AtomicU32::new(0);
 
 /// What a program may do for a verdict: a forwarded frame may need the stack.
 fn actions(verdict: Verdict) -> &'static [u32] {
     match verdict {
         Verdict::Accept(Chain::Forward) => &[XDP_REDIRECT, XDP_PASS],
         Verdict::Accept(_) | Verdict::Pass(_) => &[XDP_PASS],
-        Verdict::Drop(_) | Verdict::Punt(_) => &[XDP_DROP],
+        Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_) => &[XDP_DROP],
         // What may not be answered is dropped.
         Verdict::Reject(_) => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
     }
@@ -294,18 +343,26 @@ fn gateway() -> Result<(Netns, Netns)> {
 #[test]
 fn the_loaded_program_and_the_model_agree_about_every_frame() {
     needs!(capability::firewall());
+    // The other way through the code is that of flows that are watched.
+    for reports in [0, option::REPORT_FLOWS] {
+        agree_with(reports);
+    }
+}
+
+fn agree_with(reports: u32) {
     mount_bpffs().unwrap();
     let (gateway, _peers) = gateway().unwrap();
     let pins = Pins::new(format!("/sys/fs/bpf/{}", gateway.name()));
-    let outcome = std::panic::catch_unwind(|| gateway.enter(|| agree(&gateway, &pins)));
+    let outcome = std::panic::catch_unwind(|| gateway.enter(|| agree(&gateway, &pins, reports)));
     pins.remove().unwrap();
     outcome.unwrap().unwrap();
 }
 
-fn agree(gateway: &Netns, pins: &Pins) -> Result<()> {
-    let mut bench = Bench::new(gateway, pins)?;
-    ETH0.get_or_init(|| bench.ports[0].0);
-    ETH1.get_or_init(|| bench.ports[1].0);
+fn agree(gateway: &Netns, pins: &Pins, reports: u32) -> Result<()> {
+    let mut bench = Bench::new(gateway, pins, reports)?;
+    for (place, (index, _)) in [&ETH0, &ETH1].into_iter().zip(bench.ports) {
+        place.store(index, Ordering::Relaxed);
+    }
     let mut random = Random(2_121);
     let mut earlier: Vec<Frame> = Vec::new();
     for number in 0..FRAMES {
@@ -313,5 +370,12 @@ fn agree(gateway: &Netns, pins: &Pins) -> Result<()> {
         bench.compare(number, &frame, port)?;
         earlier.push(frame);
     }
-    bench.compare_tables()
+    bench.compare_tables()?;
+    compare_flow_events(&bench, pins)?;
+    if reports == 0 {
+        assert!(bench.model.flow_events.borrow().is_empty());
+    } else {
+        each_end_follows_a_beginning(&bench);
+    }
+    Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
     scratch::Scratch,
     tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{STAT_PLACES, Verdict},
+    verdict::{STAT_PLACES, Stat, Verdict},
     walk,
 };
 
@@ -251,7 +251,9 @@ impl Tables for Memory {
         if flows.len() >= self.embryonic_size {
             return false;
         }
-        flows.insert(*key, Box::new(UnsafeCell::new(*flow)));
+        if flows.insert(*key, Box::new(UnsafeCell::new(*flow))).is_some() {
+            self.count(Stat::FlowsReplaced as u32);
+        }
         true
     }
 
@@ -270,7 +272,11 @@ impl Tables for Memory {
     }
 
     fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
-        self.table(table).borrow_mut().remove(key).is_some()
+        let was_there = self.table(table).borrow_mut().remove(key).is_some();
+        if was_there && matches!(table, FlowTable::Embryonic) {
+            self.count(Stat::FlowsForgotten as u32);
+        }
+        was_there
     }
 
     fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation> {

@@ -1,7 +1,11 @@
 //! The helper at work: held segments go to their conversations, what those ask
 //! for is done, and the segments go on.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use anyhow::{Context, Result};
 use firewall_common::{
@@ -13,7 +17,7 @@ use firewall_common::{
     time::Nanos,
 };
 
-use super::{events::Watchers, inject::Injector};
+use super::{events::Watchers, inject::Injector, sweeping::Refused};
 use crate::{
     ftp::{Action, Conversation, Hole, Policy},
     kernel::maps::{Devices, Expectations, Flows, Maps, now},
@@ -53,6 +57,7 @@ pub struct Helper {
     /// Connections made later, and not picked up in their middle, are known from
     /// their first segment on.
     known_since: Nanos,
+    refused: Refused,
     followed: HashMap<Control, Followed>,
 }
 
@@ -70,8 +75,14 @@ impl Helper {
             policy: Arc::new(policy),
             watchers,
             known_since: now(),
+            refused: Refused::default(),
             followed: HashMap::new(),
         })
+    }
+
+    /// How many expectations found no room, for those who watch the tables.
+    pub fn refused(&self) -> Refused {
+        Arc::clone(&self.refused)
     }
 
     /// Reads one record of the ring and sends its frame on.
@@ -178,6 +189,9 @@ impl Helper {
         tracing::debug!(target: "ftp", "expects {hole}");
         self.expectations
             .insert(hole.key(), expectation)
+            .inspect_err(|_| {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            })
             .with_context(|| format!("cannot expect {hole}: its transfer will fail"))?;
         let Hole { src, dst, dport } = hole;
         self.tell(control, HelperChange::Expects { src, dst, dport });

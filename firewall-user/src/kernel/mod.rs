@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod batch;
+pub mod fill;
 pub mod flows;
 pub mod load;
 pub mod maps;
@@ -10,4 +11,6 @@ pub mod pins;
 mod raw;
 pub mod rings;
 pub mod ruleset;
+pub mod settings;
+pub mod sweep;
 pub mod trial;

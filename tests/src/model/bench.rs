@@ -1,13 +1,14 @@
 //! One frame through both, and the comparison.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use firewall_common::{
     addr::Family,
     control::{Options, Timeouts, device},
     event::Hook,
     flow::{Flow, FlowKey},
+    flow_event::{FlowChange, FlowEvent},
     rule::Chain,
     tables::{FlowTable, Place},
     testing::Memory,
@@ -20,6 +21,7 @@ use firewall_user::{
         load::{Programs, TableSizes},
         maps::{Maps, now},
         pins::Pins,
+        rings,
     },
     netlink::links,
     rules,
@@ -64,7 +66,8 @@ impl Bench {
     /// What the kernel or the rules' reader said.
     pub fn new(pins: &Pins, way: Way, rules: [&str; 2], options: Options) -> Result<Self> {
         pins.create()?;
-        let mut programs = Programs::load(pins, TableSizes { assured: 16_384, embryonic: 16_384 })?;
+        let sizes = TableSizes { assured: 16_384, embryonic: 16_384, ..TableSizes::default() };
+        let mut programs = Programs::load(pins, sizes)?;
         let maps = Maps::open(pins)?;
         maps.set_timeouts(Timeouts::DEFAULT)?;
         let mut ports = Vec::new();
@@ -186,6 +189,35 @@ impl Bench {
         Ok(theirs.len())
     }
 
+    /// What was told of flows since the programs were loaded, in its order; gives how
+    /// many changes of each kind there were.
+    ///
+    /// # Errors
+    /// When the programs told something else, or of an end before a beginning.
+    pub fn compare_flow_events(&self, pins: &Pins) -> Result<[u64; FlowChange::ALL.len()]> {
+        let mut theirs = Vec::new();
+        rings::take_all(pins, "flow_events", |record| {
+            theirs.push(told(&bytemuck::pod_read_unaligned(record)));
+        })?;
+        let ours = self.model.flow_events.borrow();
+        ensure!(theirs.len() == ours.len(), "{} events, in the model {}", theirs.len(), ours.len());
+        let mut alive: BTreeSet<FlowKey> = BTreeSet::new();
+        let mut changes = [0; FlowChange::ALL.len()];
+        for (number, (one, event)) in theirs.iter().zip(ours.iter()).enumerate() {
+            let other = told(event);
+            ensure!(*one == other, "event {number}: {one:?}, in the model {other:?}");
+            let is_in_order = match FlowChange::from_byte(event.change).context("a change")? {
+                FlowChange::New => alive.insert(event.key),
+                FlowChange::Update => alive.contains(&event.key),
+                FlowChange::Destroy => alive.remove(&event.key),
+            };
+            ensure!(is_in_order, "event {number} does not follow: {event:?}");
+            changes[usize::from(event.change)] += 1;
+        }
+        ensure!(alive.len() == self.model.flow_count(), "{} flows were begun", alive.len());
+        Ok(changes)
+    }
+
     /// What a program may do for a verdict: a forwarded frame may need the stack, and
     /// what may not be answered is dropped.
     const fn actions(&self, verdict: Verdict) -> &'static [u32] {
@@ -231,6 +263,14 @@ fn model(maps: &Maps, way: Way, texts: [&str; 2], ports: [(u32, [u8; 6]); 2]) ->
     Running::change(maps, |_| rulesets)?;
     ensure!(maps.generation()? == 1, "the rules are not the first ones");
     Ok(model)
+}
+
+/// What is told of a flow, but for the times.
+type Told = (u8, FlowKey, u8, u8, [(u64, u64); 2]);
+
+fn told(event: &FlowEvent) -> Told {
+    let counted = event.flow.sides.map(|side| (side.packets, side.bytes));
+    (event.change, event.key, event.flow.state, event.flow.status, counted)
 }
 
 /// Equal but for what two clocks may differ by.

@@ -35,7 +35,7 @@ impl Report {
                 None => flows.push([None, Some(flow)]),
             }
         }
-        flows.sort_by_key(|pair| id(pair));
+        flows.sort_by_key(id);
         Self { script, judgements, flows }
     }
 

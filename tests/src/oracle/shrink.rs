@@ -15,11 +15,11 @@ const TRIALS: usize = 400;
 pub fn shrink(bench: &mut Bench<'_>, report: Report) -> Result<Report> {
     let mut best = report;
     if let Some(shorter) = cut(&best) {
-        best = first_mistake(bench, vec![shorter])?.unwrap_or(best);
+        best = first_mistake(bench, &[shorter])?.unwrap_or(best);
     }
     for _ in 0..TRIALS {
         let fewer = without_each(&best.script);
-        match first_mistake(bench, fewer)? {
+        match first_mistake(bench, &fewer)? {
             Some(shorter) => best = shorter,
             None => break,
         }
@@ -51,7 +51,7 @@ fn without_each(script: &Script) -> Vec<Script> {
         .collect()
 }
 
-fn first_mistake(bench: &mut Bench<'_>, scripts: Vec<Script>) -> Result<Option<Report>> {
-    let reports = bench.play(&scripts)?;
+fn first_mistake(bench: &mut Bench<'_>, scripts: &[Script]) -> Result<Option<Report>> {
+    let reports = bench.play(scripts)?;
     Ok(reports.into_iter().find(|report| !report.mistakes().is_empty()))
 }

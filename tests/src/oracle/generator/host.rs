@@ -84,12 +84,10 @@ impl Host {
 
     /// As if the handshake had been long ago.
     pub(super) fn have_talked(client: &mut Self, server: &mut Self) {
-        for (own, other) in [(&mut *client, &mut *server)] {
-            (own.phase, other.phase) = (Phase::Open, Phase::Open);
-            (own.heard, other.heard) = (other.next, own.next);
-            (own.their_window, other.their_window) = (other.window, own.window);
-            (own.theirs, other.theirs) = (Some(other.offers), Some(own.offers));
-        }
+        (client.phase, server.phase) = (Phase::Open, Phase::Open);
+        (client.heard, server.heard) = (server.next, client.next);
+        (client.their_window, server.their_window) = (server.window, client.window);
+        (client.theirs, server.theirs) = (Some(server.offers), Some(client.offers));
     }
 
     /// The next segment; `None` when there is nothing to say.
@@ -263,7 +261,7 @@ impl Host {
         match segment.seq.wrapping_sub(self.heard) {
             0 => self.phase = Phase::Over,
             _ if self.phase == Phase::SynSent && segment.ack == self.next => {
-                self.phase = Phase::Over
+                self.phase = Phase::Over;
             }
             offset if offset < self.window => self.owed = Some(Owed::Ack),
             _ => {}
