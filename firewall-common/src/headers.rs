@@ -20,11 +20,8 @@ use crate::{
 
 const MAX_VLAN_TAGS: u32 = 2;
 const MAX_EXTENSION_HEADERS: u32 = 6;
-
-/// Bytes that the offset of a fragment counts in.
-pub const FRAGMENT_UNIT: u32 = 8;
-/// Bytes behind the IP header of the longest datagram.
-const MAX_DATAGRAM: u32 = 65_535;
+/// Words of IPv4 options: a header has 15 words, five of them fixed.
+const MAX_OPTION_WORDS: u32 = 10;
 
 /// Whether a packet is a fragment, as [`Headers::fragment`].
 #[repr(u8)]
@@ -70,13 +67,8 @@ pub struct Headers {
     pub fragment: u8,
     /// The transport header contradicts itself: such a packet is INVALID.
     pub is_damaged: u8,
-    /// In units of 8 bytes, within the datagram: where a fragment begins, and where
-    /// it ends, rounded up.
+    /// In units of 8 bytes: where a later fragment begins, where a first one ends.
     pub fragment_offset: u16,
-    pub fragment_end: u16,
-    /// No fragment of the datagram comes behind this one.
-    pub is_last_fragment: u8,
-    pub _pad: u8,
 }
 
 /// What a frame turned out to be.
@@ -125,25 +117,9 @@ impl Headers {
         if self.version == 4 { Family::Ipv4 } else { Family::Ipv6 }
     }
 
-    /// Whether there is something between the IP header and what it carries: options
-    /// or extension headers, which routers may have to read.
-    #[inline(always)]
-    pub const fn has_ip_options(&self) -> bool {
-        let len = match self.family() {
-            Family::Ipv4 => Ipv4::LEN,
-            Family::Ipv6 => Ipv6::LEN,
-        };
-        self.l4.wrapping_sub(self.l3) != len
-    }
-
     #[inline(always)]
     pub const fn is_later_fragment(&self) -> bool {
         self.fragment == Fragment::Later as u8
-    }
-
-    #[inline(always)]
-    pub const fn is_first_fragment(&self) -> bool {
-        self.fragment == Fragment::First as u8
     }
 
     #[inline(always)]
@@ -210,7 +186,7 @@ impl Headers {
         if header_len > self.ip_len {
             return Err(DropReason::Malformed);
         }
-        if !has_right_checksum(&ip, header_len) {
+        if !has_right_checksum(packet, &ip, self.l3, header_len) {
             return Err(DropReason::HeaderChecksum);
         }
         self.version = 4;
@@ -221,7 +197,8 @@ impl Headers {
         self.tuple.dst = Addr::v4(ip.dst);
         self.tuple.protocol = ip.protocol;
         self.fragment_id = u32::from(ip.id);
-        self.fragment(ip.fragment_offset(), ip.has_more_fragments())
+        self.fragment(ip.fragment_offset(), ip.has_more_fragments());
+        Ok(())
     }
 
     #[inline(always)]
@@ -241,6 +218,11 @@ impl Headers {
         self.tos = (u32::from_be(ip.version_class_label) >> 20) as u8;
         self.tuple.src = ip.src;
         self.tuple.dst = ip.dst;
+        // On no wire (RFC 4291 section 2.5.5.2); in the tables they are IPv4, whose
+        // flows and rules are none of this packet's.
+        if matches!(ip.src.family(), Family::Ipv4) || matches!(ip.dst.family(), Family::Ipv4) {
+            return Err(DropReason::Malformed);
+        }
         self.l4 = self.l3 + Ipv6::LEN;
         self.tuple.protocol = ip.next_header;
         self.extension_headers(packet)
@@ -284,29 +266,15 @@ impl Headers {
         self.tuple.protocol = header.next_header;
         self.fragment_id = header.id;
         self.l4 += size_of::<Ipv6Fragment>() as u32;
-        self.fragment(header.fragment_offset(), header.has_more_fragments())
+        self.fragment(header.fragment_offset(), header.has_more_fragments());
+        Ok(())
     }
 
-    /// Notes which fragment it is whose payload begins at `l4`. Reassembly refuses
-    /// one that carries nothing, ends within a unit though others follow, or reaches
-    /// beyond the longest datagram (RFC 791 section 3.2, RFC 8200 section 4.5).
+    /// Notes which fragment it is whose payload begins at `l4`.
     #[inline(always)]
-    fn fragment(&mut self, offset: u16, has_more: bool) -> Result<(), DropReason> {
-        let kind = fragment(offset, has_more);
-        self.fragment = kind as u8;
-        if matches!(kind, Fragment::Whole) {
-            return Ok(());
-        }
-        let len = self.l4_len();
-        let end = u32::from(offset) * FRAGMENT_UNIT + len;
-        let ends_within_a_unit = has_more && !len.is_multiple_of(FRAGMENT_UNIT);
-        if len == 0 || ends_within_a_unit || end > MAX_DATAGRAM {
-            return Err(DropReason::Malformed);
-        }
-        self.fragment_offset = offset;
-        self.fragment_end = end.div_ceil(FRAGMENT_UNIT) as u16;
-        self.is_last_fragment = u8::from(!has_more);
-        Ok(())
+    fn fragment(&mut self, offset: u16, has_more: bool) {
+        self.fragment = fragment(offset, has_more) as u8;
+        self.fragment_offset = if offset == 0 { (self.l4_len() / 8) as u16 } else { offset };
     }
 
     /// Takes the length that the IP header announces, if the frame holds it.
@@ -344,10 +312,9 @@ impl Headers {
         Ok(())
     }
 
-    /// Bytes from the transport header to the end of the IP packet; of a later
-    /// fragment, all that it carries.
+    /// Bytes from the transport header to the end of the IP packet.
     #[inline(always)]
-    pub const fn l4_len(&self) -> u32 {
+    const fn l4_len(&self) -> u32 {
         self.ip_len.saturating_sub(self.l4 - self.l3)
     }
 
@@ -400,12 +367,22 @@ impl Headers {
 }
 
 /// Whether the checksum of an IPv4 header is right: a router may send on no other
-/// (RFC 1812 section 5.2.2). One with options is left to the stack, which reads them.
+/// (RFC 1812 section 5.2.2).
 #[inline(always)]
-fn has_right_checksum(ip: &Ipv4, len: u32) -> bool {
+fn has_right_checksum<P: Packet + ?Sized>(packet: &P, ip: &Ipv4, l3: u32, len: u32) -> bool {
     let [a, b, c, d, e] = *bytemuck::cast_ref::<Ipv4, [u32; 5]>(ip);
-    let sum = Sum::default().double_word(a).double_word(b).double_word(c);
-    len != Ipv4::LEN || sum.double_word(d).double_word(e).folded() == 0xffff
+    let mut sum = Sum::default().double_word(a).double_word(b).double_word(c);
+    sum = sum.double_word(d).double_word(e);
+    let mut at = Ipv4::LEN;
+    for _ in 0..MAX_OPTION_WORDS {
+        if at >= len {
+            break;
+        }
+        let Some(word) = packet.read::<u32>(l3 + at) else { return false };
+        sum = sum.double_word(word);
+        at += 4;
+    }
+    sum.folded() == 0xffff
 }
 
 /// The type of the request that an ICMP query or reply belongs to, and whether

@@ -528,6 +528,59 @@ mod ftp {
     }
 }
 
+mod fragments {
+    use super::*;
+
+    fn first() -> Frame {
+        to_server(ACK | PSH).payload(&[b'x'; 44]).fragment(0, true, 99)
+    }
+
+    fn later(id: u32) -> Frame {
+        Frame::between(CLIENT, SERVER).protocol(6).payload(&[b'y'; 32]).fragment(8, false, id)
+    }
+
+    #[test]
+    fn later_ones_follow_the_first() {
+        let memory = Memory::default();
+        assert_eq!(counted(&memory, &first()), FORWARDED);
+        assert_eq!(counted(&memory, &later(99)), FORWARDED);
+    }
+
+    #[test]
+    fn none_may_overlap_the_first() {
+        let memory = Memory::default();
+        send(&memory, &first());
+        for offset in 1..8 {
+            let overlapping = Frame::between(CLIENT, SERVER)
+                .protocol(6)
+                .payload(&[b'z'; 32])
+                .fragment(offset, true, 99);
+            let verdict = counted(&memory, &overlapping);
+            assert_eq!(verdict, Verdict::Drop(DropReason::FragmentOverlap));
+        }
+    }
+
+    #[test]
+    fn those_of_ipv6_follow_too_whatever_headers_the_first_one_has() {
+        let memory = Memory::default();
+        let between = || Frame::between("2001:db8:1::2", "2001:db8:2::2");
+        let first = between().tcp(1, 80, SYN).payload(&[b'x'; 44]).fragment(0, true, 7);
+        let later = between().protocol(60).payload(&[b'y'; 32]).fragment(8, false, 7);
+        assert_eq!(counted(&memory, &first), FORWARDED);
+        assert_eq!(counted(&memory, &later), FORWARDED);
+    }
+
+    #[test]
+    fn none_passes_without_its_first() {
+        let memory = Memory::default();
+        let unknown = Verdict::Drop(DropReason::FragmentUnknown);
+        assert_eq!(counted(&memory, &later(98)), unknown);
+        let dropped = with_rules(&[]);
+        send(&dropped, &first());
+        assert_eq!(counted(&dropped, &later(99)), unknown);
+    }
+}
+
 mod frames {
     use super::*;
 
@@ -572,6 +625,19 @@ mod frames {
         for frame in frames {
             assert_eq!(counted(&memory, &frame), FORWARDED);
             assert_eq!(memory.scratch().headers.tuple.dport, 80);
+        }
+    }
+
+    #[test]
+    fn an_ipv6_packet_with_ipv4_addresses_belongs_to_no_ipv4_flow() {
+        let memory = Memory::default();
+        connect(&memory);
+        let mapped = [CLIENT, SERVER].map(|address| format!("::ffff:{address}"));
+        for (src, dst) in [(&*mapped[0], &*mapped[1]), (&mapped[0], "2001:db8::1")] {
+            let frame = Frame::between(src, dst).tcp(40_000, 80, ACK);
+            assert_eq!(counted(&memory, &frame), Verdict::Drop(DropReason::Malformed));
+            let frame = Frame::between(dst, src).tcp(80, 40_000, ACK);
+            assert_eq!(counted(&memory, &frame), Verdict::Drop(DropReason::Malformed));
         }
     }
 
