@@ -3,7 +3,8 @@
 //! not, in both families, under every setting that a script names.
 //!
 //! They must agree about the action and every counter of every frame, and in the end
-//! about every flow: windows, last segment, state, status, time to live.
+//! about every flow: windows, last segment, state, status, time to live. The longest
+//! segments are too long for the link that they leave by.
 
 use std::{thread, time::Duration};
 
