@@ -42,10 +42,6 @@ const TC_NEXT: u32 = u32::MAX;
 const TC_SHOT: u32 = 2;
 const TC_REDIRECT: u32 = 7;
 
-/// Two ticks of the coarse clock at its slowest: as much may lie between the clock
-/// that the program reads and the one that the model is told.
-const TICKS: Nanos = Nanos::from_millis(20);
-
 /// The programs in a namespace, and the model of them.
 #[derive(Debug)]
 pub struct Bench {
@@ -56,6 +52,9 @@ pub struct Bench {
     /// Of each of [`PORTS`]: index and address.
     ports: [(u32, [u8; 6]); 2],
     frames: u64,
+    /// The longest that a frame has taken: the model is told the time behind it, the
+    /// program reads it on the way.
+    slack: Nanos,
 }
 
 impl Bench {
@@ -83,7 +82,7 @@ impl Bench {
         let ports: [_; 2] = ports.try_into().expect("two ports");
         set_indexes(ports.map(|(index, _)| index));
         let model = model(&maps, way, rules, ports)?;
-        let mut bench = Self { way, programs, maps, model, ports, frames: 0 };
+        let mut bench = Self { way, programs, maps, model, ports, frames: 0, slack: Nanos::ZERO };
         bench.set_options(options)?;
         Ok(bench)
     }
@@ -119,6 +118,7 @@ impl Bench {
         let (ifindex, _) = self.ports[port];
         let before = self.maps.stats()?;
         let model_before = self.model.stats();
+        let began = now();
         let (hook, trial) = match self.way {
             Way::Xdp => (Hook::Ingress, self.programs.try_xdp(frame, ifindex, 1)?),
             Way::TcIngress => {
@@ -127,7 +127,9 @@ impl Bench {
             Way::TcEgress => (Hook::Egress, self.programs.try_tc(Hook::Egress, frame, ifindex, 1)?),
         };
         let place = Place { hook, ifindex, has_ethernet: true };
-        let verdict = self.model.filter_from(place, frame, now());
+        let ended = now();
+        self.slack = self.slack.max(ended.since(began));
+        let verdict = self.model.filter_from(place, frame, ended);
         let after = self.maps.stats()?;
         let model_after = self.model.stats();
         self.frames += 1;
@@ -178,7 +180,7 @@ impl Bench {
                 anyhow::bail!("the model has no flow {key:?}: {flow:?}");
             };
             ensure!(table == model_table, "{key:?}: {table:?}, in the model {model_table:?}");
-            ensure!(is_alike(flow, model), "{key:?}:\n{flow:#?}\nin the model:\n{model:#?}");
+            ensure!(self.is_alike(flow, model), "{key:?}:\n{flow:#?}\nin the model:\n{model:#?}");
         }
         ensure!(theirs.len() == ours.len(), "{} flows, in the model {}", theirs.len(), ours.len());
         let counters = self.maps.rule_counters(1, self.model.rules.len())?;
@@ -216,6 +218,16 @@ impl Bench {
         }
         ensure!(alive.len() == self.model.flow_count(), "{} flows were begun", alive.len());
         Ok(changes)
+    }
+
+    /// Equal but for the time that a frame took.
+    fn is_alike(&self, flow: &Flow, model: &Flow) -> bool {
+        let is_near =
+            |theirs: Nanos, ours: Nanos| theirs <= ours && !ours.since(theirs).is_after(self.slack);
+        let timeless = |flow: &Flow| Flow { expires: Nanos::ZERO, created: Nanos::ZERO, ..*flow };
+        is_near(flow.expires, model.expires)
+            && is_near(flow.created, model.created)
+            && timeless(flow) == timeless(model)
     }
 
     /// What a program may do for a verdict: a forwarded frame may need the stack, and
@@ -271,15 +283,6 @@ type Told = (u8, FlowKey, u8, u8, [(u64, u64); 2]);
 fn told(event: &FlowEvent) -> Told {
     let counted = event.flow.sides.map(|side| (side.packets, side.bytes));
     (event.change, event.key, event.flow.state, event.flow.status, counted)
-}
-
-/// Equal but for what two clocks may differ by.
-fn is_alike(flow: &Flow, model: &Flow) -> bool {
-    let is_near = |a: Nanos, b: Nanos| !a.since(b).is_after(TICKS) && !b.since(a).is_after(TICKS);
-    let timeless = |flow: &Flow| Flow { expires: Nanos::ZERO, created: Nanos::ZERO, ..*flow };
-    is_near(flow.expires, model.expires)
-        && is_near(flow.created, model.created)
-        && timeless(flow) == timeless(model)
 }
 
 /// Counters of how a verdict was carried out, which the model does not do.
