@@ -266,6 +266,10 @@ impl Headers {
         self.tuple.protocol = header.next_header;
         self.fragment_id = header.id;
         self.l4 += size_of::<Ipv6Fragment>() as u32;
+        // What the frame holds behind the packet is padding.
+        if self.l4 - self.l3 > self.ip_len {
+            return Err(DropReason::Malformed);
+        }
         self.fragment(header.fragment_offset(), header.has_more_fragments());
         Ok(())
     }
