@@ -22,6 +22,7 @@ pub mod files;
 pub mod firewall;
 pub mod foreign;
 pub mod ledger;
+pub mod model;
 pub mod netns;
 pub mod oracle;
 pub mod packet;

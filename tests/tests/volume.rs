@@ -77,7 +77,10 @@ fn half_a_million_flows_are_listed_counted_and_deleted_quickly_and_in_little_mem
 
 fn measure(pins: &Pins) -> Result<()> {
     pins.create()?;
-    let _programs = Programs::load(pins, TableSizes { assured: 524_288, embryonic: 1_024 })?;
+    let _programs = Programs::load(
+        pins,
+        TableSizes { assured: 524_288, embryonic: 1_024, ..TableSizes::default() },
+    )?;
     fill(&mut FlowTables::open(&Maps::open(pins)?)?)?;
     let file = tempfile::NamedTempFile::new()?;
     for (line, lines) in [

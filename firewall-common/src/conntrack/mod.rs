@@ -13,6 +13,8 @@ pub mod options;
 pub mod quoted;
 pub mod sctp;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
 use crate::{
@@ -92,7 +94,7 @@ impl Tracked<'_> {
     #[inline(always)]
     pub fn pack(&self) -> u32 {
         let is_assured = matches!(self.flow, Some((FlowTable::Assured, _)));
-        Packed::of(self).0 | u32::from(is_assured) * Packed::ASSURED
+        Packed::of(self).0 | (u32::from(is_assured) * Packed::ASSURED)
     }
 
     #[inline(always)]
