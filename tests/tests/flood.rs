@@ -133,7 +133,7 @@ mod a_flood {
     fn evicts_no_established_flow_and_harms_none_of_its_packets() {
         needs!(capability::firewall());
         let syns = if capability::full() { 5_000_000 } else { 300_000 };
-        let plan = Plan { established: 1_000, syns, newcomers: 0, distance: 0 };
+        let plan = Plan { established: 1_000, syns, newcomers: 0, distance: 0, copies: 1 };
         let setup = setup().option(&format!("--max-flows={MAX_FLOWS}"));
         let outcome = Outcome::of(setup, plan).unwrap();
         outcome.is_unharmed(plan).unwrap();
@@ -173,7 +173,7 @@ mod a_flood {
 }
 
 const NEWCOMERS_IN_A_FLOOD: Plan =
-    Plan { established: 1_000, syns: 5_000_000, newcomers: 1_250, distance: 100_000 };
+    Plan { established: 1_000, syns: 5_000_000, newcomers: 1_250, distance: 100_000, copies: 1 };
 
 mod a_table_full_of_living_flows {
     use super::*;
@@ -268,9 +268,11 @@ mod measurements {
     #[ignore = "a measurement: needs a quiet machine"]
     fn newcomers_that_complete_by_the_size_of_the_embryonic_table() {
         needs!(capability::firewall());
-        let plan = Plan { syns: 1_000_000, newcomers: 1_000, ..NEWCOMERS_IN_A_FLOOD };
-        for size in [65_536, 98_304, 106_496, 114_688, 131_072, 196_608, 262_144] {
-            eprint!("{size}: ");
+        // What is repeated is younger to the table than what came once.
+        let sizes = [65_536, 98_304, 106_496, 114_688, 131_072, 196_608, 262_144];
+        for (copies, size) in [1, 2].into_iter().flat_map(|copies| sizes.map(|it| (copies, it))) {
+            let plan = Plan { syns: 600_000, newcomers: 1_000, copies, ..NEWCOMERS_IN_A_FLOOD };
+            eprint!("{size}, each SYN {copies} times: ");
             let setup = setup().option(&format!("--max-embryonic={size}"));
             Outcome::of(setup, plan).unwrap().is_unharmed(plan).unwrap();
         }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{
     burst::Burst,
@@ -29,11 +29,14 @@ pub struct Plan {
     pub newcomers: u16,
     /// SYNs of the flood between a newcomer's SYN and its SYN-ACK.
     pub distance: u32,
+    /// How often each SYN of the flood is sent; it counts once.
+    pub copies: u32,
 }
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Course {
+    /// Of the flood, with all copies.
     pub syns: u64,
     /// Words of established connections, in each direction.
     pub exchanges: u64,
@@ -83,6 +86,9 @@ impl<'a> Siege<'a> {
     }
 
     /// Sends everything of the plan, as fast as it goes.
+    ///
+    /// # Errors
+    /// What a link said; that the flood is too short for the distance.
     pub fn run(&mut self) -> Result<Course> {
         let begun = Instant::now();
         let mut course = Course::default();
@@ -93,14 +99,17 @@ impl<'a> Siege<'a> {
             burst.clear();
             let size = BURST.min(self.plan.syns - sent);
             burst.extend((0..size).map(|_| self.syns.next()));
-            self.client.send(&burst)?;
-            course.syns += u64::from(size);
+            for _ in 0..self.plan.copies {
+                self.client.send(&burst)?;
+                course.syns += u64::from(size);
+            }
             if !self.established.is_empty() {
                 self.exchange(number as usize % self.established.len())?;
                 course.exchanges += 1;
             }
             self.welcome(sent + size, &mut waiting, &mut course)?;
         }
+        ensure!(waiting.is_empty(), "{} newcomers were not answered", waiting.len());
         course.refused = self.client.refused() + self.server.refused();
         course.took = begun.elapsed();
         Ok(course)
@@ -114,7 +123,8 @@ impl<'a> Siege<'a> {
         course: &mut Course,
     ) -> Result<()> {
         // The last one is still answered within the flood.
-        let span = u64::from(self.plan.syns - self.plan.distance - BURST);
+        let end = self.plan.distance + BURST;
+        let span = u64::from(self.plan.syns.saturating_sub(end).max(1));
         let due = u64::from(self.plan.newcomers) * u64::from(sent) / span;
         while course.newcomers < due.min(self.plan.newcomers.into()) {
             let caller = Caller::new(NEWCOMERS, course.newcomers as u16);
