@@ -11,6 +11,7 @@ use firewall_common::{
     control::option,
     event::{Event, EventKind, Hook},
     flow::{CtState, Tuple},
+    fragment::Visit,
     headers::{Fragment, Headers, Parsed},
     packet::Packet,
     rule::RejectKind,
@@ -54,6 +55,7 @@ const fn place_of(byte: u8) -> Place {
         hook: if byte & 1 == 0 { Hook::Ingress } else { Hook::Egress },
         ifindex: 1 + (byte >> 1 & 1) as u32,
         has_ethernet: byte & 4 == 0,
+        visit: Visit::New,
     }
 }
 

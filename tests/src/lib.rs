@@ -20,6 +20,7 @@ pub mod control;
 pub mod conversation;
 pub mod files;
 pub mod firewall;
+pub mod flood;
 pub mod foreign;
 pub mod ledger;
 pub mod model;

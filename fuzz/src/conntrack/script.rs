@@ -9,6 +9,7 @@
 use arbitrary::Arbitrary;
 use firewall_common::{
     event::Hook,
+    fragment::Visit,
     tables::Place,
     testing::Frame,
     time::Nanos,
@@ -300,7 +301,7 @@ fn on(lane: u8, from_client: bool) -> (&'static Lane, Sent) {
     let is_leaving = lane.is_local && !from_client;
     let ifindex = if from_client || is_leaving { 1 } else { 2 };
     let hook = if is_leaving { Hook::Egress } else { Hook::Ingress };
-    let place = Place { hook, ifindex, has_ethernet: true };
+    let place = Place { hook, ifindex, has_ethernet: true, visit: Visit::New };
     let frame = Frame::between(src, dst).macs([2, 0, 0, 0, 1, 1], ruleset::mac(ifindex));
     (lane, Sent { place, frame, tcp: None })
 }

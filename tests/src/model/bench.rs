@@ -9,6 +9,7 @@ use firewall_common::{
     event::Hook,
     flow::{Flow, FlowKey},
     flow_event::{FlowChange, FlowEvent},
+    fragment::Visit,
     rule::Chain,
     tables::{FlowTable, Place},
     testing::Memory,
@@ -126,7 +127,7 @@ impl Bench {
             }
             Way::TcEgress => (Hook::Egress, self.programs.try_tc(Hook::Egress, frame, ifindex, 1)?),
         };
-        let place = Place { hook, ifindex, has_ethernet: true };
+        let place = Place { hook, ifindex, has_ethernet: true, visit: Visit::New };
         let ended = now();
         self.slack = self.slack.max(ended.since(began));
         let verdict = self.model.filter_from(place, frame, ended);
@@ -236,11 +237,11 @@ impl Bench {
         match (self.way, verdict) {
             (Way::Xdp, Verdict::Accept(Chain::Forward)) => &[XDP_REDIRECT, XDP_PASS],
             (Way::Xdp, Verdict::Accept(_) | Verdict::Pass(_)) => &[XDP_PASS],
-            (Way::Xdp, Verdict::Drop(_) | Verdict::Punt(_)) => &[XDP_DROP],
+            (Way::Xdp, Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_)) => &[XDP_DROP],
             (Way::Xdp, Verdict::Reject(_)) => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
             (_, Verdict::Accept(_) | Verdict::Pass(_)) => &[TC_NEXT],
-            (Way::TcEgress, Verdict::Punt(_)) => &[TC_REDIRECT],
-            (_, Verdict::Drop(_) | Verdict::Punt(_)) => &[TC_SHOT],
+            (Way::TcEgress, Verdict::Punt(_) | Verdict::Wait(_)) => &[TC_REDIRECT],
+            (_, Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_)) => &[TC_SHOT],
             (_, Verdict::Reject(_)) => &[TC_REDIRECT, TC_SHOT],
         }
     }
