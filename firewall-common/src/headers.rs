@@ -312,7 +312,7 @@ impl Headers {
             return Ok(());
         }
         let len = self.l4_len();
-        let end = u32::from(offset) * FRAGMENT_UNIT + len;
+        let end = (u32::from(offset) * FRAGMENT_UNIT).saturating_add(len);
         let ends_within_a_unit = has_more && !len.is_multiple_of(FRAGMENT_UNIT);
         if len == 0 || ends_within_a_unit || end > MAX_DATAGRAM {
             return Err(DropReason::Malformed);
