@@ -59,10 +59,6 @@ fn measure() -> Result<()> {
     let maps = Maps::open(&Pins::new(firewall.pin()))?;
     fill(&mut FlowTables::open(&maps)?)?;
     let mut sweeper = Sweeper::open(&maps)?;
-    // Above whatever else the machine does.
-    // SAFETY: a system call that takes numbers.
-    let raised = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
-    ensure!(raised == 0, "setpriority: {}", std::io::Error::last_os_error());
 
     let begun = Instant::now();
     let quiet = line.times(|| begun.elapsed() < QUIET)?;
@@ -70,8 +66,6 @@ fn measure() -> Result<()> {
     let done = AtomicBool::new(false);
     let (swept, took, busy) = thread::scope(|scope| -> Result<_> {
         let sweep = scope.spawn(|| {
-            // SAFETY: as above; of this thread alone.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
             let begun = Instant::now();
             let swept = sweeper.sweep(now(), &AtomicBool::new(false), None);
             done.store(true, Ordering::Relaxed);
