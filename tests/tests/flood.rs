@@ -270,8 +270,8 @@ mod measurements {
         needs!(capability::firewall());
         // What is repeated is younger to the table than what came once.
         let once = [65_536, 98_304, 106_496, 131_072].map(|size| (1, size));
-        let twice = [131_072, 196_608, 262_144].map(|size| (2, size));
-        for (copies, size) in once.into_iter().chain(twice) {
+        let twice = [262_144, 196_608, 131_072].map(|size| (2, size));
+        for (copies, size) in twice.into_iter().chain(once) {
             let plan = Plan { syns: 600_000, newcomers: 1_000, copies, ..NEWCOMERS_IN_A_FLOOD };
             eprint!("{size}, each SYN {copies} times: ");
             let setup = setup().option(&format!("--max-embryonic={size}"));
