@@ -78,7 +78,7 @@ impl<'a> Siege<'a> {
     pub fn establish(&mut self) -> Result<()> {
         for number in 0..self.established.len() {
             let caller = self.established[number];
-            self.send_from_client(&caller.syn())?;
+            self.ask(&caller.syn())?;
             self.answer(&caller)?;
             self.exchange(number)?;
         }
@@ -128,7 +128,7 @@ impl<'a> Siege<'a> {
         let due = u64::from(self.plan.newcomers) * u64::from(sent) / span;
         while course.newcomers < due.min(self.plan.newcomers.into()) {
             let caller = Caller::new(NEWCOMERS, course.newcomers as u16);
-            self.send_from_client(&caller.syn())?;
+            self.ask(&caller.syn())?;
             waiting.push_back((sent, caller));
             course.newcomers += 1;
         }
@@ -144,16 +144,16 @@ impl<'a> Siege<'a> {
     /// The server's SYN-ACK and the client's ACK.
     fn answer(&mut self, caller: &Caller) -> Result<()> {
         self.server.send(&[self.server.wire().frame(&caller.syn_ack())])?;
-        self.send_from_client(&caller.ack())
+        self.ask(&caller.ack())
     }
 
     fn exchange(&mut self, number: usize) -> Result<()> {
         let [question, answer] = self.established[number].exchange();
-        self.send_from_client(&question)?;
+        self.ask(&question)?;
         self.server.send(&[self.server.wire().frame(&answer)])
     }
 
-    fn send_from_client(&mut self, packet: &Packet) -> Result<()> {
+    fn ask(&mut self, packet: &Packet) -> Result<()> {
         self.client.send(&[self.client.wire().frame(packet)])
     }
 }
