@@ -378,10 +378,6 @@ fn read<P: Packet + ?Sized>(packet: &P, scratch: &mut Scratch, segment: Segment,
     if headers.has_tcp_flag(SYN) || (has_sack && TcpOptions::are_worth_reading(packet, l4, len)) {
         packet.tcp_options(headers, options);
     }
-    // Blocks say nothing where the other side did not agree to them.
-    if !has_sack {
-        options.sack = Seq(headers.ack);
-    }
     note(segment, headers, options, seen);
 }
 

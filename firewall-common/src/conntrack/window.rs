@@ -164,10 +164,12 @@ impl Connection {
         state: State,
         is_liberal: bool,
     ) -> Place {
-        if self.begin_side(direction, seen, state) {
+        // Blocks say nothing where the other side did not agree to them.
+        let sack = if self.receiver.has(window::SACK) { seen.sack } else { seen.ack };
+        if self.begin_side(direction, seen, sack, state) {
             return Place::Inside;
         }
-        let numbers = self.read(seen, state);
+        let numbers = self.read(seen, sack, state);
         let place = self.compare(&numbers);
         match place {
             Place::Inside => {
@@ -182,7 +184,7 @@ impl Connection {
     /// The first segment of a side, or a SYN with which it begins anew; `true` when
     /// there is nothing to compare it with.
     #[inline(always)]
-    fn begin_side(&mut self, direction: Direction, seen: &Seen, state: State) -> bool {
+    fn begin_side(&mut self, direction: Direction, seen: &Seen, sack: Seq, state: State) -> bool {
         let is_first = self.sender.max_size == 0;
         let is_anew = seen.has_syn
             && !is_first
@@ -199,12 +201,12 @@ impl Connection {
             }
             return !seen.has_ack && (is_first || matches!(direction, Direction::Reply));
         }
-        self.begin_in_the_middle(seen);
+        self.begin_in_the_middle(seen, sack);
         false
     }
 
     #[inline(always)]
-    fn begin_in_the_middle(&mut self, seen: &Seen) {
+    fn begin_in_the_middle(&mut self, seen: &Seen, sack: Seq) {
         let Self { sender, receiver, .. } = self;
         let size = u32::from(seen.window) << (sender.scale & 15);
         sender.end = seen.end;
@@ -212,11 +214,11 @@ impl Connection {
         sender.max_end = seen.end.plus(sender.max_size);
         if receiver.max_size == 0 {
             // Nothing is known of the other side: what is acknowledged was sent.
-            receiver.end = seen.sack;
-            receiver.max_end = seen.sack;
-        } else if seen.sack == receiver.end.plus(1) {
+            receiver.end = sack;
+            receiver.max_end = sack;
+        } else if sack == receiver.end.plus(1) {
             // The answer to a keepalive, which was one below what was sent.
-            receiver.end = seen.sack;
+            receiver.end = sack;
         }
     }
 
@@ -230,8 +232,8 @@ impl Connection {
     }
 
     #[inline(always)]
-    fn read(&self, seen: &Seen, state: State) -> Numbers {
-        let mut numbers = Numbers { seq: seen.seq, end: seen.end, ack: seen.ack, sack: seen.sack };
+    fn read(&self, seen: &Seen, sack: Seq, state: State) -> Numbers {
+        let mut numbers = Numbers { seq: seen.seq, end: seen.end, ack: seen.ack, sack };
         let is_reset = matches!(seen.segment, Segment::Rst);
         // Some TCPs set the flag in a reset, and leave the number out.
         if !seen.has_ack || (is_reset && seen.ack.0 == 0) {

@@ -239,10 +239,30 @@ mod scaling {
 mod selective_acknowledgements {
     use super::*;
 
+    /// Both sides have offered it.
+    fn agreed(isn: [u32; 2]) -> Talk {
+        let mut talk = Talk::established(isn);
+        for side in &mut talk.flow.sides {
+            side.window.flags |= window::SACK;
+        }
+        talk
+    }
+
+    #[test]
+    fn a_block_says_nothing_where_the_other_side_did_not_offer_it() {
+        for isn in BEGINNINGS {
+            let mut talk = Talk::established(isn);
+            let data = talk.data(Original, 300);
+            talk.send(Original, data);
+            let selective = Seen { sack: data.end.plus(1), ..talk.ack(Reply) };
+            assert_eq!(talk.would(Reply, selective), STAYS);
+        }
+    }
+
     #[test]
     fn a_block_opens_the_window_from_its_edge_on() {
         for isn in BEGINNINGS {
-            let mut talk = Talk::established(isn);
+            let mut talk = agreed(isn);
             let data = talk.data(Original, 300);
             talk.send(Original, data);
             let ack = acknowledging(talk.ack(Reply), data.seq);
@@ -257,7 +277,7 @@ mod selective_acknowledgements {
     #[test]
     fn a_block_of_what_was_not_sent_is_invalid() {
         for isn in BEGINNINGS {
-            let mut talk = Talk::established(isn);
+            let mut talk = agreed(isn);
             let data = talk.data(Original, 300);
             talk.send(Original, data);
             let selective = Seen { sack: data.end.plus(1), ..talk.ack(Reply) };
