@@ -1,8 +1,9 @@
 //! Connection tracking: which flow a packet belongs to, its ctstate, and what
 //! it will do to the flow once the rules have accepted it.
 //!
-//! The behaviour is nf_conntrack's. [`track`] only looks; [`commit`] changes
-//! the tables, so that a dropped packet leaves no trace.
+//! The behaviour is nf_conntrack's. [`track`] looks; [`commit`] changes the tables,
+//! so that a dropped packet leaves no trace. Only of an INVALID TCP segment does
+//! [`track`] itself write down what the kernel does.
 
 pub mod association;
 pub mod chunks;
