@@ -43,6 +43,21 @@ impl State {
             _ => return None,
         })
     }
+
+    /// As conntrack(8) prints it; empty where there is no flow.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Closed => "CLOSED",
+            Self::CookieWait => "COOKIE_WAIT",
+            Self::CookieEchoed => "COOKIE_ECHOED",
+            Self::Established => "ESTABLISHED",
+            Self::ShutdownSent => "SHUTDOWN_SENT",
+            Self::ShutdownRecd => "SHUTDOWN_RECD",
+            Self::ShutdownAckSent => "SHUTDOWN_ACK_SENT",
+            Self::HeartbeatSent => "HEARTBEAT_SENT",
+        }
+    }
 }
 
 /// The chunks that say something about an association (RFC 9260 section 3.2).

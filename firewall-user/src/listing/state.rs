@@ -1,26 +1,14 @@
 //! Protocol states by their names in conntrack(8).
 
-use firewall_common::flow::State;
-
-const SCTP: u8 = 132;
-
-/// In the kernel's order, counted from 0; the first is of no flow.
-const SCTP_STATES: [&str; 9] = [
-    "",
-    "CLOSED",
-    "COOKIE_WAIT",
-    "COOKIE_ECHOED",
-    "ESTABLISHED",
-    "SHUTDOWN_SENT",
-    "SHUTDOWN_RECD",
-    "SHUTDOWN_ACK_SENT",
-    "HEARTBEAT_SENT",
-];
+use firewall_common::{
+    conntrack::sctp,
+    flow::{State, protocol::SCTP},
+};
 
 /// The name of a flow's state; empty for a protocol without states.
 pub fn name(protocol: u8, state: u8) -> &'static str {
     match protocol {
-        SCTP => SCTP_STATES.get(usize::from(state)).copied().unwrap_or_default(),
+        SCTP => sctp::State::from_byte(state).map_or("", sctp::State::name),
         _ => State::from_byte(state).map_or("", State::name),
     }
 }
@@ -28,7 +16,8 @@ pub fn name(protocol: u8, state: u8) -> &'static str {
 /// Every name once: TCP's, then what only SCTP has.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let tcp = || (0..=u8::MAX).map_while(State::from_byte).map(State::name);
-    let of_sctp_alone = SCTP_STATES.into_iter().filter(move |name| !tcp().any(|tcp| tcp == *name));
+    let sctp = (0..=u8::MAX).map_while(sctp::State::from_byte).map(sctp::State::name);
+    let of_sctp_alone = sctp.filter(move |name| !tcp().any(|tcp| tcp == *name));
     tcp().chain(of_sctp_alone).filter(|name| !name.is_empty())
 }
 

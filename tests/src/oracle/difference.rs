@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use firewall_common::flow::CtState;
+use firewall_common::flow::{CtState, protocol};
 
 use super::{
     Content, Frame, Judgement, Script, flow::Flow, frame::Checksum, options, report::Shown,
@@ -140,7 +140,7 @@ fn is_damaged_data(script: &Script, subject: &Subject) -> bool {
         let is_data = match &frame.content {
             Content::Tcp(segment) => segment.flags & (flag::SYN | flag::FIN | flag::RST) == 0,
             Content::Udp { .. } => true,
-            Content::Other { protocol, .. } => *protocol == SCTP,
+            Content::Other { protocol: number, .. } => *number == protocol::SCTP,
             Content::Icmp(_) | Content::Error(_) | Content::Raw(_) => false,
         };
         frame.checksum == Checksum::Wrong && is_data
@@ -153,12 +153,9 @@ fn is_damaged_data(script: &Script, subject: &Subject) -> bool {
 }
 
 fn is_udp_lite(script: &Script, _subject: &Subject) -> bool {
-    let of_udp_lite = |frame: &Frame| matches!(&frame.content, Content::Other { protocol, .. } if *protocol == UDP_LITE);
+    let of_udp_lite = |frame: &Frame| matches!(&frame.content, Content::Other { protocol: number, .. } if *number == protocol::UDPLITE);
     script.frames().all(of_udp_lite)
 }
-
-const SCTP: u8 = 132;
-const UDP_LITE: u8 = 136;
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
