@@ -217,47 +217,43 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Tracked<'t> {
     let headers = &scratch.headers;
-    let is_lost = headers.is_damaged != 0 || headers.has_no_transport();
-    if is_lost || (begins_or_ends(headers) && has_wrong_checksum(packet, tables, scratch)) {
+    if headers.is_damaged != 0 || headers.has_no_transport() {
         return Tracked::without_flow(CtState::Invalid);
     }
-    let headers = &scratch.headers;
     match headers.tuple.protocol {
         protocol::TCP => track_tcp(packet, tables, scratch, now),
+        protocol::SCTP => track_sctp(packet, tables, scratch, now),
         protocol::ICMP | protocol::ICMPV6 => {
             match icmp::classify(headers.tuple.protocol, headers.icmp_type) {
-                Class::Request => track_exchange(tables, scratch, now, true),
-                Class::Reply => track_exchange(tables, scratch, now, false),
+                Class::Request => track_exchange(packet, tables, scratch, now, true),
+                Class::Reply => track_exchange(packet, tables, scratch, now, false),
                 Class::Error => track_error(packet, tables, scratch, now),
                 Class::Untracked => Tracked::without_flow(CtState::Untracked),
                 Class::Unknown => Tracked::without_flow(CtState::Invalid),
             }
         }
-        protocol::UDP => {
-            let tracked = track_exchange(tables, scratch, now, true);
-            match tracked.flow {
-                None if has_wrong_checksum(packet, tables, scratch) => {
-                    Tracked::without_flow(CtState::Invalid)
-                }
-                _ => tracked,
-            }
-        }
-        protocol::SCTP => track_sctp(packet, tables, scratch, now),
-        _ => track_exchange(tables, scratch, now, true),
+        _ => track_exchange(packet, tables, scratch, now, true),
     }
 }
 
-/// Whether the packet may change what is known of a connection, and is damaged:
-/// its receiver will ignore it, so must we. The data of known flows is left to the
+/// Whether the packet may change what is known of a connection, and is damaged: its
+/// receiver will ignore it, so must we. The data of known flows is left to the
 /// receiver: no sum is worth reading every segment for.
 #[inline(always)]
-fn has_wrong_checksum<P: Packet + ?Sized, T: Tables>(
+fn is_unsound<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &Scratch,
+    begins_a_flow: bool,
 ) -> bool {
     let headers = &scratch.headers;
-    if headers.fragment != Fragment::Whole as u8 {
+    let matters = match headers.tuple.protocol {
+        protocol::TCP => begins_a_flow || headers.has_tcp_flag(SYN | FIN | RST),
+        protocol::UDP => begins_a_flow,
+        protocol::ICMP | protocol::ICMPV6 => true,
+        _ => false,
+    };
+    if !matters || headers.fragment != Fragment::Whole as u8 {
         return false;
     }
     match wanted_sum(tables, scratch) {
@@ -279,15 +275,6 @@ fn wanted_sum<T: Tables>(tables: &T, scratch: &Scratch) -> Sum {
         Some(from) if from.flags & device::PARTIAL_CHECKSUMS != 0 => Sum::RightOrPartial,
         Some(_) => Sum::Right,
         None => Sum::Unread,
-    }
-}
-
-#[inline(always)]
-fn begins_or_ends(headers: &Headers) -> bool {
-    match headers.tuple.protocol {
-        protocol::TCP => headers.has_tcp_flag(SYN | FIN | RST),
-        protocol::ICMP | protocol::ICMPV6 => true,
-        _ => false,
     }
 }
 
@@ -322,12 +309,12 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
         return Tracked::without_flow(CtState::Invalid);
     };
     let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
-    let Some((table, flow)) = find(tables, &scratch.key, now) else {
+    let found = find(tables, &scratch.key, now);
+    if is_unsound(packet, tables, scratch, found.is_none()) {
+        return Tracked::without_flow(CtState::Invalid);
+    }
+    let Some((table, flow)) = found else {
         read(packet, scratch, segment, true);
-        // Others have been looked at already.
-        if matches!(segment, Segment::Ack) && has_wrong_checksum(packet, tables, scratch) {
-            return Tracked::without_flow(CtState::Invalid);
-        }
         return begin_tcp(tables, scratch, segment, sender, now);
     };
     let direction = flow.direction(sender);
@@ -453,14 +440,19 @@ fn track_sctp<'t, P: Packet + ?Sized, T: Tables>(
 
 /// Protocols without states of their own: UDP, ICMP queries, any other.
 #[inline(always)]
-fn track_exchange<'t, T: Tables>(
+fn track_exchange<'t, P: Packet + ?Sized, T: Tables>(
+    packet: &P,
     tables: &'t T,
     scratch: &mut Scratch,
     now: Nanos,
     may_begin: bool,
 ) -> Tracked<'t> {
     let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
-    match find(tables, &scratch.key, now) {
+    let found = find(tables, &scratch.key, now);
+    if is_unsound(packet, tables, scratch, found.is_none()) {
+        return Tracked::without_flow(CtState::Invalid);
+    }
+    match found {
         Some((table, flow)) => {
             let direction = flow.direction(sender);
             known(table, flow, direction, sender, Effect::Advance(NO_STATE))
@@ -479,7 +471,8 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Tracked<'t> {
-    if !packet.quoted(&scratch.headers, &mut scratch.quoted)
+    if is_unsound(packet, tables, scratch, false)
+        || !packet.quoted(&scratch.headers, &mut scratch.quoted)
         || scratch.quoted.src != scratch.headers.tuple.dst
     {
         return Tracked::without_flow(CtState::Invalid);
