@@ -5,7 +5,7 @@ use crate::{
     flow::protocol,
     headers::Headers,
     packet::Packet,
-    wire::{Tcp, Udp},
+    wire::{Sctp, Tcp, Udp},
 };
 
 /// A running one's-complement sum of 16-bit words in network byte order, as
@@ -63,6 +63,21 @@ pub const fn is_partial(headers: &Headers, field: u16) -> bool {
     let tuple = &headers.tuple;
     let len = headers.ip_len.wrapping_sub(headers.l4.wrapping_sub(headers.l3));
     Sum::pseudo_header(tuple.src, tuple.dst, tuple.protocol, len).folded() == field
+}
+
+/// Whether the sender of a whole packet left its transport checksum to hardware that
+/// the frame never met, as a virtual peer does. SCTP leaves zero.
+#[inline(always)]
+pub fn is_left_to_hardware<P: Packet + ?Sized>(packet: &P, headers: &Headers) -> bool {
+    let field = match headers.tuple.protocol {
+        protocol::TCP => packet.read::<Tcp>(headers.l4).map(|tcp| tcp.checksum),
+        protocol::UDP => packet.read::<Udp>(headers.l4).map(|udp| udp.checksum),
+        protocol::SCTP => {
+            return packet.read::<Sctp>(headers.l4).is_some_and(|sctp| sctp.checksum == 0);
+        }
+        _ => return false,
+    };
+    field.is_some_and(|field| is_partial(headers, field))
 }
 
 /// The longest transport header and payload whose sum is read: beyond it stands
@@ -134,18 +149,12 @@ impl Verification {
         if self.is_unknown || self.sum.folded() == 0xffff {
             return true;
         }
-        match headers.tuple.protocol {
-            protocol::TCP => {
-                let Some(tcp) = packet.read::<Tcp>(headers.l4) else { return true };
-                may_be_partial && is_partial(headers, tcp.checksum)
-            }
+        let is_left_out = match headers.tuple.protocol {
             // A UDP may send none.
-            protocol::UDP => {
-                let Some(udp) = packet.read::<Udp>(headers.l4) else { return true };
-                udp.checksum == 0 || (may_be_partial && is_partial(headers, udp.checksum))
-            }
+            protocol::UDP => packet.read::<Udp>(headers.l4).is_none_or(|udp| udp.checksum == 0),
             _ => false,
-        }
+        };
+        is_left_out || (may_be_partial && is_left_to_hardware(packet, headers))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     event::{Hook, NO_CHAIN, Punt},
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     fragment,
-    headers::Parsed,
+    headers::{Headers, Parsed},
     packet::Packet,
     report,
     rule::{Chain, NO_ENTRY, RejectKind},
@@ -321,6 +321,17 @@ fn is_for_another_station<T: Tables>(tables: &T, place: Place, scratch: &Scratch
         return false;
     }
     tables.station(place).is_some_and(|own| own != mac)
+}
+
+/// Whether an accepted packet needs nothing that only the stack does: the first
+/// packets of a flow have their reverse path and source checked there, and routers
+/// read IP options, answer an ended TTL and write VLAN tags.
+#[inline(always)]
+pub const fn may_bypass_stack(headers: &Headers, walk: &Walk) -> bool {
+    walk.ctstate == CtState::Established.bit()
+        && headers.vlan == 0
+        && headers.ttl > 1
+        && !headers.has_ip_options()
 }
 
 /// Whether the flow remembers a verdict that holds for this packet.

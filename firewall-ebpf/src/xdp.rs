@@ -17,14 +17,14 @@ use firewall_common::{
     checksum,
     control::device,
     event::Hook,
-    flow::{CtState, protocol},
     headers::{Fragment, Headers},
     packet::Packet,
+    path,
     reject::Lengths,
     rule::RejectKind,
     tables::Tables,
     verdict::Stat,
-    wire::{Ethernet, Ipv4, Ipv6, Sctp, Tcp, Udp},
+    wire::{Ethernet, Ipv4, Ipv6},
 };
 
 use crate::{
@@ -115,13 +115,8 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
     let Some(delivery) = DELIVERY.get(Program::Xdp as u32) else { return XDP_PASS };
     let fib = &delivery.fib;
     let from = maps.device(ifindex).map_or(0, |found| found.flags);
-    // The first packets of a flow take the stack, which checks what only it knows:
-    // reverse paths and martian sources.
     let may_redirect = delivery.is_direct()
-        && scratch.walk.ctstate == CtState::Established.bit()
-        && headers.vlan == 0
-        && headers.ttl > 1
-        && !headers.has_ip_options()
+        && path::may_bypass_stack(headers, &scratch.walk)
         && takes_redirect(maps, from, fib.ifindex)
         && !has_partial_checksum(packet, from, headers);
     if may_redirect && rewrite(packet, headers, fib) {
@@ -150,18 +145,9 @@ fn takes_redirect(maps: &Maps, from: u32, out_ifindex: u32) -> bool {
 /// Whether the sender, a virtual peer, left the checksum to hardware.
 #[inline(always)]
 fn has_partial_checksum(packet: &XdpPacket, from: u32, headers: &Headers) -> bool {
-    if from & device::PARTIAL_CHECKSUMS == 0 || headers.fragment != Fragment::Whole as u8 {
-        return false;
-    }
-    let field = match headers.tuple.protocol {
-        protocol::TCP => packet.read::<Tcp>(headers.l4).map(|tcp| tcp.checksum),
-        protocol::UDP => packet.read::<Udp>(headers.l4).map(|udp| udp.checksum),
-        protocol::SCTP => {
-            return packet.read::<Sctp>(headers.l4).is_some_and(|sctp| sctp.checksum == 0);
-        }
-        _ => return false,
-    };
-    field.is_some_and(|field| checksum::is_partial(headers, field))
+    from & device::PARTIAL_CHECKSUMS != 0
+        && headers.fragment == Fragment::Whole as u8
+        && checksum::is_left_to_hardware(packet, headers)
 }
 
 /// Writes the next hop's addresses and takes one from the TTL.
