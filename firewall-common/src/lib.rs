@@ -22,6 +22,7 @@ pub mod report;
 pub mod rule;
 pub mod ruleset_text;
 pub mod scratch;
+pub mod synproxy;
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

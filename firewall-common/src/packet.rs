@@ -7,6 +7,7 @@ use crate::{
     event::EVENT_FRAME,
     flow::Tuple,
     headers::{Headers, Parsed},
+    synproxy::header::HEADER_BYTES,
     verdict::DropReason,
 };
 
@@ -25,6 +26,10 @@ pub trait Packet {
 
     /// Copies the first bytes of the frame; gives how many.
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8;
+
+    /// Copies `len` bytes, 20 to 60, from `offset` on; `false` when the frame ends
+    /// before or the length is another.
+    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool;
 
     /// Reads the packet's headers: [`Headers::parse`]. The kernel's programs do
     /// it in a function that the verifier checks by itself; so with the next one.
@@ -64,5 +69,16 @@ impl Packet for [u8] {
         let count = <[u8]>::len(self).min(EVENT_FRAME);
         into[..count].copy_from_slice(&self[..count]);
         count as u8
+    }
+
+    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool {
+        let (start, len) = (offset as usize, len as usize);
+        match self.get(start..start + len) {
+            Some(bytes) if (20..=60).contains(&len) => {
+                into[..len].copy_from_slice(bytes);
+                true
+            }
+            _ => false,
+        }
     }
 }

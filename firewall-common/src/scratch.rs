@@ -10,6 +10,7 @@ use crate::{
     expectation::{ExpectationKey, Master},
     flow::{Flow, FlowKey, Tuple},
     headers::Headers,
+    synproxy::Proxy,
     tables::{FragmentGrant, FragmentKey},
     time::Nanos,
     walk::Walk,
@@ -31,6 +32,7 @@ pub struct Scratch {
     pub event: Event,
     /// Filled in for [`crate::verdict::Verdict::Punt`].
     pub punt: Punt,
+    pub proxy: Proxy,
     pub budget: Budget,
 }
 

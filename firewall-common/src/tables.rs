@@ -8,12 +8,16 @@ use crate::{
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{CachedVerdict, Flow, FlowKey, Tuple},
+    flow::{CachedVerdict, Direction, Flow, FlowKey, Tuple},
     headers::Headers,
     packet::Packet,
     report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
+    synproxy::{
+        self,
+        header::{MAX_OPTIONS, TcpHeader},
+    },
     time::Nanos,
 };
 
@@ -127,6 +131,12 @@ pub trait Tables: Rules {
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
     fn walk(&self, scratch: &mut Scratch);
 
+    /// The SYN cookie for these endpoints and this sequence number, by the kernel's
+    /// secret; `None` when it has none.
+    fn make_cookie(&self, tuple: &Tuple, seq: u32) -> Option<u32>;
+    /// Whether it is one that was made not long ago: [`Tables::make_cookie`].
+    fn check_cookie(&self, tuple: &Tuple, seq: u32, cookie: u32) -> bool;
+
     /// The same value. The kernel's verifier follows every value that a variable
     /// may have through all that comes after; here it loses the trace.
     fn forget(&self, value: u32) -> u32;
@@ -134,6 +144,50 @@ pub trait Tables: Rules {
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);
+
+    /// [`synproxy::question`], and the two after it: the kernel's programs do it in
+    /// functions that the verifier checks by themselves.
+    #[inline(always)]
+    fn question(&self, scratch: &mut Scratch, chain: Chain) -> synproxy::Answer
+    where
+        Self: Sized,
+    {
+        synproxy::question(self, scratch, chain)
+    }
+
+    /// Calls [`TcpHeader::step`] until it says to stop.
+    #[inline(always)]
+    fn scan(&self, header: &mut TcpHeader) {
+        for _ in 0..MAX_OPTIONS {
+            if header.step() {
+                return;
+            }
+        }
+    }
+
+    /// [`synproxy::settle`].
+    #[inline(always)]
+    fn settle<P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        scratch: &mut Scratch,
+        flow: &mut Flow,
+        direction: Direction,
+    ) where
+        Self: Sized,
+    {
+        synproxy::settle(packet, self, scratch, flow, direction);
+    }
+
+    /// Reads the TCP header of the packet whose headers are on the desk to
+    /// `scratch.proxy.header`.
+    #[inline(always)]
+    fn read_header<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        scratch.proxy.header.read(packet, self, &scratch.headers)
+    }
 
     /// Reports the packet as `scratch.walk` says: [`report::tell`].
     #[inline(always)]

@@ -381,7 +381,7 @@ mod rules {
         };
         let memory = Memory::with(|memory| {
             memory.rules = vec![assign, policy, Rule { chain_end: 2, ..policy }];
-            memory.header = RulesetHeader { entries: [[2, 2, 2, 0, NO_ENTRY]; 2] };
+            memory.header.entries = [[2, 2, 2, 0, NO_ENTRY]; 2];
         });
         send(&memory, &Frame::between(CLIENT, SERVER).tcp(40_000, 2_121, SYN));
         let (_, flow) = memory.known(&key(CLIENT, SERVER, 40_000, 2_121, 6)).unwrap();

@@ -8,8 +8,10 @@
 #![feature(asm_experimental_arch)]
 
 mod answer;
+mod cookie;
 mod maps;
 mod packet;
+mod proxy;
 mod punt;
 mod route;
 mod stage;

@@ -15,6 +15,7 @@ use firewall_common::{
     flow::Tuple,
     headers::{Headers, Parsed},
     packet::Packet,
+    synproxy::header::HEADER_BYTES,
     verdict::DropReason,
     wire::Ethernet,
 };
@@ -95,6 +96,13 @@ impl Packet for XdpPacket {
             true => len as u8,
             false => 0,
         }
+    }
+
+    #[inline(always)]
+    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool {
+        let len = header_len(len);
+        // SAFETY: `header_len` gives at most the size of `into`.
+        len != 0 && unsafe { self.load(offset, into.as_mut_ptr().cast(), len as u32) }
     }
 
     #[inline(always)]
@@ -244,6 +252,13 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool {
+        let len = header_len(len);
+        // SAFETY: `header_len` gives at most the size of `into`.
+        len != 0 && unsafe { self.load(offset, into.as_mut_ptr().cast(), len as u32) }
+    }
+
+    #[inline(always)]
     fn headers(&self, headers: &mut Headers, has_ethernet: bool) -> Result<Parsed, DropReason> {
         Parsed::unpack(stage::tc_headers(self.skb, headers, u32::from(has_ethernet)))
     }
@@ -264,4 +279,11 @@ impl Packet for SkbPacket {
 fn capture_len(len: u32) -> usize {
     let len = opaque(len as usize);
     if len == 0 || len > EVENT_FRAME { EVENT_FRAME } else { len }
+}
+
+/// The length of a TCP header, 0 for what is none.
+#[inline(always)]
+pub fn header_len(len: u32) -> usize {
+    let len = opaque(len as usize);
+    if len < 20 || len > 60 { 0 } else { len }
 }

@@ -11,11 +11,12 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use firewall_common::{
     conntrack::quoted,
     event::Hook,
-    flow::Tuple,
+    flow::{Direction, Flow, Tuple},
     headers::{Headers, Parsed},
     path, report,
     rule::Chain,
     scratch::Scratch,
+    synproxy::{self, task},
     tables::Place,
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
@@ -34,17 +35,36 @@ pub mod decision {
     pub const HOLD: u32 = 2;
     pub const DROP: u32 = 3;
     pub const OTHER_STATION: u32 = 4;
+    /// Answer with a SYN cookie.
+    pub const COOKIE: u32 = 5;
+    /// Make it the SYN that its cookie proves, and judge that.
+    pub const PROVE: u32 = 6;
     /// Plus the [`firewall_common::rule::RejectKind`].
-    pub const REJECT: u32 = 5;
+    pub const REJECT: u32 = 7;
+
+    /// With PASS, FORWARD or HOLD: the packet's numbers are to be translated.
+    pub const PROXIED: u32 = 1 << 8;
+    /// With PROXIED: the server's SYN/ACK, which becomes two packets.
+    pub const ANNOUNCE: u32 = 1 << 9;
+    /// Less the two above.
+    pub const ACTION: u32 = PROXIED - 1;
 }
 
 #[inline(always)]
-const fn decision(verdict: Verdict) -> u32 {
+const fn decision(verdict: Verdict, task: u8) -> u32 {
+    let proxied = match task {
+        task::TRANSLATE => decision::PROXIED,
+        task::ANNOUNCE => decision::PROXIED | decision::ANNOUNCE,
+        _ => 0,
+    };
     match verdict {
-        Verdict::Accept(Chain::Forward) => decision::FORWARD,
+        Verdict::Accept(Chain::Forward) => decision::FORWARD | proxied,
         Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
-        Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
-        Verdict::Punt(_) => decision::HOLD,
+        Verdict::Accept(_) => decision::PASS | proxied,
+        Verdict::Pass(_) => decision::PASS,
+        Verdict::Punt(_) => decision::HOLD | proxied,
+        Verdict::Cookie => decision::COOKIE,
+        Verdict::Prove => decision::PROVE,
         Verdict::Drop(_) => decision::DROP,
         Verdict::Reject(kind) => decision::REJECT + kind as u32,
     }
@@ -58,7 +78,8 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
     let packet = XdpPacket { ctx };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
     let place = Place { hook: Hook::Ingress, ifindex: packet.ifindex(), has_ethernet: true };
-    decision(path::filter(&packet, place, &maps, scratch, now()))
+    let verdict = path::filter(&packet, place, &maps, scratch, now());
+    decision(verdict, scratch.proxy.task)
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
@@ -82,7 +103,8 @@ fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook) -> u32 {
     let packet = SkbPacket { skb };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
     let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0 };
-    decision(path::filter(&packet, place, &maps, scratch, now()))
+    let verdict = path::filter(&packet, place, &maps, scratch, now());
+    decision(verdict, scratch.proxy.task)
 }
 
 /// Where the packet goes, and by which interface it will leave.
@@ -102,6 +124,26 @@ pub fn tell(maps: &Maps, scratch: &mut Scratch, now: Nanos) {
         Program::Xdp => xdp_tell(maps.ctx.cast(), scratch, now.0),
         Program::TcIngress | Program::TcEgress => tc_tell(maps.ctx.cast(), scratch, now.0),
     };
+}
+
+#[inline(always)]
+pub fn settle(maps: &Maps, scratch: &mut Scratch, flow: &mut Flow, direction: Direction) {
+    let is_reply = u32::from(matches!(direction, Direction::Reply));
+    match maps.program {
+        Program::Xdp => xdp_settle(maps.ctx.cast(), scratch, flow, is_reply),
+        Program::TcIngress | Program::TcEgress => {
+            tc_settle(maps.ctx.cast(), scratch, flow, is_reply)
+        }
+    };
+}
+
+#[inline(always)]
+pub fn read_header(maps: &Maps, scratch: &mut Scratch) -> bool {
+    let is_read = match maps.program {
+        Program::Xdp => xdp_header(maps.ctx.cast(), scratch),
+        Program::TcIngress | Program::TcEgress => tc_header(maps.ctx.cast(), scratch),
+    };
+    is_read != 0
 }
 
 const FORWARD: u64 = 1 << 32;
@@ -187,5 +229,65 @@ pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) 
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     let maps = Maps::of_tc(skb, true);
     report::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
+    0
+}
+
+/// What the rules and the cookie say of an ACK; a [`synproxy::Answer`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn question(scratch: *mut Scratch, chain: u32) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Some(chain) = Chain::from_byte(chain as u8) else { return 0 };
+    synproxy::question(&Maps::without_packet(), scratch, chain) as u32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_header(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Scratch { proxy, headers, .. } = scratch;
+    u32::from(proxy.header.read(&XdpPacket { ctx }, &Maps::of_xdp(ctx), headers))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_header(skb: *mut __sk_buff, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Scratch { proxy, headers, .. } = scratch;
+    u32::from(proxy.header.read(&SkbPacket { skb }, &Maps::of_tc(skb, true), headers))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_settle(
+    ctx: *mut xdp_md,
+    scratch: *mut Scratch,
+    flow: *mut Flow,
+    is_reply: u32,
+) -> u32 {
+    // SAFETY: null, or memory of these types; other CPUs may change the flow's words.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_mut()) };
+    let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
+    let direction = if is_reply != 0 { Direction::Reply } else { Direction::Original };
+    synproxy::settle(&XdpPacket { ctx }, &Maps::of_xdp(ctx), scratch, flow, direction);
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_settle(
+    skb: *mut __sk_buff,
+    scratch: *mut Scratch,
+    flow: *mut Flow,
+    is_reply: u32,
+) -> u32 {
+    // SAFETY: as above.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_mut()) };
+    let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
+    let direction = if is_reply != 0 { Direction::Reply } else { Direction::Original };
+    synproxy::settle(&SkbPacket { skb }, &Maps::of_tc(skb, true), scratch, flow, direction);
     0
 }

@@ -22,15 +22,15 @@ use firewall_common::{
 use crate::{
     answer,
     packet::SkbPacket,
-    punt,
+    proxy, punt,
     stage::{self, decision},
     tables::{Maps, is_ours},
-    xdp::note,
+    xdp::{note, token},
 };
 
 /// Goes on to the next program of the hook. Not `TC_ACT_OK`, which would end it
 /// for those of the admin.
-const NEXT: i32 = -1;
+pub const NEXT: i32 = -1;
 /// `skb->tc_index` of a packet that FORWARD has judged; the stack keeps it.
 const FORWARDED: u32 = 0xf7b1;
 /// `skb->pkt_type` of a frame to this host, and of one that the stack ignores.
@@ -69,7 +69,11 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
             packet.set_tc_index(FORWARDED);
             return NEXT;
         }
-        _ if found.flags & device::GENERIC != 0 && is_signed(&packet, &maps) => {
+        note::PROXIED => return translate(&packet, found),
+        _ if found.flags & device::GENERIC != 0 && is_signed(&packet, &maps, note::PROXIED) => {
+            return translate(&packet, found);
+        }
+        _ if found.flags & device::GENERIC != 0 && is_signed(&packet, &maps, note::FORWARDED) => {
             packet.set_tc_index(FORWARDED);
             return NEXT;
         }
@@ -81,7 +85,22 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let has_ethernet = begins_with_ethernet(&packet, found);
-    match stage::tc_filter_ingress(skb, u32::from(has_ethernet)) {
+    let has_ethernet = u32::from(has_ethernet);
+    let mut decided = stage::tc_filter_ingress(skb, has_ethernet);
+    if decided == decision::PROVE {
+        if proxy::tc::tc_prove(skb, 0) == 0 {
+            return TC_ACT_SHOT;
+        }
+        decided = stage::tc_filter_ingress(skb, has_ethernet);
+        proxy::forget_proof(&maps);
+    }
+    if decided & decision::PROXIED != 0 {
+        decided &= decision::ACTION;
+        if proxy::tc::deliver(skb, 0, has_ethernet) != NEXT {
+            return TC_ACT_SHOT;
+        }
+    }
+    match decided {
         decision::PASS | decision::OTHER_STATION => NEXT,
         decision::FORWARD => {
             packet.set_tc_index(FORWARDED);
@@ -92,7 +111,8 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
             tc_hold(skb, 0);
             TC_ACT_SHOT
         }
-        decision::DROP => TC_ACT_SHOT,
+        decision::COOKIE => proxy::tc::tc_cookie(skb, 0),
+        decision::DROP | decision::PROVE => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 0),
     }
 }
@@ -119,7 +139,22 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         _ => {}
     }
     let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
-    match stage::tc_filter_egress(skb, u32::from(has_ethernet)) {
+    let has_ethernet = u32::from(has_ethernet);
+    let mut decided = stage::tc_filter_egress(skb, has_ethernet);
+    if decided == decision::PROVE {
+        if proxy::tc::tc_prove(skb, 1) == 0 {
+            return TC_ACT_SHOT;
+        }
+        decided = stage::tc_filter_egress(skb, has_ethernet);
+        proxy::forget_proof(&maps);
+    }
+    if decided & decision::PROXIED != 0 {
+        decided &= decision::ACTION;
+        if proxy::tc::deliver(skb, 1, has_ethernet) != NEXT {
+            return TC_ACT_SHOT;
+        }
+    }
+    match decided {
         decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
@@ -128,9 +163,18 @@ fn egress(skb: *mut __sk_buff) -> i32 {
             // SAFETY: the helper only notes the interface.
             unsafe { bpf_redirect(0, 0) as i32 }
         }
-        decision::DROP => TC_ACT_SHOT,
+        decision::COOKIE => proxy::tc::tc_cookie(skb, 1),
+        decision::DROP | decision::PROVE => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 1),
     }
+}
+
+/// What XDP has judged and left to us to translate.
+#[inline(always)]
+fn translate(packet: &SkbPacket, found: &Device) -> i32 {
+    packet.set_tc_index(FORWARDED);
+    let has_ethernet = begins_with_ethernet(packet, found);
+    proxy::tc::deliver(packet.skb, 0, u32::from(has_ethernet))
 }
 
 /// A frame that the daemon sends back to the ingress of this interface.
@@ -180,10 +224,10 @@ fn begins_with_ethernet(packet: &SkbPacket, found: &Device) -> bool {
     first.dst == link.dst && first.src == link.src && first.ether_type == link.ether_type
 }
 
-/// Whether generic XDP has put our token in the place of the sender's address.
+/// Whether generic XDP has put our word for a note in the place of the sender's address.
 #[inline(always)]
-fn is_signed(packet: &SkbPacket, maps: &Maps) -> bool {
-    packet.ethernet().is_some_and(|ethernet| ethernet.src == maps.options().token)
+fn is_signed(packet: &SkbPacket, maps: &Maps, note: u32) -> bool {
+    packet.ethernet().is_some_and(|ethernet| ethernet.src == token(maps, note))
 }
 
 /// What XDP has told of the frame, 0 for nothing.
@@ -220,10 +264,19 @@ pub extern "C" fn tc_reject(skb: *mut __sk_buff, kind: u32, is_egress: u32) -> i
     if !write_over(&packet, &scratch.headers, written, lengths) {
         return TC_ACT_SHOT;
     }
+    send_back(&packet, is_egress != 0)
+}
+
+/// Sends an answer to where the packet came from; gives the action.
+#[inline(always)]
+pub fn send_back(packet: &SkbPacket, is_egress: bool) -> i32 {
+    let from =
+        if packet.ingress_ifindex() != 0 { packet.ingress_ifindex() } else { packet.ifindex() };
+    let is_own = is_egress && packet.ingress_ifindex() == 0;
     packet.set_mark(if is_own { REINJECT_INGRESS_MARK } else { REINJECT_EGRESS_MARK });
     // SAFETY: the helpers only note the interface.
     unsafe {
-        match (is_own, is_egress != 0) {
+        match (is_own, is_egress) {
             (true, _) => bpf_redirect(from, u64::from(BPF_F_INGRESS)) as i32,
             (false, false) => bpf_redirect(from, 0) as i32,
             // The stack has put this interface's addresses in front of it.

@@ -4,6 +4,7 @@ use crate::{
     expectation::Master,
     flow::{Direction, Flow, Sender, State, helper, protocol, status},
     scratch::Scratch,
+    synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
     verdict::{DropReason, Stat},
@@ -73,6 +74,9 @@ fn create<T: Tables>(
     };
     if matches!(state, State::Established) {
         flow.status |= status::PICKED_UP;
+    }
+    if scratch.proxy.proof.is_proven != 0 {
+        synproxy::begin(flow, &scratch.proxy.proof);
     }
     account(flow, Direction::Original, scratch.headers.ip_len);
     flow.expires = now.after(lifetime(tables, scratch.headers.tuple.protocol, flow, now));

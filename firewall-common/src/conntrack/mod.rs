@@ -15,6 +15,7 @@ use crate::{
     flow::{CtState, Direction, Flow, FlowKey, Sender, State, helper, protocol, status},
     packet::Packet,
     scratch::Scratch,
+    synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
 };
@@ -211,6 +212,9 @@ fn track_tcp<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, now: Nanos) ->
     let Some(state) = State::from_byte(flow.state) else {
         return Tracked::without_flow(CtState::Invalid);
     };
+    if flow.has(status::PROXIED) && !synproxy::receive(scratch, flow, direction, segment, state) {
+        return Tracked::without_flow(CtState::Invalid);
+    }
     let effect = match tcp::next(direction, segment, state) {
         Next::Invalid => return Tracked::without_flow(CtState::Invalid),
         Next::Reopen => return begin_tcp(tables, scratch, segment, sender, now),

@@ -127,6 +127,22 @@ impl Frame {
         self
     }
 
+    /// TCP options, filled up to whole words; after [`Frame::tcp`].
+    #[must_use]
+    pub fn tcp_options(mut self, options: &[u8]) -> Self {
+        self.transport.extend(options);
+        self.transport.resize(self.transport.len().next_multiple_of(4), 0);
+        self.transport[12] = (self.transport.len() / 4 << 4) as u8;
+        self
+    }
+
+    /// The window as it stands in the header; after [`Frame::tcp`].
+    #[must_use]
+    pub fn window(mut self, window: u16) -> Self {
+        self.transport[14..16].copy_from_slice(&window.to_be_bytes());
+        self
+    }
+
     #[must_use]
     pub fn udp(mut self, sport: u16, dport: u16) -> Self {
         let udp = Udp { sport: sport.to_be(), dport: dport.to_be(), ..Udp::zeroed() };

@@ -63,7 +63,8 @@ impl Kind {
             | Stat::AcceptForward
             | Stat::AcceptOutput
             | Stat::PassNonIp
-            | Stat::PassOtherHost => Self::Verdict,
+            | Stat::PassOtherHost
+            | Stat::SynCookiesSent => Self::Verdict,
             Stat::Reinjected
             | Stat::Punted
             | Stat::PuntSkipped
@@ -74,6 +75,7 @@ impl Kind {
             | Stat::FlowsAssured
             | Stat::AssuredFull
             | Stat::ExpectationsUsed
+            | Stat::SynCookiesRight
             | Stat::EventsLost => Self::Event,
         }
     }
