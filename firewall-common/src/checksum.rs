@@ -2,7 +2,10 @@
 
 use crate::{
     addr::{Addr, Family},
+    flow::protocol,
     headers::Headers,
+    packet::Packet,
+    wire::{Tcp, Udp},
 };
 
 /// A running one's-complement sum of 16-bit words in network byte order, as
@@ -60,6 +63,90 @@ pub const fn is_partial(headers: &Headers, field: u16) -> bool {
     let tuple = &headers.tuple;
     let len = headers.ip_len.wrapping_sub(headers.l4.wrapping_sub(headers.l3));
     Sum::pseudo_header(tuple.src, tuple.dst, tuple.protocol, len).folded() == field
+}
+
+/// The longest transport header and payload whose sum is read: beyond it stands
+/// what the stack has joined from segments that it has checked.
+const MAX_VERIFIED: u32 = 2_048;
+
+/// The checksum of a packet's transport header, while its bytes are summed up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Verification {
+    sum: Sum,
+    at: u32,
+    end: u32,
+    /// The packet is too long, or not all of it can be read.
+    is_unknown: bool,
+}
+
+impl Verification {
+    #[inline(always)]
+    pub const fn of(headers: &Headers) -> Self {
+        let len = headers.ip_len.wrapping_sub(headers.l4.wrapping_sub(headers.l3));
+        let tuple = &headers.tuple;
+        let sum = match tuple.protocol {
+            protocol::ICMP => Sum(0),
+            _ => Sum::pseudo_header(tuple.src, tuple.dst, tuple.protocol, len),
+        };
+        let end = headers.l4.wrapping_add(len);
+        Self { sum, at: headers.l4, end, is_unknown: len > MAX_VERIFIED }
+    }
+
+    /// Adds the next eight bytes or what is left of them; `true` when none are.
+    #[inline(always)]
+    pub fn step<P: Packet + ?Sized>(&mut self, packet: &P) -> bool {
+        let left = self.end.wrapping_sub(self.at);
+        if left == 0 || self.is_unknown {
+            return true;
+        }
+        let step = if left >= 8 {
+            let Some(words) = packet.read::<[u32; 2]>(self.at) else { return self.give_up() };
+            self.sum = self.sum.double_word(words[0]).double_word(words[1]);
+            8
+        } else if left >= 2 {
+            let Some(word) = packet.read::<u16>(self.at) else { return self.give_up() };
+            self.sum = self.sum.word(word);
+            2
+        } else {
+            let Some(byte) = packet.read::<u8>(self.at) else { return self.give_up() };
+            self.sum = self.sum.word(u16::from_ne_bytes([byte, 0]));
+            1
+        };
+        self.at = self.at.wrapping_add(step);
+        false
+    }
+
+    #[inline(always)]
+    const fn give_up(&mut self) -> bool {
+        self.is_unknown = true;
+        true
+    }
+
+    /// Whether the sum is right, or cannot be told.
+    #[inline(always)]
+    pub fn is_right<P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        headers: &Headers,
+        may_be_partial: bool,
+    ) -> bool {
+        if self.is_unknown || self.sum.folded() == 0xffff {
+            return true;
+        }
+        match headers.tuple.protocol {
+            protocol::TCP => {
+                let Some(tcp) = packet.read::<Tcp>(headers.l4) else { return true };
+                may_be_partial && is_partial(headers, tcp.checksum)
+            }
+            // A UDP may send none.
+            protocol::UDP => {
+                let Some(udp) = packet.read::<Udp>(headers.l4) else { return true };
+                udp.checksum == 0 || (may_be_partial && is_partial(headers, udp.checksum))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The IPv4 header checksum after the TTL went down by one (RFC 1624).

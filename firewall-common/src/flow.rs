@@ -8,7 +8,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, time::Nanos};
+use crate::{addr::Addr, seq::Seq, time::Nanos};
 
 /// IP protocol numbers that the tracker knows by name.
 pub mod protocol {
@@ -95,7 +95,9 @@ pub struct Tuple {
     pub protocol: u8,
     /// ICMP and ICMPv6: the type of the request, also in its reply. Else zero.
     pub icmp_type: u8,
-    pub _pad: [u8; 2],
+    /// ICMP and ICMPv6: of the request, which its reply repeats. Else zero.
+    pub icmp_code: u8,
+    pub _pad: u8,
 }
 
 impl Tuple {
@@ -115,7 +117,8 @@ pub struct FlowKey {
     pub high_port: u16,
     pub protocol: u8,
     pub icmp_type: u8,
-    pub _pad: [u8; 2],
+    pub icmp_code: u8,
+    pub _pad: u8,
 }
 
 /// Which endpoint of the key sent a packet.
@@ -130,7 +133,7 @@ impl FlowKey {
     /// which of its endpoints sent it.
     #[inline(always)]
     pub fn of(tuple: &Tuple) -> (Self, Sender) {
-        let Tuple { src, dst, sport, dport, protocol, icmp_type, _pad } = *tuple;
+        let Tuple { src, dst, sport, dport, protocol, icmp_type, icmp_code, _pad } = *tuple;
         if is_lower(&src, sport, &dst, dport) {
             let key = Self {
                 low: src,
@@ -139,6 +142,7 @@ impl FlowKey {
                 high_port: dport,
                 protocol,
                 icmp_type,
+                icmp_code,
                 _pad,
             };
             (key, Sender::Low)
@@ -150,6 +154,7 @@ impl FlowKey {
                 high_port: sport,
                 protocol,
                 icmp_type,
+                icmp_code,
                 _pad,
             };
             (key, Sender::High)
@@ -166,6 +171,7 @@ impl FlowKey {
             dport: self.high_port,
             protocol: self.protocol,
             icmp_type: self.icmp_type,
+            icmp_code: self.icmp_code,
             _pad: self._pad,
         };
         match sender {
@@ -303,35 +309,46 @@ pub struct CachedVerdict {
     pub hits: [u16; CACHED_HITS],
 }
 
+/// What a TCP has told of its window; see [`crate::conntrack::window`]. SCTP keeps
+/// its verification tag in `end`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Window {
+    /// What follows the highest sequence number sent.
+    pub end: Seq,
+    /// The highest sequence number that the other side allows.
+    pub max_end: Seq,
+    /// The largest window announced, in bytes; 0 until the side has sent something.
+    pub max_size: u32,
+    /// The highest acknowledgement sent, with [`window::MAX_ACK_KNOWN`].
+    pub max_ack: Seq,
+    /// The shift of the windows that it announces (RFC 7323).
+    pub scale: u8,
+    /// Bits of [`window`].
+    pub flags: u8,
+    pub _pad: [u8; 2],
+}
+
+impl Window {
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
 /// One direction of a flow: what its sender has sent.
-///
-/// The numbers of the window are those of [`crate::conntrack::window`]; SCTP keeps
-/// the direction's verification tag in `end`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Side {
     pub packets: u64,
     /// Bytes from the IP header on, as conntrack(8) counts.
     pub bytes: u64,
-    /// TCP: the sequence number that follows the highest one sent.
-    pub end: u32,
-    /// TCP: the highest sequence number that the other side allows.
-    pub max_end: u32,
-    /// TCP: the largest window that this side has announced, in bytes; 0 until it
-    /// has sent something.
-    pub max_window: u32,
-    /// TCP: the highest acknowledgement sent, with [`side::MAX_ACK_KNOWN`].
-    pub max_ack: u32,
-    /// TCP: the shift of this side's windows (RFC 7323).
-    pub scale: u8,
-    /// Bits of [`side`].
-    pub flags: u8,
-    pub _pad: [u8; 2],
+    pub window: Window,
     pub cached: CachedVerdict,
 }
 
-/// Bits of [`Side::flags`], for TCP.
-pub mod side {
+/// Bits of [`Window::flags`].
+pub mod window {
     /// Offered to scale windows.
     pub const SCALES: u8 = 1 << 0;
     /// Offered selective acknowledgements (RFC 2018).
@@ -342,7 +359,7 @@ pub mod side {
     pub const LIBERAL: u8 = 1 << 3;
     /// What it sent is not acknowledged yet.
     pub const UNACKNOWLEDGED: u8 = 1 << 4;
-    /// [`super::Side::max_ack`] holds a number.
+    /// [`super::Window::max_ack`] holds a number.
     pub const MAX_ACK_KNOWN: u8 = 1 << 5;
 }
 
@@ -351,10 +368,10 @@ pub mod side {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Last {
-    pub seq: u32,
-    pub ack: u32,
+    pub seq: Seq,
+    pub ack: Seq,
     /// The sequence number behind it.
-    pub end: u32,
+    pub end: Seq,
     /// As it stood in the segment.
     pub window: u16,
     /// Its kind, counted from 1; 0 for none.
@@ -363,10 +380,18 @@ pub struct Last {
     pub direction: u8,
     /// How often the same segment came again.
     pub retransmissions: u8,
-    /// Of a SYN that was let through: its scale, and bits of [`side`].
+    /// Of a SYN that was let through: its scale, and bits of [`window`] and [`last`].
     pub scale: u8,
     pub flags: u8,
     pub _pad: u8,
+}
+
+/// Bits of [`Last::flags`], beside those of [`window`].
+pub mod last {
+    /// Both sides sent a SYN before either was answered.
+    pub const SIMULTANEOUS_OPEN: u8 = 1 << 6;
+    /// The answer to a SYN that was let through may be a challenge (RFC 5961).
+    pub const CHALLENGE_EXPECTED: u8 = 1 << 7;
 }
 
 /// A tracked connection, as the value of the flow maps.
@@ -443,6 +468,7 @@ impl Flow {
 const _: () = assert!(size_of::<Tuple>() == 40);
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<CachedVerdict>() == 20);
+const _: () = assert!(size_of::<Window>() == 20);
 const _: () = assert!(size_of::<Last>() == 20);
 const _: () = assert!(size_of::<Side>() == 56);
 const _: () = assert!(size_of::<Flow>() == 168);

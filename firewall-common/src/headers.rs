@@ -9,6 +9,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     addr::{Addr, Family},
+    checksum::Sum,
     flow::{Tuple, protocol},
     packet::Packet,
     verdict::DropReason,
@@ -19,6 +20,8 @@ use crate::{
 
 const MAX_VLAN_TAGS: u32 = 2;
 const MAX_EXTENSION_HEADERS: u32 = 6;
+/// Words of IPv4 options: a header has 15 words, five of them fixed.
+const MAX_OPTION_WORDS: u32 = 10;
 
 /// Whether a packet is a fragment, as [`Headers::fragment`].
 #[repr(u8)]
@@ -183,6 +186,9 @@ impl Headers {
         if header_len > self.ip_len {
             return Err(DropReason::Malformed);
         }
+        if !has_right_checksum(packet, &ip, self.l3, header_len) {
+            return Err(DropReason::HeaderChecksum);
+        }
         self.version = 4;
         self.ttl = ip.ttl;
         self.tos = ip.tos;
@@ -345,6 +351,7 @@ impl Headers {
         let id = u16::from_be(icmp.id);
         let (request, is_reply) = icmp_request(self.tuple.protocol, icmp.icmp_type);
         self.tuple.icmp_type = request;
+        self.tuple.icmp_code = icmp.code;
         if is_reply {
             self.tuple.dport = id;
         } else {
@@ -352,6 +359,25 @@ impl Headers {
         }
         Ok(Icmp::LEN)
     }
+}
+
+/// Whether the checksum of an IPv4 header is right: a router may send on no other
+/// (RFC 1812 section 5.2.2).
+#[inline(always)]
+fn has_right_checksum<P: Packet + ?Sized>(packet: &P, ip: &Ipv4, l3: u32, len: u32) -> bool {
+    let [a, b, c, d, e] = *bytemuck::cast_ref::<Ipv4, [u32; 5]>(ip);
+    let mut sum = Sum::default().double_word(a).double_word(b).double_word(c);
+    sum = sum.double_word(d).double_word(e);
+    let mut at = Ipv4::LEN;
+    for _ in 0..MAX_OPTION_WORDS {
+        if at >= len {
+            break;
+        }
+        let Some(word) = packet.read::<u32>(l3 + at) else { return false };
+        sum = sum.double_word(word);
+        at += 4;
+    }
+    sum.folded() == 0xffff
 }
 
 /// The type of the request that an ICMP query or reply belongs to, and whether

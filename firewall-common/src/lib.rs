@@ -13,6 +13,7 @@ pub mod control;
 pub mod event;
 pub mod expectation;
 pub mod flow;
+pub mod flow_event;
 pub mod fragment;
 pub mod headers;
 pub mod packet;
@@ -22,6 +23,7 @@ pub mod report;
 pub mod rule;
 pub mod ruleset_text;
 pub mod scratch;
+pub mod seq;
 pub mod synproxy;
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]

@@ -3,11 +3,14 @@
 use bytemuck::Pod;
 
 use crate::{
-    conntrack::quoted,
+    checksum::Verification,
+    conntrack::{
+        options::{self, TcpOptions},
+        quoted,
+    },
     event::EVENT_FRAME,
     flow::Tuple,
     headers::{Headers, Parsed},
-    synproxy::header::HEADER_BYTES,
     verdict::DropReason,
 };
 
@@ -24,12 +27,12 @@ pub trait Packet {
     /// The `T` at `offset`, `None` when the frame ends before it does.
     fn read<T: Pod>(&self, offset: u32) -> Option<T>;
 
+    /// Copies `len` bytes from `offset` on; `false` when the frame, or `into`, has
+    /// not as many.
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool;
+
     /// Copies the first bytes of the frame; gives how many.
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8;
-
-    /// Copies `len` bytes, 20 to 60, from `offset` on; `false` when the frame ends
-    /// before or the length is another.
-    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool;
 
     /// Reads the packet's headers: [`Headers::parse`]. The kernel's programs do
     /// it in a function that the verifier checks by itself; so with the next one.
@@ -45,6 +48,23 @@ pub trait Packet {
     #[inline(always)]
     fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {
         quoted::read(self, headers, tuple)
+    }
+
+    /// Reads the options of a TCP segment into what [`TcpOptions::begin`] prepared.
+    #[inline(always)]
+    fn tcp_options(&self, headers: &Headers, options: &mut TcpOptions) {
+        options::copy(self, headers.l4, headers.payload.wrapping_sub(headers.l4), options);
+        while !options.step() {}
+    }
+
+    /// Whether the checksum of the transport header is right, as far as it can be
+    /// told; `may_be_partial` where the sender may leave it to hardware that the
+    /// frame never meets.
+    #[inline(always)]
+    fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
+        let mut check = Verification::of(headers);
+        while !check.step(self) {}
+        check.is_right(self, headers, may_be_partial)
     }
 
     /// Whether the stack will cut this packet into segments later on, so that
@@ -65,20 +85,18 @@ impl Packet for [u8] {
         Some(bytemuck::pod_read_unaligned(bytes))
     }
 
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
+        let (start, len) = (offset as usize, len as usize);
+        let (Some(from), Some(into)) = (self.get(start..start + len), into.get_mut(..len)) else {
+            return false;
+        };
+        into.copy_from_slice(from);
+        true
+    }
+
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
         let count = <[u8]>::len(self).min(EVENT_FRAME);
         into[..count].copy_from_slice(&self[..count]);
         count as u8
-    }
-
-    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool {
-        let (start, len) = (offset as usize, len as usize);
-        match self.get(start..start + len) {
-            Some(bytes) if (20..=60).contains(&len) => {
-                into[..len].copy_from_slice(bytes);
-                true
-            }
-            _ => false,
-        }
     }
 }

@@ -85,6 +85,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     prepare(scratch, tables.generation(), &route);
     scratch.proxy.task = task::NONE;
     scratch.proxy.is_first = 0;
+    scratch.proxy.is_open = 0;
     if scratch.headers.is_later_fragment() {
         fragment::inherit(tables, scratch, &route, now)
     } else {
@@ -105,7 +106,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     let mut tracked = conntrack::track(packet, tables, scratch, now);
     tracked.effect = synproxy::effect(&scratch.proxy, tracked.effect);
     tracked.forget_how(tables);
-    if synproxy::may_prove(&scratch.headers, &tracked) && has_proxy(tables, scratch) {
+    if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
         match tables.question(scratch, route.chain) {
             synproxy::Answer::Right => return Verdict::Prove,
             synproxy::Answer::Wrong if tracked.flow.is_none() => {
@@ -171,7 +172,7 @@ fn accept<P: Packet + ?Sized, T: Tables>(
         let about = About::of(flow);
         describe(scratch, about, tracked.direction, now);
     }
-    if let Err(reason) = conntrack::commit(tables, scratch, tracked, now) {
+    if let Err(reason) = tables.commit(scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
     if let (Reading::Needed, None) = (reading, &tracked.flow) {

@@ -6,9 +6,14 @@
 use bytemuck::Zeroable;
 
 use crate::{
+    conntrack::{
+        options::TcpOptions,
+        window::{Connection, Seen},
+    },
     event::{Event, Punt},
     expectation::{ExpectationKey, Master},
     flow::{Flow, FlowKey, Tuple},
+    flow_event::FlowEvent,
     headers::Headers,
     synproxy::Proxy,
     tables::{FragmentGrant, FragmentKey},
@@ -25,11 +30,17 @@ pub struct Scratch {
     pub key: FlowKey,
     pub walk: Walk,
     pub flow: Flow,
+    /// The TCP options of the segment.
+    pub options: TcpOptions,
+    pub seen: Seen,
+    /// The TCP connection as the segment will leave it.
+    pub connection: Connection,
     pub expectation: ExpectationKey,
     pub master: Master,
     pub fragment: FragmentKey,
     pub grant: FragmentGrant,
     pub event: Event,
+    pub flow_event: FlowEvent,
     /// Filled in for [`crate::verdict::Verdict::Punt`].
     pub punt: Punt,
     pub proxy: Proxy,

@@ -5,10 +5,15 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     addr::Addr,
+    conntrack::{
+        self, Tracked,
+        connection::{self, Judgement},
+    },
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{CachedVerdict, Direction, Flow, FlowKey, Tuple},
+    flow::{CachedVerdict, Direction, Flow, FlowKey, State, Tuple},
+    flow_event::{self, FlowEvent},
     headers::Headers,
     packet::Packet,
     report,
@@ -19,6 +24,7 @@ use crate::{
         header::{MAX_OPTIONS, TcpHeader},
     },
     time::Nanos,
+    verdict::DropReason,
 };
 
 /// Where a packet is being judged.
@@ -115,9 +121,16 @@ pub trait Tables: Rules {
     fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow>;
     /// Puts a new flow into the embryonic table; `false` when there is no space.
     fn create(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// As [`Tables::create`]; `false` also when one stands there.
+    fn create_first(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// Moves a flow into the assured table; `false` when that is full.
     fn promote(&self, key: &FlowKey, flow: &Flow) -> bool;
-    fn delete(&self, table: FlowTable, key: &FlowKey);
+    /// Takes a flow out of its table; `true` for the one caller that did.
+    fn take(&self, table: FlowTable, key: &FlowKey) -> bool;
+    #[inline(always)]
+    fn delete(&self, table: FlowTable, key: &FlowKey) {
+        let _ = self.take(table, key);
+    }
 
     fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation>;
     /// Takes the expectation away; `true` for the one caller that did.
@@ -137,6 +150,57 @@ pub trait Tables: Rules {
     /// Whether it is one that was made not long ago: [`Tables::make_cookie`].
     fn check_cookie(&self, tuple: &Tuple, seq: u32, cookie: u32) -> bool;
 
+    /// Judges the segment in `scratch` by its flow: [`connection::judge`].
+    #[inline(always)]
+    fn judge_segment(&self, flow: &Flow, scratch: &mut Scratch, direction: Direction) -> Judgement {
+        let Scratch { seen, connection, .. } = scratch;
+        connection::judge(flow, direction, seen, self.options().bits, connection)
+    }
+
+    /// Judges the segment in `scratch` as the first of its flow: [`connection::begin`].
+    #[inline(always)]
+    fn judge_first(&self, scratch: &mut Scratch) -> Judgement {
+        let Scratch { seen, connection, .. } = scratch;
+        connection::begin(seen, self.options().bits, connection)
+    }
+
+    /// Compares the segment in `scratch` with its windows: [`connection::compare`].
+    #[inline(always)]
+    fn compare_segment(
+        &self,
+        scratch: &mut Scratch,
+        direction: Direction,
+        was: State,
+        next: State,
+    ) -> Judgement {
+        let Scratch { seen, connection, .. } = scratch;
+        connection::compare(direction, seen, was, next, self.options().bits, connection)
+    }
+
+    /// Changes the tables as an accepted packet does: [`conntrack::commit`].
+    ///
+    /// # Errors
+    /// The reason to drop the packet after all.
+    #[inline(always)]
+    fn commit(
+        &self,
+        scratch: &mut Scratch,
+        tracked: &mut Tracked<'_>,
+        now: Nanos,
+    ) -> Result<(), DropReason>
+    where
+        Self: Sized,
+    {
+        conntrack::commit(self, scratch, tracked, now)
+    }
+
+    /// Copies a flow. In the kernel's programs an assignment would take the stack
+    /// for every word of it.
+    #[inline(always)]
+    fn copy_flow(&self, from: &Flow, to: &mut Flow) {
+        *to = *from;
+    }
+
     /// The same value. The kernel's verifier follows every value that a variable
     /// may have through all that comes after; here it loses the trace.
     fn forget(&self, value: u32) -> u32;
@@ -144,6 +208,7 @@ pub trait Tables: Rules {
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);
+    fn report_flow(&self, event: &FlowEvent);
 
     /// [`synproxy::question`], and the two after it: the kernel's programs do it in
     /// functions that the verifier checks by themselves.
@@ -196,5 +261,33 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         report::tell(packet, self, scratch, now);
+    }
+
+    /// [`flow_event::begin`]. The kernel's programs do it in a function that the
+    /// verifier checks by itself; so with the next two.
+    #[inline(always)]
+    fn begin_watched(&self, scratch: &mut Scratch, now: Nanos) -> bool
+    where
+        Self: Sized,
+    {
+        flow_event::begin(self, scratch, now)
+    }
+
+    /// [`flow_event::update`].
+    #[inline(always)]
+    fn update_watched(&self, scratch: &mut Scratch, now: Nanos)
+    where
+        Self: Sized,
+    {
+        flow_event::update(self, scratch, now);
+    }
+
+    /// [`flow_event::end`].
+    #[inline(always)]
+    fn end_watched(&self, scratch: &mut Scratch, now: Nanos)
+    where
+        Self: Sized,
+    {
+        flow_event::end(self, scratch, now);
     }
 }

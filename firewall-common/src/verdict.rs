@@ -62,6 +62,8 @@ drop_reasons! {
     Truncated = "truncated",
     /// A header contradicts itself: version, length or data offset.
     Malformed = "malformed",
+    /// The checksum of an IPv4 header is wrong.
+    HeaderChecksum = "header-checksum",
     /// More VLAN tags or IPv6 extension headers than are followed.
     TooManyHeaders = "too-many-headers",
     /// A later fragment whose first fragment was not accepted or has not come.
@@ -123,6 +125,8 @@ stats! {
     SynCookiesRight = "syn-cookies-right",
     /// LOG lines and drop events that found no space in the ring.
     EventsLost = "events-lost",
+    /// Events of flows that found no space in the ring.
+    FlowEventsLost = "flow-events-lost",
 }
 
 /// Where the counter of a drop reason stands in the `stats` map: behind [`Stat`].

@@ -366,6 +366,8 @@ mod an_open_connection {
     fn tells_the_server_what_its_client_has_got_selectively() {
         let connection = Connection::open(PAIRS[0]);
         let told = connection.cookie.wrapping_add(1);
+        let data = connection.to_client(ACK, SERVER_ISN + 1, CLIENT_ISN.wrapping_add(1));
+        connection.carry(&data.payload(&[0; 2_000]));
         let edges = [told.wrapping_add(1_000), told.wrapping_add(2_000)];
         let mut options = clocks(CLIENT_CLOCK, connection.stamp);
         options.extend([1, 1, 5, 10]);
@@ -374,6 +376,20 @@ mod an_open_connection {
         let said = read(&connection.carry(&ack).onward.unwrap());
         let edge = |at: usize| u32::from_be_bytes(said.header[at..at + 4].try_into().unwrap());
         assert_eq!([edge(36), edge(40)], [SERVER_ISN + 1_001, SERVER_ISN + 2_001]);
+    }
+
+    #[test]
+    fn is_not_begun_anew_by_what_is_invalid_in_it() {
+        let connection = Connection::open(PAIRS[0]);
+        let told = connection.cookie.wrapping_add(1);
+        // Acknowledges selectively what the server has not said.
+        let mut options = vec![1, 1, 5, 10];
+        options.extend(told.wrapping_add(1_000_000).to_be_bytes());
+        options.extend(told.wrapping_add(1_000_100).to_be_bytes());
+        let ack = connection.to_server(ACK, CLIENT_ISN.wrapping_add(1), told).tcp_options(&options);
+        let verdict = connection.carry(&ack).verdict;
+        assert_eq!(verdict, Verdict::Drop(DropReason::Policy));
+        assert_eq!(connection.memory.stat(Stat::SynCookiesRight as u32), 1);
     }
 
     #[test]

@@ -105,3 +105,7 @@ pub static PUNTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 #[map(name = "events")]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Size set at load.
+#[map(name = "flow_events")]
+pub static FLOW_EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

@@ -11,11 +11,11 @@ use aya_ebpf::{
 };
 use bytemuck::{Pod, Zeroable};
 use firewall_common::{
+    conntrack::options::TcpOptions,
     event::EVENT_FRAME,
     flow::Tuple,
     headers::{Headers, Parsed},
     packet::Packet,
-    synproxy::header::HEADER_BYTES,
     verdict::DropReason,
     wire::Ethernet,
 };
@@ -89,6 +89,13 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
+        let len = copy_len(len);
+        // SAFETY: `copy_len` gives at most the size of `into`.
+        len != 0 && unsafe { self.load(offset, into.as_mut_ptr().cast(), len) }
+    }
+
+    #[inline(always)]
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
         let len = capture_len(self.len());
         // SAFETY: `capture_len` gives at most the size of `into`.
@@ -99,10 +106,13 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool {
-        let len = header_len(len);
-        // SAFETY: `header_len` gives at most the size of `into`.
-        len != 0 && unsafe { self.load(offset, into.as_mut_ptr().cast(), len as u32) }
+    fn tcp_options(&self, headers: &Headers, options: &mut TcpOptions) {
+        stage::xdp_tcp_options(self.ctx, headers, options);
+    }
+
+    #[inline(always)]
+    fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
+        stage::xdp_checksum(self.ctx, headers, u32::from(may_be_partial)) != 0
     }
 
     #[inline(always)]
@@ -242,6 +252,23 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
+        let len = copy_len(len);
+        // SAFETY: `copy_len` gives at most the size of `into`.
+        len != 0 && unsafe { self.load(offset, into.as_mut_ptr().cast(), len) }
+    }
+
+    #[inline(always)]
+    fn tcp_options(&self, headers: &Headers, options: &mut TcpOptions) {
+        stage::tc_tcp_options(self.skb, headers, options);
+    }
+
+    #[inline(always)]
+    fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
+        stage::tc_checksum(self.skb, headers, u32::from(may_be_partial)) != 0
+    }
+
+    #[inline(always)]
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
         let len = capture_len(self.len());
         // SAFETY: `capture_len` gives at most the size of `into`.
@@ -249,13 +276,6 @@ impl Packet for SkbPacket {
             true => len as u8,
             false => 0,
         }
-    }
-
-    #[inline(always)]
-    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool {
-        let len = header_len(len);
-        // SAFETY: `header_len` gives at most the size of `into`.
-        len != 0 && unsafe { self.load(offset, into.as_mut_ptr().cast(), len as u32) }
     }
 
     #[inline(always)]
@@ -286,4 +306,10 @@ fn capture_len(len: u32) -> usize {
 pub fn header_len(len: u32) -> usize {
     let len = opaque(len as usize);
     if len < 20 || len > 60 { 0 } else { len }
+}
+
+/// At most what [`Packet::copy`] has room for, and visibly so.
+#[inline(always)]
+fn copy_len(len: u32) -> u32 {
+    opaque(len as usize) as u32 & 63
 }

@@ -7,12 +7,23 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::{
+    bindings::{__sk_buff, xdp_md},
+    helpers::bpf_loop,
+};
 use firewall_common::{
-    conntrack::quoted,
+    checksum::Verification,
+    conntrack::{
+        self, Tracked,
+        connection::{self, Judgement},
+        options::{self, TcpOptions},
+        quoted,
+    },
     event::Hook,
-    flow::{Direction, Flow, Tuple},
+    flow::{Direction, Flow, State, Tuple},
+    flow_event,
     headers::{Headers, Parsed},
+    packet::Packet,
     path, report,
     rule::Chain,
     scratch::Scratch,
@@ -23,6 +34,7 @@ use firewall_common::{
 };
 
 use crate::{
+    maps::OPTIONS,
     packet::{SkbPacket, XdpPacket},
     route,
     tables::{Maps, Program, now},
@@ -174,6 +186,172 @@ const fn refused() -> u32 {
     Parsed::pack(Err(DropReason::Malformed))
 }
 
+/// Judges a segment of a known flow; gives a packed [`Judgement`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge_segment(flow: *const Flow, scratch: *mut Scratch, direction: u32) -> u32 {
+    const INVALID: u32 = Judgement::Invalid.pack();
+    // SAFETY: null, or memory of these types; others may write the flow meanwhile,
+    // of whose words each is read as it was or is.
+    let (flow, scratch) = unsafe { (flow.as_ref(), scratch.as_mut()) };
+    let (Some(flow), Some(scratch)) = (flow, scratch) else { return INVALID };
+    let Scratch { seen, connection, .. } = scratch;
+    connection::judge(flow, direction_of(direction), seen, option_bits(), connection).pack()
+}
+
+/// Compares a segment with its windows; gives a packed [`Judgement`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn compare_segment(
+    scratch: *mut Scratch,
+    direction: u32,
+    was: u32,
+    next: u32,
+) -> u32 {
+    const INVALID: u32 = Judgement::Invalid.pack();
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
+    let (Some(was), Some(next)) = (State::from_byte(was as u8), State::from_byte(next as u8))
+    else {
+        return INVALID;
+    };
+    let Scratch { seen, connection, .. } = scratch;
+    let direction = direction_of(direction);
+    connection::compare(direction, seen, was, next, option_bits(), connection).pack()
+}
+
+#[inline(always)]
+const fn direction_of(number: u32) -> Direction {
+    if number == 0 { Direction::Original } else { Direction::Reply }
+}
+
+/// Judges the first segment of a flow; gives a packed [`Judgement`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge_first(scratch: *mut Scratch) -> u32 {
+    const INVALID: u32 = Judgement::Invalid.pack();
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
+    let Scratch { seen, connection, .. } = scratch;
+    connection::begin(seen, option_bits(), connection).pack()
+}
+
+/// Changes the tables as an accepted packet does; gives 0, or what [`unpack`] reads.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn commit(flow: *mut Flow, scratch: *mut Scratch, packed: u32, now: u64) -> u32 {
+    // SAFETY: null, or memory of these types; others may use the flow meanwhile, of
+    // whose words each is read as it was or is.
+    let (flow, scratch) = unsafe { (flow.as_mut(), scratch.as_mut()) };
+    let Some(scratch) = scratch else { return pack(DropReason::Malformed) };
+    let mut tracked = Tracked::unpack(packed, flow);
+    match conntrack::commit(&Maps::without_packet(), scratch, &mut tracked, Nanos(now)) {
+        Ok(()) => 0,
+        Err(reason) => pack(reason),
+    }
+}
+
+#[inline(always)]
+const fn pack(reason: DropReason) -> u32 {
+    reason as u32 + 1
+}
+
+/// The result of [`commit`].
+#[inline(always)]
+pub fn unpack(packed: u32) -> Result<(), DropReason> {
+    match packed {
+        0 => Ok(()),
+        reason => Err(DropReason::from_byte((reason - 1) as u8).unwrap_or(DropReason::Malformed)),
+    }
+}
+
+#[inline(always)]
+fn option_bits() -> u32 {
+    OPTIONS.get(0).map_or(0, |options| options.bits)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_tcp_options(
+    ctx: *mut xdp_md,
+    headers: *const Headers,
+    options: *mut TcpOptions,
+) -> u32 {
+    // SAFETY: null, or memory of these types that nobody else uses meanwhile.
+    let (headers, options) = unsafe { (headers.as_ref(), options.as_mut()) };
+    let (Some(headers), Some(options)) = (headers, options) else { return 0 };
+    read_options(&XdpPacket { ctx }, headers, options)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_tcp_options(
+    skb: *mut __sk_buff,
+    headers: *const Headers,
+    options: *mut TcpOptions,
+) -> u32 {
+    // SAFETY: as above.
+    let (headers, options) = unsafe { (headers.as_ref(), options.as_mut()) };
+    let (Some(headers), Some(options)) = (headers, options) else { return 0 };
+    read_options(&SkbPacket { skb }, headers, options)
+}
+
+#[inline(always)]
+fn read_options<P: Packet>(packet: &P, headers: &Headers, options: &mut TcpOptions) -> u32 {
+    let len = headers.payload.wrapping_sub(headers.l4);
+    options::copy(packet, headers.l4, len, options);
+    let mut desk: *mut TcpOptions = options;
+    // SAFETY: the callback has the signature that the helper wants, and its
+    // argument lives on this stack.
+    unsafe { bpf_loop(MAX_OPTIONS, option_step as *mut c_void, (&raw mut desk).cast(), 0) as u32 }
+}
+
+/// More than the bytes of all options.
+const MAX_OPTIONS: u32 = 64;
+
+unsafe extern "C" fn option_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its pointer, and waits.
+    let options = unsafe { &mut **desk.cast::<*mut TcpOptions>() };
+    i64::from(options.step())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_checksum(ctx: *mut xdp_md, headers: *const Headers, partial: u32) -> u32 {
+    // SAFETY: null, or memory of this type that nobody writes meanwhile.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 1 };
+    let packet = XdpPacket { ctx };
+    let mut desk = (packet, Verification::of(headers));
+    // SAFETY: as above.
+    unsafe {
+        bpf_loop(MAX_WORDS, sum_step::<XdpPacket> as *mut c_void, (&raw mut desk).cast(), 0);
+    }
+    u32::from(desk.1.is_right(&packet, headers, partial != 0))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_checksum(skb: *mut __sk_buff, headers: *const Headers, partial: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 1 };
+    let packet = SkbPacket { skb };
+    let mut desk = (packet, Verification::of(headers));
+    // SAFETY: as above.
+    unsafe {
+        bpf_loop(MAX_WORDS, sum_step::<SkbPacket> as *mut c_void, (&raw mut desk).cast(), 0);
+    }
+    u32::from(desk.1.is_right(&packet, headers, partial != 0))
+}
+
+/// Steps in which the longest packet is summed up, and some more.
+const MAX_WORDS: u32 = 300;
+
+unsafe extern "C" fn sum_step<P: Packet>(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its pair, and waits.
+    let (packet, sum) = unsafe { &mut *desk.cast::<(P, Verification)>() };
+    i64::from(sum.step(packet))
+}
+
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xdp_quoted(ctx: *mut xdp_md, headers: *const Headers, tuple: *mut Tuple) -> u32 {
@@ -289,5 +467,35 @@ pub extern "C" fn tc_settle(
     let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
     let direction = if is_reply != 0 { Direction::Reply } else { Direction::Original };
     synproxy::settle(&SkbPacket { skb }, &Maps::of_tc(skb, true), scratch, flow, direction);
+    0
+}
+
+/// Tells of a flow that begins, and of one that it replaces; 0 when there is no
+/// space for it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_begin(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(flow_event::begin(&Maps::without_packet(), scratch, Nanos(now)))
+}
+
+/// Tells how a flow stands.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_update(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    flow_event::update(&Maps::without_packet(), scratch, Nanos(now));
+    0
+}
+
+/// Ends a flow, and tells so.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_end(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    flow_event::end(&Maps::without_packet(), scratch, Nanos(now));
     0
 }

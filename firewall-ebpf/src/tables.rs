@@ -5,13 +5,15 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST, xdp_md},
-    helpers::{bpf_ktime_get_coarse_ns, bpf_loop},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_loop, generated::bpf_probe_read_kernel},
 };
 use firewall_common::{
+    conntrack::{Tracked, connection::Judgement},
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{Direction, Flow, FlowKey, Tuple, helper, protocol},
+    flow::{Direction, Flow, FlowKey, State, Tuple, helper, protocol},
+    flow_event::FlowEvent,
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
@@ -22,16 +24,16 @@ use firewall_common::{
     },
     tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{STAT_PLACES, Stat},
+    verdict::{DropReason, STAT_PLACES, Stat},
     walk,
 };
 
 use crate::{
     cookie,
     maps::{
-        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FORGOTTEN, FRAGMENTS, GENERATION,
-        HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES, RULESETS,
-        SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN, FRAGMENTS,
+        GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES,
+        RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     packet::SkbPacket,
     stage,
@@ -78,7 +80,7 @@ impl Maps {
         Self { program, ctx: skb.cast(), ingress_ifindex }
     }
 
-    /// For what looks at rules alone, in any program.
+    /// For stages that look at no packet.
     #[inline(always)]
     pub const fn without_packet() -> Self {
         Self { program: Program::Xdp, ctx: core::ptr::null_mut(), ingress_ifindex: 0 }
@@ -239,6 +241,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn create_first(&self, key: &FlowKey, flow: &Flow) -> bool {
+        EMBRYONIC.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
     fn promote(&self, key: &FlowKey, flow: &Flow) -> bool {
         if ASSURED.insert(key, flow, u64::from(BPF_NOEXIST)).is_err() {
             return false;
@@ -248,11 +255,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn delete(&self, table: FlowTable, key: &FlowKey) {
-        let _ = match table {
-            FlowTable::Assured => ASSURED.remove(key),
-            FlowTable::Embryonic => EMBRYONIC.remove(key),
-        };
+    fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
+        match table {
+            FlowTable::Assured => ASSURED.remove(key).is_ok(),
+            FlowTable::Embryonic => EMBRYONIC.remove(key).is_ok(),
+        }
     }
 
     #[inline(always)]
@@ -341,6 +348,55 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn judge_segment(&self, flow: &Flow, scratch: &mut Scratch, direction: Direction) -> Judgement {
+        Judgement::unpack(stage::judge_segment(flow, scratch, direction as u32))
+    }
+
+    #[inline(always)]
+    fn compare_segment(
+        &self,
+        scratch: &mut Scratch,
+        direction: Direction,
+        was: State,
+        next: State,
+    ) -> Judgement {
+        let (was, next) = (was as u32, next as u32);
+        Judgement::unpack(stage::compare_segment(scratch, direction as u32, was, next))
+    }
+
+    #[inline(always)]
+    fn judge_first(&self, scratch: &mut Scratch) -> Judgement {
+        Judgement::unpack(stage::judge_first(scratch))
+    }
+
+    #[inline(always)]
+    fn copy_flow(&self, from: &Flow, to: &mut Flow) {
+        // SAFETY: both are flows, and the kernel reads as many bytes as one has.
+        unsafe {
+            bpf_probe_read_kernel(
+                core::ptr::from_mut(to).cast(),
+                size_of::<Flow>() as u32,
+                core::ptr::from_ref(from).cast(),
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn commit(
+        &self,
+        scratch: &mut Scratch,
+        tracked: &mut Tracked<'_>,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        let packed = tracked.pack();
+        let flow = match &mut tracked.flow {
+            Some((_, flow)) => core::ptr::from_mut::<Flow>(flow),
+            None => core::ptr::null_mut(),
+        };
+        stage::unpack(stage::commit(flow, scratch, packed, now.0))
+    }
+
+    #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
         let Some(word) = FORGOTTEN.get_ptr_mut(self.program as u32) else { return 0 };
         // SAFETY: this CPU's word of this program. The verifier does not follow
@@ -367,7 +423,29 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn report_flow(&self, event: &FlowEvent) {
+        if FLOW_EVENTS.output::<FlowEvent>(event, 0).is_err() {
+            self.count(Stat::FlowEventsLost as u32);
+        }
+    }
+
+    #[inline(always)]
     fn tell<P: Packet + ?Sized>(&self, _packet: &P, scratch: &mut Scratch, now: Nanos) {
         stage::tell(self, scratch, now);
+    }
+
+    #[inline(always)]
+    fn begin_watched(&self, scratch: &mut Scratch, now: Nanos) -> bool {
+        stage::flow_begin(scratch, now.0) != 0
+    }
+
+    #[inline(always)]
+    fn update_watched(&self, scratch: &mut Scratch, now: Nanos) {
+        stage::flow_update(scratch, now.0);
+    }
+
+    #[inline(always)]
+    fn end_watched(&self, scratch: &mut Scratch, now: Nanos) {
+        stage::flow_end(scratch, now.0);
     }
 }

@@ -12,3 +12,4 @@ pub mod notify;
 pub mod preflight;
 pub mod rules;
 pub mod ruleset;
+pub mod watch;

@@ -24,6 +24,7 @@ pub mod firewall;
 pub mod foreign;
 pub mod ledger;
 pub mod netns;
+pub mod oracle;
 pub mod packet;
 pub mod server;
 pub mod stats;

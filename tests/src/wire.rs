@@ -96,7 +96,8 @@ impl Wire {
             ))?;
         }
         let ghosts = ghosts.map(|ghost| ghost.parse().expect("an address"));
-        let socket = netns.enter(|| open("eth0", ghosts)).context("cannot open a packet socket")?;
+        let socket = netns.enter(|| open("eth0")).context("cannot open a packet socket")?;
+        hear_only(&socket, ghosts).context("cannot filter a packet socket")?;
         Ok(Self { socket, own, neighbour: opposite, ghosts })
     }
 
@@ -174,9 +175,8 @@ impl Wire {
     }
 }
 
-/// A packet socket that hears what comes in for the ghosts on an interface, and
-/// nothing else, so that its queue is never full of what others say.
-fn open(interface: &str, ghosts: [IpAddr; 2]) -> io::Result<OwnedFd> {
+/// A packet socket that hears what comes in on an interface.
+pub(crate) fn open(interface: &str) -> io::Result<OwnedFd> {
     let every_protocol = (libc::ETH_P_ALL as u16).to_be();
     let index = nix::net::if_::if_nametoindex(interface)?;
     // SAFETY: a system call that takes numbers.
@@ -189,28 +189,7 @@ fn open(interface: &str, ghosts: [IpAddr; 2]) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is new and ours alone.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let yes: libc::c_int = 1;
-    // SAFETY: the option is an int, whose length is given.
-    let ignored = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_IGNORE_OUTGOING,
-            (&raw const yes).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    let mut filter = filter(ghosts);
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the option points to as many instructions as it says.
-    let filtered = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
+    set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &yes)?;
     // SAFETY: all zeros is a valid address of this kind.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -224,10 +203,29 @@ fn open(interface: &str, ghosts: [IpAddr; 2]) -> io::Result<OwnedFd> {
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     };
-    if ignored != 0 || filtered != 0 || bound != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(socket)
+    if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps everything but frames for the ghosts from a socket, so that its queue is
+/// never full of what others say.
+fn hear_only(socket: &OwnedFd, ghosts: [IpAddr; 2]) -> io::Result<()> {
+    let mut filter = filter(ghosts);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+fn set_option<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the option is read from a value of the length that we say.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Takes frames whose IPv4 destination, or the last word of whose IPv6

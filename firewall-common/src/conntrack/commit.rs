@@ -1,13 +1,17 @@
 //! What an accepted packet changes in the tables.
 
 use crate::{
+    control::{Options, Timeouts},
     expectation::Master,
-    flow::{Direction, Flow, Sender, State, helper, protocol, status},
+    flow::{Direction, Flow, Sender, State, helper, protocol, status, window},
+    flow_event,
+    headers::Headers,
     scratch::Scratch,
     synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
     verdict::{DropReason, Stat},
+    wire::tcp_flag::RST,
 };
 
 use super::{Effect, Tracked};
@@ -31,14 +35,14 @@ pub fn commit<T: Tables>(
         Effect::Nothing => Ok(()),
         Effect::Create(state) => create(tables, scratch, tracked, state, now),
         Effect::Forget => {
-            if let Some((table, _)) = tracked.flow {
-                tables.delete(table, &scratch.key);
+            if let Some((table, flow)) = &mut tracked.flow {
+                forget(tables, scratch, *table, flow, tracked.direction, now);
             }
             Ok(())
         }
-        Effect::Count => {
+        Effect::Note(state) => {
             if let Some((_, flow)) = &mut tracked.flow {
-                account(flow, tracked.direction, scratch.headers.ip_len);
+                note(tables, scratch, flow, tracked.direction, state, now);
             }
             Ok(())
         }
@@ -79,17 +83,64 @@ fn create<T: Tables>(
         synproxy::begin(flow, &scratch.proxy.proof);
     }
     account(flow, Direction::Original, scratch.headers.ip_len);
-    flow.expires = now.after(lifetime(tables, scratch.headers.tuple.protocol, flow, now));
+    if scratch.headers.tuple.protocol == protocol::TCP {
+        scratch.connection.settle(flow, Direction::Original);
+    }
+    flow.expires = now.after(lifetime(tables, &scratch.headers, flow, now));
     if tracked.is_expected {
         announce_child(tables, scratch, now)?;
     }
     // What stands here has expired or is being reopened.
-    tables.delete(FlowTable::Assured, &scratch.key);
-    if !tables.create(&scratch.key, &scratch.flow) {
+    let is_created = if flow_event::is_watched(tables) {
+        tables.begin_watched(scratch, now)
+    } else {
+        tables.delete(FlowTable::Assured, &scratch.key);
+        tables.create(&scratch.key, &scratch.flow)
+    };
+    if !is_created {
         return Err(DropReason::TableFull);
     }
     tables.count(Stat::FlowsCreated as u32);
     Ok(())
+}
+
+/// Writes down a segment that is let through: it may be an answer.
+#[inline(always)]
+fn note<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    flow: &mut Flow,
+    direction: Direction,
+    state: State,
+    now: Nanos,
+) {
+    scratch.connection.settle(flow, direction);
+    flow.state = state as u8;
+    if matches!(direction, Direction::Original) || flow.has(status::SEEN_REPLY) {
+        return;
+    }
+    flow.status |= status::SEEN_REPLY;
+    if flow_event::is_watched(tables) {
+        tables.update_watched(scratch, now);
+    }
+}
+
+/// Ends a flow that was refused; its end still counts the refusal.
+#[inline(always)]
+fn forget<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    table: FlowTable,
+    flow: &mut Flow,
+    direction: Direction,
+    now: Nanos,
+) {
+    if !flow_event::is_watched(tables) {
+        return tables.delete(table, &scratch.key);
+    }
+    account(flow, direction, scratch.headers.ip_len);
+    flow.state = State::Close as u8;
+    tables.end_watched(scratch, now);
 }
 
 /// Uses up the expectation that `track` found, and notes its master.
@@ -129,7 +180,7 @@ pub fn assigned_helper<T: Tables>(tables: &T, scratch: &Scratch) -> u8 {
 #[inline(always)]
 fn advance<T: Tables>(
     tables: &T,
-    scratch: &Scratch,
+    scratch: &mut Scratch,
     table: FlowTable,
     flow: &mut Flow,
     direction: Direction,
@@ -137,9 +188,12 @@ fn advance<T: Tables>(
     now: Nanos,
 ) {
     let headers = &scratch.headers;
-    let was = flow.state;
+    let (was, status_was) = (flow.state, flow.status);
     account(flow, direction, headers.ip_len);
     flow.state = state as u8;
+    if headers.tuple.protocol == protocol::TCP {
+        scratch.connection.settle(flow, direction);
+    }
     let confirms = match headers.tuple.protocol {
         protocol::TCP => {
             state as u8 == State::Established as u8
@@ -149,12 +203,17 @@ fn advance<T: Tables>(
         _ => false,
     };
     let is_new = confirms && flow.has(status::SEEN_REPLY) && !flow.has(status::ASSURED);
+    flow.expires = now.after(lifetime(tables, headers, flow, now));
     if matches!(direction, Direction::Reply) {
         flow.status |= status::SEEN_REPLY;
     }
-    flow.expires = now.after(lifetime(tables, headers.tuple.protocol, flow, now));
     if is_new && matches!(table, FlowTable::Embryonic) {
         assure(tables, scratch, flow);
+    }
+    // Looked up again there: an assured flow has moved.
+    let has_changed = (state as u8, flow.status) != (was, status_was);
+    if has_changed && flow_event::is_watched(tables) {
+        tables.update_watched(scratch, now);
     }
 }
 
@@ -177,19 +236,12 @@ fn account(flow: &mut Flow, direction: Direction, bytes: u32) {
     side.bytes += u64::from(bytes);
 }
 
-/// How long a flow lives from now on.
+/// How long a flow lives from now on, behind the packet with these headers.
 #[inline(always)]
-fn lifetime<T: Tables>(tables: &T, ip_protocol: u8, flow: &Flow, now: Nanos) -> Nanos {
+fn lifetime<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: Nanos) -> Nanos {
     let timeouts = tables.timeouts();
-    match ip_protocol {
-        protocol::TCP => {
-            let was_picked_up =
-                flow.state == State::Established as u8 && !flow.has(status::SEEN_REPLY);
-            if was_picked_up {
-                return timeouts.tcp_unacknowledged;
-            }
-            timeouts.tcp[usize::from(flow.state & 15)]
-        }
+    match headers.tuple.protocol {
+        protocol::TCP => tcp_lifetime(timeouts, tables.options(), headers, flow),
         protocol::UDP => {
             let is_stream =
                 flow.has(status::SEEN_REPLY) && now.since(flow.created).is_after(UDP_STREAM_AFTER);
@@ -199,4 +251,31 @@ fn lifetime<T: Tables>(tables: &T, ip_protocol: u8, flow: &Flow, now: Nanos) -> 
         protocol::ICMPV6 => timeouts.icmpv6,
         _ => timeouts.generic,
     }
+}
+
+/// A connection in which nothing moves, or whose data nobody acknowledges, is not
+/// waited for as long as its state allows.
+#[inline(always)]
+fn tcp_lifetime(timeouts: &Timeouts, options: Options, headers: &Headers, flow: &Flow) -> Nanos {
+    let whole = timeouts.tcp[usize::from(flow.state & 15)];
+    let flags = flow.sides[0].window.flags | flow.sides[1].window.flags;
+    let time = if flow.last.retransmissions >= options.tcp_max_retrans
+        && whole.is_after(timeouts.tcp_max_retrans)
+    {
+        timeouts.tcp_max_retrans
+    } else if headers.has_tcp_flag(RST) {
+        timeouts.tcp[State::Close as usize]
+    } else if flags & window::UNACKNOWLEDGED != 0 && whole.is_after(timeouts.tcp_unacknowledged) {
+        timeouts.tcp_unacknowledged
+    } else if flow.last.window == 0 && whole.is_after(timeouts.tcp_max_retrans) {
+        timeouts.tcp_max_retrans
+    } else {
+        whole
+    };
+    // Picked up, and not answered yet.
+    let is_alone = flow.state == State::Established as u8 && !flow.has(status::SEEN_REPLY);
+    if is_alone && time.is_after(timeouts.tcp_unacknowledged) {
+        return timeouts.tcp_unacknowledged;
+    }
+    time
 }

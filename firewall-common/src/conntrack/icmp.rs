@@ -26,8 +26,9 @@ pub const fn classify(protocol: u8, icmp_type: u8) -> Class {
         (protocol::ICMPV6, 128 | 139) => Class::Request,
         (protocol::ICMPV6, 129 | 140) => Class::Reply,
         (protocol::ICMPV6, 0..=127) => Class::Error,
-        // MLD, router and neighbour solicitation and advertisement, MLDv2.
-        (protocol::ICMPV6, 130..=136 | 143) => Class::Untracked,
+        // MLD, router and neighbour solicitation and advertisement, MLDv2, multicast
+        // router discovery.
+        (protocol::ICMPV6, 130..=136 | 143 | 151 | 152) => Class::Untracked,
         _ => Class::Unknown,
     }
 }

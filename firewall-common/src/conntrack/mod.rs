@@ -5,24 +5,36 @@
 //! the tables, so that a dropped packet leaves no trace.
 
 mod commit;
+pub mod connection;
 pub mod icmp;
+pub mod options;
 pub mod quoted;
 pub mod tcp;
+pub mod window;
 
 use crate::{
-    control::option,
+    control::{device, option},
     expectation::ExpectationKey,
-    flow::{CtState, Direction, Flow, FlowKey, Sender, State, helper, protocol, status},
+    flow::{
+        CtState, Direction, Flow, FlowKey, Sender, State, helper, protocol, status,
+        window as window_flag,
+    },
+    headers::{Fragment, Headers},
     packet::Packet,
     scratch::Scratch,
+    seq::Seq,
     synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
+    wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
 pub use commit::{assigned_helper, commit};
+use connection::Judgement;
 use icmp::Class;
-use tcp::{Next, Segment};
+use options::TcpOptions;
+use tcp::Segment;
+use window::Seen;
 
 /// What an accepted packet does to the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +43,11 @@ pub enum Effect {
     Nothing,
     /// Begins a flow in this state.
     Create(State),
-    /// Counts, and takes the flow to this state.
+    /// Counts, wins time, and takes the flow to this state.
     Advance(State),
-    /// Counts only.
-    Count,
+    /// Takes the flow to this state, and neither counts nor wins time: nobody knows
+    /// yet what the packet means.
+    Note(State),
     /// The connection never came to be: forget it.
     Forget,
 }
@@ -67,6 +80,14 @@ impl Tracked<'_> {
         self.announced_by = known.byte(Packed::HELPER);
     }
 
+    /// What was found, without the flow itself, in one word: as a stage of the
+    /// kernel's programs passes it to the next.
+    #[inline(always)]
+    pub fn pack(&self) -> u32 {
+        let is_assured = matches!(self.flow, Some((FlowTable::Assured, _)));
+        Packed::of(self).0 | u32::from(is_assured) * Packed::ASSURED
+    }
+
     #[inline(always)]
     const fn without_flow(ctstate: CtState) -> Self {
         Self {
@@ -77,6 +98,30 @@ impl Tracked<'_> {
             flow: None,
             is_expected: false,
             announced_by: helper::NONE,
+        }
+    }
+}
+
+impl<'t> Tracked<'t> {
+    /// The inverse of [`Tracked::pack`].
+    #[inline(always)]
+    pub fn unpack(packed: u32, flow: Option<&'t mut Flow>) -> Self {
+        let packed = Packed(packed);
+        let table = match packed.0 & Packed::ASSURED {
+            0 => FlowTable::Embryonic,
+            _ => FlowTable::Assured,
+        };
+        Self {
+            ctstate: packed.ctstate(),
+            direction: packed.direction(),
+            sender: packed.sender(),
+            effect: packed.effect(),
+            flow: match flow {
+                Some(flow) => Some((table, flow)),
+                None => None,
+            },
+            is_expected: packed.0 & Packed::EXPECTED != 0,
+            announced_by: packed.byte(Packed::HELPER),
         }
     }
 }
@@ -94,13 +139,15 @@ impl Packed {
     const NOTHING: u32 = 0;
     const CREATE: u32 = 1 << Self::EFFECT;
     const ADVANCE: u32 = 2 << Self::EFFECT;
-    const COUNT: u32 = 3 << Self::EFFECT;
+    const NOTE: u32 = 3 << Self::EFFECT;
     const FORGET: u32 = 4 << Self::EFFECT;
     const EFFECTS: u32 = 7 << Self::EFFECT;
 
     const REPLY: u32 = 1 << 12;
     const FROM_HIGH: u32 = 1 << 13;
     const EXPECTED: u32 = 1 << 14;
+    /// The flow stands in the assured table.
+    const ASSURED: u32 = 1 << 15;
 
     #[inline(always)]
     fn of(tracked: &Tracked<'_>) -> Self {
@@ -108,7 +155,7 @@ impl Packed {
             Effect::Nothing => Self::NOTHING,
             Effect::Create(state) => Self::CREATE | (state as u32) << Self::STATE,
             Effect::Advance(state) => Self::ADVANCE | (state as u32) << Self::STATE,
-            Effect::Count => Self::COUNT,
+            Effect::Note(state) => Self::NOTE | (state as u32) << Self::STATE,
             Effect::Forget => Self::FORGET,
         };
         let reply = u32::from(matches!(tracked.direction, Direction::Reply)) * Self::REPLY;
@@ -144,7 +191,7 @@ impl Packed {
         match self.0 & Self::EFFECTS {
             Self::CREATE => Effect::Create(state),
             Self::ADVANCE => Effect::Advance(state),
-            Self::COUNT => Effect::Count,
+            Self::NOTE => Effect::Note(state),
             Self::FORGET => Effect::Forget,
             _ => Effect::Nothing,
         }
@@ -159,12 +206,14 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Tracked<'t> {
-    let headers = &scratch.headers;
-    if headers.is_damaged != 0 {
+    if scratch.headers.is_damaged != 0
+        || (begins_or_ends(&scratch.headers) && has_wrong_checksum(packet, tables, scratch))
+    {
         return Tracked::without_flow(CtState::Invalid);
     }
+    let headers = &scratch.headers;
     match headers.tuple.protocol {
-        protocol::TCP => track_tcp(tables, scratch, now),
+        protocol::TCP => track_tcp(packet, tables, scratch, now),
         protocol::ICMP | protocol::ICMPV6 => {
             match icmp::classify(headers.tuple.protocol, headers.icmp_type) {
                 Class::Request => track_exchange(tables, scratch, now, true),
@@ -174,7 +223,44 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
                 Class::Unknown => Tracked::without_flow(CtState::Invalid),
             }
         }
+        protocol::UDP => {
+            let tracked = track_exchange(tables, scratch, now, true);
+            match tracked.flow {
+                None if has_wrong_checksum(packet, tables, scratch) => {
+                    Tracked::without_flow(CtState::Invalid)
+                }
+                _ => tracked,
+            }
+        }
         _ => track_exchange(tables, scratch, now, true),
+    }
+}
+
+/// Whether the packet may change what is known of a connection, and is damaged:
+/// its receiver will ignore it, so must we. The data of known flows is left to the
+/// receiver: no sum is worth reading every segment for.
+#[inline(always)]
+fn has_wrong_checksum<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &Scratch,
+) -> bool {
+    let headers = &scratch.headers;
+    if headers.fragment != Fragment::Whole as u8 || !tables.options().has(option::CHECKSUM) {
+        return false;
+    }
+    // What this host sends may leave the sum to its hardware.
+    let Some(from) = tables.device(scratch.walk.in_ifindex) else { return false };
+    from.flags & device::OURS != 0
+        && !packet.has_right_checksum(headers, from.flags & device::PARTIAL_CHECKSUMS != 0)
+}
+
+#[inline(always)]
+fn begins_or_ends(headers: &Headers) -> bool {
+    match headers.tuple.protocol {
+        protocol::TCP => headers.has_tcp_flag(SYN | FIN | RST),
+        protocol::ICMP | protocol::ICMPV6 => true,
+        _ => false,
     }
 }
 
@@ -199,33 +285,87 @@ pub fn find<'t, T: Tables>(
 }
 
 #[inline(always)]
-fn track_tcp<'t, T: Tables>(tables: &'t T, scratch: &mut Scratch, now: Nanos) -> Tracked<'t> {
+fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) -> Tracked<'t> {
     let Some(segment) = Segment::from_flags(scratch.headers.tcp_flags) else {
         return Tracked::without_flow(CtState::Invalid);
     };
     let (key, sender) = FlowKey::of(&scratch.headers.tuple);
     scratch.key = key;
     let Some((table, flow)) = find(tables, &scratch.key, now) else {
+        read(packet, scratch, segment, true);
+        scratch.proxy.is_open = 1;
         return begin_tcp(tables, scratch, segment, sender, now);
     };
     let direction = flow.direction(sender);
-    let Some(state) = State::from_byte(flow.state) else {
-        return Tracked::without_flow(CtState::Invalid);
-    };
-    if flow.has(status::PROXIED) && !synproxy::receive(scratch, flow, direction, segment, state) {
+    let was = State::from_byte(flow.state).unwrap_or(State::None);
+    synproxy::note_over(&mut scratch.proxy, direction, was);
+    if flow.has(status::PROXIED) && !synproxy::receive(scratch, flow, direction, segment, was) {
         return Tracked::without_flow(CtState::Invalid);
     }
-    let effect = match tcp::next(direction, segment, state) {
-        Next::Invalid => return Tracked::without_flow(CtState::Invalid),
-        Next::Reopen => return begin_tcp(tables, scratch, segment, sender, now),
-        Next::Ignore => Effect::Count,
+    let has_sack = flow.side(direction.reversed()).window.has(window_flag::SACK);
+    read(packet, scratch, segment, has_sack);
+    let mut judgement = tables.judge_segment(flow, scratch, direction);
+    if let Judgement::Compare(next) = judgement {
+        judgement = tables.compare_segment(scratch, direction, was, next);
+    }
+    let effect = match judgement {
+        Judgement::Invalid | Judgement::Compare(_) => {
+            let unacknowledged = tables.timeouts().tcp_unacknowledged;
+            connection::doubt(flow, direction, segment, unacknowledged, now);
+            return Tracked::without_flow(CtState::Invalid);
+        }
+        Judgement::Reopen => return begin_tcp(tables, scratch, segment, sender, now),
+        Judgement::Tolerated => Effect::Note(was),
         // Refused or given up before anybody answered.
-        Next::To(_) if matches!(segment, Segment::Rst) && !flow.has(status::SEEN_REPLY) => {
+        Judgement::To(_) if matches!(segment, Segment::Rst) && !flow.has(status::SEEN_REPLY) => {
             Effect::Forget
         }
-        Next::To(state) => Effect::Advance(state),
+        // A SYN again wins no time, or a port could be held for ever.
+        Judgement::To(state)
+            if matches!((segment, was), (Segment::Syn, State::SynSent))
+                && !flow.has(status::SEEN_REPLY) =>
+        {
+            Effect::Note(state)
+        }
+        Judgement::To(state) => Effect::Advance(state),
     };
     known(table, flow, direction, sender, effect)
+}
+
+/// Reads what the segment tells of its window; its options only if they may say
+/// something new: those of a SYN, and of one that acknowledges selectively.
+#[inline(always)]
+fn read<P: Packet + ?Sized>(packet: &P, scratch: &mut Scratch, segment: Segment, has_sack: bool) {
+    let Scratch { headers, options, seen, .. } = scratch;
+    options.begin(Seq(headers.ack));
+    let (l4, len) = (headers.l4, headers.payload.wrapping_sub(headers.l4));
+    if headers.has_tcp_flag(SYN) || (has_sack && TcpOptions::are_worth_reading(packet, l4, len)) {
+        packet.tcp_options(headers, options);
+    }
+    note(segment, headers, options, seen);
+}
+
+/// Notes the numbers of a segment; its options have been read.
+#[inline(always)]
+pub const fn note(segment: Segment, headers: &Headers, options: &TcpOptions, seen: &mut Seen) {
+    let has_syn = headers.has_tcp_flag(SYN);
+    let phantom = has_syn as u32 + headers.has_tcp_flag(FIN) as u32;
+    seen.segment = segment;
+    seen.has_syn = has_syn;
+    seen.has_ack = headers.has_tcp_flag(ACK);
+    seen.seq = Seq(headers.seq);
+    seen.end = Seq(headers.seq).plus(headers.payload_len).plus(phantom);
+    seen.ack = Seq(headers.ack);
+    seen.sack = options.sack;
+    seen.window = headers.window;
+    seen.scale = options.scale;
+    seen.offers = options.flags;
+    seen.has_options = options.len != 0;
 }
 
 #[inline(always)]
@@ -236,8 +376,11 @@ fn begin_tcp<'t, T: Tables>(
     sender: Sender,
     now: Nanos,
 ) -> Tracked<'t> {
-    let is_loose = tables.options().has(option::TCP_LOOSE);
-    let Some(state) = tcp::first(segment, is_loose) else {
+    let Judgement::Compare(next) = tables.judge_first(scratch) else {
+        return Tracked::without_flow(CtState::Invalid);
+    };
+    let judgement = tables.compare_segment(scratch, Direction::Original, State::None, next);
+    let Judgement::To(state) = judgement else {
         return Tracked::without_flow(CtState::Invalid);
     };
     let announced_by = match segment {

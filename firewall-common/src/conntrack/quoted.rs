@@ -89,6 +89,7 @@ fn transport<P: Packet + ?Sized>(packet: &P, l4: u32, tuple: &mut Tuple) -> bool
             }
             let (request, is_reply) = icmp_request(tuple.protocol, icmp.icmp_type);
             tuple.icmp_type = request;
+            tuple.icmp_code = icmp.code;
             let id = u16::from_be(icmp.id);
             if is_reply {
                 tuple.dport = id;

@@ -3,15 +3,18 @@
 //! A SYN from the originator begins a connection, a SYN/ACK answers it, and an
 //! ACK from the originator confirms it. The rows follow nf_conntrack's table.
 
+use bytemuck::Zeroable;
+
 use crate::{
     flow::{Direction, State},
     wire::tcp_flag::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG},
 };
 
 /// A segment by the flag that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Zeroable)]
 pub enum Segment {
-    Syn,
+    Syn = 0,
     SynAck,
     Fin,
     Ack,
@@ -19,6 +22,12 @@ pub enum Segment {
 }
 
 impl Segment {
+    /// As [`crate::flow::Last::segment`] counts it: from 1.
+    #[inline(always)]
+    pub const fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
     /// `None` for combinations that no TCP sends: NULL, XMAS, SYN+FIN, a FIN
     /// without ACK, and their like.
     #[inline(always)]

@@ -15,6 +15,8 @@ use crate::{
 pub const HEADER_WORDS: usize = 16;
 /// Bytes of the same.
 pub const HEADER_BYTES: usize = HEADER_WORDS * 4;
+/// Bytes of the longest header.
+const LONGEST: u32 = 60;
 /// Options are one byte long at least.
 pub const MAX_OPTIONS: u32 = 40;
 
@@ -89,7 +91,8 @@ impl TcpHeader {
         *self = Self::default();
         self.len = headers.payload.wrapping_sub(headers.l4);
         let bytes: &mut [u8; HEADER_BYTES] = bytemuck::cast_mut(&mut self.words);
-        if !packet.copy_header(headers.l4, bytes, self.len) {
+        let is_whole = self.len >= Tcp::LEN && self.len <= LONGEST;
+        if !is_whole || !packet.copy(headers.l4, self.len, bytes) {
             return false;
         }
         self.at = Tcp::LEN;

@@ -32,7 +32,7 @@ pub mod translate;
 use bytemuck::Zeroable;
 
 use crate::{
-    conntrack::{Effect, Tracked, tcp::Segment as Kind},
+    conntrack::{Effect, tcp::Segment as Kind},
     flow::{Direction, Flow, State, Tuple, protocol, status},
     headers::{Fragment, Headers},
     packet::Packet,
@@ -78,6 +78,8 @@ pub struct Proxy {
     pub task: u8,
     /// The packet is the server's first answer.
     pub is_first: u8,
+    /// The packet's endpoints have no living connection: they may begin one.
+    pub is_open: u8,
 }
 
 /// What a right cookie has told of its client.
@@ -135,7 +137,10 @@ pub fn receive(
 ) -> bool {
     let Scratch { proxy, headers, .. } = scratch;
     match (direction, state) {
-        (Direction::Original, State::SynSent) => matches!(kind, Kind::Syn | Kind::Rst),
+        (Direction::Original, State::SynSent) => {
+            proxy.is_open = 1;
+            matches!(kind, Kind::Syn | Kind::Rst)
+        }
         (Direction::Reply, State::SynSent) => {
             proxy.server_seq = headers.seq;
             proxy.is_first = 1;
@@ -178,23 +183,19 @@ pub const fn effect(proxy: &Proxy, effect: Effect) -> Effect {
 }
 
 /// Whether a segment may bring a cookie back: an ACK of no flow, or of one that is
-/// over or still waits for its server.
+/// over or still waits for its server. What is INVALID in a living flow may not.
 #[inline(always)]
-pub fn may_prove(headers: &Headers, tracked: &Tracked<'_>) -> bool {
-    if headers.tuple.protocol != protocol::TCP
-        || headers.tcp_flags & (SYN | ACK | FIN | RST) != ACK
-        || headers.fragment != Fragment::Whole as u8
-        || headers.is_damaged != 0
-    {
-        return false;
-    }
-    match &tracked.flow {
-        None => true,
-        Some((_, flow)) => {
-            let is_over = flow.state == State::TimeWait as u8 || flow.state == State::Close as u8;
-            is_over && matches!(tracked.direction, Direction::Original)
-        }
-    }
+pub const fn may_prove(headers: &Headers, proxy: &Proxy) -> bool {
+    proxy.is_open != 0
+        && headers.tcp_flags & (SYN | ACK | FIN | RST) == ACK
+        && headers.fragment == Fragment::Whole as u8
+}
+
+/// Notes that endpoints have no living connection: of a flow, whether it is over.
+#[inline(always)]
+pub fn note_over(proxy: &mut Proxy, direction: Direction, state: State) {
+    let is_over = matches!(state, State::TimeWait | State::Close);
+    proxy.is_open = u8::from(is_over && matches!(direction, Direction::Original));
 }
 
 /// Asks the rules about the SYN of an ACK's sender, and the kernel about the cookie.

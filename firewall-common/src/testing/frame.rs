@@ -8,7 +8,9 @@ use crate::{
     addr::Addr,
     checksum::Sum,
     flow::protocol,
-    wire::{Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Tcp, Udp, VlanTag, ether_type},
+    wire::{
+        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Tcp, Udp, VlanTag, ether_type, tcp_flag::SYN,
+    },
 };
 
 /// A frame to order. `build` puts its parts together.
@@ -104,9 +106,13 @@ impl Frame {
         self
     }
 
+    /// A segment whose numbers fit those of its like from the other side: the client,
+    /// which has the higher port, begins at 1,000 and the server at 5,000.
     #[must_use]
     pub fn tcp(self, sport: u16, dport: u16, flags: u8) -> Self {
-        self.tcp_at(sport, dport, flags, 1_000, 2_000)
+        let (own, other) = if sport > dport { (1_000, 5_000) } else { (5_000, 1_000) };
+        let after_syn = u32::from(flags & SYN == 0);
+        self.tcp_at(sport, dport, flags, own + after_syn, other + 1)
     }
 
     #[must_use]

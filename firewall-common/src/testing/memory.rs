@@ -14,6 +14,7 @@ use crate::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, Tuple, helper},
+    flow_event::FlowEvent,
     headers::Headers,
     packet::Packet,
     path, report,
@@ -49,6 +50,7 @@ pub struct Memory {
     pub assured_size: usize,
     pub expectations: RefCell<HashMap<ExpectationKey, Expectation>>,
     pub events: RefCell<Vec<Event>>,
+    pub flow_events: RefCell<Vec<FlowEvent>>,
     assured: Flows,
     embryonic: Flows,
     masters: RefCell<HashMap<FlowKey, Master>>,
@@ -81,6 +83,7 @@ impl Default for Memory {
             assured_size: usize::MAX,
             expectations: RefCell::default(),
             events: RefCell::default(),
+            flow_events: RefCell::default(),
             assured: Flows::default(),
             embryonic: Flows::default(),
             masters: RefCell::default(),
@@ -246,6 +249,10 @@ impl Tables for Memory {
         true
     }
 
+    fn create_first(&self, key: &FlowKey, flow: &Flow) -> bool {
+        !self.embryonic.borrow().contains_key(key) && self.create(key, flow)
+    }
+
     fn promote(&self, key: &FlowKey, flow: &Flow) -> bool {
         let mut flows = self.assured.borrow_mut();
         if flows.len() >= self.assured_size {
@@ -256,8 +263,8 @@ impl Tables for Memory {
         true
     }
 
-    fn delete(&self, table: FlowTable, key: &FlowKey) {
-        self.table(table).borrow_mut().remove(key);
+    fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
+        self.table(table).borrow_mut().remove(key).is_some()
     }
 
     fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation> {
@@ -317,6 +324,10 @@ impl Tables for Memory {
 
     fn report(&self, event: &Event) {
         self.events.borrow_mut().push(*event);
+    }
+
+    fn report_flow(&self, event: &FlowEvent) {
+        self.flow_events.borrow_mut().push(*event);
     }
 
     fn tell<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch, now: Nanos) {

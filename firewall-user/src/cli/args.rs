@@ -69,8 +69,7 @@ pub enum Command {
     Stats,
     /// Who enforces, where, under which rules
     Status,
-    /// Show dropped packets as they are dropped, until interrupted
-    Monitor,
+    Monitor(Monitor),
     /// Take everything out of the kernel: programs, tables, pins
     Unload,
 }
@@ -237,13 +236,71 @@ pub struct Rules {
 #[derive(Subcommand, Clone, Debug)]
 pub enum Conntrack {
     /// Print flows as conntrack(8) does
-    List(FlowFilter),
+    List(Box<FlowFilter>),
     /// Print how many flows there are
-    Count(FlowFilter),
+    Count(Box<FlowFilter>),
     /// Delete the flows that the options describe, and print them
-    Delete(FlowFilter),
+    Delete(Box<FlowFilter>),
     /// Delete every flow
     Flush,
+    Events(Box<Events>),
+}
+
+/// Print flows as they begin, change and end, as `conntrack -E` does, until interrupted
+#[derive(Args, Clone, Debug)]
+pub struct Events {
+    /// Only these: NEW, UPDATES, DESTROY; or ALL
+    #[arg(
+        short = 'e',
+        long,
+        value_name = "EVENTS",
+        value_delimiter = ',',
+        ignore_case = true,
+        default_value = "ALL",
+        hide_possible_values = true
+    )]
+    pub event_mask: Vec<EventName>,
+
+    /// With the time in front of each line, in seconds since 1970; JSON always has it
+    #[arg(long)]
+    pub timestamp: bool,
+
+    #[command(flatten)]
+    pub filter: FlowFilter,
+}
+
+/// An event, as conntrack(8) spells it.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EventName {
+    All,
+    New,
+    #[value(alias = "UPDATE")]
+    Updates,
+    Destroy,
+}
+
+/// Show what happens, as it happens, until interrupted: drops, new and ended flows,
+/// what the FTP helper does
+#[derive(Args, Clone, Debug)]
+pub struct Monitor {
+    /// Only these: drops, flows, helper
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_value = "drops,flows,helper",
+        hide_possible_values = true
+    )]
+    pub only: Vec<Watched>,
+}
+
+/// What a monitor shows.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    Drops,
+    Flows,
+    Helper,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -335,6 +392,8 @@ mod tests {
         assert!(refused("apply rules --confirm 0").contains("from 1 to 86400"));
         assert!(refused("conntrack list -s 192.0.2.1/33").contains("is no network"));
         assert!(refused("chekc x").contains("check"));
+        assert!(refused("conntrack events -e NEWS").contains("UPDATES, DESTROY"));
+        assert!(refused("monitor --only flow").contains("flows"));
     }
 
     #[test]
@@ -353,6 +412,9 @@ mod tests {
             "stats",
             "status",
             "monitor -o json",
+            "monitor --only drops,helper",
+            "conntrack events -e NEW,DESTROY -p tcp --dport 21 --timestamp",
+            "conntrack events -o json",
             "unload",
         ] {
             assert!(read(line).is_ok(), "{line}: {:?}", read(line).err());

@@ -3,21 +3,27 @@
 use clap::{Args, ValueEnum};
 use firewall_common::{
     addr::Family,
-    flow::{Flow, FlowKey, State, Tuple, status},
+    flow::{Flow, FlowKey, Tuple, helper, status},
 };
 
-use super::value::{Mark, Protocol};
-use crate::ftp::Network;
+use super::value::{Mark, Protocol, StateName};
+use crate::{
+    ftp::Network,
+    listing::{
+        protocol::{self, Layout},
+        state,
+    },
+};
 
 /// A flow is meant when it fits all options that were given.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Which flows")]
 pub struct FlowFilter {
-    /// Protocol, by name or number
+    /// Protocol, by name or number: tcp, udp, icmp, 47
     #[arg(short = 'p', long = "proto", visible_alias = "protonum", value_name = "PROTOCOL")]
     pub protocol: Option<Protocol>,
 
-    /// Source of the original direction: an address or a network
+    /// Source of the original direction: an address or a network, 192.0.2.0/24
     #[arg(short = 's', long = "src", visible_alias = "orig-src", value_name = "NETWORK")]
     pub src: Option<Network>,
 
@@ -54,10 +60,10 @@ pub struct FlowFilter {
     pub family: Option<FamilyName>,
 
     /// Protocol state, as the listing shows it: ESTABLISHED, TIME_WAIT …
-    #[arg(long, value_name = "STATE", value_parser = state)]
-    pub state: Option<State>,
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<StateName>,
 
-    /// All of these: ASSURED, SEEN_REPLY, EXPECTED, ENCRYPTED; or UNREPLIED
+    /// All of these: ASSURED, SEEN_REPLY, EXPECTED, ENCRYPTED, CONFIRMED; or UNREPLIED
     #[arg(
         short = 'u',
         long,
@@ -71,6 +77,18 @@ pub struct FlowFilter {
     /// Mark, with the bits that count: 7, 0x10/0xff
     #[arg(short = 'm', long, value_name = "MARK[/MASK]")]
     pub mark: Option<Mark>,
+
+    /// Type of the ICMP or ICMPv6 request, as a number
+    #[arg(long, value_name = "TYPE")]
+    pub icmp_type: Option<u8>,
+
+    /// Identifier of the ICMP or ICMPv6 request
+    #[arg(long, value_name = "ID")]
+    pub icmp_id: Option<u16>,
+
+    /// Helper that reads the connection: ftp
+    #[arg(long, value_name = "HELPER", value_parser = helper_number)]
+    pub helper: Option<u8>,
 }
 
 /// A family, as conntrack(8) spells it.
@@ -97,6 +115,8 @@ pub enum StatusName {
     SeenReply,
     Unreplied,
     Expected,
+    /// Every flow is: the kernel's word for one that a packet was accepted of.
+    Confirmed,
     Encrypted,
 }
 
@@ -107,18 +127,14 @@ impl StatusName {
             Self::SeenReply => flow.has(status::SEEN_REPLY),
             Self::Unreplied => !flow.has(status::SEEN_REPLY),
             Self::Expected => flow.has(status::EXPECTED),
+            Self::Confirmed => true,
             Self::Encrypted => flow.has(status::ENCRYPTED),
         }
     }
 }
 
-fn state(text: &str) -> Result<State, String> {
-    let wanted = text.to_ascii_uppercase();
-    let states = || (0..=u8::MAX).map_while(State::from_byte).filter(|s| !s.name().is_empty());
-    states().find(|state| state.name() == wanted).ok_or_else(|| {
-        let names: Vec<_> = states().map(State::name).collect();
-        format!("no state; there are: {}", names.join(", "))
-    })
+fn helper_number(text: &str) -> Result<u8, String> {
+    helper::from_name(text).ok_or_else(|| "no helper; there is: ftp".into())
 }
 
 impl FlowFilter {
@@ -129,24 +145,41 @@ impl FlowFilter {
 
     pub fn matches(&self, key: &FlowKey, flow: &Flow) -> bool {
         let original = key.tuple(flow.originator());
-        self.matches_tuple(&original)
-            && self.family.is_none_or(|name| name.family() == original.src.family())
-            && self.state.is_none_or(|state| state as u8 == flow.state)
+        self.matches_addresses(&original)
+            && self.matches_transport(&original)
+            && self
+                .state
+                .is_none_or(|StateName(name)| state::name(original.protocol, flow.state) == name)
             && self.status.iter().all(|status| status.matches(flow))
             && self.mark.is_none_or(|mark| mark.matches(flow.mark))
+            && self.helper.is_none_or(|helper| helper == flow.helper && !flow.has(status::EXPECTED))
     }
 
-    fn matches_tuple(&self, original: &Tuple) -> bool {
-        let reply = original.reversed();
-        self.protocol.is_none_or(|Protocol(protocol)| protocol == original.protocol)
+    fn matches_addresses(&self, original: &Tuple) -> bool {
+        self.family.is_none_or(|name| name.family() == original.src.family())
             && holds(self.src, original.src)
             && holds(self.dst, original.dst)
-            && holds(self.reply_src, reply.src)
-            && holds(self.reply_dst, reply.dst)
-            && self.sport.is_none_or(|port| port == original.sport)
-            && self.dport.is_none_or(|port| port == original.dport)
-            && self.reply_port_src.is_none_or(|port| port == reply.sport)
-            && self.reply_port_dst.is_none_or(|port| port == reply.dport)
+            && holds(self.reply_src, original.dst)
+            && holds(self.reply_dst, original.src)
+    }
+
+    fn matches_transport(&self, original: &Tuple) -> bool {
+        let wanted_ports = [
+            (self.sport, original.sport),
+            (self.dport, original.dport),
+            (self.reply_port_src, original.dport),
+            (self.reply_port_dst, original.sport),
+        ];
+        let layout = protocol::layout(original.protocol);
+        let wants_icmp = self.icmp_type.is_some() || self.icmp_id.is_some();
+        let wants_ports = wanted_ports.iter().any(|(wanted, _)| wanted.is_some());
+        self.protocol.is_none_or(|Protocol(protocol)| protocol == original.protocol)
+            // In a flow without ports their places hold something else.
+            && (!wants_ports || layout == Layout::Ports)
+            && wanted_ports.into_iter().all(|(wanted, port)| wanted.is_none_or(|it| it == port))
+            && (!wants_icmp || layout == Layout::Icmp)
+            && self.icmp_type.is_none_or(|kind| kind == original.icmp_type)
+            && self.icmp_id.is_none_or(|id| id == original.sport | original.dport)
     }
 }
 
@@ -157,7 +190,10 @@ fn holds(network: Option<Network>, address: firewall_common::addr::Addr) -> bool
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use firewall_common::flow::{Sender, protocol::TCP};
+    use firewall_common::flow::{
+        Sender, State,
+        protocol::{ICMP, TCP},
+    };
 
     use super::*;
 
@@ -187,9 +223,36 @@ mod tests {
             status: status::SEEN_REPLY | status::ASSURED,
             originator: u8::from(sender == Sender::High),
             mark: 7,
+            helper: helper::FTP,
             ..Flow::default()
         };
         (key, flow)
+    }
+
+    #[test]
+    fn a_ping_is_told_by_type_and_identifier_and_has_no_ports() {
+        let original = Tuple { protocol: ICMP, icmp_type: 8, sport: 77, ..Tuple::default() };
+        let (key, _) = FlowKey::of(&original);
+        let flow = Flow::default();
+        for fits in ["-p icmp", "--icmp-type 8", "--icmp-id 77", "-p 1 --icmp-type 8 --icmp-id 77"]
+        {
+            assert!(filter(fits).matches(&key, &flow), "{fits}");
+        }
+        for other in ["--icmp-type 13", "--icmp-id 78", "--sport 77", "--dport 0"] {
+            assert!(!filter(other).matches(&key, &flow), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_that_of_the_flows_own_protocol() {
+        let sctp = |state| {
+            let original = Tuple { protocol: 132, sport: 1, ..Tuple::default() };
+            (FlowKey::of(&original).0, Flow { state, ..Flow::default() })
+        };
+        let matches = |line: &str, (key, flow): (FlowKey, Flow)| filter(line).matches(&key, &flow);
+        assert!(matches("--state ESTABLISHED", sctp(4)));
+        assert!(!matches("--state ESTABLISHED", sctp(State::Established as u8)));
+        assert!(matches("--state cookie_wait", sctp(2)));
     }
 
     #[test]
@@ -199,7 +262,12 @@ mod tests {
             ("-p tcp", "-p udp"),
             ("-p 6", "-p 17"),
             ("-s 198.51.100.0/24", "-s 192.0.2.1"),
+            ("-s 198.51.100.0/255.255.255.0", "-s 198.51.100.0/255.255.255.252"),
             ("-d 192.0.2.1", "-d 198.51.100.7"),
+            ("--helper ftp", "--helper ftp -p udp"),
+            ("-u CONFIRMED", "-u confirmed,expected"),
+            ("-p tcp", "--icmp-type 8"),
+            ("-p tcp", "--icmp-id 4000"),
             ("--orig-src 198.51.100.7", "--orig-dst 198.51.100.7"),
             ("-r 192.0.2.1", "-r 198.51.100.7"),
             ("-q 198.51.100.7", "-q 192.0.2.1"),
@@ -230,5 +298,17 @@ mod tests {
     fn a_state_that_is_none_is_refused_with_those_that_are() {
         let error = Line::try_parse_from(["x", "--state", "OPEN"]).unwrap_err().to_string();
         assert!(error.contains("SYN_SENT, SYN_RECV, ESTABLISHED"), "{error}");
+        for (line, wanted) in [
+            ("-u ASSURD", "ASSURED"),
+            ("-m x", "0x10/0xff"),
+            ("-s 192.0.2.0/255.0.255.0", "is no network"),
+            ("--helper sip", "there is: ftp"),
+            ("--icmp-type echo", "invalid digit"),
+            ("-f inet", "ipv4"),
+        ] {
+            let words = ["x"].into_iter().chain(line.split_whitespace());
+            let error = Line::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{line}: {error}");
+        }
     }
 }

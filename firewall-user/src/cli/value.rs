@@ -3,7 +3,7 @@
 
 use std::{fmt, num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
 
-use crate::listing::protocol;
+use crate::listing::{protocol, state};
 
 /// The name of an interface, as the kernel allows it (`dev_valid_name`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +98,21 @@ impl FromStr for Protocol {
         protocol::number(text)
             .map(Self)
             .ok_or_else(|| "no protocol; wanted e.g. tcp, udp, icmp, icmpv6 or a number".into())
+    }
+}
+
+/// A protocol state, by its name in listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateName(pub &'static str);
+
+impl FromStr for StateName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        state::find(text).map(Self).ok_or_else(|| {
+            let names: Vec<_> = state::names().collect();
+            format!("no state; there are: {}", names.join(", "))
+        })
     }
 }
 

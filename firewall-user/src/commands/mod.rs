@@ -15,7 +15,9 @@ mod apply;
 mod check;
 mod confirm;
 mod conntrack;
+mod events;
 mod expect;
+mod follow;
 mod monitor;
 mod output;
 mod rules;
@@ -43,10 +45,11 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Count(filter)) => conntrack::count(global, filter),
         Command::Conntrack(Conntrack::Delete(filter)) => conntrack::delete(global, filter),
         Command::Conntrack(Conntrack::Flush) => conntrack::flush(global),
+        Command::Conntrack(Conntrack::Events(command)) => events::events(global, command),
         Command::Expect(Expect::List) => expect::list(global),
         Command::Stats => stats::stats(global),
         Command::Status => status::status(global),
-        Command::Monitor => monitor::monitor(global),
+        Command::Monitor(command) => monitor::monitor(global, command),
         Command::Unload => unload::unload(global),
     }
 }

@@ -1,78 +1,121 @@
-//! `firewall monitor`: drops, as they happen.
+//! `firewall monitor`: drops, new and ended flows, what the helper does, as it happens.
 
-use std::{
-    io::{ErrorKind, Read, Write, stdout},
-    os::unix::net::UnixStream,
-};
+use std::ops::ControlFlow;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use firewall_common::{
-    event::{Event, EventKind},
+    event::Event,
+    flow::Tuple,
+    flow_event::{FlowChange, FlowEvent},
+    time::Nanos,
     verdict::DropReason,
 };
 
-use super::maps;
+use super::{follow::follow, maps, output::Printer};
 use crate::{
-    cli::args::{Global, Output},
-    daemon::events::socket_path,
-    kernel::maps::{Maps, wall_time},
+    cli::args::{Global, Monitor, Output, Watched},
+    kernel::{
+        flows::Masters,
+        maps::{Maps, wall_time},
+    },
     listing::{
         event::{self, DropView},
+        flow::{self, FlowView},
+        helper_event::{self, HelperEvent},
         log_line::Interfaces,
+        lost::{self, Loss},
     },
     netlink::links,
     ruleset::Running,
+    watch::{
+        client::Watching,
+        wire::{Message, want},
+    },
 };
 
-pub fn monitor(global: &Global) -> Result<()> {
+pub fn monitor(global: &Global, command: &Monitor) -> Result<()> {
     let maps = maps(global)?;
-    let path = socket_path(maps.pins());
-    let mut stream = UnixStream::connect(&path).with_context(|| {
-        format!("no daemon answers at {}: `firewall run` starts one", path.display())
-    })?;
-    let mut bytes = [0; size_of::<Event>()];
-    // The first record tells that from now on nothing is missed.
-    receive(&mut stream, &mut bytes)?;
-    eprintln!("watching; end with Ctrl-C");
-    let mut rules = RuleNames { maps, running: None };
-    while receive(&mut stream, &mut bytes)? {
-        let event: Event = bytemuck::pod_read_unaligned(&bytes);
-        if EventKind::from_byte(event.kind) == Some(EventKind::Drop)
-            && !show(global.output, &event, &mut rules)?
-        {
-            return Ok(());
+    let watching = Watching::begin(maps.pins(), wants(&command.only))?;
+    let mut show = Show {
+        output: global.output,
+        masters: Masters::open(&maps)?,
+        rules: RuleNames { maps, running: None },
+    };
+    follow(watching, |printer, message| show.message(printer, message))
+}
+
+fn wants(only: &[Watched]) -> u32 {
+    let want = |watched: &Watched| match watched {
+        Watched::Drops => want::DROPS,
+        Watched::Flows => want::NEW | want::DESTROY,
+        Watched::Helper => want::HELPER,
+    };
+    only.iter().map(want).fold(0, |all, one| all | one)
+}
+
+/// Prints what happens.
+struct Show {
+    output: Output,
+    masters: Masters,
+    rules: RuleNames,
+}
+
+impl Show {
+    fn message(&mut self, printer: &mut Printer, message: &Message) -> Result<ControlFlow<()>> {
+        match message {
+            Message::Ready => Ok(ControlFlow::Continue(())),
+            Message::Drop(event) => self.dropped(printer, event),
+            Message::Flow(event) => self.flow(printer, event),
+            Message::Helper(event) => self.helper(printer, event),
+            Message::Lost(loss) => self.lost(printer, loss),
         }
     }
-    bail!("the daemon has ended")
-}
 
-/// `false` when nobody reads any more.
-fn show(output: Output, event: &Event, rules: &mut RuleNames) -> Result<bool> {
-    let (input, out) = (links::name(event.in_ifindex), links::name(event.out_ifindex));
-    let rule = rules.name(event);
-    let view = DropView {
-        event,
-        time: wall_time(event.at),
-        interfaces: Interfaces { input: &input, output: &out },
-        rule: rule.as_deref(),
-    };
-    let line = match output {
-        Output::Text => event::text(&view),
-        Output::Json => event::json(&view),
-    };
-    let mut stdout = stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        other => Ok(other.map(|()| true)?),
+    fn dropped(&mut self, printer: &mut Printer, event: &Event) -> Result<ControlFlow<()>> {
+        let (input, out) = (links::name(event.in_ifindex), links::name(event.out_ifindex));
+        let rule = self.rules.name(event);
+        let view = DropView {
+            event,
+            time: wall_time(event.at),
+            interfaces: Interfaces { input: &input, output: &out },
+            rule: rule.as_deref(),
+        };
+        let text = match self.output {
+            Output::Text => event::text(&view),
+            Output::Json => event::json(&view),
+        };
+        printer.line(|line| {
+            line.text(&text);
+        })
     }
-}
 
-/// `false` at the end of the stream.
-fn receive(stream: &mut UnixStream, bytes: &mut [u8]) -> Result<bool> {
-    match stream.read_exact(bytes) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error).context("cannot read from the daemon"),
+    fn flow(&self, printer: &mut Printer, event: &FlowEvent) -> Result<ControlFlow<()>> {
+        let Some(change) = FlowChange::from_byte(event.change) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let master: Option<Tuple> = self.masters.of(&event.key, &event.flow)?;
+        let view = FlowView { key: event.key, flow: event.flow, master, now: event.at };
+        let (output, time) = (self.output, wall_time(event.at));
+        printer.line(|line| match output {
+            Output::Text => flow::brief::write(line, &view, change, time),
+            Output::Json => flow::json::write_event(line, &view, change, time),
+        })
+    }
+
+    fn helper(&self, printer: &mut Printer, event: &HelperEvent) -> Result<ControlFlow<()>> {
+        let write = match self.output {
+            Output::Text => helper_event::text,
+            Output::Json => helper_event::json,
+        };
+        printer.line(|line| write(line, event, wall_time(Nanos(event.at))))
+    }
+
+    fn lost(&self, printer: &mut Printer, loss: &Loss) -> Result<ControlFlow<()>> {
+        let write = match self.output {
+            Output::Text => lost::text,
+            Output::Json => lost::json,
+        };
+        printer.line(|line| write(line, loss))
     }
 }
 

@@ -1,50 +1,63 @@
-//! What the datapath reports, told to people: LOG lines to the log, drops to
-//! whoever watches by `firewall monitor`.
+//! The daemon's end of the watchers' socket: who watches, what of, and what the
+//! datapath must report for it.
 //!
-//! Watchers connect to a socket beside the system's runtime files; the programs
-//! report drops only while there is one.
+//! The programs report drops and flows only while somebody watches them.
 
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use anyhow::{Context, Result};
-use firewall_common::{control::option, event::Event};
+use bytemuck::Zeroable;
+use firewall_common::{
+    control::option,
+    event::{Event, EventKind},
+    flow::{Flow, FlowKey},
+    flow_event::FlowEvent,
+    verdict::Stat,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncReadExt,
     net::{UnixListener, UnixStream},
-    sync::broadcast,
 };
 
-use crate::kernel::{maps::Maps, pins::Pins};
+use super::watcher::{self, Watcher};
+pub use crate::watch::socket_path;
+use crate::{
+    kernel::{maps::Maps, ruleset::wait_for_programs},
+    listing::{
+        helper_event::HelperEvent,
+        lost::{Loss, Place},
+    },
+    watch::{
+        ended::ended,
+        wire::{Message, Request, want},
+    },
+};
 
-/// Events that a slow watcher may lag behind before it misses some.
-const BACKLOG: usize = 4_096;
+/// Hands what happens to the watchers.
+#[derive(Clone, Debug)]
+pub struct Watchers(Arc<Shared>);
 
-/// Where watchers of an instance connect.
-pub fn socket_path(pins: &Pins) -> PathBuf {
-    let name: String = pins
-        .root()
-        .to_string_lossy()
-        .trim_start_matches('/')
-        .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
-        .collect();
-    Path::new("/run/firewall").join(format!("{name}.sock"))
-}
-
-/// Hands events to the watchers.
 #[derive(Debug)]
-pub struct Watchers {
+struct Shared {
     path: PathBuf,
-    sender: broadcast::Sender<Event>,
+    maps: Maps,
+    watchers: Mutex<Vec<Watcher>>,
+    /// Bits of [`want`] that somebody has asked for.
+    wanted: AtomicU32,
+    /// What the rings had lost when it was told last: of flows, of drops.
+    lost: [AtomicU64; 2],
 }
+
+const LOSSES: [(Stat, Place); 2] =
+    [(Stat::FlowEventsLost, Place::FlowRing), (Stat::EventsLost, Place::DropRing)];
 
 impl Watchers {
     /// Listens for watchers; serves them until dropped.
@@ -55,18 +68,163 @@ impl Watchers {
         let path = socket_path(maps.pins());
         let listener = bind(&path)
             .with_context(|| format!("cannot listen for watchers at {}", path.display()))?;
-        let (sender, _) = broadcast::channel(BACKLOG);
-        tokio::spawn(serve(listener, maps.clone(), sender.clone()));
-        Ok(Self { path, sender })
+        let watchers = Self(Arc::new(Shared {
+            path,
+            maps: maps.clone(),
+            watchers: Mutex::default(),
+            wanted: AtomicU32::new(0),
+            lost: Default::default(),
+        }));
+        tokio::spawn(watchers.clone().serve(listener));
+        Ok(watchers)
     }
 
-    /// Nobody may be there to hear.
-    pub fn tell(&self, event: Event) {
-        let _ = self.sender.send(event);
+    /// Whether somebody watches flows.
+    pub fn wants_flows(&self) -> bool {
+        self.0.wanted.load(Ordering::Relaxed) & want::FLOWS != 0
+    }
+
+    pub fn dropped(&self, event: &Event) {
+        if EventKind::from_byte(event.kind) == Some(EventKind::Drop) {
+            self.tell(&Message::Drop(Box::new(*event)));
+        }
+    }
+
+    /// A record of the ring of flow events.
+    pub fn flow(&self, record: &[u8]) {
+        match bytemuck::try_pod_read_unaligned::<FlowEvent>(record) {
+            Ok(event) => self.tell(&Message::Flow(event)),
+            Err(_) => {
+                tracing::error!("a record of {} bytes on the ring of flow events", record.len());
+            }
+        }
+    }
+
+    /// A flow that the daemon took out of its table.
+    pub fn ended(&self, key: &FlowKey, flow: &Flow) {
+        self.tell(&Message::Flow(ended(key, flow)));
+    }
+
+    pub fn helper(&self, event: HelperEvent) {
+        self.tell(&Message::Helper(Box::new(event)));
+    }
+
+    /// Tells what has found no space in the rings since this was called last.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn tell_losses(&self) -> Result<()> {
+        if self.0.wanted.load(Ordering::Relaxed) & (want::FLOWS | want::DROPS) == 0 {
+            return Ok(());
+        }
+        let stats = self.0.maps.stats()?;
+        for ((stat, place), told) in LOSSES.into_iter().zip(&self.0.lost) {
+            let now = stats[stat as usize];
+            let count = now.wrapping_sub(told.swap(now, Ordering::Relaxed));
+            if count > 0 {
+                self.tell(&Message::Lost(Loss { place, count }));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, message: &Message) {
+        let wanted_by = message.wanted_by();
+        if self.0.wanted.load(Ordering::Relaxed) & wanted_by == 0 {
+            return;
+        }
+        for watcher in self.lock().iter().filter(|watcher| watcher.wants & wanted_by != 0) {
+            watcher.tell(message);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Watcher>> {
+        self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(self, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(self.clone().answer(stream))),
+                Err(error) => {
+                    tracing::error!("cannot take a watcher: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Does what a request asks for, until the other end goes.
+    async fn answer(self, mut stream: UnixStream) {
+        let mut request = Request::zeroed();
+        let read = stream.read_exact(bytemuck::bytes_of_mut(&mut request)).await;
+        if read.is_err() || !request.is_understood() {
+            return;
+        }
+        // Both end when the other end goes, in whatever way.
+        let _ = match request.wants {
+            want::TO_TELL => self.pass_on(stream).await,
+            wants => self.watch(stream, wants).await,
+        };
+    }
+
+    /// Flows that a command has taken out of the tables.
+    async fn pass_on(&self, stream: UnixStream) -> io::Result<()> {
+        let mut stream = tokio::io::BufReader::with_capacity(1 << 16, stream);
+        loop {
+            let mut event = FlowEvent::default();
+            stream.read_exact(bytemuck::bytes_of_mut(&mut event)).await?;
+            self.tell(&Message::Flow(event));
+            if stream.buffer().is_empty() {
+                // Those who listen get their turn.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn watch(&self, stream: UnixStream, wants: u32) -> io::Result<()> {
+        let (watcher, queue) = watcher::new(wants);
+        let id = watcher.id;
+        self.lock().push(watcher);
+        self.switch_reports();
+        // Programs under way may have seen that nobody watches.
+        let _ = tokio::task::spawn_blocking(wait_for_programs).await;
+        let fed = queue.feed(stream).await;
+        self.lock().retain(|watcher| watcher.id != id);
+        self.switch_reports();
+        fed
+    }
+
+    /// Has the programs report what somebody wants, and nothing else.
+    fn switch_reports(&self) {
+        let wanted = self.lock().iter().fold(0, |all, watcher| all | watcher.wants);
+        let before = self.0.wanted.swap(wanted, Ordering::Relaxed);
+        if let Err(error) = self.try_switch(before, wanted) {
+            tracing::error!("cannot switch the reports of drops and flows: {error:#}");
+        }
+    }
+
+    fn try_switch(&self, before: u32, wanted: u32) -> Result<()> {
+        if before == 0 {
+            // What was lost while nobody watched is not told.
+            let stats = self.0.maps.stats()?;
+            for ((stat, _), told) in LOSSES.into_iter().zip(&self.0.lost) {
+                told.store(stats[stat as usize], Ordering::Relaxed);
+            }
+        }
+        let mut options = self.0.maps.options()?;
+        let reports = [(want::DROPS, option::REPORT_DROPS), (want::FLOWS, option::REPORT_FLOWS)];
+        for (want, report) in reports {
+            match wanted & want {
+                0 => options.bits &= !report,
+                _ => options.bits |= report,
+            }
+        }
+        self.0.maps.set_options(options)
     }
 }
 
-impl Drop for Watchers {
+impl Drop for Shared {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
@@ -83,54 +241,4 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
-}
-
-async fn serve(listener: UnixListener, maps: Maps, sender: broadcast::Sender<Event>) {
-    let watching = Arc::new(AtomicUsize::new(0));
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let receiver = sender.subscribe();
-        let (maps, watching) = (maps.clone(), Arc::clone(&watching));
-        if watching.fetch_add(1, Ordering::SeqCst) == 0 {
-            report_drops(&maps, true);
-        }
-        tokio::spawn(async move {
-            let _ = feed(stream, receiver).await;
-            if watching.fetch_sub(1, Ordering::SeqCst) == 1 {
-                report_drops(&maps, false);
-            }
-        });
-    }
-}
-
-/// Sends events as they come, until the watcher goes.
-async fn feed(stream: UnixStream, mut events: broadcast::Receiver<Event>) -> io::Result<()> {
-    let (mut watcher, mut stream) = stream.into_split();
-    // Tells the watcher that from now on nothing is missed.
-    stream.write_all(bytemuck::bytes_of(&<Event as bytemuck::Zeroable>::zeroed())).await?;
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            // A watcher sends nothing: whatever is read is its end.
-            _ = watcher.read_u8() => return Ok(()),
-        };
-        match event {
-            Ok(event) => stream.write_all(bytemuck::bytes_of(&event)).await?,
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return Ok(()),
-        }
-    }
-}
-
-fn report_drops(maps: &Maps, wanted: bool) {
-    let changed = maps.options().and_then(|mut options| {
-        match wanted {
-            true => options.bits |= option::REPORT_DROPS,
-            false => options.bits &= !option::REPORT_DROPS,
-        }
-        maps.set_options(options)
-    });
-    if let Err(error) = changed {
-        tracing::error!("cannot switch the reports of drops: {error:#}");
-    }
 }

@@ -1,7 +1,7 @@
 //! The helper at work: held segments go to their conversations, what those ask
 //! for is done, and the segments go on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use firewall_common::{
@@ -13,10 +13,11 @@ use firewall_common::{
     time::Nanos,
 };
 
-use super::inject::Injector;
+use super::{events::Watchers, inject::Injector};
 use crate::{
     ftp::{Action, Conversation, Hole, Policy},
     kernel::maps::{Devices, Expectations, Flows, Maps, now},
+    listing::helper_event::{HelperChange, HelperEvent},
 };
 
 /// How long an announcement holds (nf_conntrack_ftp: five minutes).
@@ -48,6 +49,7 @@ pub struct Helper {
     token: [u8; 6],
     injector: Injector,
     policy: Arc<Policy>,
+    watchers: Watchers,
     /// Connections made later, and not picked up in their middle, are known from
     /// their first segment on.
     known_since: Nanos,
@@ -57,7 +59,7 @@ pub struct Helper {
 impl Helper {
     /// # Errors
     /// When the maps cannot be opened.
-    pub fn new(maps: Maps, injector: Injector, policy: Policy) -> Result<Self> {
+    pub fn new(maps: Maps, injector: Injector, policy: Policy, watchers: Watchers) -> Result<Self> {
         Ok(Self {
             expectations: Expectations::open(&maps)?,
             devices: Devices::open(&maps)?,
@@ -66,6 +68,7 @@ impl Helper {
             maps,
             injector,
             policy: Arc::new(policy),
+            watchers,
             known_since: now(),
             followed: HashMap::new(),
         })
@@ -155,6 +158,7 @@ impl Helper {
             Action::Encrypted => self.mark_encrypted(control),
             Action::Note(note) => {
                 tracing::warn!(target: "ftp", "{note}");
+                self.tell(control, HelperChange::Note(note.to_string()));
                 Ok(())
             }
         };
@@ -174,16 +178,29 @@ impl Helper {
         tracing::debug!(target: "ftp", "expects {hole}");
         self.expectations
             .insert(hole.key(), expectation)
-            .with_context(|| format!("cannot expect {hole}: its transfer will fail"))
+            .with_context(|| format!("cannot expect {hole}: its transfer will fail"))?;
+        let Hole { src, dst, dport } = hole;
+        self.tell(control, HelperChange::Expects { src, dst, dport });
+        Ok(())
     }
 
     fn close(&mut self, control: Control, hole: Hole) -> Result<()> {
         let key = hole.key();
         if self.expectations.get(&key)?.is_some_and(|standing| is_of(&standing, control)) {
             tracing::debug!(target: "ftp", "no longer expects {hole}");
-            self.expectations.remove(&key)?;
+            if self.expectations.remove(&key)? {
+                let Hole { src, dst, dport } = hole;
+                self.tell(control, HelperChange::Withdraws { src, dst, dport });
+            }
         }
         Ok(())
+    }
+
+    fn tell(&self, control: Control, change: HelperChange) {
+        let Tuple { src, dst, sport, dport, .. } = control.flow;
+        let client = SocketAddr::new(src.to_ip(), sport);
+        let server = SocketAddr::new(dst.to_ip(), dport);
+        self.watchers.helper(HelperEvent { at: now().0, client, server, change });
     }
 
     fn mark_encrypted(&self, control: Control) -> Result<()> {
@@ -194,6 +211,7 @@ impl Helper {
             flow.src.to_ip(),
             flow.dst.to_ip()
         );
+        self.tell(control, HelperChange::Encrypted);
         let (key, _) = FlowKey::of(&flow);
         self.maps.mark_encrypted(&key, now())
     }

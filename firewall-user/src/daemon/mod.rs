@@ -8,6 +8,7 @@ mod inject;
 mod interfaces;
 mod logging;
 mod takeover;
+mod watcher;
 
 use std::{
     io::{Write, stdout},
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use firewall_common::{
     control::{Options, Timeouts},
     event::{Event, EventKind},
+    flow::{Flow, FlowKey},
     time::Nanos,
 };
 use tokio::{
@@ -65,6 +67,9 @@ pub struct Config {
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How often the memory of expired flows is returned: nobody else waits for it.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How soon it goes on when there are more ends of flows to tell than the watchers
+/// take at once.
+const SWEEP_ON: Duration = Duration::from_millis(20);
 /// How often control connections are looked at for their end.
 const TIDY: Duration = Duration::from_secs(2);
 /// How often the interfaces are looked at without news of them: their abilities
@@ -130,8 +135,10 @@ fn start(config: &Config) -> Result<Daemon> {
         configure(config, &maps)?;
     }
     interfaces.let_go()?;
+    let watchers = Watchers::listen(&maps)?;
     let mut ring = Ring::open(&config.pins, "punts")?;
-    let mut helper = Helper::new(maps.clone(), Injector::new()?, config.policy.clone())?;
+    let mut helper =
+        Helper::new(maps.clone(), Injector::new()?, config.policy.clone(), watchers.clone())?;
     // What waits since a daemon before is read and goes on. When that was long ago
     // its senders have sent it again, and it has passed unread.
     ring.drain_now(|record| {
@@ -141,9 +148,13 @@ fn start(config: &Config) -> Result<Daemon> {
     });
     maps.set_heartbeat(now())?;
     drop(takeover);
+    let mut flow_events = Ring::open(&config.pins, "flow_events")?;
+    // Nobody waits any more for what a daemon before was to tell.
+    flow_events.drain_now(|_| {});
     Ok(Daemon {
         events: Ring::open(&config.pins, "events")?,
-        watchers: Watchers::listen(&maps)?,
+        flow_events,
+        watchers,
         log: RuleLog::new(maps.clone()),
         maps,
         interfaces,
@@ -204,6 +215,7 @@ struct Daemon {
     helper: Helper,
     ring: Ring,
     events: Ring,
+    flow_events: Ring,
     watchers: Watchers,
     log: RuleLog,
 }
@@ -215,7 +227,7 @@ impl Daemon {
         let mut sweep = every(SWEEP);
         let mut tidy = every(TIDY);
         let mut glance = every(LOOK_AROUND);
-        let Self { maps, interfaces, helper, ring, events, watchers, log } = self;
+        let Self { maps, interfaces, helper, ring, events, flow_events, watchers, log } = self;
         loop {
             tokio::select! {
                 done = ring.drain(|record| helper.segment(record)) => {
@@ -224,8 +236,18 @@ impl Daemon {
                 done = events.drain(|record| tell(watchers, log, record)) => {
                     done.context("cannot read events")?;
                 }
-                _ = heartbeat.tick() => maps.set_heartbeat(now())?,
-                _ = sweep.tick() => report(maps.sweep(now()).map(drop)),
+                done = flow_events.drain(|record| watchers.flow(record)) => {
+                    done.context("cannot read flow events")?;
+                }
+                _ = heartbeat.tick() => {
+                    maps.set_heartbeat(now())?;
+                    report(watchers.tell_losses());
+                }
+                _ = sweep.tick() => match sweep_tables(maps, watchers) {
+                    Ok(true) => {}
+                    Ok(false) => sweep.reset_after(SWEEP_ON),
+                    Err(error) => report(Err(error)),
+                },
                 _ = tidy.tick() => {
                     report(helper.sweep());
                     log.tell_left_out();
@@ -245,6 +267,12 @@ impl Daemon {
     }
 }
 
+/// Returns memory; `false` when there is more to do soon.
+fn sweep_tables(maps: &Maps, watchers: &Watchers) -> Result<bool> {
+    let mut told = |key: &FlowKey, flow: &Flow| watchers.ended(key, flow);
+    maps.sweep(now(), watchers.wants_flows().then_some(&mut told))
+}
+
 /// The daemon goes on: what has failed will be tried again.
 fn report(done: Result<()>) {
     if let Err(error) = done {
@@ -260,7 +288,7 @@ fn tell(watchers: &Watchers, log: &mut RuleLog, record: &[u8]) {
     if EventKind::from_byte(event.kind) == Some(EventKind::Log) {
         log.line(&event);
     }
-    watchers.tell(event);
+    watchers.dropped(&event);
 }
 
 /// Late ticks are not made up for.

@@ -54,14 +54,27 @@ impl FromStr for Network {
 }
 
 fn parse_network(text: &str) -> Option<Network> {
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => (address, Some(length.parse::<u8>().ok()?)),
+    let (address, mask) = match text.split_once('/') {
+        Some((address, mask)) => (address, Some(mask)),
         None => (text, None),
     };
     let address: IpAddr = address.parse().ok()?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
-    let length = length.unwrap_or(bits);
+    let length = match mask {
+        Some(mask) => mask.parse().ok().or_else(|| mask_length(address, mask))?,
+        None => bits,
+    };
     (length <= bits).then(|| Network::new(address, length))
+}
+
+/// The length of a mask that is written as an address: 255.255.255.0.
+fn mask_length(address: IpAddr, mask: &str) -> Option<u8> {
+    let mask: IpAddr = mask.parse().ok()?;
+    let (ones, rest) = match mask {
+        IpAddr::V4(mask) => (mask.to_bits().leading_ones(), mask.to_bits().count_ones()),
+        IpAddr::V6(mask) => (mask.to_bits().leading_ones(), mask.to_bits().count_ones()),
+    };
+    (mask.is_ipv4() == address.is_ipv4() && ones == rest).then_some(ones as u8)
 }
 
 /// The rules that hold for every control connection.

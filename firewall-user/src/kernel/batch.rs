@@ -1,18 +1,22 @@
-//! Reading a whole hash map in batches (`BPF_MAP_LOOKUP_BATCH`), which aya does
-//! not have.
+//! Reading or emptying a whole hash map in batches (`BPF_MAP_LOOKUP_BATCH` and
+//! `BPF_MAP_LOOKUP_AND_DELETE_BATCH`), and taking a single entry out with its value
+//! (`BPF_MAP_LOOKUP_AND_DELETE_ELEM`), which aya does not have.
 //!
 //! Unlike a walk from key to key it is not led astray by entries that vanish
 //! meanwhile: every entry that is there all the time is seen once.
 
 use std::{
     io,
+    ops::ControlFlow,
     os::fd::{AsFd, AsRawFd},
 };
 
 use bytemuck::Pod;
 use nix::libc;
 
+const LOOKUP_AND_DELETE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
+const LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 /// Entries asked for at once: more than any bucket holds.
 const ENTRIES: usize = 4096;
 
@@ -30,6 +34,17 @@ struct Attributes {
     flags: u64,
 }
 
+/// `union bpf_attr`, the part for commands about one entry.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct EntryAttributes {
+    map_fd: u32,
+    _pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
 /// Calls `visit` for every entry.
 ///
 /// # Errors
@@ -37,6 +52,45 @@ struct Attributes {
 pub(super) fn for_each<K: Pod, V: Pod>(
     map: impl AsFd,
     mut visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let go_on = |key: &K, value: &V| {
+        visit(key, value);
+        ControlFlow::Continue(())
+    };
+    walk(map, LOOKUP_BATCH, go_on)
+}
+
+/// Calls `visit` for every entry until it says to stop. It may remove the entries
+/// that it is shown.
+///
+/// # Errors
+/// As [`for_each`].
+pub(super) fn for_each_until<K: Pod, V: Pod>(
+    map: impl AsFd,
+    visit: impl FnMut(&K, &V) -> ControlFlow<()>,
+) -> io::Result<()> {
+    walk(map, LOOKUP_BATCH, visit)
+}
+
+/// Removes every entry, and calls `visit` for each as it was in the end.
+///
+/// # Errors
+/// As [`for_each`].
+pub(super) fn take_all<K: Pod, V: Pod>(
+    map: impl AsFd,
+    mut visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let go_on = |key: &K, value: &V| {
+        visit(key, value);
+        ControlFlow::Continue(())
+    };
+    walk(map, LOOKUP_AND_DELETE_BATCH, go_on)
+}
+
+fn walk<K: Pod, V: Pod>(
+    map: impl AsFd,
+    command: libc::c_long,
+    mut visit: impl FnMut(&K, &V) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut keys = vec![K::zeroed(); ENTRIES];
     let mut values = vec![V::zeroed(); ENTRIES];
@@ -53,7 +107,9 @@ pub(super) fn for_each<K: Pod, V: Pod>(
             map_fd: map.as_fd().as_raw_fd() as u32,
             ..Attributes::default()
         };
-        let is_last = match look_up(&mut attributes) {
+        // SAFETY: the attributes name buffers of ENTRIES keys and values, which the
+        // map's types fit, and live through the call.
+        let is_last = match unsafe { bpf(command, &mut attributes) } {
             Ok(()) => false,
             // What was found still counts.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
@@ -61,7 +117,9 @@ pub(super) fn for_each<K: Pod, V: Pod>(
         };
         let count = (attributes.count as usize).min(ENTRIES);
         for (key, value) in keys.iter().zip(&values).take(count) {
-            visit(key, value);
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
         }
         if is_last {
             return Ok(());
@@ -71,16 +129,35 @@ pub(super) fn for_each<K: Pod, V: Pod>(
     }
 }
 
-fn look_up(attributes: &mut Attributes) -> io::Result<()> {
-    // SAFETY: the attributes name buffers of ENTRIES keys and values, which the
-    // map's types fit, and live through the call.
+/// Takes an entry out of a hash map; `None` when it is not there. Of several who try
+/// one has it, as it was in the end.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn take<K: Pod, V: Pod>(map: impl AsFd, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let mut attributes = EntryAttributes {
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        key: std::ptr::from_ref(key) as u64,
+        value: &raw mut value as u64,
+        ..EntryAttributes::default()
+    };
+    // SAFETY: the attributes name a key and room for a value of the map's types,
+    // which live through the call.
+    match unsafe { bpf(LOOKUP_AND_DELETE, &mut attributes) } {
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// # Safety
+/// The attributes are those of the command, and what they point to is as long as it
+/// says.
+unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+    // SAFETY: the caller promises what the kernel asks for.
     let answer = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            LOOKUP_BATCH,
-            std::ptr::from_mut(attributes),
-            size_of::<Attributes>(),
-        )
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>())
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

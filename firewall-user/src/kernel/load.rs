@@ -13,12 +13,13 @@ use super::pins::Pins;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 20] = [
     "assured",
     "devices",
     "embryonic",
     "events",
     "expectations",
+    "flow_events",
     "fragments",
     "generation",
     "heartbeat",
@@ -34,6 +35,10 @@ const PINNED: [&str; 19] = [
     "stats",
     "timeouts",
 ];
+
+/// Bytes of the ring of flow events: 37,000 of them, or a third of a second of
+/// what one CPU can report while the daemon does something else.
+const FLOW_EVENTS: u32 = 8 << 20;
 
 /// How large the tables are, in entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +72,8 @@ impl Programs {
         }
         loader
             .map_max_entries("assured", sizes.assured)
-            .map_max_entries("embryonic", sizes.embryonic);
+            .map_max_entries("embryonic", sizes.embryonic)
+            .map_max_entries("flow_events", FLOW_EVENTS);
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
         verify(&mut ebpf)?;
         for (name, program) in ebpf.programs() {

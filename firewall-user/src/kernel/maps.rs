@@ -12,7 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValue
 use bytemuck::Pod;
 use firewall_common::{
     control::{Device, Options, Timeouts},
-    expectation::{Expectation, ExpectationKey, Master},
+    expectation::{Expectation, ExpectationKey},
     flow::{Flow, FlowKey, status},
     tables::FlowTable,
     time::Nanos,
@@ -20,10 +20,17 @@ use firewall_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{batch, pins::Pins, raw::Raw};
+use super::{batch, flows::FlowTables, pins::Pins, raw::Raw};
 
 /// An update of an entry that is there, and no new one.
 const BPF_EXIST: u64 = 2;
+
+/// Ended flows that a sweep tells of at once: a fraction of what a watcher's queue
+/// holds.
+const TOLD_AT_ONCE: usize = 4_096;
+
+/// Hears of flows that have ended.
+pub type Told<'t> = &'t mut dyn FnMut(&FlowKey, &Flow);
 
 /// The maps of an instance.
 #[derive(Clone, Debug)]
@@ -75,7 +82,7 @@ impl Maps {
         &self.pins
     }
 
-    fn data(&self, name: &str) -> Result<MapData> {
+    pub(super) fn data(&self, name: &str) -> Result<MapData> {
         MapData::from_pin(self.pins.map(name)).with_context(|| format!("cannot open map {name}"))
     }
 
@@ -218,11 +225,6 @@ impl Maps {
         Ok(None)
     }
 
-    /// `false` when it was gone.
-    pub fn delete_flow(&self, table: FlowTable, key: &FlowKey) -> Result<bool> {
-        remove(&mut self.hash::<FlowKey, Flow>(table_name(table))?, *key)
-    }
-
     /// Notes that nobody can follow this control connection any more.
     pub fn mark_encrypted(&self, key: &FlowKey, now: Nanos) -> Result<()> {
         if let Some((table, mut flow)) = self.flow(key, now)? {
@@ -237,10 +239,6 @@ impl Maps {
             }
         }
         Ok(())
-    }
-
-    pub fn masters(&self) -> Result<Vec<(FlowKey, Master)>> {
-        self.entries("masters")
     }
 
     pub fn expectations(&self, now: Nanos) -> Result<Vec<(ExpectationKey, Expectation)>> {
@@ -265,29 +263,29 @@ impl Maps {
         Ok(Fill { used, size: data.info()?.max_entries() })
     }
 
-    /// Returns the memory of what has expired; gives how many entries.
-    pub fn sweep(&self, now: Nanos) -> Result<usize> {
-        let mut expired = Vec::new();
-        batch::for_each(self.data("assured")?.fd(), |key: &FlowKey, flow: &Flow| {
-            if flow.is_expired(now) {
-                expired.push(*key);
+    /// Returns the memory of what has expired. Embryonic flows recycle themselves:
+    /// only who is `told` of each end needs theirs removed, and gets no more at once
+    /// than can be told in time; `false` when there is more.
+    pub fn sweep(&self, now: Nanos, told: Option<Told<'_>>) -> Result<bool> {
+        let mut flows = FlowTables::open(self)?;
+        if let Some(told) = told {
+            let mut left = TOLD_AT_ONCE;
+            for table in [FlowTable::Embryonic, FlowTable::Assured] {
+                left -= flows.take_expired(table, now, left, &mut *told)?;
             }
-        })?;
-        let mut swept = 0;
-        let mut assured = self.hash::<FlowKey, Flow>("assured")?;
-        for key in expired {
-            // It may have been replaced since it was read.
-            if get(&assured, &key)?.is_some_and(|flow: Flow| flow.is_expired(now)) {
-                swept += usize::from(remove(&mut assured, key)?);
+            if left == 0 {
+                return Ok(false);
             }
+        } else {
+            flows.take_expired(FlowTable::Assured, now, usize::MAX, |_, _| {})?;
         }
         let mut expectations = Expectations::open(self)?;
         for (key, expectation) in self.entries::<ExpectationKey, Expectation>("expectations")? {
             if !expectation.expires.is_after(now) {
-                swept += usize::from(expectations.remove(&key)?);
+                expectations.remove(&key)?;
             }
         }
-        Ok(swept)
+        Ok(true)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod batch;
+pub mod flows;
 pub mod load;
 pub mod maps;
 pub mod pins;

@@ -1,8 +1,9 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::io;
+use std::{fmt, io};
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::{MapData, PerCpuArray};
 use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
@@ -126,6 +127,35 @@ impl Maps {
     }
 }
 
+/// The counters of a generation's rules, kept open for whoever reads them often.
+pub struct RuleCounters {
+    map: PerCpuArray<MapData, Raw<Counter>>,
+    start: u32,
+}
+
+impl RuleCounters {
+    /// # Errors
+    /// When the map cannot be opened.
+    pub fn open(maps: &Maps, generation: u32) -> Result<Self> {
+        let start = slot(generation) * RULES_PER_GENERATION;
+        Ok(Self { map: maps.per_cpu("rule_counters")?, start })
+    }
+
+    /// The counter of the rule with this index, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When there is no such rule.
+    pub fn get(&self, index: u32) -> Result<Counter> {
+        Ok(sum(self.map.get(&(self.start + index), 0)?.iter()))
+    }
+}
+
+impl fmt::Debug for RuleCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleCounters").field("start", &self.start).finish_non_exhaustive()
+    }
+}
+
 const fn chunk_key(generation: u32, family: Family, number: u32) -> ChunkKey {
     let family = match family {
         Family::Ipv4 => 4,
@@ -143,7 +173,7 @@ fn sum<'a>(cpus: impl Iterator<Item = &'a Raw<Counter>>) -> Counter {
 
 /// Returns when no program runs that was running before: each sees the new
 /// generation from now on, and nobody reads the old one's slot.
-fn wait_for_programs() {
+pub(crate) fn wait_for_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: the call takes numbers and changes no memory.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };

@@ -4,7 +4,6 @@
 use firewall_common::{
     event::{EVENT_FRAME, Event},
     packet::Packet,
-    synproxy::header::HEADER_BYTES,
 };
 
 /// A part of a packet, from some header on.
@@ -77,20 +76,16 @@ impl Packet for Captured<'_> {
         Some(bytemuck::pod_read_unaligned(bytes))
     }
 
+    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
+        let bytes = Bytes::of(self.0).slice(offset as usize, len as usize);
+        let (Some(from), Some(into)) = (bytes, into.get_mut(..len as usize)) else { return false };
+        into.copy_from_slice(from);
+        true
+    }
+
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
         *into = self.0.frame;
         self.0.captured
-    }
-
-    fn copy_header(&self, offset: u32, into: &mut [u8; HEADER_BYTES], len: u32) -> bool {
-        let Some(place) = into.get_mut(..len as usize) else { return false };
-        match Bytes::of(self.0).slice(offset as usize, place.len()) {
-            Some(bytes) => {
-                place.copy_from_slice(bytes);
-                true
-            }
-            None => false,
-        }
     }
 
     fn is_gso(&self) -> bool {

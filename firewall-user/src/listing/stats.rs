@@ -76,7 +76,8 @@ impl Kind {
             | Stat::AssuredFull
             | Stat::ExpectationsUsed
             | Stat::SynCookiesRight
-            | Stat::EventsLost => Self::Event,
+            | Stat::EventsLost
+            | Stat::FlowEventsLost => Self::Event,
         }
     }
 

@@ -1,0 +1,200 @@
+//! The flow tables as a whole: listed, emptied and swept in batches, in memory that
+//! does not grow with them.
+
+use std::ops::ControlFlow;
+
+use anyhow::{Context, Result};
+use aya::maps::{HashMap, MapData};
+use firewall_common::{
+    expectation::Master,
+    flow::{Flow, FlowKey, Tuple},
+    tables::FlowTable,
+    time::Nanos,
+};
+
+use super::{
+    batch,
+    maps::{Maps, get, table_name},
+    raw::Raw,
+};
+
+/// An insertion where nothing stands.
+const BPF_NOEXIST: u64 = 1;
+
+/// Both tables, kept open.
+#[derive(Debug)]
+pub struct FlowTables {
+    assured: Table,
+    embryonic: Table,
+}
+
+/// A table, for single entries and for batches.
+#[derive(Debug)]
+struct Table {
+    map: HashMap<MapData, Raw<FlowKey>, Raw<Flow>>,
+    data: MapData,
+}
+
+impl Table {
+    fn open(maps: &Maps, table: FlowTable) -> Result<Self> {
+        let name = table_name(table);
+        Ok(Self { map: maps.hash(name)?, data: maps.data(name)? })
+    }
+}
+
+impl FlowTables {
+    /// # Errors
+    /// When the maps cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        let open = |table| Table::open(maps, table);
+        Ok(Self { assured: open(FlowTable::Assured)?, embryonic: open(FlowTable::Embryonic)? })
+    }
+
+    const fn table(&self, table: FlowTable) -> &Table {
+        match table {
+            FlowTable::Assured => &self.assured,
+            FlowTable::Embryonic => &self.embryonic,
+        }
+    }
+
+    /// Shows every flow that lives now until `visit` says to stop; it may take out
+    /// what it is shown.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn for_each(
+        &self,
+        now: Nanos,
+        mut visit: impl FnMut(FlowTable, &FlowKey, &Flow) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut is_stopped = false;
+        for table in [FlowTable::Assured, FlowTable::Embryonic] {
+            if is_stopped {
+                break;
+            }
+            let show = |key: &FlowKey, flow: &Flow| {
+                if flow.is_expired(now) {
+                    return ControlFlow::Continue(());
+                }
+                let answer = visit(table, key, flow);
+                is_stopped = answer.is_break();
+                answer
+            };
+            batch::for_each_until(self.table(table).data.fd(), show)
+                .with_context(|| format!("cannot read map {}", table_name(table)))?;
+        }
+        Ok(())
+    }
+
+    /// How many flows live now.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn count(&self, now: Nanos) -> Result<u64> {
+        let mut count = 0;
+        self.for_each(now, |_, _, _| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
+    /// Takes a flow out; `None` when it was gone. It is as it was in the end.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn take(&self, table: FlowTable, key: &FlowKey) -> Result<Option<Flow>> {
+        batch::take(self.table(table).data.fd(), key)
+            .with_context(|| format!("cannot delete from map {}", table_name(table)))
+    }
+
+    /// Takes all flows out, expired ones included.
+    ///
+    /// # Errors
+    /// When a table cannot be emptied.
+    pub fn take_all(&self, mut ended: impl FnMut(&FlowKey, &Flow)) -> Result<()> {
+        for table in [FlowTable::Embryonic, FlowTable::Assured] {
+            batch::take_all(self.table(table).data.fd(), &mut ended)
+                .with_context(|| format!("cannot empty map {}", table_name(table)))?;
+        }
+        Ok(())
+    }
+
+    /// Takes out what has expired in a table, up to `limit` entries; gives how many.
+    ///
+    /// # Errors
+    /// When the table cannot be read or changed.
+    pub fn take_expired(
+        &mut self,
+        table: FlowTable,
+        now: Nanos,
+        limit: usize,
+        mut ended: impl FnMut(&FlowKey, &Flow),
+    ) -> Result<usize> {
+        let mut expired = Vec::new();
+        batch::for_each_until(self.table(table).data.fd(), |key: &FlowKey, flow: &Flow| {
+            if expired.len() >= limit {
+                return ControlFlow::Break(());
+            }
+            if flow.is_expired(now) {
+                expired.push(*key);
+            }
+            ControlFlow::Continue(())
+        })
+        .with_context(|| format!("cannot read map {}", table_name(table)))?;
+        let mut count = 0;
+        for key in expired {
+            // It may have been replaced since it was read.
+            if !get(&self.table(table).map, &key)?.is_some_and(|flow: Flow| flow.is_expired(now)) {
+                continue;
+            }
+            match self.take(table, &key)? {
+                Some(flow) if flow.is_expired(now) => {
+                    count += 1;
+                    ended(&key, &flow);
+                }
+                // Replaced between the two looks: that one goes back.
+                Some(flow) => drop(self.insert(table, key, flow)),
+                None => {}
+            }
+        }
+        Ok(count)
+    }
+
+    /// Puts a flow in where none stands.
+    ///
+    /// # Errors
+    /// When one stands there, or the table is full.
+    pub fn insert(&mut self, table: FlowTable, key: FlowKey, flow: Flow) -> Result<()> {
+        let map = match table {
+            FlowTable::Assured => &mut self.assured.map,
+            FlowTable::Embryonic => &mut self.embryonic.map,
+        };
+        map.insert(Raw(key), Raw(flow), BPF_NOEXIST)
+            .with_context(|| format!("cannot insert into map {}", table_name(table)))
+    }
+}
+
+/// The control connections that have announced flows, kept open.
+#[derive(Debug)]
+pub struct Masters(HashMap<MapData, Raw<FlowKey>, Raw<Master>>);
+
+impl Masters {
+    /// # Errors
+    /// When the map cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        Ok(Self(maps.hash("masters")?))
+    }
+
+    /// The control connection that announced a flow, in its original direction.
+    /// Entries outlive their flows: that of an earlier flow with the same endpoints
+    /// may still be there, and does not count.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn of(&self, key: &FlowKey, flow: &Flow) -> Result<Option<Tuple>> {
+        let master = get(&self.0, key)?;
+        let own = master.filter(|master: &Master| master.child_created == flow.created);
+        Ok(own.map(|master| master.tuple))
+    }
+}

@@ -1,0 +1,64 @@
+//! A flow, as conntrack(8) 1.4.7 prints it and as JSON.
+
+use firewall_common::{
+    flow::{Direction, Flow, FlowKey, Tuple, helper, status},
+    time::Nanos,
+};
+
+use super::{protocol, state};
+
+pub mod brief;
+pub mod json;
+pub mod text;
+
+#[cfg(test)]
+mod tests;
+
+/// A flow, and what is needed to print it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowView {
+    pub key: FlowKey,
+    pub flow: Flow,
+    /// The control connection that announced this one, in its original direction.
+    pub master: Option<Tuple>,
+    pub now: Nanos,
+}
+
+impl FlowView {
+    fn original(&self) -> Tuple {
+        self.key.tuple(self.flow.originator())
+    }
+
+    /// Seconds.
+    fn timeout(&self) -> u64 {
+        self.flow.expires.since(self.now).as_secs()
+    }
+
+    fn state(&self) -> &'static str {
+        state::name(self.key.protocol, self.flow.state)
+    }
+
+    /// The helper that reads this connection, not the one that announced it.
+    fn helper(&self) -> Option<&'static str> {
+        helper::name(self.flow.helper).filter(|_| !self.flow.has(status::EXPECTED))
+    }
+}
+
+/// What an ICMP flow has in place of ports.
+#[derive(Clone, Copy, Debug)]
+struct Icmp {
+    kind: u8,
+    code: u8,
+    id: u16,
+}
+
+impl Icmp {
+    /// The identifier stands in one port, the other is zero.
+    const fn of(tuple: &Tuple, direction: Direction) -> Self {
+        let kind = match direction {
+            Direction::Original => tuple.icmp_type,
+            Direction::Reply => protocol::icmp_reply(tuple.protocol, tuple.icmp_type),
+        };
+        Self { kind, code: tuple.icmp_code, id: tuple.sport | tuple.dport }
+    }
+}

@@ -1,0 +1,15 @@
+//! Two gateways side by side, one with nf_conntrack and one with the firewall, and
+//! the hands that play scripts through both.
+
+mod clock;
+mod crossing;
+mod datagram;
+mod gateway;
+mod listing;
+mod port;
+mod reference;
+mod session;
+mod subject;
+
+pub use session::{Bench, Sites};
+pub use subject::Hook;

@@ -1,0 +1,246 @@
+//! The firewall's side: rules that count each ctstate, and accept it.
+
+use anyhow::{Context as _, Result, ensure};
+use firewall_common::{
+    addr::Family as RuleFamily,
+    control::{Options, option},
+    flow::{CtState, FlowKey, State, status},
+};
+use firewall_user::{
+    kernel::{
+        maps::{self, Maps},
+        pins::Pins,
+        ruleset::RuleCounters,
+    },
+    rules::{Place, TableName},
+    ruleset::Running,
+};
+
+use super::{
+    clock,
+    crossing::{Crossing, Until, is_same},
+    datagram::Datagram,
+    gateway::Site,
+};
+use crate::{
+    Family, Firewall,
+    firewall::Setup,
+    oracle::{
+        Judgement, Settings,
+        flow::{Flow, FlowId},
+    },
+    wire::End,
+};
+
+/// In the order of the rules.
+const STATES: [CtState; 5] =
+    [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
+
+/// Where the firewall judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Xdp,
+    XdpGeneric,
+    Tc,
+}
+
+impl Hook {
+    pub const ALL: [Self; 3] = [Self::Xdp, Self::XdpGeneric, Self::Tc];
+
+    /// As `firewall run --hook` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    firewall: Firewall<'a>,
+    crossing: Crossing,
+    maps: Maps,
+    counters: RuleCounters,
+    /// By family and state: the index of the rule, and what it has counted.
+    rules: [[Counted; 5]; 2],
+    /// Sentinels that are among what was counted.
+    sentinels: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    rule: u32,
+    packets: u64,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn start(site: &'a Site, hook: Hook) -> Result<Self> {
+        let firewall = Setup::on(&["eth0", "eth1"])
+            .both(&ruleset())
+            .option(&format!("--hook={}", hook.name()))
+            .option("--ftp-ports=none")
+            .option("--max-embryonic=262144")
+            .start(&site.gateway)?;
+        let maps = Maps::open(&Pins::new(firewall.pin()))?;
+        maps.set_timeouts(clock::timeouts())?;
+        let running = Running::load(&maps)?;
+        let counters = RuleCounters::open(&maps, running.generation)?;
+        let rules = [rules(&running, RuleFamily::Ipv4)?, rules(&running, RuleFamily::Ipv6)?];
+        let crossing = Crossing::new(site.ports()?);
+        Ok(Self { firewall, crossing, maps, counters, rules, sentinels: 0 })
+    }
+
+    pub(super) fn settle(&mut self, settings: Settings) -> Result<()> {
+        self.firewall.text(&["conntrack", "flush"])?;
+        let options = self.maps.options()?;
+        self.maps.set_options(chosen(options, settings))?;
+        self.crossing.drain()
+    }
+
+    /// Judges; the state that is likely is looked at first.
+    pub(super) fn judge(
+        &mut self,
+        from: End,
+        packet: &[u8],
+        likely: Option<CtState>,
+    ) -> Result<Judgement> {
+        let arrived = self.crossing.cross(from, packet, Until::First)?;
+        let states = self.states(family(packet), likely)?;
+        Ok(match (&arrived[..], &states[..]) {
+            ([], _) => Judgement::Dropped,
+            ([arrived, ..], _) if !is_same(packet, arrived) => Judgement::Changed,
+            ([_, ..], [state]) => Judgement::Forwarded(Some(*state)),
+            ([_, ..], _) => Judgement::Forwarded(None),
+        })
+    }
+
+    pub(super) fn judge_piece(
+        &mut self,
+        from: End,
+        packet: &[u8],
+        datagram: &mut Datagram,
+    ) -> Result<()> {
+        for arrived in self.crossing.cross(from, packet, Until::Silence)? {
+            datagram.arrived(&arrived);
+        }
+        for state in self.states(family(packet), None)? {
+            datagram.judged(state);
+        }
+        Ok(())
+    }
+
+    /// The states whose rules have counted since somebody asked, sentinels apart.
+    /// A packet moves one counter: when the likely one has moved, no other has.
+    fn states(&mut self, family: Family, likely: Option<CtState>) -> Result<Vec<CtState>> {
+        let sentinels = self.crossing.sentinels() - self.sentinels;
+        self.sentinels += sentinels;
+        self.rules[0][0].packets += u64::from(sentinels);
+        let family = family_index(family);
+        if let Some(place) = STATES.iter().position(|state| Some(*state) == likely)
+            && self.moved(family, place)? == 1
+        {
+            return Ok(vec![STATES[place]]);
+        }
+        let mut states = Vec::new();
+        for (place, state) in STATES.into_iter().enumerate() {
+            if self.moved(family, place)? != 0 {
+                states.push(state);
+            }
+        }
+        Ok(states)
+    }
+
+    fn moved(&mut self, family: usize, place: usize) -> Result<u64> {
+        let counted = &mut self.rules[family][place];
+        let packets = self.counters.get(counted.rule)?.packets;
+        let moved = packets.wrapping_sub(counted.packets);
+        counted.packets = packets;
+        Ok(moved)
+    }
+
+    /// Makes sure that every packet moved the counters that were looked at, and no
+    /// other.
+    pub(super) fn audit(&mut self) -> Result<()> {
+        for family in [Family::V4, Family::V6] {
+            let states = self.states(family, None)?;
+            ensure!(states.is_empty(), "packets were counted as {states:?} by a second rule");
+        }
+        Ok(())
+    }
+
+    pub(super) fn flows(&self) -> Result<Vec<Flow>> {
+        let now = maps::now();
+        let flows = self.maps.flows(now)?;
+        Ok(flows.into_iter().map(|(_, key, flow)| described(&key, &flow, now)).collect())
+    }
+}
+
+fn ruleset() -> String {
+    let rules = STATES.map(|state| format!("-A FORWARD -m conntrack --ctstate {}\n", state.name()));
+    format!(
+        "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n{}COMMIT\n",
+        rules.concat()
+    )
+}
+
+/// Where the rules stand that the ruleset made, by state.
+fn rules(running: &Running, family: RuleFamily) -> Result<[Counted; 5]> {
+    let places = running.compiled.places(family);
+    let mut rules = [Counted { rule: 0, packets: 0 }; 5];
+    for (number, rule) in (1..).zip(&mut rules) {
+        let place = Place { table: TableName::Filter, chain: "FORWARD", number: Some(number) };
+        rule.rule = *places.get(&place).with_context(|| format!("no rule FORWARD {number}"))?;
+    }
+    Ok(rules)
+}
+
+fn chosen(mut options: Options, settings: Settings) -> Options {
+    let switches = [
+        (option::TCP_LOOSE, settings.tcp_loose),
+        (option::TCP_BE_LIBERAL, settings.tcp_be_liberal),
+        (option::TCP_IGNORE_INVALID_RST, settings.tcp_ignore_invalid_rst),
+        (option::CHECKSUM, settings.checksum),
+    ];
+    for (bit, is_on) in switches {
+        options.bits = if is_on { options.bits | bit } else { options.bits & !bit };
+    }
+    options.tcp_max_retrans = settings.tcp_max_retrans;
+    options
+}
+
+fn described(
+    key: &FlowKey,
+    flow: &firewall_common::flow::Flow,
+    now: firewall_common::time::Nanos,
+) -> Flow {
+    let original = key.tuple(flow.originator());
+    let id = FlowId {
+        protocol: original.protocol,
+        kind: original.icmp_type,
+        source: (original.src.to_ip(), original.sport).into(),
+        destination: (original.dst.to_ip(), original.dport).into(),
+    };
+    let [there, back] = &flow.sides;
+    Flow {
+        id,
+        state: State::from_byte(flow.state).map_or("unknown", State::name).into(),
+        seen_reply: flow.has(status::SEEN_REPLY),
+        assured: flow.has(status::ASSURED),
+        timeout: clock::name(original.protocol, flow.expires.since(now).as_secs()),
+        packets: [there.packets, back.packets],
+        bytes: [there.bytes, back.bytes],
+    }
+}
+
+const fn family(packet: &[u8]) -> Family {
+    if packet[0] >> 4 == 4 { Family::V4 } else { Family::V6 }
+}
+
+const fn family_index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
