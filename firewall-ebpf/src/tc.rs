@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use firewall_common::{
-    control::{Device, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
+    control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
     headers::Headers,
     packet::Packet,
@@ -69,23 +69,26 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
             packet.set_tc_index(FORWARDED);
             return NEXT;
         }
-        note::PROXIED => return translate(&packet, found),
-        _ if found.flags & device::GENERIC != 0 && is_signed(&packet, &maps, note::PROXIED) => {
-            return translate(&packet, found);
-        }
-        _ if found.flags & device::GENERIC != 0 && is_signed(&packet, &maps, note::FORWARDED) => {
-            packet.set_tc_index(FORWARDED);
-            return NEXT;
-        }
-        _ if found.flags & device::TC == 0 && !is_taken_after_all(&packet, found) => return NEXT,
+        note::PROXIED => return translate(&packet, tc_link(skb)),
         _ => {}
+    }
+    let link = tc_link(skb);
+    if found.flags & device::GENERIC != 0 && link & (link::PROXIED | link::FORWARDED) != 0 {
+        if link & link::PROXIED != 0 {
+            return translate(&packet, link);
+        }
+        packet.set_tc_index(FORWARDED);
+        return NEXT;
+    }
+    // XDP has judged it, unless it was for another station then.
+    if found.flags & device::TC == 0 && link & link::OTHER_MAC == 0 {
+        return NEXT;
     }
     if packet.packet_type() == PACKET_OTHERHOST {
         maps.count(Stat::PassOtherHost as u32);
         return NEXT;
     }
-    let has_ethernet = begins_with_ethernet(&packet, found);
-    let has_ethernet = u32::from(has_ethernet);
+    let has_ethernet = link & link::PRESENT;
     let mut decided = stage::tc_filter_ingress(skb, has_ethernet);
     if decided == decision::PROVE {
         if proxy::tc::tc_prove(skb, 0) == 0 {
@@ -171,10 +174,9 @@ fn egress(skb: *mut __sk_buff) -> i32 {
 
 /// What XDP has judged and left to us to translate.
 #[inline(always)]
-fn translate(packet: &SkbPacket, found: &Device) -> i32 {
+fn translate(packet: &SkbPacket, link: u32) -> i32 {
     packet.set_tc_index(FORWARDED);
-    let has_ethernet = begins_with_ethernet(packet, found);
-    proxy::tc::deliver(packet.skb, 0, u32::from(has_ethernet))
+    proxy::tc::deliver(packet.skb, 0, link & link::PRESENT)
 }
 
 /// A frame that the daemon sends back to the ingress of this interface.
@@ -203,31 +205,44 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     u32::from(punt::hold(&packet, &maps, scratch))
 }
 
-/// Whether the stack takes a frame that XDP has left to it as one for another
-/// station: the interface's address has just changed.
-#[inline(always)]
-fn is_taken_after_all(packet: &SkbPacket, found: &Device) -> bool {
-    found.flags & device::ETHERNET != 0
-        && packet.packet_type() == PACKET_HOST
-        && packet.ethernet().is_some_and(|ethernet| ethernet.dst != found.mac)
+/// What a frame's Ethernet header tells on ingress, as bits of [`tc_link`].
+mod link {
+    /// The frame's bytes begin with it: behind generic XDP they begin with the network
+    /// header.
+    pub const PRESENT: u32 = 1 << 0;
+    /// Generic XDP has put our word for a note in the place of the sender's address.
+    pub const FORWARDED: u32 = 1 << 1;
+    pub const PROXIED: u32 = 1 << 2;
+    /// To another address than XDP knows, and yet the stack takes it: the interface's
+    /// address has just changed.
+    pub const OTHER_MAC: u32 = 1 << 3;
 }
 
-/// Whether the frame's bytes begin with its Ethernet header: behind generic XDP
-/// they begin with the network header.
-#[inline(always)]
-fn begins_with_ethernet(packet: &SkbPacket, found: &Device) -> bool {
+/// Bits of [`link`]; a function of its own, which has a stack of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_link(skb: *mut __sk_buff) -> u32 {
+    let packet = &SkbPacket { skb };
+    let maps = &Maps::of_tc(skb, false);
+    let Some(found) = maps.device(packet.ifindex()) else { return 0 };
     if found.flags & device::ETHERNET == 0 {
-        return false;
+        return 0;
     }
-    let Some(first) = packet.read::<Ethernet>(0) else { return false };
-    let Some(link) = packet.ethernet() else { return false };
-    first.dst == link.dst && first.src == link.src && first.ether_type == link.ether_type
-}
-
-/// Whether generic XDP has put our word for a note in the place of the sender's address.
-#[inline(always)]
-fn is_signed(packet: &SkbPacket, maps: &Maps, note: u32) -> bool {
-    packet.ethernet().is_some_and(|ethernet| ethernet.src == token(maps, note))
+    let Some(header) = packet.ethernet() else { return 0 };
+    let is_present = packet.read::<Ethernet>(0).is_some_and(|first| {
+        first.dst == header.dst && first.src == header.src && first.ether_type == header.ether_type
+    });
+    let mut bits = if is_present { link::PRESENT } else { 0 };
+    if header.src == token(maps, note::FORWARDED) {
+        bits |= link::FORWARDED;
+    }
+    if header.src == token(maps, note::PROXIED) {
+        bits |= link::PROXIED;
+    }
+    if packet.packet_type() == PACKET_HOST && header.dst != found.mac {
+        bits |= link::OTHER_MAC;
+    }
+    bits
 }
 
 /// What XDP has told of the frame, 0 for nothing.
