@@ -113,7 +113,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
                 return Verdict::Drop(DropReason::SynCookieWrong);
             }
             synproxy::Answer::Wrong | synproxy::Answer::NotAsked => {
-                prepare(scratch, scratch.walk.generation, route)
+                prepare(scratch, scratch.walk.generation, route);
             }
         }
     }
@@ -162,10 +162,9 @@ fn accept<P: Packet + ?Sized, T: Tables>(
         return Verdict::Drop(DropReason::HelperAway);
     }
     remember(scratch, tracked);
-    if scratch.proxy.task != task::NONE || scratch.proxy.proof.is_proven != 0 {
-        if let Some((_, flow)) = &mut tracked.flow {
-            tables.settle(packet, scratch, flow, tracked.direction);
-        }
+    let is_proxied = scratch.proxy.task != task::NONE || scratch.proxy.proof.is_proven != 0;
+    if is_proxied && let Some((_, flow)) = &mut tracked.flow {
+        tables.settle(packet, scratch, flow, tracked.direction);
     }
     // Behind the commit the flow may stand in another table; a new one stands there.
     if let (Reading::Needed, Some((_, flow))) = (reading, &tracked.flow) {

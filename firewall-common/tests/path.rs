@@ -6,10 +6,7 @@ use firewall_common::{
     event::{EventKind, Hook, NO_CHAIN},
     expectation::{Expectation, ExpectationKey},
     flow::{CtState, FlowKey, State, Tuple, helper, protocol, status},
-    rule::{
-        Chain, NO_ENTRY, PortRange, PortSet, RejectKind, Rule, RulesetHeader, Target, condition,
-        flag,
-    },
+    rule::{Chain, NO_ENTRY, PortRange, PortSet, RejectKind, Rule, Target, condition, flag},
     tables::FlowTable,
     testing::{Frame, Memory},
     time::Nanos,

@@ -85,7 +85,7 @@ impl Tracked<'_> {
     #[inline(always)]
     pub fn pack(&self) -> u32 {
         let is_assured = matches!(self.flow, Some((FlowTable::Assured, _)));
-        Packed::of(self).0 | u32::from(is_assured) * Packed::ASSURED
+        Packed::of(self).0 | (u32::from(is_assured) * Packed::ASSURED)
     }
 
     #[inline(always)]

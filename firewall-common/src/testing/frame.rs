@@ -138,7 +138,7 @@ impl Frame {
     pub fn tcp_options(mut self, options: &[u8]) -> Self {
         self.transport.extend(options);
         self.transport.resize(self.transport.len().next_multiple_of(4), 0);
-        self.transport[12] = (self.transport.len() / 4 << 4) as u8;
+        self.transport[12] = ((self.transport.len() / 4) << 4) as u8;
         self
     }
 
