@@ -196,7 +196,8 @@ fn actions(verdict: Verdict) -> &'static [u32] {
         Verdict::Accept(_) | Verdict::Pass(_) => &[XDP_PASS],
         Verdict::Drop(_) | Verdict::Punt(_) => &[XDP_DROP],
         // What may not be answered is dropped.
-        Verdict::Reject(_) => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
+        Verdict::Reject(_) | Verdict::Cookie => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
+        Verdict::Prove => panic!("no rule here asks for cookies"),
     }
 }
 
