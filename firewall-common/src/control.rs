@@ -19,6 +19,17 @@ pub const REINJECT_INGRESS_MARK: u32 = 0xf7b1_5c3e;
 /// egress, or an answer of the firewall itself.
 pub const REINJECT_EGRESS_MARK: u32 = 0xf7b1_5c3f;
 
+/// The marks of fragments that came before their first one and were held, on ingress
+/// or on egress: they are judged now, and counted.
+pub const FRAGMENT_WAITED_INGRESS_MARK: u32 = 0xf7b1_5c60;
+pub const FRAGMENT_WAITED_EGRESS_MARK: u32 = 0xf7b1_5c61;
+/// The same for those that there was no space to hold.
+pub const FRAGMENT_NO_SPACE_INGRESS_MARK: u32 = 0xf7b1_5c62;
+pub const FRAGMENT_NO_SPACE_EGRESS_MARK: u32 = 0xf7b1_5c63;
+
+/// Datagrams of which fragments are kept at once until their first one comes.
+pub const MAX_AWAITED: u32 = 1_024;
+
 /// A control-connection segment goes on unread when the daemon has not shown
 /// itself for this long.
 pub const HEARTBEAT_LIMIT: Nanos = Nanos::from_secs(2);
@@ -46,7 +57,8 @@ pub mod option {
     pub const REPORT_FLOWS: u32 = 1 << 7;
 }
 
-/// The single value of the `options` map; only the daemon writes it.
+/// The single value of the `options` map. Who changes it reads it first, and
+/// holds the instance's lock for settings meanwhile.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Options {

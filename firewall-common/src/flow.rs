@@ -15,7 +15,12 @@ pub mod protocol {
     pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
+    pub const GRE: u8 = 47;
     pub const ICMPV6: u8 = 58;
+    /// IPv6: nothing follows (RFC 8200 section 4.7).
+    pub const NO_NEXT_HEADER: u8 = 59;
+    pub const SCTP: u8 = 132;
+    pub const UDPLITE: u8 = 136;
 }
 
 /// Which way a packet of a flow goes: *original* is the way of its first packet.
@@ -84,7 +89,8 @@ impl CtState {
 ///
 /// For an ICMP request `sport` holds the identifier and `dport` is zero, for
 /// its reply the other way round: two hosts that ping each other with the same
-/// identifier are two flows.
+/// identifier are two flows. For GRE of version 1 (PPTP) `dport` holds the call
+/// identifier.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Tuple {
@@ -133,31 +139,27 @@ impl FlowKey {
     /// which of its endpoints sent it.
     #[inline(always)]
     pub fn of(tuple: &Tuple) -> (Self, Sender) {
-        let Tuple { src, dst, sport, dport, protocol, icmp_type, icmp_code, _pad } = *tuple;
-        if is_lower(&src, sport, &dst, dport) {
-            let key = Self {
-                low: src,
-                high: dst,
-                low_port: sport,
-                high_port: dport,
-                protocol,
-                icmp_type,
-                icmp_code,
-                _pad,
-            };
-            (key, Sender::Low)
+        let mut key = Self::default();
+        let sender = key.assign(tuple);
+        (key, sender)
+    }
+
+    /// Becomes the key of the flow to which a packet with this tuple belongs; gives
+    /// which of its endpoints sent it.
+    #[inline(always)]
+    pub fn assign(&mut self, tuple: &Tuple) -> Sender {
+        self.protocol = tuple.protocol;
+        self.icmp_type = tuple.icmp_type;
+        self.icmp_code = tuple.icmp_code;
+        self._pad = tuple._pad;
+        if is_lower(&tuple.src, tuple.sport, &tuple.dst, tuple.dport) {
+            (self.low, self.low_port) = (tuple.src, tuple.sport);
+            (self.high, self.high_port) = (tuple.dst, tuple.dport);
+            Sender::Low
         } else {
-            let key = Self {
-                low: dst,
-                high: src,
-                low_port: dport,
-                high_port: sport,
-                protocol,
-                icmp_type,
-                icmp_code,
-                _pad,
-            };
-            (key, Sender::High)
+            (self.low, self.low_port) = (tuple.dst, tuple.dport);
+            (self.high, self.high_port) = (tuple.src, tuple.sport);
+            Sender::High
         }
     }
 
@@ -199,10 +201,9 @@ fn is_lower(a: &Addr, a_port: u16, b: &Addr, b_port: u16) -> bool {
     }
 }
 
-/// The flow's protocol state, as one byte in the map.
-///
-/// TCP uses the middlebox names of netfilter; the others only tell whether
-/// traffic in both directions was seen.
+/// The state of a TCP connection, as the byte in the map, by the middlebox names of
+/// netfilter. SCTP has its own; the others only tell whether traffic in both
+/// directions was seen.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -381,6 +382,7 @@ pub struct Last {
     /// How often the same segment came again.
     pub retransmissions: u8,
     /// Of a SYN that was let through: its scale, and bits of [`window`] and [`last`].
+    /// SCTP keeps what it knows of INITs and HEARTBEATs in the flags.
     pub scale: u8,
     pub flags: u8,
     pub _pad: u8,
@@ -401,7 +403,8 @@ pub struct Flow {
     /// When it ends unless another packet is accepted.
     pub expires: Nanos,
     pub created: Nanos,
-    /// A [`State`].
+    /// A [`State`] of TCP, or a [`crate::conntrack::sctp::State`]; 0 in a flow of
+    /// another protocol.
     pub state: u8,
     /// Bits of [`status`].
     pub status: u8,

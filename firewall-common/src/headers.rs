@@ -1,8 +1,9 @@
 //! From the frame's bytes to the facts that tracking and rules look at.
 //!
 //! Ethernet with up to two VLAN tags (or no link header), IPv4 with options,
-//! IPv6 with extension headers (RFC 8200 section 4), TCP, UDP, ICMP, ICMPv6;
-//! any other protocol by its number. What contradicts itself is a
+//! IPv6 with extension headers (RFC 8200 section 4), TCP, UDP, ICMP, ICMPv6; SCTP,
+//! UDP-Lite and GRE as far as [`crate::transport`] reads them; any other protocol
+//! by its number. What contradicts itself is a
 //! [`DropReason`], never a guess.
 
 use bytemuck::{Pod, Zeroable};
@@ -14,14 +15,18 @@ use crate::{
     packet::Packet,
     verdict::DropReason,
     wire::{
-        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Tcp, Udp, VlanTag, ether_type,
+        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Sctp, Tcp, Udp, UdpLite, VlanTag,
+        ether_type,
     },
 };
 
 const MAX_VLAN_TAGS: u32 = 2;
 const MAX_EXTENSION_HEADERS: u32 = 6;
-/// Words of IPv4 options: a header has 15 words, five of them fixed.
-const MAX_OPTION_WORDS: u32 = 10;
+
+/// Bytes that the offset of a fragment counts in.
+pub const FRAGMENT_UNIT: u32 = 8;
+/// Bytes behind the IP header of the longest datagram.
+const MAX_DATAGRAM: u32 = 65_535;
 
 /// Whether a packet is a fragment, as [`Headers::fragment`].
 #[repr(u8)]
@@ -67,8 +72,13 @@ pub struct Headers {
     pub fragment: u8,
     /// The transport header contradicts itself: such a packet is INVALID.
     pub is_damaged: u8,
-    /// In units of 8 bytes: where a later fragment begins, where a first one ends.
+    /// In units of 8 bytes, within the datagram: where a fragment begins, and where
+    /// it ends, rounded up.
     pub fragment_offset: u16,
+    pub fragment_end: u16,
+    /// No fragment of the datagram comes behind this one.
+    pub is_last_fragment: u8,
+    pub _pad: u8,
 }
 
 /// What a frame turned out to be.
@@ -117,9 +127,25 @@ impl Headers {
         if self.version == 4 { Family::Ipv4 } else { Family::Ipv6 }
     }
 
+    /// Whether there is something between the IP header and what it carries: options
+    /// or extension headers, which routers may have to read.
+    #[inline(always)]
+    pub const fn has_ip_options(&self) -> bool {
+        let len = match self.family() {
+            Family::Ipv4 => Ipv4::LEN,
+            Family::Ipv6 => Ipv6::LEN,
+        };
+        self.l4.wrapping_sub(self.l3) != len
+    }
+
     #[inline(always)]
     pub const fn is_later_fragment(&self) -> bool {
         self.fragment == Fragment::Later as u8
+    }
+
+    #[inline(always)]
+    pub const fn is_first_fragment(&self) -> bool {
+        self.fragment == Fragment::First as u8
     }
 
     #[inline(always)]
@@ -186,7 +212,8 @@ impl Headers {
         if header_len > self.ip_len {
             return Err(DropReason::Malformed);
         }
-        if !has_right_checksum(packet, &ip, self.l3, header_len) {
+        // What the stack has joined it has checked; what is told of is told anyhow.
+        if !packet.is_gso() && !has_right_checksum(&ip, header_len) {
             return Err(DropReason::HeaderChecksum);
         }
         self.version = 4;
@@ -197,8 +224,7 @@ impl Headers {
         self.tuple.dst = Addr::v4(ip.dst);
         self.tuple.protocol = ip.protocol;
         self.fragment_id = u32::from(ip.id);
-        self.fragment(ip.fragment_offset(), ip.has_more_fragments());
-        Ok(())
+        self.fragment(ip.fragment_offset(), ip.has_more_fragments())
     }
 
     #[inline(always)]
@@ -208,11 +234,13 @@ impl Headers {
             return Err(DropReason::Malformed);
         }
         let payload_len = u32::from(u16::from_be(ip.payload_len));
-        let announced = if payload_len == 0 { 0 } else { payload_len + Ipv6::LEN };
-        if announced == 0 && !packet.is_gso() && ip.next_header != 59 {
-            return Err(DropReason::Malformed);
-        }
-        self.ip_len(packet, announced.max(if packet.is_gso() { 0 } else { Ipv6::LEN }))?;
+        let announced = match payload_len {
+            0 if packet.is_gso() => 0,
+            // A jumbogram (RFC 2675).
+            0 if ip.next_header == 0 => return Err(DropReason::Malformed),
+            len => len + Ipv6::LEN,
+        };
+        self.ip_len(packet, announced)?;
         self.version = 6;
         self.ttl = ip.hop_limit;
         self.tos = (u32::from_be(ip.version_class_label) >> 20) as u8;
@@ -261,15 +289,29 @@ impl Headers {
         self.tuple.protocol = header.next_header;
         self.fragment_id = header.id;
         self.l4 += size_of::<Ipv6Fragment>() as u32;
-        self.fragment(header.fragment_offset(), header.has_more_fragments());
-        Ok(())
+        self.fragment(header.fragment_offset(), header.has_more_fragments())
     }
 
-    /// Notes which fragment it is whose payload begins at `l4`.
+    /// Notes which fragment it is whose payload begins at `l4`. Reassembly refuses
+    /// one that carries nothing, ends within a unit though others follow, or reaches
+    /// beyond the longest datagram (RFC 791 section 3.2, RFC 8200 section 4.5).
     #[inline(always)]
-    fn fragment(&mut self, offset: u16, has_more: bool) {
-        self.fragment = fragment(offset, has_more) as u8;
-        self.fragment_offset = if offset == 0 { (self.l4_len() / 8) as u16 } else { offset };
+    fn fragment(&mut self, offset: u16, has_more: bool) -> Result<(), DropReason> {
+        let kind = fragment(offset, has_more);
+        self.fragment = kind as u8;
+        if matches!(kind, Fragment::Whole) {
+            return Ok(());
+        }
+        let len = self.l4_len();
+        let end = u32::from(offset) * FRAGMENT_UNIT + len;
+        let ends_within_a_unit = has_more && !len.is_multiple_of(FRAGMENT_UNIT);
+        if len == 0 || ends_within_a_unit || end > MAX_DATAGRAM {
+            return Err(DropReason::Malformed);
+        }
+        self.fragment_offset = offset;
+        self.fragment_end = end.div_ceil(FRAGMENT_UNIT) as u16;
+        self.is_last_fragment = u8::from(!has_more);
+        Ok(())
     }
 
     /// Takes the length that the IP header announces, if the frame holds it.
@@ -285,6 +327,9 @@ impl Headers {
         let (needed, available) = match self.tuple.protocol {
             protocol::TCP => (Tcp::LEN, self.l4_len()),
             protocol::UDP | protocol::ICMP | protocol::ICMPV6 => (8, self.l4_len()),
+            protocol::UDPLITE => (UdpLite::LEN, self.l4_len()),
+            protocol::SCTP => (Sctp::LEN, self.l4_len()),
+            protocol::GRE => (0, self.l4_len()),
             _ => {
                 self.payload = self.l4;
                 self.payload_len = self.l4_len();
@@ -300,6 +345,9 @@ impl Headers {
         let header_len = match self.tuple.protocol {
             protocol::TCP => self.tcp(packet)?,
             protocol::UDP => self.udp(packet)?,
+            protocol::UDPLITE => self.udplite(packet)?,
+            protocol::SCTP => self.sctp(packet)?,
+            protocol::GRE => self.gre(packet),
             _ => self.icmp(packet)?,
         };
         self.payload = self.l4 + header_len;
@@ -307,9 +355,10 @@ impl Headers {
         Ok(())
     }
 
-    /// Bytes from the transport header to the end of the IP packet.
+    /// Bytes from the transport header to the end of the IP packet; of a later
+    /// fragment, all that it carries.
     #[inline(always)]
-    const fn l4_len(&self) -> u32 {
+    pub const fn l4_len(&self) -> u32 {
         self.ip_len.saturating_sub(self.l4 - self.l3)
     }
 
@@ -362,22 +411,12 @@ impl Headers {
 }
 
 /// Whether the checksum of an IPv4 header is right: a router may send on no other
-/// (RFC 1812 section 5.2.2).
+/// (RFC 1812 section 5.2.2). One with options is left to the stack, which reads them.
 #[inline(always)]
-fn has_right_checksum<P: Packet + ?Sized>(packet: &P, ip: &Ipv4, l3: u32, len: u32) -> bool {
+fn has_right_checksum(ip: &Ipv4, len: u32) -> bool {
     let [a, b, c, d, e] = *bytemuck::cast_ref::<Ipv4, [u32; 5]>(ip);
-    let mut sum = Sum::default().double_word(a).double_word(b).double_word(c);
-    sum = sum.double_word(d).double_word(e);
-    let mut at = Ipv4::LEN;
-    for _ in 0..MAX_OPTION_WORDS {
-        if at >= len {
-            break;
-        }
-        let Some(word) = packet.read::<u32>(l3 + at) else { return false };
-        sum = sum.double_word(word);
-        at += 4;
-    }
-    sum.folded() == 0xffff
+    let sum = Sum::default().double_word(a).double_word(b).double_word(c);
+    len != Ipv4::LEN || sum.double_word(d).double_word(e).folded() == 0xffff
 }
 
 /// The type of the request that an ICMP query or reply belongs to, and whether

@@ -5,11 +5,13 @@ use bytemuck::Pod;
 use crate::{
     checksum::Verification,
     conntrack::{
+        association::{self, Association, Outcome},
+        chunks::Sum,
         options::{self, TcpOptions},
         quoted,
     },
     event::EVENT_FRAME,
-    flow::Tuple,
+    flow::{Direction, Flow, Tuple},
     headers::{Headers, Parsed},
     verdict::DropReason,
 };
@@ -55,6 +57,20 @@ pub trait Packet {
     fn tcp_options(&self, headers: &Headers, options: &mut TcpOptions) {
         options::copy(self, headers.l4, headers.payload.wrapping_sub(headers.l4), options);
         while !options.step() {}
+    }
+
+    /// Judges an SCTP packet by its chunks, `flow` the one that it belongs to:
+    /// [`association::judge`].
+    #[inline(always)]
+    fn judge_chunks(
+        &self,
+        flow: Option<&Flow>,
+        headers: &Headers,
+        association: &mut Association,
+        direction: Direction,
+        sum: Sum,
+    ) -> Outcome {
+        association::judge(self, flow, headers, association, direction, sum)
     }
 
     /// Whether the checksum of the transport header is right, as far as it can be

@@ -6,7 +6,7 @@ use crate::{
     event::{Hook, NO_CHAIN, Punt},
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     fragment,
-    headers::{Fragment, Parsed},
+    headers::Parsed,
     packet::Packet,
     report,
     rule::{Chain, NO_ENTRY, RejectKind},
@@ -22,7 +22,7 @@ use crate::{
 ///
 /// 1. **parse** the headers; what cannot be read is dropped, what is not IP passes;
 /// 2. **route**: is it to this host, through it, or from it;
-/// 3. **fragments** after the first inherit its verdict;
+/// 3. **fragments** after the first inherit its verdict, or wait for it;
 /// 4. **track**: the flow, and from it the ctstate;
 /// 5. **judge**: by the verdict that the flow remembers, else by the rules;
 /// 6. **commit** to the flow tables what an accepted packet changes;
@@ -37,7 +37,13 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
 ) -> Verdict {
     let options = tables.options();
     let verdict = match packet.headers(&mut scratch.headers, place.has_ethernet) {
-        Err(reason) => unreadable(tables, place, scratch, reason),
+        Err(reason) => {
+            let verdict = unreadable(tables, place, scratch, reason);
+            if scratch.headers.is_first_fragment() {
+                fragment::refuse(tables, scratch, now);
+            }
+            verdict
+        }
         Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => {
             unreadable(tables, place, scratch, DropReason::NonIp)
         }
@@ -45,8 +51,8 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
         Ok(Parsed::Ip) => ip(packet, place, tables, scratch, options, now),
     };
     report::report(packet, tables, scratch, options, verdict, now);
-    // Whether a punt succeeds, and counts as accepted, the adapter will know.
-    if !matches!(verdict, Verdict::Punt(_)) {
+    // Whether a packet can be held, and how it counts, the adapter will know.
+    if !matches!(verdict, Verdict::Punt(_) | Verdict::Wait(_)) {
         tables.count(verdict.counter());
     }
     verdict
@@ -62,7 +68,8 @@ fn unreadable<T: Tables>(
 ) -> Verdict {
     scratch.walk = Walk {
         generation: tables.generation(),
-        in_ifindex: place.ifindex,
+        in_ifindex: tables.came_in_by(place),
+        out_ifindex: if matches!(place.hook, Hook::Egress) { place.ifindex } else { 0 },
         chain: NO_CHAIN,
         ..Walk::default()
     };
@@ -87,10 +94,18 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     scratch.proxy.is_first = 0;
     scratch.proxy.is_open = 0;
     if scratch.headers.is_later_fragment() {
-        fragment::inherit(tables, scratch, &route, now)
-    } else {
-        whole(packet, tables, scratch, options, &route, now)
+        return tables.inherit(scratch, place.visit, now).verdict(route.chain);
     }
+    if scratch.headers.is_first_fragment() && fragment::is_repeated(tables, scratch, now) {
+        return Verdict::Drop(DropReason::FragmentOverlap);
+    }
+    let verdict = whole(packet, tables, scratch, options, &route, now);
+    if scratch.headers.is_first_fragment()
+        && matches!(verdict, Verdict::Drop(_) | Verdict::Reject(_))
+    {
+        fragment::refuse(tables, scratch, now);
+    }
+    verdict
 }
 
 /// A packet with its transport header.
@@ -178,7 +193,7 @@ fn accept<P: Packet + ?Sized, T: Tables>(
         let about = About::of(&scratch.flow);
         describe(scratch, about, tracked.direction, now);
     }
-    if scratch.headers.fragment == Fragment::First as u8 {
+    if scratch.headers.is_first_fragment() {
         fragment::grant(tables, scratch, now);
     }
     match reading {

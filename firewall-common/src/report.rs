@@ -4,7 +4,7 @@ use crate::{
     control::{Options, option},
     event::EventKind,
     packet::Packet,
-    scratch::Scratch,
+    scratch::{Budget, Scratch},
     tables::Tables,
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
@@ -24,7 +24,7 @@ pub fn report<P: Packet + ?Sized, T: Tables>(
     let reason = match verdict {
         Verdict::Drop(reason) => reason as u8 + 1,
         Verdict::Reject(_) => DropReason::Reject as u8 + 1,
-        Verdict::Accept(_) | Verdict::Punt(_) | Verdict::Cookie => 0,
+        Verdict::Accept(_) | Verdict::Punt(_) | Verdict::Wait(_) | Verdict::Cookie => 0,
         // The desk still holds what was noted of another packet.
         Verdict::Pass(_) => return,
         // It is not over: its SYN will be judged.
@@ -76,7 +76,7 @@ pub fn tell<P: Packet + ?Sized, T: Tables>(
 /// Hands over the event that is written, as long as the budget lasts.
 #[inline(always)]
 fn send<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
-    if scratch.budget.spend(now) {
+    if scratch.budget.spend(now, Budget::PER_SECOND) {
         tables.report(&scratch.event);
     } else {
         tables.count(Stat::EventsLost as u32);

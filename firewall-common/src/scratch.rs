@@ -1,12 +1,13 @@
 //! What one packet's judgement works on.
 //!
 //! The kernel gives a program 512 bytes of stack; this is its desk beside it,
-//! one for each CPU and hook. Only [`Budget`] outlives the packet.
+//! one for each CPU and hook. Only its [`Budget`]s outlive the packet.
 
 use bytemuck::Zeroable;
 
 use crate::{
     conntrack::{
+        association::Association,
         options::TcpOptions,
         window::{Connection, Seen},
     },
@@ -14,9 +15,9 @@ use crate::{
     expectation::{ExpectationKey, Master},
     flow::{Flow, FlowKey, Tuple},
     flow_event::FlowEvent,
+    fragment::{Early, FragmentGrant, FragmentKey},
     headers::Headers,
     synproxy::Proxy,
-    tables::{FragmentGrant, FragmentKey},
     time::Nanos,
     walk::Walk,
 };
@@ -28,6 +29,8 @@ pub struct Scratch {
     /// The packet that an ICMP error quotes.
     pub quoted: Tuple,
     pub key: FlowKey,
+    /// Of the control connection that may have announced this flow.
+    pub master_key: FlowKey,
     pub walk: Walk,
     pub flow: Flow,
     /// The TCP options of the segment.
@@ -35,6 +38,8 @@ pub struct Scratch {
     pub seen: Seen,
     /// The TCP connection as the segment will leave it.
     pub connection: Connection,
+    /// The SCTP association as the packet will leave it.
+    pub association: Association,
     pub expectation: ExpectationKey,
     pub master: Master,
     pub fragment: FragmentKey,
@@ -44,10 +49,15 @@ pub struct Scratch {
     /// Filled in for [`crate::verdict::Verdict::Punt`].
     pub punt: Punt,
     pub proxy: Proxy,
+    /// Filled in for [`crate::verdict::Verdict::Wait`].
+    pub early: Early,
+    /// For events.
     pub budget: Budget,
+    /// For early fragments.
+    pub holds: Budget,
 }
 
-/// How many events a CPU may still report in this second.
+/// How much of something a CPU may still do in this second.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Zeroable)]
 pub struct Budget {
@@ -59,13 +69,13 @@ impl Budget {
     /// Events in one second; LOG and drops share them.
     pub const PER_SECOND: u64 = 2_000;
 
-    /// Whether one more event fits, and takes it.
+    /// Whether one more of so many in a second fits, and takes it.
     #[inline(always)]
-    pub fn spend(&mut self, now: Nanos) -> bool {
+    pub fn spend(&mut self, now: Nanos, limit: u64) -> bool {
         if now.since(self.since).0 >= Nanos::from_secs(1).0 {
             *self = Self { since: now, spent: 0 };
         }
-        if self.spent >= Self::PER_SECOND {
+        if self.spent >= limit {
             return false;
         }
         self.spent += 1;
@@ -81,7 +91,7 @@ mod tests {
     fn a_spent_budget_is_back_in_the_next_second() {
         let mut budget = Budget::default();
         let now = Nanos::from_secs(100);
-        assert_eq!((0..5_000).filter(|_| budget.spend(now)).count(), 2_000);
-        assert!(budget.spend(now.after(Nanos::from_secs(1))));
+        assert_eq!((0..5_000).filter(|_| budget.spend(now, 2_000)).count(), 2_000);
+        assert!(budget.spend(now.after(Nanos::from_secs(1)), 2_000));
     }
 }

@@ -1,10 +1,7 @@
 //! The tables that the decision consults and changes: maps in the kernel,
 //! plain memory in tests.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::{
-    addr::Addr,
     conntrack::{
         self, Tracked,
         connection::{self, Judgement},
@@ -12,8 +9,9 @@ use crate::{
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{CachedVerdict, Direction, Flow, FlowKey, State, Tuple},
+    flow::{Direction, Flow, FlowKey, Sender, State, Tuple},
     flow_event::{self, FlowEvent},
+    fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     packet::Packet,
     report,
@@ -35,6 +33,8 @@ pub struct Place {
     pub ifindex: u32,
     /// Frames begin with an Ethernet header.
     pub has_ethernet: bool,
+    /// Whether it has been held before.
+    pub visit: Visit,
 }
 
 /// Where a packet is going.
@@ -51,28 +51,6 @@ pub struct Route {
 pub enum FlowTable {
     Assured,
     Embryonic,
-}
-
-/// Identifies a datagram whose fragments are on the way (RFC 791, RFC 8200).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct FragmentKey {
-    pub src: Addr,
-    pub dst: Addr,
-    pub id: u32,
-    pub protocol: u8,
-    pub _pad: [u8; 3],
-}
-
-/// What the first fragment was granted; the later ones inherit it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct FragmentGrant {
-    pub expires: Nanos,
-    pub tuple: Tuple,
-    pub verdict: CachedVerdict,
-    /// Where the first fragment ends, in units of 8 bytes: none may begin before.
-    pub end: u32,
 }
 
 /// The compiled rules and their counters, which the walk consults.
@@ -114,8 +92,20 @@ pub trait Tables: Rules {
         self.device(place.ifindex).map(|device| device.mac)
     }
 
+    /// The interface by which a packet has come in, 0 for packets of this host.
+    #[inline(always)]
+    fn came_in_by(&self, place: Place) -> u32 {
+        if matches!(place.hook, Hook::Ingress) { place.ifindex } else { 0 }
+    }
+
     /// Where the packet is going: the routing table's answer on ingress.
     fn route(&self, place: Place, headers: &Headers) -> Route;
+
+    /// The key of a tuple's flow, and which of its endpoints sends: [`FlowKey::assign`].
+    #[inline(always)]
+    fn key_of(&self, tuple: &Tuple, key: &mut FlowKey) -> Sender {
+        key.assign(tuple)
+    }
 
     #[allow(clippy::mut_from_ref, reason = "flows live in memory shared by all CPUs")]
     fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow>;
@@ -137,8 +127,17 @@ pub trait Tables: Rules {
     fn take_expectation(&self, key: &ExpectationKey) -> bool;
     fn set_master(&self, key: &FlowKey, master: &Master);
 
-    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant>;
+    #[allow(clippy::mut_from_ref, reason = "as for flows")]
+    fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant>;
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant);
+    fn forget_fragments(&self, key: &FragmentKey);
+    /// Until when it is known that the first fragment was dropped.
+    fn refusal(&self, key: &FragmentKey) -> Option<Nanos>;
+    fn refuse_fragments(&self, key: &FragmentKey, until: Nanos);
+    /// Whether the daemon keeps fragments of this datagram.
+    fn is_awaited(&self, key: &FragmentKey) -> bool;
+    /// Tells the daemon what became of a first fragment.
+    fn tell_waiting(&self, early: &Early);
 
     fn ruleset(&self, slot: u32) -> Option<&RulesetHeader>;
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
@@ -252,6 +251,15 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         scratch.proxy.header.read(packet, self, &scratch.headers)
+    }
+
+    /// Judges a later fragment: [`fragment::inherit`].
+    #[inline(always)]
+    fn inherit(&self, scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited
+    where
+        Self: Sized,
+    {
+        fragment::inherit(self, scratch, visit, now)
     }
 
     /// Reports the packet as `scratch.walk` says: [`report::tell`].

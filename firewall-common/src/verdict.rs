@@ -39,8 +39,8 @@ macro_rules! drop_reasons {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Without a table: the verifier would not see that it is within bounds.
-            #[inline(always)]
+            /// Compares, and looks nothing up: the kernel's verifier does not always
+            /// see that the place in a table was checked.
             pub const fn from_byte(byte: u8) -> Option<Self> {
                 $(if byte == Self::$variant as u8 {
                     return Some(Self::$variant);
@@ -66,9 +66,12 @@ drop_reasons! {
     HeaderChecksum = "header-checksum",
     /// More VLAN tags or IPv6 extension headers than are followed.
     TooManyHeaders = "too-many-headers",
-    /// A later fragment whose first fragment was not accepted or has not come.
+    /// A later fragment whose first fragment was not accepted or has not come in time.
     FragmentUnknown = "fragment-unknown",
-    /// A later fragment that begins before the first one's end.
+    /// A later fragment that came before its first, and there was no space to wait.
+    FragmentOverflow = "fragment-overflow",
+    /// A fragment that repeats or overlaps what has passed of its datagram, or comes
+    /// after one that did overlap.
     FragmentOverlap = "fragment-overlap",
     /// A first fragment too small to hold the ports.
     FragmentTiny = "fragment-tiny",
@@ -105,6 +108,8 @@ stats! {
     Punted = "punted",
     /// Control packets that went on unread: the daemon was away.
     PuntSkipped = "punt-skipped",
+    /// Fragments that came before their first, and wait for it unjudged.
+    FragmentsHeld = "fragments-held",
     /// Of the forwarded, how many left by redirect.
     ForwardFast = "forward-fast",
     /// Of the forwarded, how many went through the stack.
@@ -115,8 +120,13 @@ stats! {
     FlowsCreated = "flows-created",
     /// Flows that became assured.
     FlowsAssured = "flows-assured",
-    /// Flows that stayed embryonic because the table of assured flows is full.
+    /// Tries of embryonic flows to become assured, one with each packet, that failed
+    /// because the table of assured flows is full.
     AssuredFull = "assured-full",
+    /// Embryonic flows that a reset ended before anybody had answered.
+    FlowsForgotten = "flows-forgotten",
+    /// Embryonic flows in whose place a new one with the same endpoints stepped.
+    FlowsReplaced = "flows-replaced",
     /// Expectations used by a flow.
     ExpectationsUsed = "expectations-used",
     /// SYNs that were answered with a cookie.
@@ -164,6 +174,8 @@ pub enum Verdict {
     Accept(Chain),
     /// Accepted, and to be read by the helper before it goes on.
     Punt(Chain),
+    /// A fragment that came before its first: not judged before that has come.
+    Wait(Chain),
     /// Outside the firewall's task; see the counter for why.
     Pass(Stat),
     Drop(DropReason),
@@ -176,10 +188,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The one verdict counter that a packet moves.
+    /// The one verdict counter that a packet moves; of one that is to wait, when it
+    /// cannot.
     pub const fn counter(self) -> u32 {
         match self {
             Self::Accept(chain) | Self::Punt(chain) => accept_stat(chain) as u32,
+            Self::Wait(_) => drop_counter(DropReason::FragmentOverflow),
             Self::Pass(stat) => stat as u32,
             Self::Drop(reason) => drop_counter(reason),
             Self::Reject(_) => drop_counter(DropReason::Reject),

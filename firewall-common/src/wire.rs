@@ -176,6 +176,62 @@ pub struct Udp {
     pub checksum: u16,
 }
 
+/// RFC 3828: like UDP, but the third field says how much the checksum covers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct UdpLite {
+    pub sport: u16,
+    pub dport: u16,
+    pub coverage: u16,
+    pub checksum: u16,
+}
+
+impl UdpLite {
+    pub const LEN: u32 = 8;
+}
+
+/// The common header of RFC 9260 section 3.1.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Sctp {
+    pub sport: u16,
+    pub dport: u16,
+    pub tag: u32,
+    pub checksum: u32,
+}
+
+impl Sctp {
+    pub const LEN: u32 = 12;
+}
+
+/// RFC 2784, and what version 1 has behind it (RFC 2637 section 4.1).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Gre {
+    pub flags_version: u16,
+    pub protocol: u16,
+}
+
+impl Gre {
+    pub const LEN: u32 = 4;
+    /// The version that carries PPP for PPTP.
+    pub const PPTP: u16 = 1;
+    pub const PPP: u16 = 0x880b;
+
+    #[inline(always)]
+    pub const fn version(&self) -> u16 {
+        u16::from_be(self.flags_version) & 7
+    }
+}
+
+/// Behind the header of GRE version 1 (RFC 2637 section 4.1).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct GreCall {
+    pub payload_len: u16,
+    pub call_id: u16,
+}
+
 /// RFC 792 and RFC 4443; `id` and `sequence` of the query messages.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -191,7 +247,7 @@ impl Icmp {
     pub const LEN: u32 = 8;
 }
 
-/// The first four bytes of TCP and UDP: all that an ICMP error need quote.
+/// The first four bytes of TCP, UDP, SCTP and UDP-Lite: all that an ICMP error need quote.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Ports {

@@ -525,59 +525,6 @@ mod ftp {
     }
 }
 
-mod fragments {
-    use super::*;
-
-    fn first() -> Frame {
-        to_server(ACK | PSH).payload(&[b'x'; 44]).fragment(0, true, 99)
-    }
-
-    fn later(id: u32) -> Frame {
-        Frame::between(CLIENT, SERVER).protocol(6).payload(&[b'y'; 32]).fragment(8, false, id)
-    }
-
-    #[test]
-    fn later_ones_follow_the_first() {
-        let memory = Memory::default();
-        assert_eq!(counted(&memory, &first()), FORWARDED);
-        assert_eq!(counted(&memory, &later(99)), FORWARDED);
-    }
-
-    #[test]
-    fn none_may_overlap_the_first() {
-        let memory = Memory::default();
-        send(&memory, &first());
-        for offset in 1..8 {
-            let overlapping = Frame::between(CLIENT, SERVER)
-                .protocol(6)
-                .payload(&[b'z'; 32])
-                .fragment(offset, true, 99);
-            let verdict = counted(&memory, &overlapping);
-            assert_eq!(verdict, Verdict::Drop(DropReason::FragmentOverlap));
-        }
-    }
-
-    #[test]
-    fn those_of_ipv6_follow_too_whatever_headers_the_first_one_has() {
-        let memory = Memory::default();
-        let between = || Frame::between("2001:db8:1::2", "2001:db8:2::2");
-        let first = between().tcp(1, 80, SYN).payload(&[b'x'; 44]).fragment(0, true, 7);
-        let later = between().protocol(60).payload(&[b'y'; 32]).fragment(8, false, 7);
-        assert_eq!(counted(&memory, &first), FORWARDED);
-        assert_eq!(counted(&memory, &later), FORWARDED);
-    }
-
-    #[test]
-    fn none_passes_without_its_first() {
-        let memory = Memory::default();
-        let unknown = Verdict::Drop(DropReason::FragmentUnknown);
-        assert_eq!(counted(&memory, &later(98)), unknown);
-        let dropped = with_rules(&[]);
-        send(&dropped, &first());
-        assert_eq!(counted(&dropped, &later(99)), unknown);
-    }
-}
-
 mod frames {
     use super::*;
 

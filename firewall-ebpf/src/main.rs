@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch)]
 
 mod answer;
+mod chunks;
 mod cookie;
 mod maps;
 mod packet;

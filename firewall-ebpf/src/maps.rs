@@ -7,13 +7,14 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use firewall_common::{
-    control::{Device, Options, Timeouts},
+    control::{Device, MAX_AWAITED, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
+    fragment::{FragmentGrant, FragmentKey},
+    pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
     scratch::Scratch,
-    tables::{FragmentGrant, FragmentKey},
     time::Nanos,
     verdict::STAT_PLACES,
 };
@@ -36,6 +37,16 @@ pub static HEARTBEAT: Array<Nanos> = Array::with_max_entries(1, 0);
 #[map(name = "timeouts")]
 pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
 
+/// Bit n: the nth setting was given its value while the instance ran. For the
+/// daemon that takes over; the programs do not read it.
+#[map(name = "by_hand")]
+pub static BY_HAND: Array<u64> = Array::with_max_entries(1, 0);
+
+/// For people, by [`firewall_common::pressure::Bounded`]; the programs do not
+/// read it.
+#[map(name = "pressure")]
+pub static PRESSURE: Array<Pressure> = Array::with_max_entries(PRESSURES, 0);
+
 #[map(name = "devices")]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 
@@ -47,16 +58,29 @@ pub static ASSURED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(262_144, 
 #[map(name = "embryonic")]
 pub static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
 
+/// Size set at load.
 #[map(name = "expectations")]
 pub static EXPECTATIONS: HashMap<ExpectationKey, Expectation> =
     HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
+/// Size set at load.
 #[map(name = "masters")]
 pub static MASTERS: LruHashMap<FlowKey, Master> = LruHashMap::with_max_entries(16_384, 0);
 
+/// Size set at load.
 #[map(name = "fragments")]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentGrant> =
     LruHashMap::with_max_entries(8_192, 0);
+
+/// Until when it is known that the first fragment was dropped. A table of its own:
+/// forbidden fragments push nothing that was granted out.
+#[map(name = "refusals")]
+pub static REFUSALS: LruHashMap<FragmentKey, Nanos> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Datagrams of which the daemon keeps fragments; only it writes here.
+#[map(name = "awaited")]
+pub static AWAITED: HashMap<FragmentKey, u32> =
+    HashMap::with_max_entries(MAX_AWAITED, BPF_F_NO_PREALLOC);
 
 #[map(name = "rulesets")]
 pub static RULESETS: Array<RulesetHeader> = Array::with_max_entries(2, 0);
@@ -102,6 +126,10 @@ pub static COOKIES: PerCpuArray<Quote> = PerCpuArray::with_max_entries(1, 0);
 
 #[map(name = "punts")]
 pub static PUNTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Fragments that came before their first, and what became of that.
+#[map(name = "early")]
+pub static EARLY: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
 
 #[map(name = "events")]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

@@ -11,16 +11,20 @@ use aya_ebpf::{
 };
 use bytemuck::{Pod, Zeroable};
 use firewall_common::{
-    conntrack::options::TcpOptions,
+    conntrack::{
+        association::{Association, Outcome},
+        chunks::Sum,
+        options::TcpOptions,
+    },
     event::EVENT_FRAME,
-    flow::Tuple,
+    flow::{Direction, Flow, Tuple},
     headers::{Headers, Parsed},
     packet::Packet,
     verdict::DropReason,
     wire::Ethernet,
 };
 
-use crate::{stage, verifier::opaque};
+use crate::{chunks, stage, verifier::opaque};
 
 /// Headers lie below this offset, or the packet is not understood.
 const REACH: usize = 0xfff;
@@ -116,6 +120,20 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn judge_chunks(
+        &self,
+        flow: Option<&Flow>,
+        headers: &Headers,
+        association: &mut Association,
+        direction: Direction,
+        sum: Sum,
+    ) -> Outcome {
+        let flow = flow.map_or(core::ptr::null(), core::ptr::from_ref);
+        let how = chunks::judge_how(direction, sum);
+        Outcome::unpack(chunks::xdp_judge_chunks(self.ctx, flow, headers, association, how))
+    }
+
+    #[inline(always)]
     fn headers(&self, headers: &mut Headers, has_ethernet: bool) -> Result<Parsed, DropReason> {
         Parsed::unpack(stage::xdp_headers(self.ctx, headers, u32::from(has_ethernet)))
     }
@@ -183,6 +201,18 @@ impl SkbPacket {
     pub fn set_mark(&self, mark: u32) {
         // SAFETY: as above.
         unsafe { (*self.skb).mark = mark }
+    }
+
+    #[inline(always)]
+    pub fn priority(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.skb).priority }
+    }
+
+    #[inline(always)]
+    pub fn set_priority(&self, priority: u32) {
+        // SAFETY: as above.
+        unsafe { (*self.skb).priority = priority }
     }
 
     #[inline(always)]
@@ -266,6 +296,20 @@ impl Packet for SkbPacket {
     #[inline(always)]
     fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
         stage::tc_checksum(self.skb, headers, u32::from(may_be_partial)) != 0
+    }
+
+    #[inline(always)]
+    fn judge_chunks(
+        &self,
+        flow: Option<&Flow>,
+        headers: &Headers,
+        association: &mut Association,
+        direction: Direction,
+        sum: Sum,
+    ) -> Outcome {
+        let flow = flow.map_or(core::ptr::null(), core::ptr::from_ref);
+        let how = chunks::judge_how(direction, sum);
+        Outcome::unpack(chunks::tc_judge_chunks(self.skb, flow, headers, association, how))
     }
 
     #[inline(always)]

@@ -1,33 +1,30 @@
-//! Holding a segment of a control connection: a copy goes to the ring, the
-//! frame itself no further.
+//! Holding a packet: a copy goes to a ring, the frame itself no further. Segments of
+//! a control connection are held for the helper, fragments that come before their
+//! first one until that has come.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::size_of};
 
+use aya_ebpf::maps::RingBuf;
 use firewall_common::{
-    event::Punt,
     rule::Chain,
     scratch::Scratch,
     tables::Tables,
-    verdict::{DropReason, Verdict},
+    verdict::{DropReason, Stat, Verdict, drop_counter},
 };
 
-use crate::{answer::Quote, maps::PUNTS, tables::Maps, verifier::opaque};
+use crate::{
+    answer::Quote,
+    maps::{EARLY, PUNTS},
+    tables::Maps,
+    verifier::opaque,
+};
 
-/// Copies the frame to the ring in the smallest class that holds it, and counts
-/// the verdict; `false` when there was no space, which TCP will make good.
+/// Copies the frame to the ring for the helper, and counts the verdict; `false` when
+/// there was no space, which TCP will make good.
 #[inline(always)]
 pub fn hold<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
-    let punt = &mut scratch.punt;
-    punt.frame_len = packet.len();
-    let is_held = if punt.frame_len <= 256 {
-        copy::<P, 256>(packet, punt)
-    } else if punt.frame_len <= 1_600 {
-        copy::<P, 1_600>(packet, punt)
-    } else if punt.frame_len <= 9_216 {
-        copy::<P, 9_216>(packet, punt)
-    } else {
-        copy::<P, 65_600>(packet, punt)
-    };
+    scratch.punt.frame_len = packet.len();
+    let is_held = copy(packet, &PUNTS, &scratch.punt, scratch.punt.frame_len);
     let verdict = match Chain::from_byte(scratch.walk.chain) {
         Some(chain) if is_held => Verdict::Punt(chain),
         _ => Verdict::Drop(DropReason::HelperBusy),
@@ -36,21 +33,54 @@ pub fn hold<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
     is_held
 }
 
+/// Copies an early fragment to the ring where it waits. It counts when it is judged,
+/// or here, when there was no space.
 #[inline(always)]
-fn copy<P: Quote, const CLASS: usize>(packet: &P, punt: &Punt) -> bool {
-    let len = opaque(punt.frame_len as usize);
+pub fn keep<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
+    scratch.early.frame_len = packet.len();
+    scratch.early.l3 = scratch.headers.l3 as u16;
+    let is_kept = copy(packet, &EARLY, &scratch.early, scratch.early.frame_len);
+    maps.count(match is_kept {
+        true => Stat::FragmentsHeld as u32,
+        false => drop_counter(DropReason::FragmentOverflow),
+    });
+    is_kept
+}
+
+/// Copies a record and its frame, in the smallest class that holds the frame.
+#[inline(always)]
+fn copy<P: Quote, R: Copy>(packet: &P, ring: &RingBuf, record: &R, frame_len: u32) -> bool {
+    if frame_len <= 256 {
+        copy_to::<P, R, 256>(packet, ring, record, frame_len)
+    } else if frame_len <= 1_600 {
+        copy_to::<P, R, 1_600>(packet, ring, record, frame_len)
+    } else if frame_len <= 9_216 {
+        copy_to::<P, R, 9_216>(packet, ring, record, frame_len)
+    } else {
+        copy_to::<P, R, 65_600>(packet, ring, record, frame_len)
+    }
+}
+
+#[inline(always)]
+fn copy_to<P: Quote, R: Copy, const CLASS: usize>(
+    packet: &P,
+    ring: &RingBuf,
+    record: &R,
+    frame_len: u32,
+) -> bool {
+    let len = opaque(frame_len as usize);
     if len == 0 || len > CLASS {
         return false;
     }
-    let Some(mut entry) = PUNTS.reserve_bytes(size_of::<Punt>() + CLASS, 0) else {
+    let Some(mut entry) = ring.reserve_bytes(size_of::<R>() + CLASS, 0) else {
         return false;
     };
     let start = entry.as_mut_ptr();
     // SAFETY: the entry has room for the record and CLASS bytes, and `len` is
     // no more than that.
     let is_copied = unsafe {
-        start.cast::<Punt>().write(*punt);
-        packet.quote(0, start.add(size_of::<Punt>()).cast::<c_void>(), len as u32)
+        start.cast::<R>().write(*record);
+        packet.quote(0, start.add(size_of::<R>()).cast::<c_void>(), len as u32)
     };
     if is_copied {
         entry.submit(0);

@@ -20,8 +20,9 @@ use firewall_common::{
         quoted,
     },
     event::Hook,
-    flow::{Direction, Flow, State, Tuple},
+    flow::{Direction, Flow, FlowKey, State, Tuple},
     flow_event,
+    fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
     packet::Packet,
     path, report,
@@ -51,8 +52,10 @@ pub mod decision {
     pub const COOKIE: u32 = 5;
     /// Make it the SYN that its cookie proves, and judge that.
     pub const PROVE: u32 = 6;
+    /// A fragment that comes before its first.
+    pub const WAIT: u32 = 7;
     /// Plus the [`firewall_common::rule::RejectKind`].
-    pub const REJECT: u32 = 7;
+    pub const REJECT: u32 = 8;
 
     /// With PASS, FORWARD or HOLD: the packet's numbers are to be translated.
     pub const PROXIED: u32 = 1 << 8;
@@ -75,6 +78,7 @@ const fn decision(verdict: Verdict, task: u8) -> u32 {
         Verdict::Accept(_) => decision::PASS | proxied,
         Verdict::Pass(_) => decision::PASS,
         Verdict::Punt(_) => decision::HOLD | proxied,
+        Verdict::Wait(_) => decision::WAIT,
         Verdict::Cookie => decision::COOKIE,
         Verdict::Prove => decision::PROVE,
         Verdict::Drop(_) => decision::DROP,
@@ -89,32 +93,43 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
     let maps = Maps::of_xdp(ctx);
     let packet = XdpPacket { ctx };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
-    let place = Place { hook: Hook::Ingress, ifindex: packet.ifindex(), has_ethernet: true };
+    let place = Place {
+        hook: Hook::Ingress,
+        ifindex: packet.ifindex(),
+        has_ethernet: true,
+        visit: Visit::New,
+    };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
     decision(verdict, scratch.proxy.task)
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
+/// `visit` is a [`Visit`] as a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_filter_ingress(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
-    tc_filter(skb, has_ethernet, Hook::Ingress)
+pub extern "C" fn tc_filter_ingress(skb: *mut __sk_buff, has_ethernet: u32, visit: u32) -> u32 {
+    tc_filter(skb, has_ethernet, Hook::Ingress, visit)
 }
 
 /// The whole path of a packet that leaves; gives one of [`decision`]. A function of
 /// its own: the verifier looks at half as many ways as with a hook that varies.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_filter_egress(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
-    tc_filter(skb, has_ethernet, Hook::Egress)
+pub extern "C" fn tc_filter_egress(skb: *mut __sk_buff, has_ethernet: u32, visit: u32) -> u32 {
+    tc_filter(skb, has_ethernet, Hook::Egress, visit)
 }
 
 #[inline(always)]
-fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook) -> u32 {
-    let maps = Maps::of_tc(skb, matches!(hook, Hook::Egress));
+fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> u32 {
+    let mut maps = Maps::of_tc(skb, matches!(hook, Hook::Egress));
     let packet = SkbPacket { skb };
     let Some(scratch) = maps.scratch() else { return decision::DROP };
-    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0 };
+    let visit = Visit::from_number(visit);
+    if matches!(hook, Hook::Egress) && !matches!(visit, Visit::New) {
+        // The daemon has sent it: this is where it says by which one it came in.
+        maps.ingress_ifindex = packet.priority();
+    }
+    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
     decision(verdict, scratch.proxy.task)
 }
@@ -140,7 +155,7 @@ pub fn tell(maps: &Maps, scratch: &mut Scratch, now: Nanos) {
 
 #[inline(always)]
 pub fn settle(maps: &Maps, scratch: &mut Scratch, flow: &mut Flow, direction: Direction) {
-    let is_reply = u32::from(matches!(direction, Direction::Reply));
+    let is_reply = direction as u32;
     match maps.program {
         Program::Xdp => xdp_settle(maps.ctx.cast(), scratch, flow, is_reply),
         Program::TcIngress | Program::TcEgress => {
@@ -156,6 +171,11 @@ pub fn read_header(maps: &Maps, scratch: &mut Scratch) -> bool {
         Program::TcIngress | Program::TcEgress => tc_header(maps.ctx.cast(), scratch),
     };
     is_read != 0
+}
+
+#[inline(always)]
+pub fn inherit(scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited {
+    Inherited::unpack(inherit_fragment(scratch, visit as u32, now.0))
 }
 
 const FORWARD: u64 = 1 << 32;
@@ -184,6 +204,16 @@ pub extern "C" fn tc_headers(skb: *mut __sk_buff, headers: *mut Headers, has_eth
 #[inline(always)]
 const fn refused() -> u32 {
     Parsed::pack(Err(DropReason::Malformed))
+}
+
+/// The key of a tuple's flow; gives the number of the endpoint that sends.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn key_of(tuple: *const Tuple, key: *mut FlowKey) -> u32 {
+    // SAFETY: null, or memory of these types that nobody else uses meanwhile.
+    let (tuple, key) = unsafe { (tuple.as_ref(), key.as_mut()) };
+    let (Some(tuple), Some(key)) = (tuple, key) else { return 0 };
+    key.assign(tuple) as u32
 }
 
 /// Judges a segment of a known flow; gives a packed [`Judgement`].
@@ -221,7 +251,7 @@ pub extern "C" fn compare_segment(
 }
 
 #[inline(always)]
-const fn direction_of(number: u32) -> Direction {
+pub const fn direction_of(number: u32) -> Direction {
     if number == 0 { Direction::Original } else { Direction::Reply }
 }
 
@@ -449,8 +479,8 @@ pub extern "C" fn xdp_settle(
     // SAFETY: null, or memory of these types; other CPUs may change the flow's words.
     let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_mut()) };
     let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
-    let direction = if is_reply != 0 { Direction::Reply } else { Direction::Original };
-    synproxy::settle(&XdpPacket { ctx }, &Maps::of_xdp(ctx), scratch, flow, direction);
+    let maps = Maps::of_xdp(ctx);
+    synproxy::settle(&XdpPacket { ctx }, &maps, scratch, flow, direction_of(is_reply));
     0
 }
 
@@ -465,8 +495,8 @@ pub extern "C" fn tc_settle(
     // SAFETY: as above.
     let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_mut()) };
     let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
-    let direction = if is_reply != 0 { Direction::Reply } else { Direction::Original };
-    synproxy::settle(&SkbPacket { skb }, &Maps::of_tc(skb, true), scratch, flow, direction);
+    let maps = Maps::of_tc(skb, true);
+    synproxy::settle(&SkbPacket { skb }, &maps, scratch, flow, direction_of(is_reply));
     0
 }
 
@@ -498,4 +528,16 @@ pub extern "C" fn flow_end(scratch: *mut Scratch, now: u64) -> u32 {
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     flow_event::end(&Maps::without_packet(), scratch, Nanos(now));
     0
+}
+
+/// A later fragment, of whatever program: only maps are looked at.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn inherit_fragment(scratch: *mut Scratch, visit: u32, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else {
+        return Inherited::Drop(DropReason::FragmentUnknown).pack();
+    };
+    fragment::inherit(&Maps::without_packet(), scratch, Visit::from_number(visit), Nanos(now))
+        .pack()
 }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST, xdp_md},
+    bindings::{__sk_buff, BPF_ANY, BPF_EXIST, BPF_NOEXIST, xdp_md},
     helpers::{bpf_ktime_get_coarse_ns, bpf_loop, generated::bpf_probe_read_kernel},
 };
 use firewall_common::{
@@ -12,8 +12,9 @@ use firewall_common::{
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{Direction, Flow, FlowKey, State, Tuple, helper, protocol},
+    flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper, protocol},
     flow_event::FlowEvent,
+    fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
@@ -22,7 +23,7 @@ use firewall_common::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
     },
-    tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
+    tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{DropReason, STAT_PLACES, Stat},
     walk,
@@ -31,9 +32,9 @@ use firewall_common::{
 use crate::{
     cookie,
     maps::{
-        ASSURED, DEVICES, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN, FRAGMENTS,
-        GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, RULE_COUNTERS, RULES,
-        RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN,
+        FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, REFUSALS,
+        RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     packet::SkbPacket,
     stage,
@@ -213,6 +214,14 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn came_in_by(&self, place: Place) -> u32 {
+        match place.hook {
+            Hook::Ingress => place.ifindex,
+            Hook::Egress => self.ingress_ifindex,
+        }
+    }
+
+    #[inline(always)]
     fn route(&self, place: Place, headers: &Headers) -> Route {
         let (chain, in_ifindex, out_ifindex) = match (place.hook, self.ingress_ifindex) {
             (Hook::Ingress, _) => {
@@ -223,6 +232,11 @@ impl Tables for Maps {
             (Hook::Egress, ingress) => (Chain::Forward, ingress, place.ifindex),
         };
         Route { chain, in_ifindex, out_ifindex }
+    }
+
+    #[inline(always)]
+    fn key_of(&self, tuple: &Tuple, key: &mut FlowKey) -> Sender {
+        if stage::key_of(tuple, key) == 0 { Sender::Low } else { Sender::High }
     }
 
     #[inline(always)]
@@ -237,6 +251,14 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn create(&self, key: &FlowKey, flow: &Flow) -> bool {
+        if EMBRYONIC.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok() {
+            return true;
+        }
+        if EMBRYONIC.insert(key, flow, u64::from(BPF_EXIST)).is_ok() {
+            self.count(Stat::FlowsReplaced as u32);
+            return true;
+        }
+        // What stood here has gone meanwhile, or there is no room.
         EMBRYONIC.insert(key, flow, u64::from(BPF_ANY)).is_ok()
     }
 
@@ -258,7 +280,13 @@ impl Tables for Maps {
     fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
         match table {
             FlowTable::Assured => ASSURED.remove(key).is_ok(),
-            FlowTable::Embryonic => EMBRYONIC.remove(key).is_ok(),
+            FlowTable::Embryonic => {
+                if EMBRYONIC.remove(key).is_err() {
+                    return false;
+                }
+                self.count(Stat::FlowsForgotten as u32);
+                true
+            }
         }
     }
 
@@ -279,14 +307,43 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant> {
-        // SAFETY: as for devices.
-        unsafe { FRAGMENTS.get(key) }
+    fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant> {
+        let grant = FRAGMENTS.get_ptr_mut(key)?;
+        // SAFETY: as for flows.
+        Some(unsafe { &mut *grant })
     }
 
     #[inline(always)]
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant) {
         let _ = FRAGMENTS.insert(key, grant, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn forget_fragments(&self, key: &FragmentKey) {
+        let _ = FRAGMENTS.remove(key);
+    }
+
+    #[inline(always)]
+    fn refusal(&self, key: &FragmentKey) -> Option<Nanos> {
+        // SAFETY: as for devices.
+        unsafe { REFUSALS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn refuse_fragments(&self, key: &FragmentKey, until: Nanos) {
+        let _ = REFUSALS.insert(key, until, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn is_awaited(&self, key: &FragmentKey) -> bool {
+        // SAFETY: as for devices.
+        unsafe { AWAITED.get(key) }.is_some()
+    }
+
+    #[inline(always)]
+    fn tell_waiting(&self, early: &Early) {
+        // Where there is no space the daemon will look by itself.
+        let _ = EARLY.output::<Early>(early, 0);
     }
 
     #[inline(always)]
@@ -427,6 +484,11 @@ impl Tables for Maps {
         if FLOW_EVENTS.output::<FlowEvent>(event, 0).is_err() {
             self.count(Stat::FlowEventsLost as u32);
         }
+    }
+
+    #[inline(always)]
+    fn inherit(&self, scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited {
+        stage::inherit(scratch, visit, now)
     }
 
     #[inline(always)]

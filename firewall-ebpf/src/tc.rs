@@ -10,6 +10,7 @@ use aya_ebpf::{
 use firewall_common::{
     control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
+    fragment::Visit,
     headers::Headers,
     packet::Packet,
     reject::{Answer, Lengths},
@@ -59,6 +60,10 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let Some(found) = maps.device(ifindex) else { return NEXT };
+    if let Some((visit, _)) = Visit::of_mark(packet.mark()) {
+        packet.set_mark(0);
+        return judge(&packet, &maps, tc_link(skb) & link::PRESENT, visit);
+    }
     match read_note(&packet) {
         note::REFLECT => {
             packet.set_mark(REINJECT_EGRESS_MARK);
@@ -88,14 +93,20 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         maps.count(Stat::PassOtherHost as u32);
         return NEXT;
     }
-    let has_ethernet = link & link::PRESENT;
-    let mut decided = stage::tc_filter_ingress(skb, has_ethernet);
+    judge(&packet, &maps, link & link::PRESENT, Visit::New)
+}
+
+/// The whole path of what comes in.
+#[inline(always)]
+fn judge(packet: &SkbPacket, maps: &Maps, has_ethernet: u32, visit: Visit) -> i32 {
+    let skb = packet.skb;
+    let mut decided = stage::tc_filter_ingress(skb, has_ethernet, visit as u32);
     if decided == decision::PROVE {
         if proxy::tc::tc_prove(skb, 0) == 0 {
             return TC_ACT_SHOT;
         }
-        decided = stage::tc_filter_ingress(skb, has_ethernet);
-        proxy::forget_proof(&maps);
+        decided = stage::tc_filter_ingress(skb, has_ethernet, Visit::New as u32);
+        proxy::forget_proof(maps);
     }
     if decided & decision::PROXIED != 0 {
         decided &= decision::ACTION;
@@ -115,6 +126,10 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
             TC_ACT_SHOT
         }
         decision::COOKIE => proxy::tc::tc_cookie(skb, 0),
+        decision::WAIT => {
+            tc_wait(skb, 0);
+            TC_ACT_SHOT
+        }
         decision::DROP | decision::PROVE => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 0),
     }
@@ -133,22 +148,33 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let found = maps.device(ifindex);
-    match packet.mark() {
+    let visit = match packet.mark() {
         REINJECT_INGRESS_MARK => return turn_back(&packet, &maps, ifindex),
         REINJECT_EGRESS_MARK => {
             packet.set_mark(0);
             return NEXT;
         }
-        _ => {}
-    }
+        mark => match Visit::of_mark(mark) {
+            // TC ingress judges it, by its mark.
+            Some((_, Hook::Ingress)) => return to_ingress(ifindex),
+            Some((visit, Hook::Egress)) => {
+                packet.set_mark(0);
+                visit
+            }
+            None => Visit::New,
+        },
+    };
     let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
     let has_ethernet = u32::from(has_ethernet);
-    let mut decided = stage::tc_filter_egress(skb, has_ethernet);
+    let mut decided = stage::tc_filter_egress(skb, has_ethernet, visit as u32);
+    if !matches!(visit, Visit::New) {
+        packet.set_priority(0);
+    }
     if decided == decision::PROVE {
         if proxy::tc::tc_prove(skb, 1) == 0 {
             return TC_ACT_SHOT;
         }
-        decided = stage::tc_filter_egress(skb, has_ethernet);
+        decided = stage::tc_filter_egress(skb, has_ethernet, Visit::New as u32);
         proxy::forget_proof(&maps);
     }
     if decided & decision::PROXIED != 0 {
@@ -167,6 +193,11 @@ fn egress(skb: *mut __sk_buff) -> i32 {
             unsafe { bpf_redirect(0, 0) as i32 }
         }
         decision::COOKIE => proxy::tc::tc_cookie(skb, 1),
+        decision::WAIT => {
+            tc_wait(skb, 1);
+            // SAFETY: as above.
+            unsafe { bpf_redirect(0, 0) as i32 }
+        }
         decision::DROP | decision::PROVE => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 1),
     }
@@ -188,6 +219,11 @@ fn turn_back(packet: &SkbPacket, maps: &Maps, ifindex: u32) -> i32 {
         packet.set_tc_index(FORWARDED);
         maps.count(Stat::Reinjected as u32);
     }
+    to_ingress(ifindex)
+}
+
+#[inline(always)]
+fn to_ingress(ifindex: u32) -> i32 {
     // SAFETY: the helper only notes the interface.
     unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) as i32 }
 }
@@ -203,6 +239,18 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     scratch.punt.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
     scratch.punt.gso_size = packet.gso_size();
     u32::from(punt::hold(&packet, &maps, scratch))
+}
+
+/// Copies the fragment to where it waits for its first.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_wait(skb: *mut __sk_buff, is_egress: u32) -> u32 {
+    let packet = SkbPacket { skb };
+    let maps = Maps::of_tc(skb, is_egress != 0);
+    let Some(scratch) = maps.scratch() else { return 0 };
+    scratch.early.ifindex = packet.ifindex();
+    scratch.early.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
+    u32::from(punt::keep(&packet, &maps, scratch))
 }
 
 /// What a frame's Ethernet header tells on ingress, as bits of [`tc_link`].

@@ -24,7 +24,7 @@ use firewall_common::{
     rule::RejectKind,
     tables::Tables,
     verdict::Stat,
-    wire::{Ethernet, Ipv4, Ipv6, Tcp, Udp},
+    wire::{Ethernet, Ipv4, Ipv6, Sctp, Tcp, Udp},
 };
 
 use crate::{
@@ -73,6 +73,7 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
         decision::FORWARD => xdp_forward(ctx, decided),
         decision::HOLD => xdp_hold(ctx),
         decision::COOKIE => proxy::xdp::xdp_cookie(ctx),
+        decision::WAIT => xdp_wait(ctx),
         decision::DROP | decision::PROVE => XDP_DROP,
         reject => xdp_reject(ctx, reject - decision::REJECT),
     }
@@ -88,6 +89,19 @@ pub extern "C" fn xdp_hold(ctx: *mut xdp_md) -> u32 {
     scratch.punt.ifindex = packet.ifindex();
     scratch.punt.hook = Hook::Ingress as u8;
     punt::hold(&packet, &maps, scratch);
+    XDP_DROP
+}
+
+/// Copies the fragment to where it waits for its first, and lets go of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_wait(ctx: *mut xdp_md) -> u32 {
+    let packet = XdpPacket { ctx };
+    let maps = Maps::of_xdp(ctx);
+    let Some(scratch) = maps.scratch() else { return XDP_DROP };
+    scratch.early.ifindex = packet.ifindex();
+    scratch.early.hook = Hook::Ingress as u8;
+    punt::keep(&packet, &maps, scratch);
     XDP_DROP
 }
 
@@ -123,6 +137,7 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md, decided: u32) -> u32 {
         && scratch.walk.ctstate == CtState::Established.bit()
         && headers.vlan == 0
         && headers.ttl > 1
+        && !headers.has_ip_options()
         && takes_redirect(maps, from, fib.ifindex)
         && !has_partial_checksum(packet, from, headers);
     if may_redirect && is_proxied && proxy::xdp::xdp_translate(ctx) == 0 {
@@ -164,6 +179,9 @@ fn has_partial_checksum(packet: &XdpPacket, from: u32, headers: &Headers) -> boo
     let field = match headers.tuple.protocol {
         protocol::TCP => packet.read::<Tcp>(headers.l4).map(|tcp| tcp.checksum),
         protocol::UDP => packet.read::<Udp>(headers.l4).map(|udp| udp.checksum),
+        protocol::SCTP => {
+            return packet.read::<Sctp>(headers.l4).is_some_and(|sctp| sctp.checksum == 0);
+        }
         _ => return false,
     };
     field.is_some_and(|field| checksum::is_partial(headers, field))

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod config;
 pub mod daemon;
 pub mod ftp;
 pub mod kernel;
@@ -10,6 +11,8 @@ pub mod log;
 pub mod netlink;
 pub mod notify;
 pub mod preflight;
+pub mod pressure;
 pub mod rules;
 pub mod ruleset;
+pub mod settings;
 pub mod watch;

@@ -34,10 +34,25 @@ pub fn namespaces() -> Result<(), String> {
     program("ip").and_then(|()| program("ethtool"))
 }
 
+/// Devices without Ethernet.
+pub fn tun() -> Result<(), String> {
+    file(Path::new("/dev/net/tun"))
+        .map_err(|_| "needs /dev/net/tun, of a kernel with CONFIG_TUN".into())
+}
+
 /// The firewall's binary.
 pub fn firewall() -> Result<(), String> {
     namespaces()?;
     crate::firewall::binary().map(drop).map_err(|error| error.to_string())
+}
+
+/// The kernel's connection tracking, and the programs that set it up and list it.
+pub fn oracle() -> Result<(), String> {
+    let switch = Path::new("/proc/sys/net/netfilter/nf_conntrack_acct");
+    if !switch.exists() {
+        return Err("needs a kernel with nf_conntrack".into());
+    }
+    program("nft").and_then(|()| program("conntrack"))
 }
 
 /// A program on the search path.

@@ -188,6 +188,11 @@ impl<'a> Firewall<'a> {
         self.daemon.as_ref().context("the daemon is not running")?.signal(signal)
     }
 
+    /// All that the daemon has said since it was started.
+    pub fn said(&self) -> String {
+        self.daemon.as_ref().map(|daemon| daemon.stdout() + &daemon.stderr()).unwrap_or_default()
+    }
+
     /// The daemon while it runs.
     pub fn daemon(&mut self) -> Option<&mut Background> {
         self.daemon.as_mut()

@@ -29,9 +29,11 @@ pub mod packet;
 pub mod server;
 pub mod stats;
 pub mod topology;
+pub mod tun;
 pub mod wait;
 pub mod wire;
 
 pub use firewall::Firewall;
 pub use netns::Netns;
 pub use topology::{Family, Gateway, Offload};
+pub use tun::Tun;

@@ -101,6 +101,11 @@ impl Netns {
         })
     }
 
+    /// Whether frames on an interface begin with an Ethernet header.
+    pub fn has_ethernet(&self, interface: &str) -> Result<bool> {
+        Ok(self.ip(&format!("link show dev {interface}"))?.contains("link/ether"))
+    }
+
     /// The Ethernet address of an interface.
     pub fn mac(&self, interface: &str) -> Result<[u8; 6]> {
         let shown = self.ip(&format!("-br link show dev {interface}"))?;

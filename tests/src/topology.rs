@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use crate::Netns;
+use crate::{Netns, Tun, wire::End};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -48,17 +48,24 @@ pub struct Gateway {
     pub server: Netns,
     client_side: Side,
     server_side: Side,
+    /// The link of one side, where it is not Ethernet.
+    _tun: Option<Tun>,
 }
 
 impl Gateway {
     /// The drawing in the crate's documentation.
     pub fn new(offload: Offload) -> Result<Self> {
-        Self::between(CLIENTS, offload)
+        Self::between(CLIENTS, offload, None)
+    }
+
+    /// The same with links without Ethernet header at one side.
+    pub fn with_tun(at: End) -> Result<Self> {
+        Self::between(CLIENTS, Offload::Tuned, Some(at))
     }
 
     /// The same with the client at 192.168.7.2.
     pub fn with_lan(offload: Offload) -> Result<Self> {
-        Self::between(LAN, offload)
+        Self::between(LAN, offload, None)
     }
 
     /// Two boxes on one link: one of them has the firewall.
@@ -75,21 +82,31 @@ impl Gateway {
         set_offload(&client, offload)?;
         set_offload(&server, offload)?;
         let server_side = Side { v4: [v4_peer, v4], v6: [v6_peer, v6] };
-        Ok(Self { client, gateway: None, server, client_side: NEIGHBOURS, server_side })
+        let client_side = NEIGHBOURS;
+        Ok(Self { client, gateway: None, server, client_side, server_side, _tun: None })
     }
 
-    fn between(client_side: Side, offload: Offload) -> Result<Self> {
+    fn between(client_side: Side, offload: Offload, tun_at: Option<End>) -> Result<Self> {
         let client = Netns::new("client")?;
         let gateway = Netns::new("gateway")?;
         let server = Netns::new("server")?;
         for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             gateway.set(setting, "1")?;
         }
-        join(&client, &gateway, "eth0", client_side)?;
-        join(&server, &gateway, "eth1", SERVERS)?;
-        set_offload(&client, offload)?;
-        set_offload(&server, offload)?;
-        Ok(Self { client, gateway: Some(gateway), server, client_side, server_side: SERVERS })
+        let mut tun = None;
+        for (end, netns, interface, side) in
+            [(End::Client, &client, "eth0", client_side), (End::Server, &server, "eth1", SERVERS)]
+        {
+            if tun_at == Some(end) {
+                tun = Some(Tun::connect(netns, "eth0", &gateway, interface)?);
+            } else {
+                netns.connect("eth0", &gateway, interface)?;
+                set_offload(netns, offload)?;
+            }
+            address_both(netns, &gateway, interface, side)?;
+        }
+        let (gateway, server_side) = (Some(gateway), SERVERS);
+        Ok(Self { client, gateway, server, client_side, server_side, _tun: tun })
     }
 
     /// The namespace between client and server.
@@ -117,9 +134,8 @@ fn address(side: Side, family: Family) -> IpAddr {
     text.parse().expect("an address of the topology")
 }
 
-/// Connects a box to the gateway and routes everything through it.
-fn join(netns: &Netns, gateway: &Netns, gateway_interface: &str, side: Side) -> Result<()> {
-    netns.connect("eth0", gateway, gateway_interface)?;
+/// Gives both ends of a link their addresses, and the box its way through the gateway.
+fn address_both(netns: &Netns, gateway: &Netns, gateway_interface: &str, side: Side) -> Result<()> {
     let [v4, v4_gateway] = side.v4;
     let [v6, v6_gateway] = side.v6;
     netns.address("eth0", &format!("{v4}/24"))?;

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     time::Duration,
 };
@@ -20,15 +20,20 @@ use crate::{
     wait,
 };
 
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 /// What the listening side of a kernel-made frame may at most be.
 const FRAME: usize = 65_600;
 
-/// A packet socket on one interface, and the neighbour that it sends to.
+/// A packet socket on one interface, and the neighbour that it sends to. On a link
+/// without Ethernet the headers of frames are taken away, and put in front of what
+/// comes in.
 #[derive(Debug)]
 pub struct Wire {
     socket: OwnedFd,
     own: [u8; 6],
     neighbour: [u8; 6],
+    has_ethernet: bool,
     ghosts: [IpAddr; 2],
 }
 
@@ -88,17 +93,43 @@ impl Wire {
         interface: &str,
         ghosts: [&str; 2],
     ) -> Result<Self> {
-        let (own, opposite) = (netns.mac("eth0")?, neighbour.mac(interface)?);
-        let lladdr = own.map(|byte| format!("{byte:02x}")).join(":");
-        for ghost in ghosts {
-            neighbour.ip(&format!(
-                "neigh replace {ghost} lladdr {lladdr} dev {interface} nud permanent"
-            ))?;
+        if netns.has_ethernet("eth0")? {
+            let lladdr = netns.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
+            for ghost in ghosts {
+                neighbour.ip(&format!(
+                    "neigh replace {ghost} lladdr {lladdr} dev {interface} nud permanent"
+                ))?;
+            }
         }
         let ghosts = ghosts.map(|ghost| ghost.parse().expect("an address"));
-        let socket = netns.enter(|| open("eth0")).context("cannot open a packet socket")?;
+        Self::open((netns, "eth0"), (neighbour, interface), ghosts)
+    }
+
+    /// At an interface of `netns`, opposite another one, for nobody's addresses: it
+    /// only sends.
+    pub fn opposite(
+        netns: &Netns,
+        interface: &str,
+        neighbour: &Netns,
+        neighbour_interface: &str,
+    ) -> Result<Self> {
+        let nobody = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        Self::open((netns, interface), (neighbour, neighbour_interface), nobody)
+    }
+
+    fn open(
+        (netns, interface): (&Netns, &str),
+        (neighbour, neighbour_interface): (&Netns, &str),
+        ghosts: [IpAddr; 2],
+    ) -> Result<Self> {
+        let has_ethernet = netns.has_ethernet(interface)?;
+        let (own, opposite) = match has_ethernet {
+            true => (netns.mac(interface)?, neighbour.mac(neighbour_interface)?),
+            false => ([0; 6], [0; 6]),
+        };
+        let socket = netns.enter(|| open(interface)).context("cannot open a packet socket")?;
         hear_only(&socket, ghosts).context("cannot filter a packet socket")?;
-        Ok(Self { socket, own, neighbour: opposite, ghosts })
+        Ok(Self { socket, own, neighbour: opposite, has_ethernet, ghosts })
     }
 
     pub fn address(&self, family: Family) -> IpAddr {
@@ -118,12 +149,12 @@ impl Wire {
 
     /// Sends what begins with an IPv4 or IPv6 header, as it is.
     pub fn send_ip(&self, ip: &[u8]) -> Result<()> {
-        let kind: u16 = if ip.first().is_some_and(|byte| byte >> 4 == 6) { 0x86dd } else { 0x0800 };
-        self.send_frame(&[&self.neighbour[..], &self.own, &kind.to_be_bytes(), ip].concat())
+        self.send_frame(&[&self.neighbour[..], &self.own, &ether_type(ip), ip].concat())
     }
 
     pub fn send_frame(&self, frame: &[u8]) -> Result<()> {
-        nix::unistd::write(&self.socket, frame).context("cannot send a frame").map(drop)
+        let sent = if self.has_ethernet { frame } else { &frame[ETHERNET..] };
+        nix::unistd::write(&self.socket, sent).context("cannot send a frame").map(drop)
     }
 
     /// Waits for a packet that is this one, whatever else comes in before.
@@ -160,7 +191,12 @@ impl Wire {
 
     /// The packets that have come in since somebody looked.
     pub fn pending(&self) -> impl Iterator<Item = Seen> + '_ {
-        std::iter::from_fn(|| self.receive()).filter_map(|frame| Seen::read(&frame))
+        self.frames().filter_map(|frame| Seen::read(&frame))
+    }
+
+    /// The same as bytes, whatever they are.
+    pub fn frames(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        std::iter::from_fn(|| self.receive())
     }
 
     fn receive(&self) -> Option<Vec<u8>> {
@@ -171,8 +207,18 @@ impl Wire {
             libc::recv(self.socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), flags)
         };
         frame.truncate(usize::try_from(read).ok()?);
+        if !self.has_ethernet {
+            let kind = ether_type(&frame);
+            frame.splice(..0, [&self.own[..], &self.neighbour, &kind].concat());
+        }
         Some(frame)
     }
+}
+
+/// Of what begins with an IPv4 or IPv6 header.
+fn ether_type(ip: &[u8]) -> [u8; 2] {
+    let is_v6 = ip.first().is_some_and(|byte| byte >> 4 == 6);
+    if is_v6 { [0x86, 0xdd] } else { [0x08, 0x00] }
 }
 
 /// A packet socket that hears what comes in on an interface.
@@ -237,15 +283,18 @@ fn filter(ghosts: [IpAddr; 2]) -> [libc::sock_filter; 8] {
     });
     let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let load_half = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    // What the kernel knows of the packet, and its bytes from the IP header on.
+    let protocol = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL).cast_unsigned();
+    let ip = libc::SKF_NET_OFF.cast_unsigned();
     let load_word = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let answer = libc::BPF_RET | libc::BPF_K;
     [
-        instruction(load_half, 0, 0, 12),
+        instruction(load_half, 0, 0, protocol),
         instruction(equal, 2, 0, 0x86dd),
-        instruction(load_word, 0, 0, 30),
+        instruction(load_word, 0, 0, ip + 16),
         instruction(equal, 2, 3, v4),
-        instruction(load_word, 0, 0, 50),
+        instruction(load_word, 0, 0, ip + 36),
         instruction(equal, 0, 1, v6),
         instruction(answer, 0, 0, u32::MAX),
         instruction(answer, 0, 0, 0),

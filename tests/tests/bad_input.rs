@@ -111,6 +111,44 @@ mod run {
     }
 
     #[test]
+    fn with_mistakes_in_its_configuration_tells_each_with_its_place() {
+        needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("firewall.toml");
+        let text = "[run]\ninterfaces = [\"eth0\"]\nhok = \"tc\"\n[conntrack]\n\
+                    tcp_timeout_established = \"400d\"\n[tables]\nmax_flows = 3\n";
+        fs::write(&path, text).unwrap();
+        let setup = Setup::default().option("--config").option(&path.to_string_lossy());
+        let words = [
+            "firewall.toml:3:1: unknown key 'run.hok'; did you mean hook?",
+            "firewall.toml:5:27: conntrack.tcp_timeout_established cannot be '400d'",
+            "from 1 to 31536000 seconds",
+            "firewall.toml:7:13: tables.max_flows cannot be '3'",
+            "from 16 to 67108864",
+        ];
+        refused(&network, setup, &words).unwrap();
+    }
+
+    #[test]
+    fn without_its_configuration_names_the_file() {
+        needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let setup = Setup::default().option("--config").option("/no/such/firewall.toml");
+        refused(&network, setup, &["/no/such/firewall.toml", "No such file"]).unwrap();
+    }
+
+    #[test]
+    fn without_an_interface_in_its_configuration_says_where_to_name_one() {
+        needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_string_lossy().into_owned();
+        let setup = Setup::default().option("--config").option(&path);
+        refused(&network, setup, &[&path, "no interface", "[run]", "-i"]).unwrap();
+    }
+
+    #[test]
     fn by_an_ordinary_user_says_what_it_needs() {
         needs!(capability::firewall(), capability::program("setpriv"));
         let network = Gateway::new(Offload::Tuned).unwrap();
@@ -189,6 +227,7 @@ mod usage {
             &["stats", "--no-such-option"],
             &["stats", "-o", "xml"],
             &["conntrack", "list", "--dport", "70000"],
+            &["conntrack", "set", "udp_timeout"],
         ] {
             let finished = status(arguments);
             assert_eq!(finished.code(), 2, "{arguments:?}: {finished:?}");
@@ -213,6 +252,42 @@ mod usage {
             let finished = status(&[command, "--pin", "/sys/fs/bpf/fw-nowhere"]);
             says(&finished, &["/sys/fs/bpf/fw-nowhere"]).expect(command);
         }
+    }
+}
+
+mod a_setting {
+    use super::*;
+
+    /// What is typed behind `conntrack set`, and what must be told of it.
+    const MISTAKES: &[([&str; 2], &[&str])] = &[
+        (["udp_timout", "5"], &["no setting 'udp_timout'", "did you mean udp_timeout?"]),
+        (["established", "5"], &["tcp_timeout_established", "sctp_timeout_established"]),
+        (["nonsense", "5"], &["nonsense", "firewall conntrack settings"]),
+        (["udp_timeout", "0"], &["udp_timeout cannot be '0'", "from 1 to 31536000 seconds"]),
+        (["udp_timeout", "-1"], &["'-1'", "from 1 to 31536000 seconds"]),
+        (["udp_timeout", "two days"], &["'two days'", "1h 30m"]),
+        (["tcp_loose", "2"], &["tcp_loose cannot be '2'", "true or false"]),
+        (["tcp_max_retrans", "256"], &["'256'", "from 0 to 255"]),
+        (["nf_conntrack_max", "1000"], &["nf_conntrack_max", "--max-flows", "unload"]),
+        (["max_fragments", "1000"], &["size of a table", "[tables]", "unload"]),
+    ];
+
+    #[test]
+    fn that_cannot_be_is_refused_with_what_can() {
+        needs!(capability::firewall());
+        let netns = Netns::new("settings").unwrap();
+        netns.ip("link add eth0 type veth peer name eth1").unwrap();
+        let firewall = Setup::on(&["eth0"]).rules(RULES).start(&netns).unwrap();
+        let before = firewall.text(&["conntrack", "settings"]).unwrap();
+        let failed: Vec<_> = MISTAKES
+            .iter()
+            .filter_map(|([name, value], words)| {
+                let finished = firewall.cli(&["conntrack", "set", name, value]).unwrap();
+                says(&finished, words).err().map(|error| format!("{name} {value}: {error:#}"))
+            })
+            .collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+        assert_eq!(firewall.text(&["conntrack", "settings"]).unwrap(), before);
     }
 }
 

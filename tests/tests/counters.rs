@@ -54,20 +54,23 @@ enum Way {
     /// Only the server's side is ours: what comes from the client is judged when
     /// it leaves.
     Egress,
+    /// In or out by a device without Ethernet header, at one side.
+    Tun(End),
 }
 
 impl Way {
-    const fn offload(self) -> Offload {
+    fn network(self) -> Result<Gateway> {
         match self {
-            Self::Stack => Offload::Default,
-            _ => Offload::Tuned,
+            Self::Stack => Gateway::new(Offload::Default),
+            Self::Tun(end) => Gateway::with_tun(end),
+            _ => Gateway::new(Offload::Tuned),
         }
     }
 
     fn setup(self) -> Setup {
         let both = Setup::on(&["eth0", "eth1"]);
         let setup = match self {
-            Self::Fast | Self::Stack => both,
+            Self::Fast | Self::Stack | Self::Tun(_) => both,
             Self::Generic => both.option("--hook").option("xdp-generic"),
             Self::Tc => both.option("--hook").option("tc"),
             Self::Egress => Setup::on(&["eth1"]),
@@ -86,7 +89,7 @@ struct Bench {
 
 impl Bench {
     fn new(way: Way) -> Result<Self> {
-        let network = Gateway::new(way.offload())?;
+        let network = way.network()?;
         let wires = Wires::across(&network)?;
         for netns in [&network.client, network.gateway(), &network.server] {
             netns.set("ipv6/conf/all/disable_ipv6", "1")?;
@@ -181,6 +184,18 @@ fn at_tc_every_packet_counts_once() {
 fn from_an_interface_that_is_not_ours_every_packet_counts_once() {
     needs!(capability::firewall());
     every_packet_counts_once(Way::Egress);
+}
+
+#[test]
+fn from_a_device_without_ethernet_every_packet_counts_once() {
+    needs!(capability::firewall(), capability::tun());
+    every_packet_counts_once(Way::Tun(End::Client));
+}
+
+#[test]
+fn to_a_device_without_ethernet_every_packet_counts_once() {
+    needs!(capability::firewall(), capability::tun());
+    every_packet_counts_once(Way::Tun(End::Server));
 }
 
 type Scenario = fn(&Bench, &Firewall<'_>) -> Result<()>;

@@ -1,63 +1,300 @@
 //! The firewall says of every frame what nf_conntrack says.
+//!
+//! `FIREWALL_ORACLE_FRAMES=1000000` makes the random part as long as wanted,
+//! `FIREWALL_ORACLE_SEED=N` plays the conversation of one seed again.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, env, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use firewall_common::flow::CtState;
 use firewall_tests::{
     capability, needs,
     oracle::{
-        Report,
+        Judgement, Report,
         bench::{Bench, Hook, Sites},
-        scenarios,
+        campaign::{self, Outcome},
+        generator, scenarios,
     },
 };
 
-mod the_scenarios {
+/// Frames of random conversations for each hook.
+const FRAMES: u64 = 50_000;
+/// Seeds that are always played.
+const RECORDED: std::ops::Range<u64> = 0..300;
+
+mod native_xdp {
     use super::*;
 
     #[test]
-    fn are_judged_as_the_kernel_does_by_native_xdp() {
-        needs!(
-            capability::firewall(),
-            capability::program("conntrack"),
-            capability::program("nft")
-        );
+    fn judges_the_scenarios_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
         agree_on_scenarios(Hook::Xdp).unwrap();
     }
 
     #[test]
-    fn are_judged_as_the_kernel_does_by_generic_xdp() {
-        needs!(
-            capability::firewall(),
-            capability::program("conntrack"),
-            capability::program("nft")
-        );
+    fn judges_random_conversations_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
+        agree_on_conversations(Hook::Xdp).unwrap();
+    }
+}
+
+mod generic_xdp {
+    use super::*;
+
+    #[test]
+    fn judges_the_scenarios_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
         agree_on_scenarios(Hook::XdpGeneric).unwrap();
     }
 
     #[test]
-    fn are_judged_as_the_kernel_does_by_tc() {
-        needs!(
-            capability::firewall(),
-            capability::program("conntrack"),
-            capability::program("nft")
-        );
+    fn judges_random_conversations_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
+        agree_on_conversations(Hook::XdpGeneric).unwrap();
+    }
+}
+
+mod tc {
+    use super::*;
+
+    #[test]
+    fn judges_the_scenarios_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
         agree_on_scenarios(Hook::Tc).unwrap();
     }
 
-    fn agree_on_scenarios(hook: Hook) -> Result<()> {
+    #[test]
+    fn judges_random_conversations_as_the_kernel_does() {
+        needs!(capability::firewall(), capability::oracle());
+        agree_on_conversations(Hook::Tc).unwrap();
+    }
+}
+
+/// Whatever the kernel says twice it says alike: a difference would be the oracle's.
+mod the_kernel {
+    use super::*;
+
+    #[test]
+    fn agrees_with_itself() {
+        needs!(capability::namespaces(), capability::oracle());
+        agree_with_itself().unwrap();
+    }
+
+    fn agree_with_itself() -> Result<()> {
         let sites = Sites::new()?;
-        let mut bench = Bench::start(&sites, hook)?;
-        let start = Instant::now();
-        let reports = bench.play(&scenarios::all())?;
-        eprintln!("{} frames in {:?}", bench.frames(), start.elapsed());
-        assert_agreement(&reports);
+        let mut bench = Bench::of_kernels(&sites)?;
+        agree_on_all_scenarios(&mut bench)?;
+        agree_on_random(&mut bench, "kernels")
+    }
+
+    /// What the random conversations are worth: they come to every state, and the
+    /// tracker is not always of their opinion.
+    #[test]
+    fn is_brought_to_every_state_by_random_conversations() {
+        needs!(capability::namespaces(), capability::oracle());
+        reach_every_state().unwrap();
+    }
+
+    fn reach_every_state() -> Result<()> {
+        let sites = Sites::new()?;
+        let mut bench = Bench::of_kernels(&sites)?;
+        let scripts: Vec<_> = (0..1_000).map(generator::conversation).collect();
+        let reports = bench.play(&scripts)?;
+        let flows = || reports.iter().flat_map(|report| report.flows.iter().flatten().flatten());
+        let states: BTreeSet<_> = flows().map(|flow| flow.state.clone()).collect();
+        let timeouts: BTreeSet<_> = flows().map(|flow| flow.timeout).collect();
+        for state in TCP_STATES {
+            assert!(states.contains(state), "no {state} among {states:?}");
+        }
+        for timeout in ["max_retrans", "unacknowledged", "established", "time_wait"] {
+            assert!(timeouts.contains(timeout), "no {timeout} among {timeouts:?}");
+        }
+        let judgements = || reports.iter().flat_map(|report| report.judgements.iter().flatten());
+        let invalid = |of: &&Judgement| of.state() == Some(CtState::Invalid);
+        let percent = 100 * judgements().filter(invalid).count() / judgements().count();
+        assert!((3..40).contains(&percent), "{percent} % are INVALID");
+        Ok(())
+    }
+
+    const TCP_STATES: [&str; 9] = [
+        "SYN_SENT",
+        "SYN_SENT2",
+        "SYN_RECV",
+        "ESTABLISHED",
+        "FIN_WAIT",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "TIME_WAIT",
+        "CLOSE",
+    ];
+}
+
+/// The same conversation, recorded in every format and over every link.
+mod captures {
+    use std::path::Path;
+
+    use firewall_tests::{
+        Family,
+        oracle::{
+            Place, Settings, Talk,
+            bench::MTU,
+            capture,
+            replay::{self, Tally},
+            talk::{ack, data},
+        },
+        wire::End,
+    };
+    use pcap_file::{
+        DataLink,
+        pcap::{PcapHeader, PcapPacket, PcapWriter},
+        pcapng::{
+            PcapNgWriter,
+            blocks::{
+                enhanced_packet::EnhancedPacketBlock,
+                interface_description::InterfaceDescriptionBlock,
+            },
+        },
+    };
+
+    use super::*;
+
+    #[test]
+    fn are_played_whatever_their_format() {
+        needs!(capability::firewall(), capability::oracle());
+        play_all().unwrap();
+    }
+
+    fn play_all() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let ethernet = [&[2; 12][..], &[0x08, 0x00]].concat();
+        let tagged = [&[2; 12][..], &[0x81, 0x00, 0, 7, 0x08, 0x00]].concat();
+        let cooked = [&[0; 14][..], &[0x08, 0x00]].concat();
+        record(&folder.path().join("a.pcap"), DataLink::ETHERNET, &ethernet)?;
+        record(&folder.path().join("b.pcap"), DataLink::ETHERNET, &tagged)?;
+        record(&folder.path().join("c.cap"), DataLink::LINUX_SLL, &cooked)?;
+        record_ng(&folder.path().join("d.pcapng"), DataLink::RAW)?;
+
+        let sites = Sites::new()?;
+        let mut bench = Bench::start(&sites, Hook::Xdp)?;
+        let files = capture::files(folder.path())?;
+        assert_eq!(files.len(), 4);
+        for file in files {
+            let capture = capture::read(&file, MTU)?;
+            let report = bench.play(std::slice::from_ref(&capture.script))?.remove(0);
+            let (lines, tally) = replay::lines(&capture, &report);
+            assert_eq!(tally, Tally { frames: packets().len(), skipped: 1, ..Tally::default() });
+            assert!(lines[0].contains(r#""frame":1,"from":"client""#), "{}", lines[0]);
+            assert!(lines[0].contains(r#""kernel":{"forwarded":true,"ctstate":"NEW"}"#));
+            assert!(lines[1].contains(r#""firewall":{"forwarded":true,"ctstate":"ESTABLISHED"}"#));
+            assert!(lines.last().is_some_and(|line| line.contains(r#""skipped":"cut off"#)));
+        }
+        Ok(())
+    }
+
+    /// A connection from its beginning to its end, between other addresses than
+    /// those of the bench.
+    fn packets() -> Vec<Vec<u8>> {
+        let mut talk = Talk::new(Family::V4, Settings::DEFAULT, [7, 77]);
+        talk.open_scaled(7, 7);
+        talk.client(data(100));
+        talk.server(ack());
+        talk.close();
+        let place = Place {
+            client: "10.1.2.3:50000".parse().expect("an endpoint"),
+            server: "203.0.113.7:443".parse().expect("an endpoint"),
+        };
+        let script = talk.into_script("a connection".into());
+        let clients = script.frames().filter(|frame| frame.from == End::Client);
+        assert_ne!(clients.count(), 0);
+        script.frames().map(|frame| frame.ip(&place, 1, 1)).collect()
+    }
+
+    /// The packets, and the beginning of one more.
+    fn frames(link: &[u8]) -> Vec<Vec<u8>> {
+        let mut packets = packets();
+        packets.push(packets[0][..30].to_vec());
+        packets.iter().map(|packet| [link, packet].concat()).collect()
+    }
+
+    fn record(file: &Path, datalink: DataLink, link: &[u8]) -> Result<()> {
+        let header = PcapHeader { datalink, ..PcapHeader::default() };
+        let mut writer = PcapWriter::with_header(std::fs::File::create(file)?, header)?;
+        for frame in frames(link) {
+            let length = frame.len() as u32;
+            writer.write_packet(&PcapPacket::new(Default::default(), length, &frame))?;
+        }
+        Ok(())
+    }
+
+    fn record_ng(file: &Path, linktype: DataLink) -> Result<()> {
+        let mut writer = PcapNgWriter::new(std::fs::File::create(file)?)?;
+        writer.write_pcapng_block(InterfaceDescriptionBlock {
+            linktype,
+            snaplen: 65_535,
+            options: vec![],
+        })?;
+        for frame in frames(&[]) {
+            writer.write_pcapng_block(EnhancedPacketBlock {
+                interface_id: 0,
+                timestamp: Default::default(),
+                original_len: frame.len() as u32,
+                data: frame.into(),
+                options: vec![],
+            })?;
+        }
         Ok(())
     }
 }
 
-fn assert_agreement(reports: &[Report]) {
+fn agree_on_scenarios(hook: Hook) -> Result<()> {
+    let sites = Sites::new()?;
+    agree_on_all_scenarios(&mut Bench::start(&sites, hook)?)
+}
+
+fn agree_on_all_scenarios(bench: &mut Bench<'_>) -> Result<()> {
+    let reports = bench.play(&scenarios::all())?;
     let wrong: Vec<_> = reports.iter().filter(|report| !report.mistakes().is_empty()).collect();
-    let told: String = wrong.iter().map(|report| report.to_string()).collect();
+    let told: String = wrong.iter().copied().map(Report::to_string).collect();
     assert!(wrong.is_empty(), "{told}{} of {} scripts differ", wrong.len(), reports.len());
+    Ok(())
+}
+
+fn agree_on_conversations(hook: Hook) -> Result<()> {
+    let sites = Sites::new()?;
+    agree_on_random(&mut Bench::start(&sites, hook)?, hook.name())
+}
+
+fn agree_on_random(bench: &mut Bench<'_>, name: &str) -> Result<()> {
+    if let Some(seed) = number("FIREWALL_ORACLE_SEED")? {
+        return agree_on_seed(bench, seed);
+    }
+    let mut recorded = Outcome::default();
+    campaign::play_seeds(bench, RECORDED, &mut recorded)?;
+    assert!(recorded.is_agreement(), "of the recorded seeds:\n{}", recorded.tell());
+
+    let frames = number("FIREWALL_ORACLE_FRAMES")?.unwrap_or(FRAMES);
+    let seed = fastrand::u64(..);
+    let start = Instant::now();
+    let outcome = campaign::play_frames(bench, seed, frames)?;
+    let Outcome { conversations, frames, .. } = outcome;
+    let took = start.elapsed();
+    eprintln!(
+        "{name}: {conversations} conversations from seed {seed}, {frames} frames in {took:?}"
+    );
+    assert!(outcome.is_agreement(), "{}", outcome.tell());
+    Ok(())
+}
+
+fn agree_on_seed(bench: &mut Bench<'_>, seed: u64) -> Result<()> {
+    let mut outcome = Outcome::default();
+    campaign::play_seeds(bench, [seed], &mut outcome)?;
+    assert!(outcome.is_agreement(), "{}", outcome.tell());
+    Ok(())
+}
+
+/// A number from the environment.
+fn number(variable: &str) -> Result<Option<u64>> {
+    let Ok(text) = env::var(variable) else { return Ok(None) };
+    let number = text.parse().with_context(|| format!("{variable}={text} is not a number"))?;
+    Ok(Some(number))
 }

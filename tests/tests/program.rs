@@ -9,13 +9,17 @@
 //!                192.0.2.1    198.51.100.1
 //! ```
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::Result;
 use firewall_common::{
     addr::{Addr, Family},
     control::{Options, Timeouts, device, option},
     flow::{Flow, FlowKey},
+    flow_event::{FlowChange, FlowEvent},
     rule::Chain,
     testing::{Frame, Memory},
     verdict::{DropReason, STATS, Stat, Verdict, is_verdict},
@@ -28,6 +32,7 @@ use firewall_user::{
         load::{Programs, TableSizes},
         maps::{Maps, now},
         pins::Pins,
+        rings,
     },
     netlink::links,
     rules,
@@ -50,6 +55,8 @@ const RULES: &str = "\
 -A FORWARD -s 192.0.2.0/24 -p udp -j REJECT
 -A SERVICES -p tcp -m multiport --dports 21,80,8000:8010 -j ACCEPT
 -A SERVICES -p udp --dport 53 -j ACCEPT
+-A SERVICES -p sctp -m multiport --dports 53,80 -j ACCEPT
+-A SERVICES -p udplite -m multiport --dports 53 -j ACCEPT
 -A SERVICES -p icmp --icmp-type echo-request -j ACCEPT
 -A SERVICES -p 47
 COMMIT
@@ -74,11 +81,15 @@ struct Bench<'n> {
 }
 
 impl<'n> Bench<'n> {
-    fn new(netns: &'n Netns, pins: &Pins) -> Result<Self> {
+    fn new(netns: &'n Netns, pins: &Pins, reports: u32) -> Result<Self> {
         pins.create()?;
-        let mut programs = Programs::load(pins, TableSizes { assured: 8_192, embryonic: 8_192 })?;
+        let mut programs = Programs::load(
+            pins,
+            TableSizes { assured: 8_192, embryonic: 8_192, ..TableSizes::default() },
+        )?;
         let maps = Maps::open(pins)?;
-        let options = Options { bits: option::TCP_LOOSE, ..Options::default() };
+        let bits = option::TCP_LOOSE | option::CHECKSUM | reports;
+        let options = Options { bits, ..Options::default() };
         maps.set_options(options)?;
         maps.set_timeouts(Timeouts::DEFAULT)?;
         let mut ports = Vec::new();
@@ -95,6 +106,7 @@ impl<'n> Bench<'n> {
         let compiled = rulesets.compile()?;
         let model = Memory::with(|model| {
             model.generation = 1;
+            model.options = options;
             model.header = compiled.header;
             model.rules = compiled.rules.clone();
             model.port_sets = compiled.port_sets.clone();
@@ -161,8 +173,10 @@ impl<'n> Bench<'n> {
             let (_, model) = self.model.known(key).expect("a flow of the program");
             assert_eq!((flow.state, flow.status), (model.state, model.status), "{key:?}");
             assert_eq!(flow.originator, model.originator, "{key:?}");
+            assert_eq!(flow.last.flags, model.last.flags, "{key:?}");
             for (one, other) in flow.sides.iter().zip(&model.sides) {
                 assert_eq!((one.packets, one.bytes), (other.packets, other.bytes), "{key:?}");
+                assert_eq!(one.window, other.window, "{key:?}");
             }
         }
         let counters = self.maps.rule_counters(1, self.model.rules.len())?;
@@ -174,27 +188,67 @@ impl<'n> Bench<'n> {
     }
 }
 
+/// What is told of a flow, but for the times.
+type Told = (u8, FlowKey, u8, u8, [(u64, u64); 2]);
+
+fn told(event: &FlowEvent) -> Told {
+    let counted = event.flow.sides.map(|side| (side.packets, side.bytes));
+    (event.change, event.key, event.flow.state, event.flow.status, counted)
+}
+
+/// What the program told of flows is what the model did, in the same order.
+fn compare_flow_events(bench: &Bench<'_>, pins: &Pins) -> Result<()> {
+    let mut theirs = Vec::new();
+    rings::take_all(pins, "flow_events", |record| {
+        theirs.push(told(&bytemuck::pod_read_unaligned(record)));
+    })?;
+    let model: Vec<_> = bench.model.flow_events.borrow().iter().map(told).collect();
+    assert_eq!(theirs.len(), model.len());
+    for (number, (one, other)) in theirs.iter().zip(&model).enumerate() {
+        assert_eq!(one, other, "event {number}");
+    }
+    Ok(())
+}
+
+/// Of each flow there is one beginning more than there are ends, or as many.
+fn each_end_follows_a_beginning(bench: &Bench<'_>) {
+    let mut alive: BTreeMap<FlowKey, bool> = BTreeMap::new();
+    let mut changes = [0; FlowChange::ALL.len()];
+    for event in bench.model.flow_events.borrow().iter() {
+        changes[usize::from(event.change)] += 1;
+        let is_alive = alive.entry(event.key).or_default();
+        match FlowChange::from_byte(event.change).expect("a change") {
+            FlowChange::New => assert!(!std::mem::replace(is_alive, true), "{event:?}"),
+            FlowChange::Update => assert!(*is_alive, "{event:?}"),
+            FlowChange::Destroy => assert!(std::mem::replace(is_alive, false), "{event:?}"),
+        }
+    }
+    let left = alive.values().filter(|is_alive| **is_alive).count();
+    assert_eq!(left, bench.model.flow_count());
+    assert!(changes.iter().all(|count| *count > 10), "{changes:?}");
+}
+
 fn route(dst: Addr) -> (Chain, u32) {
     match dst.to_ip().to_string().as_str() {
         address if address.starts_with("198.51.100.") && address != "198.51.100.1" => {
-            (Chain::Forward, ETH1.get().copied().unwrap_or_default())
+            (Chain::Forward, ETH1.load(Ordering::Relaxed))
         }
         address if address.starts_with("192.0.2.") && address != "192.0.2.1" => {
-            (Chain::Forward, ETH0.get().copied().unwrap_or_default())
+            (Chain::Forward, ETH0.load(Ordering::Relaxed))
         }
         _ => (Chain::Input, 0),
     }
 }
 
-static ETH0: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
-static ETH1: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+static ETH0: AtomicU32 = AtomicU32::new(0);
+static ETH1: AtomicU32 = AtomicU32::new(0);
 
 /// What a program may do for a verdict: a forwarded frame may need the stack.
 fn actions(verdict: Verdict) -> &'static [u32] {
     match verdict {
         Verdict::Accept(Chain::Forward) => &[XDP_REDIRECT, XDP_PASS],
         Verdict::Accept(_) | Verdict::Pass(_) => &[XDP_PASS],
-        Verdict::Drop(_) | Verdict::Punt(_) => &[XDP_DROP],
+        Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_) => &[XDP_DROP],
         // What may not be answered is dropped.
         Verdict::Reject(_) | Verdict::Cookie => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
         Verdict::Prove => panic!("no rule here asks for cookies"),
@@ -234,6 +288,23 @@ impl Random {
     }
 }
 
+/// The tags that packets of SCTP carry which come in by each port, all of one
+/// association or none.
+const TAGS: [u32; 2] = [0x5e2f_0001, 0x0c11_0002];
+
+/// One or two chunks; an INIT tells `tag`.
+fn some_chunks(random: &mut Random, tag: u32) -> Vec<u8> {
+    let mut chunks = Vec::new();
+    for _ in 0..=random.below(5) / 4 {
+        let kind = random.of(&[0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 11, 11, 14, 192]);
+        let mut value = tag.to_be_bytes().to_vec();
+        value.resize(if matches!(kind, 1 | 2) { 16 } else { 4 }, 1);
+        chunks.extend([kind, random.below(2) as u8, 0, 4 + value.len() as u8]);
+        chunks.extend(value);
+    }
+    chunks
+}
+
 /// A frame of some conversation, and the port (0 or 1) that it comes in by.
 fn some_frame(random: &mut Random, earlier: &[Frame]) -> (Frame, usize) {
     const CLIENTS: [&str; 2] = ["192.0.2.2", "192.0.2.3"];
@@ -245,19 +316,32 @@ fn some_frame(random: &mut Random, earlier: &[Frame]) -> (Frame, usize) {
     let service = random.of(&[21, 22, 53, 80, 8_005, 9_000]);
     let (sport, dport) = if port == 0 { (ephemeral, service) } else { (service, ephemeral) };
     let frame = Frame::between(src, dst);
-    let frame = match random.below(12) {
+    let frame = match random.below(15) {
         0 => frame.udp(sport, dport).payload(b"question"),
         1 => frame.icmp(random.of(&[0, 8, 13, 14, 5, 42]), 0, ephemeral),
         2 if !earlier.is_empty() => {
             let quoted = &earlier[random.below(earlier.len() as u64) as usize];
             frame.icmp_error(random.of(&[3, 11, 12]), random.of(&[0, 1, 3, 4]), quoted)
         }
-        3 => frame.protocol(random.of(&[47, 50, 89])).payload(&[7; 24]),
+        3 => frame.protocol(random.of(&[33, 50, 89])).payload(&[7; 24]),
+        // GRE, plain and of PPTP with its call.
+        11 => frame.protocol(47).payload(random.of(&[
+            &[0, 0, 8, 0, 1, 2, 3, 4],
+            &[0x20, 1, 0x88, 0x0b, 0, 0, 0, 7],
+            &[0x20, 1, 8, 0, 0, 0, 0, 7],
+        ])),
         4 => frame.tcp(sport, dport, ACK | PSH).payload(&[b'x'; 44]).fragment(
             0,
             true,
             ephemeral.into(),
         ),
+        12 | 13 => {
+            let tag = random.of(&[0, TAGS[port], TAGS[1 - port]]);
+            let frame = frame.sctp(sport, dport, tag);
+            let frame = frame.payload(&some_chunks(random, TAGS[1 - port]));
+            if random.below(10) == 0 { frame.spoilt() } else { frame }
+        }
+        14 => frame.udplite(sport, dport).payload(b"question"),
         5 => frame.protocol(6).payload(&[b'y'; 32]).fragment(8, false, ephemeral.into()),
         _ => {
             let flags =
@@ -295,18 +379,26 @@ fn gateway() -> Result<(Netns, Netns)> {
 #[test]
 fn the_loaded_program_and_the_model_agree_about_every_frame() {
     needs!(capability::firewall());
+    // The other way through the code is that of flows that are watched.
+    for reports in [0, option::REPORT_FLOWS] {
+        agree_with(reports);
+    }
+}
+
+fn agree_with(reports: u32) {
     mount_bpffs().unwrap();
     let (gateway, _peers) = gateway().unwrap();
     let pins = Pins::new(format!("/sys/fs/bpf/{}", gateway.name()));
-    let outcome = std::panic::catch_unwind(|| gateway.enter(|| agree(&gateway, &pins)));
+    let outcome = std::panic::catch_unwind(|| gateway.enter(|| agree(&gateway, &pins, reports)));
     pins.remove().unwrap();
     outcome.unwrap().unwrap();
 }
 
-fn agree(gateway: &Netns, pins: &Pins) -> Result<()> {
-    let mut bench = Bench::new(gateway, pins)?;
-    ETH0.get_or_init(|| bench.ports[0].0);
-    ETH1.get_or_init(|| bench.ports[1].0);
+fn agree(gateway: &Netns, pins: &Pins, reports: u32) -> Result<()> {
+    let mut bench = Bench::new(gateway, pins, reports)?;
+    for (place, (index, _)) in [&ETH0, &ETH1].into_iter().zip(bench.ports) {
+        place.store(index, Ordering::Relaxed);
+    }
     let mut random = Random(2_121);
     let mut earlier: Vec<Frame> = Vec::new();
     for number in 0..FRAMES {
@@ -314,5 +406,12 @@ fn agree(gateway: &Netns, pins: &Pins) -> Result<()> {
         bench.compare(number, &frame, port)?;
         earlier.push(frame);
     }
-    bench.compare_tables()
+    bench.compare_tables()?;
+    compare_flow_events(&bench, pins)?;
+    if reports == 0 {
+        assert!(bench.model.flow_events.borrow().is_empty());
+    } else {
+        each_end_follows_a_beginning(&bench);
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use clap::Parser;
 mod build;
 mod ci;
 mod demo;
+mod oracle;
 mod run;
 mod servers;
 mod setup;
@@ -26,6 +27,8 @@ enum Command {
     Demo,
     /// Run every check and test
     Test(test::Arguments),
+    /// Compare the firewall with nf_conntrack over a folder of captures
+    Oracle(oracle::Arguments),
     /// Exactly what continuous integration runs
     Ci,
 }
@@ -37,6 +40,7 @@ fn main() -> Result<()> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Demo => demo::demo(),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Oracle(arguments) => oracle::oracle(&arguments),
         Command::Ci => ci::ci(),
     }
 }

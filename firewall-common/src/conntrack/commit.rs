@@ -60,33 +60,35 @@ fn create<T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
     tracked: &Tracked<'_>,
-    state: State,
+    state: u8,
     now: Nanos,
 ) -> Result<(), DropReason> {
     let reader = match tracked.is_expected {
         true => tracked.announced_by,
         false => assigned_helper(tables, scratch),
     };
-    let flow = &mut scratch.flow;
+    let Scratch { flow, headers, connection, association, proxy, .. } = scratch;
     *flow = Flow::default();
     flow.created = now;
-    flow.state = state as u8;
+    flow.state = state;
     flow.helper = reader;
     flow.originator = match tracked.sender {
         Sender::Low => 0,
         Sender::High => 1,
     };
-    if matches!(state, State::Established) {
+    if headers.tuple.protocol == protocol::TCP && state == State::Established as u8 {
         flow.status |= status::PICKED_UP;
     }
-    if scratch.proxy.proof.is_proven != 0 {
-        synproxy::begin(flow, &scratch.proxy.proof);
+    if proxy.proof.is_proven != 0 {
+        synproxy::begin(flow, &proxy.proof);
     }
-    account(flow, Direction::Original, scratch.headers.ip_len);
-    if scratch.headers.tuple.protocol == protocol::TCP {
-        scratch.connection.settle(flow, Direction::Original);
+    account(flow, Direction::Original, headers.ip_len);
+    match headers.tuple.protocol {
+        protocol::TCP => connection.settle(flow, Direction::Original),
+        protocol::SCTP => association.settle(flow, Direction::Original),
+        _ => {}
     }
-    flow.expires = now.after(lifetime(tables, &scratch.headers, flow, now));
+    flow.expires = now.after(lifetime(tables, headers, flow, now));
     if tracked.is_expected {
         announce_child(tables, scratch, now)?;
     }
@@ -111,11 +113,11 @@ fn note<T: Tables>(
     scratch: &mut Scratch,
     flow: &mut Flow,
     direction: Direction,
-    state: State,
+    state: u8,
     now: Nanos,
 ) {
-    scratch.connection.settle(flow, direction);
-    flow.state = state as u8;
+    flow.state = state;
+    settle(scratch, flow, direction);
     if matches!(direction, Direction::Original) || flow.has(status::SEEN_REPLY) {
         return;
     }
@@ -184,25 +186,16 @@ fn advance<T: Tables>(
     table: FlowTable,
     flow: &mut Flow,
     direction: Direction,
-    state: State,
+    state: u8,
     now: Nanos,
 ) {
     let headers = &scratch.headers;
     let (was, status_was) = (flow.state, flow.status);
     account(flow, direction, headers.ip_len);
-    flow.state = state as u8;
-    if headers.tuple.protocol == protocol::TCP {
-        scratch.connection.settle(flow, direction);
-    }
-    let confirms = match headers.tuple.protocol {
-        protocol::TCP => {
-            state as u8 == State::Established as u8
-                && (was == State::SynRecv as u8 || was == State::Established as u8)
-        }
-        protocol::UDP => now.since(flow.created).is_after(UDP_STREAM_AFTER),
-        _ => false,
-    };
-    let is_new = confirms && flow.has(status::SEEN_REPLY) && !flow.has(status::ASSURED);
+    flow.state = state;
+    settle(scratch, flow, direction);
+    let confirms = confirms(scratch, flow, was, direction, now);
+    let is_new = confirms && !flow.has(status::ASSURED);
     flow.expires = now.after(lifetime(tables, headers, flow, now));
     if matches!(direction, Direction::Reply) {
         flow.status |= status::SEEN_REPLY;
@@ -211,9 +204,50 @@ fn advance<T: Tables>(
         assure(tables, scratch, flow);
     }
     // Looked up again there: an assured flow has moved.
-    let has_changed = (state as u8, flow.status) != (was, status_was);
+    let has_changed = (flow.state, flow.status) != (was, status_was);
     if has_changed && flow_event::is_watched(tables) {
         tables.update_watched(scratch, now);
+    }
+}
+
+/// Whether traffic in both directions has confirmed the flow, behind a packet of
+/// this direction; the status is as before it, `was` the state.
+#[inline(always)]
+const fn confirms(
+    scratch: &Scratch,
+    flow: &Flow,
+    was: u8,
+    direction: Direction,
+    now: Nanos,
+) -> bool {
+    let is_answered = flow.has(status::SEEN_REPLY);
+    match scratch.headers.tuple.protocol {
+        protocol::TCP => {
+            is_answered
+                && flow.state == State::Established as u8
+                && (was == State::SynRecv as u8 || was == State::Established as u8)
+        }
+        protocol::UDP => is_answered && now.since(flow.created).is_after(UDP_STREAM_AFTER),
+        // A side that makes up both halves of a handshake comes as far alone.
+        protocol::SCTP => {
+            scratch.association.is_established()
+                && (is_answered || matches!(direction, Direction::Reply))
+        }
+        protocol::GRE | protocol::UDPLITE => is_answered,
+        _ => false,
+    }
+}
+
+/// Takes over what the packet told.
+#[inline(always)]
+const fn settle(scratch: &Scratch, flow: &mut Flow, direction: Direction) {
+    match scratch.headers.tuple.protocol {
+        protocol::TCP => scratch.connection.settle(flow, direction),
+        protocol::SCTP => {
+            flow.state = scratch.association.state();
+            scratch.association.settle(flow, direction);
+        }
+        _ => {}
     }
 }
 
@@ -247,6 +281,12 @@ fn lifetime<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: Nanos) -
                 flow.has(status::SEEN_REPLY) && now.since(flow.created).is_after(UDP_STREAM_AFTER);
             if is_stream { timeouts.udp_stream } else { timeouts.udp }
         }
+        protocol::SCTP => timeouts.sctp[usize::from(flow.state & 15)],
+        // As soon as it is answered, unlike UDP.
+        protocol::UDPLITE if flow.has(status::SEEN_REPLY) => timeouts.udp_stream,
+        protocol::UDPLITE => timeouts.udp,
+        protocol::GRE if flow.has(status::SEEN_REPLY) => timeouts.gre_stream,
+        protocol::GRE => timeouts.gre,
         protocol::ICMP => timeouts.icmp,
         protocol::ICMPV6 => timeouts.icmpv6,
         _ => timeouts.generic,

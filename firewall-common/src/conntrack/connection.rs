@@ -292,5 +292,5 @@ fn answers_tolerated(flow: &Flow, was: State, last: &Last, seen: &Seen) -> bool 
         && after_ack
         && last.direction == Direction::Reply as u8
         && seen.seq == last.ack;
-    ((after_syn || half_open) && seen.ack == last.end) || after_challenge
+    ((after_syn || half_open) && seen.has_ack && seen.ack == last.end) || after_challenge
 }

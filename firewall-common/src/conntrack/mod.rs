@@ -4,11 +4,14 @@
 //! The behaviour is nf_conntrack's. [`track`] only looks; [`commit`] changes
 //! the tables, so that a dropped packet leaves no trace.
 
+pub mod association;
+pub mod chunks;
 mod commit;
 pub mod connection;
 pub mod icmp;
 pub mod options;
 pub mod quoted;
+pub mod sctp;
 pub mod tcp;
 pub mod window;
 
@@ -29,6 +32,8 @@ use crate::{
     wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
+use association::Outcome;
+use chunks::Sum;
 pub use commit::{assigned_helper, commit};
 use connection::Judgement;
 use icmp::Class;
@@ -36,18 +41,21 @@ use options::TcpOptions;
 use tcp::Segment;
 use window::Seen;
 
+/// The byte of [`Flow::state`] in a protocol without states.
+const NO_STATE: u8 = State::None as u8;
+
 /// What an accepted packet does to the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// No flow is concerned: INVALID, UNTRACKED, or an error about a flow.
     Nothing,
-    /// Begins a flow in this state.
-    Create(State),
+    /// Begins a flow in this state, which is a byte as in [`Flow::state`].
+    Create(u8),
     /// Counts, wins time, and takes the flow to this state.
-    Advance(State),
+    Advance(u8),
     /// Takes the flow to this state, and neither counts nor wins time: nobody knows
     /// yet what the packet means.
-    Note(State),
+    Note(u8),
     /// The connection never came to be: forget it.
     Forget,
 }
@@ -153,9 +161,9 @@ impl Packed {
     fn of(tracked: &Tracked<'_>) -> Self {
         let effect = match tracked.effect {
             Effect::Nothing => Self::NOTHING,
-            Effect::Create(state) => Self::CREATE | (state as u32) << Self::STATE,
-            Effect::Advance(state) => Self::ADVANCE | (state as u32) << Self::STATE,
-            Effect::Note(state) => Self::NOTE | (state as u32) << Self::STATE,
+            Effect::Create(state) => Self::CREATE | u32::from(state) << Self::STATE,
+            Effect::Advance(state) => Self::ADVANCE | u32::from(state) << Self::STATE,
+            Effect::Note(state) => Self::NOTE | u32::from(state) << Self::STATE,
             Effect::Forget => Self::FORGET,
         };
         let reply = u32::from(matches!(tracked.direction, Direction::Reply)) * Self::REPLY;
@@ -187,7 +195,7 @@ impl Packed {
 
     #[inline(always)]
     fn effect(self) -> Effect {
-        let state = State::from_byte(self.byte(Self::STATE)).unwrap_or(State::None);
+        let state = self.byte(Self::STATE);
         match self.0 & Self::EFFECTS {
             Self::CREATE => Effect::Create(state),
             Self::ADVANCE => Effect::Advance(state),
@@ -206,9 +214,9 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Tracked<'t> {
-    if scratch.headers.is_damaged != 0
-        || (begins_or_ends(&scratch.headers) && has_wrong_checksum(packet, tables, scratch))
-    {
+    let headers = &scratch.headers;
+    let is_lost = headers.is_damaged != 0 || headers.has_no_transport();
+    if is_lost || (begins_or_ends(headers) && has_wrong_checksum(packet, tables, scratch)) {
         return Tracked::without_flow(CtState::Invalid);
     }
     let headers = &scratch.headers;
@@ -232,6 +240,7 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
                 _ => tracked,
             }
         }
+        protocol::SCTP => track_sctp(packet, tables, scratch, now),
         _ => track_exchange(tables, scratch, now, true),
     }
 }
@@ -246,13 +255,29 @@ fn has_wrong_checksum<P: Packet + ?Sized, T: Tables>(
     scratch: &Scratch,
 ) -> bool {
     let headers = &scratch.headers;
-    if headers.fragment != Fragment::Whole as u8 || !tables.options().has(option::CHECKSUM) {
+    if headers.fragment != Fragment::Whole as u8 {
         return false;
     }
+    match wanted_sum(tables, scratch) {
+        Sum::Unread => false,
+        Sum::Right => !packet.has_right_checksum(headers, false),
+        Sum::RightOrPartial => !packet.has_right_checksum(headers, true),
+    }
+}
+
+/// Whether checksums are read at all of packets that come the way of this one.
+#[inline(always)]
+fn wanted_sum<T: Tables>(tables: &T, scratch: &Scratch) -> Sum {
+    if !tables.options().has(option::CHECKSUM) {
+        return Sum::Unread;
+    }
     // What this host sends may leave the sum to its hardware.
-    let Some(from) = tables.device(scratch.walk.in_ifindex) else { return false };
-    from.flags & device::OURS != 0
-        && !packet.has_right_checksum(headers, from.flags & device::PARTIAL_CHECKSUMS != 0)
+    match tables.device(scratch.walk.in_ifindex) {
+        Some(from) if from.flags & device::OURS == 0 => Sum::Unread,
+        Some(from) if from.flags & device::PARTIAL_CHECKSUMS != 0 => Sum::RightOrPartial,
+        Some(_) => Sum::Right,
+        None => Sum::Unread,
+    }
 }
 
 #[inline(always)]
@@ -294,10 +319,13 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     let Some(segment) = Segment::from_flags(scratch.headers.tcp_flags) else {
         return Tracked::without_flow(CtState::Invalid);
     };
-    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
-    scratch.key = key;
+    let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
     let Some((table, flow)) = find(tables, &scratch.key, now) else {
         read(packet, scratch, segment, true);
+        // Others have been looked at already.
+        if matches!(segment, Segment::Ack) && has_wrong_checksum(packet, tables, scratch) {
+            return Tracked::without_flow(CtState::Invalid);
+        }
         scratch.proxy.is_open = 1;
         return begin_tcp(tables, scratch, segment, sender, now);
     };
@@ -312,15 +340,22 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     let mut judgement = tables.judge_segment(flow, scratch, direction);
     if let Judgement::Compare(next) = judgement {
         judgement = tables.compare_segment(scratch, direction, was, next);
+        if matches!(judgement, Judgement::Invalid) {
+            // As in the kernel, the first word of a side counts even when the rest of
+            // the segment is wrong.
+            if scratch.connection.is_rewritten != 0 {
+                scratch.connection.settle(flow, direction);
+            }
+            let unacknowledged = tables.timeouts().tcp_unacknowledged;
+            connection::doubt(flow, direction, segment, unacknowledged, now);
+        }
     }
     let effect = match judgement {
         Judgement::Invalid | Judgement::Compare(_) => {
-            let unacknowledged = tables.timeouts().tcp_unacknowledged;
-            connection::doubt(flow, direction, segment, unacknowledged, now);
             return Tracked::without_flow(CtState::Invalid);
         }
         Judgement::Reopen => return begin_tcp(tables, scratch, segment, sender, now),
-        Judgement::Tolerated => Effect::Note(was),
+        Judgement::Tolerated => Effect::Note(was as u8),
         // Refused or given up before anybody answered.
         Judgement::To(_) if matches!(segment, Segment::Rst) && !flow.has(status::SEEN_REPLY) => {
             Effect::Forget
@@ -330,9 +365,9 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
             if matches!((segment, was), (Segment::Syn, State::SynSent))
                 && !flow.has(status::SEEN_REPLY) =>
         {
-            Effect::Note(state)
+            Effect::Note(state as u8)
         }
-        Judgement::To(state) => Effect::Advance(state),
+        Judgement::To(state) => Effect::Advance(state as u8),
     };
     known(table, flow, direction, sender, effect)
 }
@@ -347,6 +382,10 @@ fn read<P: Packet + ?Sized>(packet: &P, scratch: &mut Scratch, segment: Segment,
     if headers.has_tcp_flag(SYN) || (has_sack && TcpOptions::are_worth_reading(packet, l4, len)) {
         packet.tcp_options(headers, options);
     }
+    // Blocks say nothing where the other side did not agree to them.
+    if !has_sack {
+        options.sack = Seq(headers.ack);
+    }
     note(segment, headers, options, seen);
 }
 
@@ -354,7 +393,9 @@ fn read<P: Packet + ?Sized>(packet: &P, scratch: &mut Scratch, segment: Segment,
 #[inline(always)]
 pub const fn note(segment: Segment, headers: &Headers, options: &TcpOptions, seen: &mut Seen) {
     let has_syn = headers.has_tcp_flag(SYN);
-    let phantom = has_syn as u32 + headers.has_tcp_flag(FIN) as u32;
+    // The FIN of a cut segment lies behind its last fragment.
+    let has_end = headers.fragment == Fragment::Whole as u8;
+    let phantom = has_syn as u32 + (has_end & headers.has_tcp_flag(FIN)) as u32;
     seen.segment = segment;
     seen.has_syn = has_syn;
     seen.has_ack = headers.has_tcp_flag(ACK);
@@ -387,7 +428,34 @@ fn begin_tcp<'t, T: Tables>(
         Segment::Syn => expected(tables, scratch, now),
         Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst => helper::NONE,
     };
-    fresh(state, sender, announced_by)
+    fresh(state as u8, sender, announced_by)
+}
+
+#[inline(always)]
+fn track_sctp<'t, P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) -> Tracked<'t> {
+    let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
+    let sum = wanted_sum(tables, scratch);
+    let found = find(tables, &scratch.key, now);
+    let Scratch { headers, association, .. } = scratch;
+    let Some((table, flow)) = found else {
+        let outcome = packet.judge_chunks(None, headers, association, Direction::Original, sum);
+        return match outcome {
+            Outcome::To(state) => fresh(state as u8, sender, helper::NONE),
+            Outcome::Tolerated | Outcome::Invalid => Tracked::without_flow(CtState::Invalid),
+        };
+    };
+    let direction = flow.direction(sender);
+    let effect = match packet.judge_chunks(Some(flow), headers, association, direction, sum) {
+        Outcome::To(state) => Effect::Advance(state as u8),
+        Outcome::Tolerated => Effect::Note(flow.state),
+        Outcome::Invalid => return Tracked::without_flow(CtState::Invalid),
+    };
+    known(table, flow, direction, sender, effect)
 }
 
 /// Protocols without states of their own: UDP, ICMP queries, any other.
@@ -398,14 +466,13 @@ fn track_exchange<'t, T: Tables>(
     now: Nanos,
     may_begin: bool,
 ) -> Tracked<'t> {
-    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
-    scratch.key = key;
+    let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
     match find(tables, &scratch.key, now) {
         Some((table, flow)) => {
             let direction = flow.direction(sender);
-            known(table, flow, direction, sender, Effect::Advance(State::None))
+            known(table, flow, direction, sender, Effect::Advance(NO_STATE))
         }
-        None if may_begin => fresh(State::None, sender, helper::NONE),
+        None if may_begin => fresh(NO_STATE, sender, helper::NONE),
         None => Tracked::without_flow(CtState::Invalid),
     }
 }
@@ -424,8 +491,7 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     {
         return Tracked::without_flow(CtState::Invalid);
     }
-    let (key, _) = FlowKey::of(&scratch.quoted);
-    scratch.key = key;
+    tables.key_of(&scratch.quoted, &mut scratch.key);
     match find(tables, &scratch.key, now) {
         Some(_) => Tracked::without_flow(CtState::Related),
         None => Tracked::without_flow(CtState::Invalid),
@@ -460,7 +526,7 @@ fn known<'t>(
 }
 
 #[inline(always)]
-const fn fresh<'t>(state: State, sender: Sender, announced_by: u8) -> Tracked<'t> {
+const fn fresh<'t>(state: u8, sender: Sender, announced_by: u8) -> Tracked<'t> {
     let is_expected = announced_by != helper::NONE;
     Tracked {
         ctstate: if is_expected { CtState::Related } else { CtState::New },
@@ -493,8 +559,8 @@ fn expected<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
     }
     scratch.quoted = expectation.master;
     let (created, helper) = (expectation.master_created, expectation.helper);
-    let (key, _) = FlowKey::of(&scratch.quoted);
-    match find(tables, &key, now) {
+    tables.key_of(&scratch.quoted, &mut scratch.master_key);
+    match find(tables, &scratch.master_key, now) {
         Some((_, master)) if master.created == created && is_open(master) => helper,
         _ => helper::NONE,
     }

@@ -6,6 +6,7 @@ use crate::{
     flow::{Tuple, protocol},
     headers::{Headers, icmp_request},
     packet::Packet,
+    transport::gre_call,
     wire::{Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Ports},
 };
 
@@ -75,7 +76,7 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, l3: u32, tuple: &mut Tuple) -> Option<u3
 #[inline(always)]
 fn transport<P: Packet + ?Sized>(packet: &P, l4: u32, tuple: &mut Tuple) -> bool {
     match tuple.protocol {
-        protocol::TCP | protocol::UDP => {
+        protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE => {
             let Some(ports) = packet.read::<Ports>(l4) else { return false };
             tuple.sport = u16::from_be(ports.sport);
             tuple.dport = u16::from_be(ports.dport);
@@ -98,6 +99,13 @@ fn transport<P: Packet + ?Sized>(packet: &P, l4: u32, tuple: &mut Tuple) -> bool
             }
             true
         }
+        protocol::GRE => match gre_call(packet, l4) {
+            Some(call) => {
+                tuple.dport = call;
+                true
+            }
+            None => false,
+        },
         _ => true,
     }
 }

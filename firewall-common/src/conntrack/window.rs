@@ -149,7 +149,8 @@ impl Connection {
             flags: last.flags & (window::SCALES | window::SACK),
             ..Window::default()
         };
-        self.sender = Window::default();
+        let is_liberal = self.sender.flags & window::LIBERAL;
+        self.sender = Window { flags: is_liberal, ..Window::default() };
         self.is_rewritten = 1;
     }
 

@@ -173,11 +173,12 @@ pub fn receive(
 /// already, and a refusal still has to be translated.
 #[inline(always)]
 pub const fn effect(proxy: &Proxy, effect: Effect) -> Effect {
+    const SYN_RECV: u8 = State::SynRecv as u8;
     match effect {
-        Effect::Advance(State::SynRecv) if proxy.is_first != 0 => {
-            Effect::Advance(State::Established)
+        Effect::Advance(SYN_RECV) if proxy.is_first != 0 => {
+            Effect::Advance(State::Established as u8)
         }
-        Effect::Forget if proxy.is_first != 0 => Effect::Advance(State::Close),
+        Effect::Forget if proxy.is_first != 0 => Effect::Advance(State::Close as u8),
         other => other,
     }
 }

@@ -7,9 +7,11 @@ use bytemuck::{Zeroable, bytes_of};
 use crate::{
     addr::Addr,
     checksum::Sum,
+    crc32c::Crc32c,
     flow::protocol,
     wire::{
-        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Tcp, Udp, VlanTag, ether_type, tcp_flag::SYN,
+        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Sctp, Tcp, Udp, UdpLite, VlanTag, ether_type,
+        tcp_flag::SYN,
     },
 };
 
@@ -31,6 +33,7 @@ pub struct Frame {
     /// Where the transport's checksum stands, and whether it covers addresses.
     checksum: Option<(usize, bool)>,
     payload: Vec<u8>,
+    is_spoilt: bool,
     has_ethernet: bool,
 }
 
@@ -54,6 +57,7 @@ impl Frame {
             transport: Vec::new(),
             checksum: None,
             payload: Vec::new(),
+            is_spoilt: false,
             has_ethernet: true,
         }
     }
@@ -158,6 +162,27 @@ impl Frame {
         self
     }
 
+    /// An SCTP packet with this verification tag; chunks are its payload.
+    #[must_use]
+    pub fn sctp(mut self, sport: u16, dport: u16, tag: u32) -> Self {
+        let header =
+            Sctp { sport: sport.to_be(), dport: dport.to_be(), tag: tag.to_be(), checksum: 0 };
+        self.protocol = protocol::SCTP;
+        self.transport = bytes_of(&header).to_vec();
+        self.checksum = None;
+        self
+    }
+
+    /// A UDP-Lite packet whose checksum covers all of it.
+    #[must_use]
+    pub fn udplite(mut self, sport: u16, dport: u16) -> Self {
+        let udp = UdpLite { sport: sport.to_be(), dport: dport.to_be(), ..UdpLite::zeroed() };
+        self.protocol = protocol::UDPLITE;
+        self.transport = bytes_of(&udp).to_vec();
+        self.checksum = Some((std::mem::offset_of!(UdpLite, checksum), true));
+        self
+    }
+
     /// ICMP or ICMPv6, by the family of the addresses.
     #[must_use]
     pub fn icmp(mut self, icmp_type: u8, code: u8, id: u16) -> Self {
@@ -185,6 +210,13 @@ impl Frame {
     #[must_use]
     pub fn payload(mut self, payload: &[u8]) -> Self {
         self.payload = payload.to_vec();
+        self
+    }
+
+    /// A bit of the last byte has turned over behind the checksum's back.
+    #[must_use]
+    pub const fn spoilt(mut self) -> Self {
+        self.is_spoilt = true;
         self
     }
 
@@ -220,6 +252,11 @@ impl Frame {
             let at = std::mem::offset_of!(Udp, len);
             body[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
         }
+        if self.protocol == protocol::SCTP && body.len() >= Sctp::LEN as usize {
+            let sum = body.iter().fold(Crc32c::START, |sum, byte| sum.byte(*byte)).finish();
+            let at = std::mem::offset_of!(Sctp, checksum);
+            body[at..at + 4].copy_from_slice(&sum.to_ne_bytes());
+        }
         if let Some((at, has_pseudo_header)) = self.checksum {
             let start = match has_pseudo_header {
                 true => Sum::pseudo_header(self.src.into(), self.dst.into(), self.protocol, len),
@@ -227,6 +264,11 @@ impl Frame {
             };
             let checksum = sum(start, &body).finish();
             body[at..at + 2].copy_from_slice(&checksum.to_ne_bytes());
+        }
+        if self.is_spoilt
+            && let Some(last) = body.last_mut()
+        {
+            *last ^= 1;
         }
         body
     }

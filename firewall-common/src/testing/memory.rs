@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell, UnsafeCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -15,14 +15,15 @@ use crate::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, Tuple, helper},
     flow_event::FlowEvent,
+    fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
     packet::Packet,
     path, report,
     rule::{Chain, Counter, NO_ENTRY, PortSet, Rule, RulesetHeader, Target, flag},
     scratch::Scratch,
-    tables::{FlowTable, FragmentGrant, FragmentKey, Place, Route, Rules, Tables},
+    tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{STAT_PLACES, Verdict},
+    verdict::{STAT_PLACES, Stat, Verdict},
     walk,
 };
 
@@ -54,7 +55,12 @@ pub struct Memory {
     assured: Flows,
     embryonic: Flows,
     masters: RefCell<HashMap<FlowKey, Master>>,
-    fragments: RefCell<HashMap<FragmentKey, FragmentGrant>>,
+    /// Datagrams of which somebody keeps fragments.
+    pub awaited: RefCell<HashSet<FragmentKey>>,
+    /// What those who wait were told.
+    pub told: RefCell<Vec<Early>>,
+    fragments: RefCell<HashMap<FragmentKey, Box<UnsafeCell<FragmentGrant>>>>,
+    refusals: RefCell<HashMap<FragmentKey, Nanos>>,
     rule_counters: RefCell<HashMap<u32, Counter>>,
     stats: RefCell<[u64; STAT_PLACES]>,
     scratch: Box<Cell<Scratch>>,
@@ -87,7 +93,10 @@ impl Default for Memory {
             assured: Flows::default(),
             embryonic: Flows::default(),
             masters: RefCell::default(),
+            awaited: RefCell::default(),
+            told: RefCell::default(),
             fragments: RefCell::default(),
+            refusals: RefCell::default(),
             rule_counters: RefCell::default(),
             stats: RefCell::new([0; STAT_PLACES]),
             scratch: Box::new(Cell::new(Scratch::zeroed())),
@@ -110,11 +119,25 @@ impl Memory {
 
     /// Judges a frame at a hook of an Ethernet interface.
     pub fn filter_at(&self, hook: Hook, ifindex: u32, frame: &[u8], now: Nanos) -> Verdict {
-        let place = Place { hook, ifindex, has_ethernet: true };
+        self.filter_again(Visit::New, hook, ifindex, frame, now)
+    }
+
+    /// Judges a frame that may have been held before.
+    pub fn filter_again(
+        &self,
+        visit: Visit,
+        hook: Hook,
+        ifindex: u32,
+        frame: &[u8],
+        now: Nanos,
+    ) -> Verdict {
+        let place = Place { hook, ifindex, has_ethernet: true, visit };
         let verdict = self.with_scratch(|scratch| path::filter(frame, place, self, scratch, now));
-        // The ring of held segments is never full here.
-        if matches!(verdict, Verdict::Punt(_)) {
-            self.count(verdict.counter());
+        // The rings of what is held are never full here.
+        match verdict {
+            Verdict::Punt(_) => self.count(verdict.counter()),
+            Verdict::Wait(_) => self.count(Stat::FragmentsHeld as u32),
+            _ => {}
         }
         verdict
     }
@@ -245,7 +268,9 @@ impl Tables for Memory {
         if flows.len() >= self.embryonic_size {
             return false;
         }
-        flows.insert(*key, Box::new(UnsafeCell::new(*flow)));
+        if flows.insert(*key, Box::new(UnsafeCell::new(*flow))).is_some() {
+            self.count(Stat::FlowsReplaced as u32);
+        }
         true
     }
 
@@ -264,7 +289,11 @@ impl Tables for Memory {
     }
 
     fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
-        self.table(table).borrow_mut().remove(key).is_some()
+        let was_there = self.table(table).borrow_mut().remove(key).is_some();
+        if was_there && matches!(table, FlowTable::Embryonic) {
+            self.count(Stat::FlowsForgotten as u32);
+        }
+        was_there
     }
 
     fn expectation(&self, key: &ExpectationKey) -> Option<&Expectation> {
@@ -282,15 +311,34 @@ impl Tables for Memory {
         self.masters.borrow_mut().insert(*key, *master);
     }
 
-    fn fragment(&self, key: &FragmentKey) -> Option<&FragmentGrant> {
+    fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant> {
         let fragments = self.fragments.borrow();
-        let found = fragments.get(key).map(std::ptr::from_ref);
-        // SAFETY: as for expectations.
-        found.map(|found| unsafe { &*found })
+        // SAFETY: as for flows.
+        fragments.get(key).map(|grant| unsafe { &mut *grant.get() })
     }
 
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant) {
-        self.fragments.borrow_mut().insert(*key, *grant);
+        self.fragments.borrow_mut().insert(*key, Box::new(UnsafeCell::new(*grant)));
+    }
+
+    fn forget_fragments(&self, key: &FragmentKey) {
+        self.fragments.borrow_mut().remove(key);
+    }
+
+    fn refusal(&self, key: &FragmentKey) -> Option<Nanos> {
+        self.refusals.borrow().get(key).copied()
+    }
+
+    fn refuse_fragments(&self, key: &FragmentKey, until: Nanos) {
+        self.refusals.borrow_mut().insert(*key, until);
+    }
+
+    fn is_awaited(&self, key: &FragmentKey) -> bool {
+        self.awaited.borrow().contains(key)
+    }
+
+    fn tell_waiting(&self, early: &Early) {
+        self.told.borrow_mut().push(*early);
     }
 
     fn ruleset(&self, _slot: u32) -> Option<&RulesetHeader> {

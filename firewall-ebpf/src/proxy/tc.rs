@@ -13,7 +13,7 @@ use bytemuck::Zeroable;
 use firewall_common::{
     conntrack,
     control::{REINJECT_INGRESS_MARK, device},
-    flow::{Direction, FlowKey, State, status},
+    flow::{Direction, State, status},
     headers::Parsed,
     packet::Packet,
     reject::{Answer, Lengths, is_answerable},
@@ -114,8 +114,7 @@ pub extern "C" fn tc_translate(skb: *mut __sk_buff, is_egress: u32, has_ethernet
     if !matches!(parsed, Ok(Parsed::Ip)) || !stage::read_header(maps, scratch) {
         return TC_ACT_SHOT;
     }
-    let (key, sender) = FlowKey::of(&scratch.headers.tuple);
-    scratch.key = key;
+    let sender = maps.key_of(&scratch.headers.tuple, &mut scratch.key);
     let Some((_, flow)) = conntrack::find(maps, &scratch.key, now()) else { return TC_ACT_SHOT };
     if !flow.has(status::PROXIED) || flow.state == State::SynSent as u8 {
         return TC_ACT_SHOT;

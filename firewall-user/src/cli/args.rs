@@ -13,7 +13,8 @@ use crate::ftp::Network;
 /// Where an instance is pinned unless something else is said.
 pub const DEFAULT_PIN: &str = "/sys/fs/bpf/firewall";
 
-const ENTRIES: std::ops::RangeInclusive<i64> = 16..=67_108_864;
+/// Of a table.
+pub(crate) const ENTRIES: std::ops::RangeInclusive<i64> = 16..=67_108_864;
 
 /// A stateful firewall in XDP and TC that takes iptables rules and follows FTP
 #[derive(Parser, Clone, Debug)]
@@ -65,8 +66,7 @@ pub enum Command {
     /// Connections that a helper has announced
     #[command(subcommand)]
     Expect(Expect),
-    /// Counters of packets, drops and events, and how full the tables are
-    Stats,
+    Stats(Stats),
     /// Who enforces, where, under which rules
     Status,
     Monitor(Monitor),
@@ -78,8 +78,12 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct Run {
     /// Interface whose packets are judged; repeat it for each
-    #[arg(short, long = "interface", value_name = "IF", required = true)]
+    #[arg(short, long = "interface", value_name = "IF", required_unless_present = "config")]
     pub interfaces: Vec<InterfaceName>,
+
+    /// Settings from a file, see docs/firewall.toml; what is given here wins
+    #[arg(short, long, value_name = "FILE", value_parser = value::path)]
+    pub config: Option<PathBuf>,
 
     /// IPv4 rules, as iptables-save writes them
     #[arg(long, value_name = "FILE")]
@@ -89,9 +93,9 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub rules6: Option<PathBuf>,
 
-    /// Where packets are judged on their way in
-    #[arg(long, value_name = "HOOK", default_value = "auto")]
-    pub hook: HookChoice,
+    /// Where packets are judged on their way in [default: auto]
+    #[arg(long, value_name = "HOOK")]
+    pub hook: Option<HookChoice>,
 
     /// Remove everything on SIGINT and SIGTERM instead of leaving it to enforce
     #[arg(long)]
@@ -101,9 +105,9 @@ pub struct Run {
     #[arg(long)]
     pub drop_non_ip: bool,
 
-    /// What the daemon tells of itself
-    #[arg(long, value_name = "LEVEL", env = "FIREWALL_LOG_LEVEL", default_value = "info")]
-    pub log_level: LogLevel,
+    /// What the daemon tells of itself [default: info]
+    #[arg(long, value_name = "LEVEL", env = "FIREWALL_LOG_LEVEL")]
+    pub log_level: Option<LogLevel>,
 
     // Groups with a heading of their own come last: it holds for what follows.
     #[command(flatten)]
@@ -117,44 +121,41 @@ pub struct Run {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "FTP")]
 pub struct HelperOptions {
-    /// Ports of FTP control connections, or `none`
-    #[arg(long, value_name = "LIST", default_value_t = FtpPorts::default())]
-    pub ftp_ports: FtpPorts,
+    /// Ports of FTP control connections, or `none` [default: 21]
+    #[arg(long, value_name = "LIST")]
+    pub ftp_ports: Option<FtpPorts>,
 
     /// Hosts that may announce another address than their own; repeat it for each
     #[arg(long, value_name = "NETWORK")]
     pub ftp_loose: Vec<Network>,
 
     /// Control connections while the daemon is away: open lets them pass unread,
-    /// closed drops what would have to be read
-    #[arg(long, value_name = "MODE", default_value = "open")]
-    pub helper_failure: HelperFailure,
+    /// closed drops what would have to be read [default: open]
+    #[arg(long, value_name = "MODE")]
+    pub helper_failure: Option<HelperFailure>,
 }
 
 /// How connections are tracked.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection tracking")]
 pub struct Tracking {
-    /// Confirmed flows that the table holds
-    #[arg(
-        long,
-        value_name = "ENTRIES",
-        default_value_t = 262_144,
-        value_parser = clap::value_parser!(u32).range(ENTRIES)
-    )]
-    pub max_flows: u32,
+    /// Confirmed flows that the table holds [default: 262144]
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
+    pub max_flows: Option<u32>,
 
-    /// Flows seen in one direction only that the table holds
-    #[arg(
-        long,
-        value_name = "ENTRIES",
-        default_value_t = 65_536,
-        value_parser = clap::value_parser!(u32).range(ENTRIES)
-    )]
-    pub max_embryonic: u32,
+    /// Flows seen in one direction only that the table holds [default: 65536]
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
+    pub max_embryonic: Option<u32>,
 
-    /// Do not pick up TCP connections that were running before
-    /// (nf_conntrack_tcp_loose = 0)
+    /// Connections that are expected at a time [default: 16384]
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
+    pub max_expectations: Option<u32>,
+
+    /// Datagrams whose later fragments are on the way [default: 8192]
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
+    pub max_fragments: Option<u32>,
+
+    /// Do not pick up TCP connections that were running before (tcp_loose = false)
     #[arg(long)]
     pub no_loose: bool,
 }
@@ -233,6 +234,14 @@ pub struct Rules {
     pub ipv6: bool,
 }
 
+/// Counters of packets, drops and events, and how full the tables are
+#[derive(Args, Clone, Debug)]
+pub struct Stats {
+    /// Who has most flows in each table, also while there is room
+    #[arg(long)]
+    pub top: bool,
+}
+
 #[derive(Subcommand, Clone, Debug)]
 pub enum Conntrack {
     /// Print flows as conntrack(8) does
@@ -244,6 +253,21 @@ pub enum Conntrack {
     /// Delete every flow
     Flush,
     Events(Box<Events>),
+    /// Change a setting of the running instance
+    Set(Set),
+    /// Print every setting with its value and default
+    Settings,
+}
+
+/// Change a setting of the running instance, for as long as it is loaded
+#[derive(Args, Clone, Debug)]
+pub struct Set {
+    /// As the sysctl is called, with or without nf_conntrack_
+    pub name: String,
+
+    /// A time (120, 2m, "1h 30m"), a number, or 0 and 1
+    #[arg(allow_hyphen_values = true)]
+    pub value: String,
 }
 
 /// Print flows as they begin, change and end, as `conntrack -E` does, until interrupted
@@ -341,6 +365,10 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::{self, Wanted},
+        settings::ALL,
+    };
 
     fn read(line: &str) -> Result<Arguments, clap::Error> {
         Arguments::read(["firewall"].into_iter().chain(line.split_whitespace()))
@@ -362,10 +390,13 @@ mod tests {
         let arguments = read("run -i eth0 -i eth1 --rules /etc/iptables/rules.v4").unwrap();
         let Command::Run(run) = arguments.command else { panic!("not run") };
         assert_eq!(run.interfaces.len(), 2);
-        assert_eq!((run.hook, run.helper.helper_failure), (HookChoice::Auto, HelperFailure::Open));
-        assert_eq!(run.helper.ftp_ports, FtpPorts::default());
-        assert_eq!((run.tracking.max_flows, run.tracking.no_loose), (262_144, false));
-        assert!(!run.unload_on_exit && !run.drop_non_ip && run.rules6.is_none());
+        let wanted = Wanted::new(&run, config::File::default()).unwrap();
+        assert_eq!((wanted.hook, wanted.helper_failure), (HookChoice::Auto, HelperFailure::Open));
+        assert_eq!((wanted.log_level, wanted.ftp_ports), (LogLevel::Info, FtpPorts::default()));
+        assert_eq!((wanted.sizes.assured, wanted.sizes.embryonic), (262_144, 65_536));
+        assert_eq!((wanted.sizes.expectations, wanted.sizes.fragments), (16_384, 8_192));
+        assert!(!wanted.unload_on_exit && !wanted.drop_non_ip && wanted.rules6.is_none());
+        assert!(ALL.iter().all(|setting| wanted.settings.get(setting).is_none()));
     }
 
     #[test]
@@ -409,7 +440,12 @@ mod tests {
             "conntrack list -f ipv6 -p tcp --dport 21",
             "conntrack count --state ESTABLISHED",
             "expect list",
+            "conntrack set nf_conntrack_udp_timeout 5",
+            "conntrack set udp_timeout -1",
+            "conntrack settings -o json",
+            "run --config /etc/firewall.toml",
             "stats",
+            "stats --top",
             "status",
             "monitor -o json",
             "monitor --only drops,helper",

@@ -50,6 +50,13 @@ impl FromStr for InterfaceName {
 pub struct FtpPorts(Vec<NonZeroU16>);
 
 impl FtpPorts {
+    /// Doubles count once.
+    pub fn new(mut ports: Vec<NonZeroU16>) -> Self {
+        ports.sort_unstable();
+        ports.dedup();
+        Self(ports)
+    }
+
     /// In ascending order, each once.
     pub fn iter(&self) -> impl Iterator<Item = u16> {
         self.0.iter().map(|port| port.get())
@@ -80,10 +87,7 @@ impl FromStr for FtpPorts {
         let port = |item: &str| {
             item.trim().parse().map_err(|_| format!("`{item}` is no port; wanted e.g. 21,2121"))
         };
-        let mut ports = text.split(',').map(port).collect::<Result<Vec<_>, _>>()?;
-        ports.sort_unstable();
-        ports.dedup();
-        Ok(Self(ports))
+        Ok(Self::new(text.split(',').map(port).collect::<Result<_, _>>()?))
     }
 }
 

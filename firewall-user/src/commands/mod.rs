@@ -23,6 +23,7 @@ mod output;
 mod rules;
 mod run;
 mod save;
+mod settings;
 mod source;
 mod stats;
 mod status;
@@ -46,8 +47,10 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Delete(filter)) => conntrack::delete(global, filter),
         Command::Conntrack(Conntrack::Flush) => conntrack::flush(global),
         Command::Conntrack(Conntrack::Events(command)) => events::events(global, command),
+        Command::Conntrack(Conntrack::Set(command)) => settings::set(global, command),
+        Command::Conntrack(Conntrack::Settings) => settings::settings(global),
         Command::Expect(Expect::List) => expect::list(global),
-        Command::Stats => stats::stats(global),
+        Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),
         Command::Monitor(command) => monitor::monitor(global, command),
         Command::Unload => unload::unload(global),

@@ -6,11 +6,11 @@ use firewall_common::{control::option, flow::helper};
 use super::source;
 use crate::{
     cli::args::{self, Global, HelperFailure, HookChoice},
+    config::{self, Wanted},
     daemon::{self, Config},
     ftp::Policy,
     kernel::{
         attach::Hook,
-        load::TableSizes,
         pins::{LinkKind, Pins},
     },
     log, preflight,
@@ -18,8 +18,10 @@ use crate::{
 };
 
 pub fn run(global: &Global, command: &args::Run) -> Result<()> {
-    log::init(command.log_level);
-    let config = config(global, command)?;
+    let file = command.config.as_deref().map(config::read).transpose()?;
+    let wanted = Wanted::new(command, file.unwrap_or_default())?;
+    log::init(wanted.log_level);
+    let config = config(global, wanted)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -28,17 +30,17 @@ pub fn run(global: &Global, command: &args::Run) -> Result<()> {
 }
 
 /// Everything that can be wrong is found here, before anything is changed.
-fn config(global: &Global, command: &args::Run) -> Result<Config> {
+fn config(global: &Global, wanted: Wanted) -> Result<Config> {
     let pins = Pins::new(&global.pin);
     let links = pins.links()?.into_iter().filter(|link| link.kind == LinkKind::Xdp);
     let interfaces = preflight::check(&preflight::Request {
         pin: pins.root(),
-        interfaces: &command.interfaces,
-        hook: command.hook,
+        interfaces: &wanted.interfaces,
+        hook: wanted.hook,
         ours: &links.map(|link| link.ifindex).collect(),
     })?;
     let mut rules = Vec::new();
-    for (file, is_ipv6) in [(&command.rules, false), (&command.rules6, true)] {
+    for (file, is_ipv6) in [(&wanted.rules, false), (&wanted.rules6, true)] {
         if let Some(file) = file {
             rules.push(source::read(file, is_ipv6)?);
         }
@@ -48,34 +50,30 @@ fn config(global: &Global, command: &args::Run) -> Result<Config> {
     Ok(Config {
         pins,
         interfaces,
-        hook: match command.hook {
+        hook: match wanted.hook {
             HookChoice::Auto => Hook::Auto,
             HookChoice::Xdp => Hook::Xdp,
             HookChoice::XdpGeneric => Hook::XdpGeneric,
             HookChoice::Tc => Hook::Tc,
         },
         rules,
-        sizes: TableSizes {
-            assured: command.tracking.max_flows,
-            embryonic: command.tracking.max_embryonic,
-        },
-        options: options(command),
-        helper_ports: command.helper.ftp_ports.iter().map(|port| (port, helper::FTP)).collect(),
-        policy: Policy { loose: command.helper.ftp_loose.clone(), ..Policy::default() },
-        unload_on_exit: command.unload_on_exit,
+        sizes: wanted.sizes,
+        sizes_named: wanted.named,
+        options: options(&wanted),
+        settings: wanted.settings,
+        helper_ports: wanted.ftp_ports.iter().map(|port| (port, helper::FTP)).collect(),
+        policy: Policy { loose: wanted.ftp_loose, ..Policy::default() },
+        unload_on_exit: wanted.unload_on_exit,
     })
 }
 
-fn options(command: &args::Run) -> u32 {
+fn options(wanted: &Wanted) -> u32 {
     let mut bits = 0;
-    if command.helper.helper_failure == HelperFailure::Closed {
+    if wanted.helper_failure == HelperFailure::Closed {
         bits |= option::HELPER_FAILURE_CLOSED;
     }
-    if command.drop_non_ip {
+    if wanted.drop_non_ip {
         bits |= option::DROP_NON_IP;
-    }
-    if !command.tracking.no_loose {
-        bits |= option::TCP_LOOSE;
     }
     bits
 }

@@ -1,32 +1,107 @@
-//! `firewall stats`: the counters of the datapath and the fill of its tables.
+//! `firewall stats`: the counters of the datapath, how full its tables are, and
+//! who fills them.
+
+use std::time::SystemTime;
 
 use anyhow::Result;
-use firewall_common::tables::FlowTable;
+use firewall_common::{
+    pressure::{Bounded, Pressure},
+    tables::FlowTable,
+    time::Nanos,
+    verdict::{DropReason, Stat, drop_counter},
+};
 
 use super::{maps, output::print};
 use crate::{
-    cli::args::{Global, Output},
-    kernel::maps::{Fill, Maps},
-    listing::stats::{self, StatsView, Tables},
+    cli::args::{self, Global, Output},
+    kernel::{
+        fill::Fill,
+        maps::{Maps, wall_time},
+    },
+    listing::{
+        gauge::{GaugeView, SourcesView},
+        stats::{self, StatsView, Tables},
+    },
 };
 
-pub fn stats(global: &Global) -> Result<()> {
+/// From this part of a table on, in percent, its sources are told unasked.
+const CROWDED: u64 = 90;
+/// Sources that are told of each table.
+const TOP: usize = 10;
+
+pub fn stats(global: &Global, command: &args::Stats) -> Result<()> {
     let maps = maps(global)?;
-    let view = StatsView { counters: maps.stats()?.to_vec(), tables: tables(&maps)? };
+    let counters = maps.stats()?.to_vec();
+    let gauges = gauges(&maps, &counters)?;
+    let sources = sources(&maps, &gauges, command.top)?;
+    let view = StatsView { counters, gauges, sources };
     match global.output {
         Output::Text => print([stats::text(&view)]),
         Output::Json => print([stats::json(&view)]),
     }
 }
 
+/// The fill of the tables that `firewall status` tells of.
 pub fn tables(maps: &Maps) -> Result<Tables> {
     Ok(Tables {
-        assured: shown(maps.fill(FlowTable::Assured)?),
-        embryonic: shown(maps.fill(FlowTable::Embryonic)?),
-        expectations: shown(maps.expectation_fill()?),
+        assured: shown(maps.fill(Bounded::Assured)?),
+        embryonic: shown(maps.fill(Bounded::Embryonic)?),
+        expectations: shown(maps.fill(Bounded::Expectations)?),
     })
 }
 
 fn shown(fill: Fill) -> stats::Fill {
     stats::Fill { used: fill.used.into(), size: fill.size.into() }
+}
+
+fn gauges(maps: &Maps, counters: &[u64]) -> Result<Vec<GaugeView>> {
+    let pressures = maps.pressures()?;
+    let gauge = |what: Bounded| {
+        let pressure = pressures[what as usize];
+        let Pressure { since, last, times, .. } = pressure;
+        Ok(GaugeView {
+            what,
+            fill: shown(maps.fill(what)?),
+            full_since: time(since),
+            last_full: time(last),
+            times_full: times,
+            lost: lost(what, pressure, counters),
+        })
+    };
+    Bounded::ALL.into_iter().map(gauge).collect()
+}
+
+fn time(at: Nanos) -> Option<SystemTime> {
+    (at != Nanos::ZERO).then(|| wall_time(at))
+}
+
+/// What found no room: counted by the programs where they see it, also while no
+/// daemon runs.
+fn lost(what: Bounded, pressure: Pressure, counters: &[u64]) -> u64 {
+    let counter = match what {
+        Bounded::Assured => Stat::AssuredFull as u32,
+        Bounded::Punts => drop_counter(DropReason::HelperBusy),
+        Bounded::Events => Stat::EventsLost as u32,
+        Bounded::Embryonic | Bounded::Expectations | Bounded::Masters | Bounded::Fragments => {
+            return pressure.lost;
+        }
+    };
+    counters.get(counter as usize).copied().unwrap_or(0)
+}
+
+fn sources(maps: &Maps, gauges: &[GaugeView], is_asked: bool) -> Result<Vec<SourcesView>> {
+    let mut views = Vec::new();
+    for (what, table) in
+        [(Bounded::Assured, FlowTable::Assured), (Bounded::Embryonic, FlowTable::Embryonic)]
+    {
+        let gauge = gauges.iter().find(|gauge| gauge.what == what);
+        let is_crowded = gauge.is_some_and(|gauge| gauge.fill.percent() >= CROWDED);
+        if is_asked || is_crowded {
+            let sources = maps.sources(table)?;
+            let top = sources.top(TOP).into_iter();
+            let top = top.map(|(source, flows)| (source.to_ip(), flows)).collect();
+            views.push(SourcesView { what, total: sources.total, top });
+        }
+    }
+    Ok(views)
 }

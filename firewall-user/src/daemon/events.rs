@@ -212,15 +212,15 @@ impl Watchers {
                 told.store(stats[stat as usize], Ordering::Relaxed);
             }
         }
-        let mut options = self.0.maps.options()?;
         let reports = [(want::DROPS, option::REPORT_DROPS), (want::FLOWS, option::REPORT_FLOWS)];
-        for (want, report) in reports {
-            match wanted & want {
-                0 => options.bits &= !report,
-                _ => options.bits |= report,
+        self.0.maps.change_options(|options| {
+            for (want, report) in reports {
+                match wanted & want {
+                    0 => options.bits &= !report,
+                    _ => options.bits |= report,
+                }
             }
-        }
-        self.0.maps.set_options(options)
+        })
     }
 }
 

@@ -1,22 +1,29 @@
 //! The helper at work: held segments go to their conversations, what those ask
 //! for is done, and the segments go on.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use anyhow::{Context, Result};
 use firewall_common::{
     conntrack::tcp,
-    control::device,
     event::Punt,
     expectation::Expectation,
     flow::{Direction, Flow, FlowKey, State, Tuple, helper},
     time::Nanos,
 };
 
-use super::{events::Watchers, inject::Injector};
+use super::{
+    events::Watchers,
+    inject::{Injector, Tokens},
+    sweeping::Refused,
+};
 use crate::{
     ftp::{Action, Conversation, Hole, Policy},
-    kernel::maps::{Devices, Expectations, Flows, Maps, now},
+    kernel::maps::{Expectations, Flows, Maps, now},
     listing::helper_event::{HelperChange, HelperEvent},
 };
 
@@ -44,15 +51,15 @@ struct Followed {
 pub struct Helper {
     maps: Maps,
     expectations: Expectations,
-    devices: Devices,
+    tokens: Tokens,
     flows: Flows,
-    token: [u8; 6],
     injector: Injector,
     policy: Arc<Policy>,
     watchers: Watchers,
     /// Connections made later, and not picked up in their middle, are known from
     /// their first segment on.
     known_since: Nanos,
+    refused: Refused,
     followed: HashMap<Control, Followed>,
 }
 
@@ -62,16 +69,21 @@ impl Helper {
     pub fn new(maps: Maps, injector: Injector, policy: Policy, watchers: Watchers) -> Result<Self> {
         Ok(Self {
             expectations: Expectations::open(&maps)?,
-            devices: Devices::open(&maps)?,
+            tokens: Tokens::open(&maps)?,
             flows: Flows::open(&maps)?,
-            token: maps.options()?.token,
             maps,
             injector,
             policy: Arc::new(policy),
             watchers,
             known_since: now(),
+            refused: Refused::default(),
             followed: HashMap::new(),
         })
+    }
+
+    /// How many expectations found no room, for those who watch the tables.
+    pub fn refused(&self) -> Refused {
+        Arc::clone(&self.refused)
     }
 
     /// Reads one record of the ring and sends its frame on.
@@ -93,14 +105,7 @@ impl Helper {
     }
 
     fn send(&self, punt: &Punt, frame: &[u8]) -> Result<()> {
-        self.injector.send(punt, frame, self.token(punt.ifindex)?)
-    }
-
-    /// The token for frames to this interface, if it needs one.
-    fn token(&self, ifindex: u32) -> Result<Option<[u8; 6]>> {
-        let found = self.devices.get(ifindex)?;
-        let is_generic = found.is_some_and(|found| found.flags & device::GENERIC != 0);
-        Ok(is_generic.then_some(self.token))
+        self.injector.send(punt, frame, self.tokens.of(punt.ifindex)?)
     }
 
     fn read(&mut self, punt: &Punt, payload: &[u8]) {
@@ -178,6 +183,9 @@ impl Helper {
         tracing::debug!(target: "ftp", "expects {hole}");
         self.expectations
             .insert(hole.key(), expectation)
+            .inspect_err(|_| {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            })
             .with_context(|| format!("cannot expect {hole}: its transfer will fail"))?;
         let Hole { src, dst, dport } = hole;
         self.tell(control, HelperChange::Expects { src, dst, dport });

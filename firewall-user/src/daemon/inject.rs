@@ -1,8 +1,8 @@
-//! Sending a held segment on, from where it was held.
+//! Sending a held frame on, from where it was held.
 //!
 //! Frames go out by packet sockets whose mark our TC program knows: it turns
 //! those of an ingress hook back into the ingress, and lets those of an egress
-//! hook leave. The virtio header in front tells the stack of checksums and
+//! hook leave; fragments that waited are judged there. The virtio header in front tells the stack of checksums and
 //! segments that the sender left to hardware.
 
 use std::{
@@ -15,13 +15,45 @@ use bytemuck::{Pod, Zeroable};
 use firewall_common::{
     addr::Family,
     checksum,
-    control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK},
+    control::{
+        FRAGMENT_NO_SPACE_EGRESS_MARK, FRAGMENT_NO_SPACE_INGRESS_MARK, FRAGMENT_WAITED_EGRESS_MARK,
+        FRAGMENT_WAITED_INGRESS_MARK, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device,
+    },
     event::{Hook, Punt},
+    fragment::{Early, Visit},
     headers::Headers,
     packet::Packet,
     wire::{Ethernet, Tcp},
 };
 use nix::libc;
+
+use crate::kernel::maps::{Devices, Maps};
+
+/// The source address of frames to an interface with generic XDP, which knows them
+/// by that.
+#[derive(Debug)]
+pub struct Tokens {
+    devices: Devices,
+    token: [u8; 6],
+}
+
+impl Tokens {
+    /// # Errors
+    /// When the maps cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        Ok(Self { devices: Devices::open(maps)?, token: maps.options()?.token })
+    }
+
+    /// The token for frames to this interface, if it needs one.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn of(&self, ifindex: u32) -> Result<Option<[u8; 6]>> {
+        let found = self.devices.get(ifindex)?;
+        let is_generic = found.is_some_and(|found| found.flags & device::GENERIC != 0);
+        Ok(is_generic.then_some(self.token))
+    }
+}
 
 /// The sockets for both hooks.
 #[derive(Debug)]
@@ -92,13 +124,7 @@ impl Injector {
             anyhow::bail!("a held frame cannot be read");
         }
         let offload = Offload::of(punt, &headers, frame);
-        let mut packet = bytemuck::bytes_of(&offload).to_vec();
-        packet.extend_from_slice(frame);
-        if let Some(token) = token.filter(|_| has_ethernet) {
-            const SOURCE: usize = std::mem::offset_of!(Ethernet, src);
-            let start = size_of::<Offload>() + SOURCE;
-            packet[start..start + token.len()].copy_from_slice(&token);
-        }
+        let packet = with_offload(offload, frame, token.filter(|_| has_ethernet));
         let socket = match Hook::from_byte(punt.hook) {
             Some(Hook::Egress) => &self.egress,
             _ => &self.ingress,
@@ -106,6 +132,78 @@ impl Injector {
         send_to(socket, punt.ifindex, &headers, &packet)
             .with_context(|| format!("cannot send a held segment on, interface {}", punt.ifindex))
     }
+}
+
+/// The sockets by which early fragments go back to be judged.
+#[derive(Debug)]
+pub struct Judgement {
+    /// Those that waited, on ingress and on egress.
+    waited: [OwnedFd; 2],
+    /// Those that there was no space for.
+    no_space: [OwnedFd; 2],
+}
+
+impl Judgement {
+    /// # Errors
+    /// As [`Injector::new`].
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            waited: [socket(FRAGMENT_WAITED_INGRESS_MARK)?, socket(FRAGMENT_WAITED_EGRESS_MARK)?],
+            no_space: [
+                socket(FRAGMENT_NO_SPACE_INGRESS_MARK)?,
+                socket(FRAGMENT_NO_SPACE_EGRESS_MARK)?,
+            ],
+        })
+    }
+
+    /// Sends an early fragment back to where it was held; for `token` see
+    /// [`Injector::send`]. On egress its priority tells by which interface it came
+    /// in.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn send(
+        &self,
+        early: &Early,
+        frame: &[u8],
+        token: Option<[u8; 6]>,
+        visit: Visit,
+    ) -> Result<()> {
+        let mut headers = Headers::zeroed();
+        let has_ethernet = early.l3 != 0;
+        if headers.parse(frame, has_ethernet).is_err() {
+            anyhow::bail!("a held fragment cannot be read");
+        }
+        let packet = with_offload(Offload::default(), frame, token.filter(|_| has_ethernet));
+        let [ingress, egress] = match visit {
+            Visit::NoSpace => &self.no_space,
+            Visit::New | Visit::Waited => &self.waited,
+        };
+        let socket = match Hook::from_byte(early.hook) {
+            Some(Hook::Egress) => {
+                let came_in_by = early.key.ifindex as libc::c_int;
+                set(egress, libc::SOL_SOCKET, libc::SO_PRIORITY, came_in_by)?;
+                egress
+            }
+            _ => ingress,
+        };
+        send_to(socket, early.ifindex, &headers, &packet).with_context(|| {
+            format!("cannot send a held fragment back, interface {}", early.ifindex)
+        })
+    }
+}
+
+/// What is written to a socket for a frame: its virtio header, and the frame, from
+/// `token` if there is one.
+fn with_offload(offload: Offload, frame: &[u8], token: Option<[u8; 6]>) -> Vec<u8> {
+    let mut packet = bytemuck::bytes_of(&offload).to_vec();
+    packet.extend_from_slice(frame);
+    if let Some(token) = token {
+        const SOURCE: usize = std::mem::offset_of!(Ethernet, src);
+        let start = size_of::<Offload>() + SOURCE;
+        packet[start..start + token.len()].copy_from_slice(&token);
+    }
+    packet
 }
 
 /// A packet socket that only sends, with this mark.

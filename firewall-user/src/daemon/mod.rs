@@ -3,11 +3,14 @@
 //! not need it: a daemon that ends, however it ends, leaves the gate as it is.
 
 pub mod events;
+mod fragments;
 mod helper;
 mod inject;
 mod interfaces;
 mod logging;
+mod sweeping;
 mod takeover;
+mod waiting;
 mod watcher;
 
 use std::{
@@ -17,9 +20,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use firewall_common::{
-    control::{Options, Timeouts},
+    control::Options,
     event::{Event, EventKind},
-    flow::{Flow, FlowKey},
     time::Nanos,
 };
 use tokio::{
@@ -29,21 +31,28 @@ use tokio::{
 
 use crate::{
     daemon::{
-        events::Watchers, helper::Helper, inject::Injector, interfaces::Interfaces,
-        logging::RuleLog, takeover::Takeover,
+        events::Watchers,
+        fragments::Fragments,
+        helper::Helper,
+        inject::Injector,
+        interfaces::Interfaces,
+        logging::RuleLog,
+        sweeping::{Sweeping, Watchman},
+        takeover::Takeover,
     },
     ftp::Policy,
     kernel::{
         attach::Hook,
-        load::{Programs, TableSizes},
+        load::{Programs, SizesNamed, TableSizes},
         maps::{Maps, now},
         pins::Pins,
-        rings::Ring,
+        rings::{self, Ring},
     },
     netlink::links::{self, Changes, Link},
     notify,
     rules::Ruleset,
     ruleset::{Rulesets, Running},
+    settings::Chosen,
 };
 
 /// What the daemon is to do; all of it has been checked.
@@ -55,8 +64,12 @@ pub struct Config {
     /// Of the families that were given; the others keep what they have.
     pub rules: Vec<Ruleset>,
     pub sizes: TableSizes,
-    /// Bits of [`firewall_common::control::option`].
+    /// Of the sizes, those that somebody has named.
+    pub sizes_named: SizesNamed,
+    /// Bits of [`firewall_common::control::option`] beside the settings.
     pub options: u32,
+    /// The settings that somebody has named.
+    pub settings: Chosen,
     pub helper_ports: Vec<(u16, u8)>,
     pub policy: Policy,
     pub unload_on_exit: bool,
@@ -65,11 +78,6 @@ pub struct Config {
 /// The datapath takes a daemon for gone after
 /// [`firewall_common::control::HEARTBEAT_LIMIT`].
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// How often the memory of expired flows is returned: nobody else waits for it.
-const SWEEP: Duration = Duration::from_secs(10);
-/// How soon it goes on when there are more ends of flows to tell than the watchers
-/// take at once.
-const SWEEP_ON: Duration = Duration::from_millis(20);
 /// How often control connections are looked at for their end.
 const TIDY: Duration = Duration::from_secs(2);
 /// How often the interfaces are looked at without news of them: their abilities
@@ -102,6 +110,7 @@ pub async fn run(config: Config) -> Result<()> {
     notify::ready();
     let ended = daemon.serve(listening).await;
     notify::stopping();
+    daemon.fragments.end();
     if config.unload_on_exit {
         config.pins.remove().context("cannot unload")?;
     } else {
@@ -124,6 +133,7 @@ fn start(config: &Config) -> Result<Daemon> {
     let takeover = Takeover::begin(&config.pins);
     let programs = Programs::load(&config.pins, config.sizes)?;
     let maps = Maps::open(&config.pins)?;
+    tell_other_sizes(config, &maps)?;
     let wanted = config.interfaces.iter().map(|link| link.name.clone()).collect();
     let mut interfaces = Interfaces::new(maps.clone(), programs, config.hook, wanted);
     if maps.generation()? == 0 {
@@ -139,6 +149,7 @@ fn start(config: &Config) -> Result<Daemon> {
     let mut ring = Ring::open(&config.pins, "punts")?;
     let mut helper =
         Helper::new(maps.clone(), Injector::new()?, config.policy.clone(), watchers.clone())?;
+    let fragments = Fragments::new(maps.clone())?;
     // What waits since a daemon before is read and goes on. When that was long ago
     // its senders have sent it again, and it has passed unread.
     ring.drain_now(|record| {
@@ -148,12 +159,14 @@ fn start(config: &Config) -> Result<Daemon> {
     });
     maps.set_heartbeat(now())?;
     drop(takeover);
-    let mut flow_events = Ring::open(&config.pins, "flow_events")?;
     // Nobody waits any more for what a daemon before was to tell.
-    flow_events.drain_now(|_| {});
+    rings::take_all(&config.pins, "flow_events", |_| {})?;
     Ok(Daemon {
+        early: Ring::open(&config.pins, "early")?,
+        fragments,
         events: Ring::open(&config.pins, "events")?,
-        flow_events,
+        flow_events: Ring::open(&config.pins, "flow_events")?,
+        watchman: Some(Watchman::new(maps.clone(), helper.refused(), watchers.clone())?),
         watchers,
         log: RuleLog::new(maps.clone()),
         maps,
@@ -166,19 +179,31 @@ fn start(config: &Config) -> Result<Daemon> {
 /// Tells the datapath what was asked for. Rules that were given replace those
 /// that are in force; rules that were not given stay.
 fn configure(config: &Config, maps: &Maps) -> Result<()> {
-    maps.set_timeouts(Timeouts::DEFAULT)?;
     maps.set_helper_ports(&config.helper_ports)?;
-    maps.set_options(Options {
-        bits: config.options,
-        daemon_pid: std::process::id(),
-        token: token()?,
-        tcp_max_retrans: 3,
-        ..Options::default()
+    let token = token()?;
+    maps.change_settings(|live| {
+        let (bits, daemon_pid) = (config.options, std::process::id());
+        live.options = Options { bits, daemon_pid, token, ..live.options };
+        live.taken_over(&config.settings);
     })?;
     if maps.generation()? == 0 && config.rules.is_empty() {
         tracing::warn!("no --rules: every packet is accepted until `firewall apply` brings some");
     }
     Running::change(maps, |running| config.rules.iter().cloned().fold(running, Rulesets::with))?;
+    Ok(())
+}
+
+/// The tables of a daemon before stay as they are, whatever was asked for.
+fn tell_other_sizes(config: &Config, maps: &Maps) -> Result<()> {
+    for (table, key, wanted) in config.sizes_named.named() {
+        let size = maps.size(table)?;
+        if size != wanted {
+            tracing::warn!(
+                "{key} stays {size}, not {wanted}: a table in use keeps its size; end the daemon \
+                 and run `firewall unload` (every flow is forgotten) to change it"
+            );
+        }
+    }
     Ok(())
 }
 
@@ -214,9 +239,13 @@ struct Daemon {
     interfaces: Interfaces,
     helper: Helper,
     ring: Ring,
+    fragments: Fragments,
+    early: Ring,
     events: Ring,
     flow_events: Ring,
     watchers: Watchers,
+    /// Until its thread has it.
+    watchman: Option<Watchman>,
     log: RuleLog,
 }
 
@@ -224,14 +253,29 @@ impl Daemon {
     async fn serve(&mut self, listening: Listening) -> Result<()> {
         let Listening { mut interrupted, mut changes } = listening;
         let mut heartbeat = every(HEARTBEAT);
-        let mut sweep = every(SWEEP);
         let mut tidy = every(TIDY);
         let mut glance = every(LOOK_AROUND);
-        let Self { maps, interfaces, helper, ring, events, flow_events, watchers, log } = self;
+        let Self {
+            maps,
+            interfaces,
+            helper,
+            ring,
+            fragments,
+            early,
+            events,
+            flow_events,
+            watchers,
+            watchman,
+            log,
+        } = self;
+        let _sweeping = watchman.take().map(Sweeping::start);
         loop {
             tokio::select! {
                 done = ring.drain(|record| helper.segment(record)) => {
                     done.context("cannot read held segments")?;
+                }
+                done = early.drain(|record| fragments.record(record)) => {
+                    done.context("cannot read early fragments")?;
                 }
                 done = events.drain(|record| tell(watchers, log, record)) => {
                     done.context("cannot read events")?;
@@ -242,12 +286,8 @@ impl Daemon {
                 _ = heartbeat.tick() => {
                     maps.set_heartbeat(now())?;
                     report(watchers.tell_losses());
+                    report(fragments.look_around());
                 }
-                _ = sweep.tick() => match sweep_tables(maps, watchers) {
-                    Ok(true) => {}
-                    Ok(false) => sweep.reset_after(SWEEP_ON),
-                    Err(error) => report(Err(error)),
-                },
                 _ = tidy.tick() => {
                     report(helper.sweep());
                     log.tell_left_out();
@@ -265,12 +305,6 @@ impl Daemon {
             }
         }
     }
-}
-
-/// Returns memory; `false` when there is more to do soon.
-fn sweep_tables(maps: &Maps, watchers: &Watchers) -> Result<bool> {
-    let mut told = |key: &FlowKey, flow: &Flow| watchers.ended(key, flow);
-    maps.sweep(now(), watchers.wants_flows().then_some(&mut told))
 }
 
 /// The daemon goes on: what has failed will be tried again.

@@ -53,11 +53,10 @@ pub(super) fn for_each<K: Pod, V: Pod>(
     map: impl AsFd,
     mut visit: impl FnMut(&K, &V),
 ) -> io::Result<()> {
-    let go_on = |key: &K, value: &V| {
+    for_each_until(map, |key, value| {
         visit(key, value);
         ControlFlow::Continue(())
-    };
-    walk(map, LOOKUP_BATCH, go_on)
+    })
 }
 
 /// Calls `visit` for every entry until it says to stop. It may remove the entries
@@ -67,9 +66,22 @@ pub(super) fn for_each<K: Pod, V: Pod>(
 /// As [`for_each`].
 pub(super) fn for_each_until<K: Pod, V: Pod>(
     map: impl AsFd,
-    visit: impl FnMut(&K, &V) -> ControlFlow<()>,
+    mut visit: impl FnMut(&K, &V) -> ControlFlow<()>,
 ) -> io::Result<()> {
-    walk(map, LOOKUP_BATCH, visit)
+    for_each_batch(map, |keys: &[K], values: &[V]| {
+        keys.iter().zip(values).try_for_each(|(key, value)| visit(key, value))
+    })
+}
+
+/// Calls `visit` for batches with all entries among them, until it says `Break`.
+///
+/// # Errors
+/// As [`for_each`].
+pub(super) fn for_each_batch<K: Pod, V: Pod>(
+    map: impl AsFd,
+    visit: impl FnMut(&[K], &[V]) -> ControlFlow<()>,
+) -> io::Result<()> {
+    walk_entries(map, LOOKUP_BATCH, visit)
 }
 
 /// Removes every entry, and calls `visit` for each as it was in the end.
@@ -80,20 +92,51 @@ pub(super) fn take_all<K: Pod, V: Pod>(
     map: impl AsFd,
     mut visit: impl FnMut(&K, &V),
 ) -> io::Result<()> {
-    let go_on = |key: &K, value: &V| {
-        visit(key, value);
+    walk_entries(map, LOOKUP_AND_DELETE_BATCH, |keys: &[K], values: &[V]| {
+        for (key, value) in keys.iter().zip(values) {
+            visit(key, value);
+        }
         ControlFlow::Continue(())
-    };
-    walk(map, LOOKUP_AND_DELETE_BATCH, go_on)
+    })
 }
 
-fn walk<K: Pod, V: Pod>(
+fn walk_entries<K: Pod, V: Pod>(
     map: impl AsFd,
     command: libc::c_long,
-    mut visit: impl FnMut(&K, &V) -> ControlFlow<()>,
+    mut visit: impl FnMut(&[K], &[V]) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut keys = vec![K::zeroed(); ENTRIES];
     let mut values = vec![V::zeroed(); ENTRIES];
+    walk(map, command, keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64, |count| {
+        visit(&keys[..count], &values[..count])
+    })
+}
+
+/// How many entries a map has whose keys and values have these sizes.
+///
+/// # Errors
+/// As [`for_each`].
+pub(super) fn count(map: impl AsFd, key_size: usize, value_size: usize) -> io::Result<u32> {
+    let mut keys = vec![0u8; ENTRIES * key_size];
+    // The kernel rounds values up to words.
+    let mut values = vec![0u8; ENTRIES * value_size.next_multiple_of(8)];
+    let mut entries = 0;
+    walk(map, LOOKUP_BATCH, keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64, |count| {
+        entries += count as u32;
+        ControlFlow::Continue(())
+    })?;
+    Ok(entries)
+}
+
+/// Reads batch after batch into buffers for [`ENTRIES`] keys and values, and tells
+/// how many have come.
+fn walk(
+    map: impl AsFd,
+    command: libc::c_long,
+    keys: u64,
+    values: u64,
+    mut visit: impl FnMut(usize) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut position = 0u64;
     let mut next = 0u64;
     let mut is_first = true;
@@ -101,8 +144,8 @@ fn walk<K: Pod, V: Pod>(
         let mut attributes = Attributes {
             in_batch: if is_first { 0 } else { &raw const position as u64 },
             out_batch: &raw mut next as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
+            keys,
+            values,
             count: ENTRIES as u32,
             map_fd: map.as_fd().as_raw_fd() as u32,
             ..Attributes::default()
@@ -116,12 +159,7 @@ fn walk<K: Pod, V: Pod>(
             Err(error) => return Err(error),
         };
         let count = (attributes.count as usize).min(ENTRIES);
-        for (key, value) in keys.iter().zip(&values).take(count) {
-            if visit(key, value).is_break() {
-                return Ok(());
-            }
-        }
-        if is_last {
+        if visit(count).is_break() || is_last {
             return Ok(());
         }
         position = next;

@@ -120,47 +120,6 @@ impl FlowTables {
         Ok(())
     }
 
-    /// Takes out what has expired in a table, up to `limit` entries; gives how many.
-    ///
-    /// # Errors
-    /// When the table cannot be read or changed.
-    pub fn take_expired(
-        &mut self,
-        table: FlowTable,
-        now: Nanos,
-        limit: usize,
-        mut ended: impl FnMut(&FlowKey, &Flow),
-    ) -> Result<usize> {
-        let mut expired = Vec::new();
-        batch::for_each_until(self.table(table).data.fd(), |key: &FlowKey, flow: &Flow| {
-            if expired.len() >= limit {
-                return ControlFlow::Break(());
-            }
-            if flow.is_expired(now) {
-                expired.push(*key);
-            }
-            ControlFlow::Continue(())
-        })
-        .with_context(|| format!("cannot read map {}", table_name(table)))?;
-        let mut count = 0;
-        for key in expired {
-            // It may have been replaced since it was read.
-            if !get(&self.table(table).map, &key)?.is_some_and(|flow: Flow| flow.is_expired(now)) {
-                continue;
-            }
-            match self.take(table, &key)? {
-                Some(flow) if flow.is_expired(now) => {
-                    count += 1;
-                    ended(&key, &flow);
-                }
-                // Replaced between the two looks: that one goes back.
-                Some(flow) => drop(self.insert(table, key, flow)),
-                None => {}
-            }
-        }
-        Ok(count)
-    }
-
     /// Puts a flow in where none stands.
     ///
     /// # Errors

@@ -8,14 +8,19 @@ use aya::{
     programs::{Program, SchedClassifier, Xdp},
 };
 
+use firewall_common::pressure::Bounded;
+
 use super::pins::Pins;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 20] = [
+const PINNED: [&str; 25] = [
     "assured",
+    "awaited",
+    "by_hand",
     "devices",
+    "early",
     "embryonic",
     "events",
     "expectations",
@@ -27,7 +32,9 @@ const PINNED: [&str; 20] = [
     "masters",
     "options",
     "port_sets",
+    "pressure",
     "punts",
+    "refusals",
     "rule_counters",
     "rules",
     "rulesets",
@@ -45,11 +52,50 @@ const FLOW_EVENTS: u32 = 8 << 20;
 pub struct TableSizes {
     pub assured: u32,
     pub embryonic: u32,
+    /// Announced connections, and as many data connections whose control
+    /// connection is known.
+    pub expectations: u32,
+    /// Datagrams whose later fragments are on the way.
+    pub fragments: u32,
+}
+
+/// The sizes that somebody has named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SizesNamed {
+    pub assured: Option<u32>,
+    pub embryonic: Option<u32>,
+    pub expectations: Option<u32>,
+    pub fragments: Option<u32>,
+}
+
+impl SizesNamed {
+    /// With the defaults for the others.
+    pub fn or_default(self) -> TableSizes {
+        let default = TableSizes::default();
+        TableSizes {
+            assured: self.assured.unwrap_or(default.assured),
+            embryonic: self.embryonic.unwrap_or(default.embryonic),
+            expectations: self.expectations.unwrap_or(default.expectations),
+            fragments: self.fragments.unwrap_or(default.fragments),
+        }
+    }
+
+    /// Each with the name of its table, and of its key in the configuration.
+    pub fn named(self) -> impl Iterator<Item = (Bounded, &'static str, u32)> {
+        [
+            (Bounded::Assured, "max_flows", self.assured),
+            (Bounded::Embryonic, "max_embryonic", self.embryonic),
+            (Bounded::Expectations, "max_expectations", self.expectations),
+            (Bounded::Fragments, "max_fragments", self.fragments),
+        ]
+        .into_iter()
+        .filter_map(|(table, key, size)| Some((table, key, size?)))
+    }
 }
 
 impl Default for TableSizes {
     fn default() -> Self {
-        Self { assured: 262_144, embryonic: 65_536 }
+        Self { assured: 262_144, embryonic: 65_536, expectations: 16_384, fragments: 8_192 }
     }
 }
 
@@ -73,6 +119,9 @@ impl Programs {
         loader
             .map_max_entries("assured", sizes.assured)
             .map_max_entries("embryonic", sizes.embryonic)
+            .map_max_entries("expectations", sizes.expectations)
+            .map_max_entries("masters", sizes.expectations)
+            .map_max_entries("fragments", sizes.fragments)
             .map_max_entries("flow_events", FLOW_EVENTS);
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
         verify(&mut ebpf)?;

@@ -20,29 +20,15 @@ use firewall_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{batch, flows::FlowTables, pins::Pins, raw::Raw};
+use super::{batch, pins::Pins, raw::Raw};
 
 /// An update of an entry that is there, and no new one.
 const BPF_EXIST: u64 = 2;
-
-/// Ended flows that a sweep tells of at once: a fraction of what a watcher's queue
-/// holds.
-const TOLD_AT_ONCE: usize = 4_096;
-
-/// Hears of flows that have ended.
-pub type Told<'t> = &'t mut dyn FnMut(&FlowKey, &Flow);
 
 /// The maps of an instance.
 #[derive(Clone, Debug)]
 pub struct Maps {
     pins: Pins,
-}
-
-/// How full a table is, in entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
-    pub used: u32,
-    pub size: u32,
 }
 
 /// The coarse monotonic clock, as the programs read it.
@@ -114,11 +100,11 @@ impl Maps {
         Ok(entries)
     }
 
-    fn single<V: Pod>(&self, name: &str) -> Result<V> {
+    pub(super) fn single<V: Pod>(&self, name: &str) -> Result<V> {
         Ok(self.array::<V>(name)?.get(&0, 0)?.0)
     }
 
-    fn set_single<V: Pod>(&self, name: &str, value: V) -> Result<()> {
+    pub(super) fn set_single<V: Pod>(&self, name: &str, value: V) -> Result<()> {
         self.array::<V>(name)?
             .set(0, Raw(value), 0)
             .with_context(|| format!("cannot write map {name}"))
@@ -136,6 +122,7 @@ impl Maps {
         self.single("options")
     }
 
+    /// Whoever is not alone with the instance uses [`Maps::change_options`].
     pub fn set_options(&self, options: Options) -> Result<()> {
         self.set_single("options", options)
     }
@@ -148,8 +135,13 @@ impl Maps {
         self.set_single("heartbeat", at)
     }
 
+    /// Whoever is not alone with the instance uses [`Maps::change_settings`].
     pub fn set_timeouts(&self, timeouts: Timeouts) -> Result<()> {
         self.set_single("timeouts", timeouts)
+    }
+
+    pub fn timeouts(&self) -> Result<Timeouts> {
+        self.single("timeouts")
     }
 
     /// The helper of each TCP port that has one.
@@ -245,47 +237,6 @@ impl Maps {
         let mut all = self.entries::<ExpectationKey, Expectation>("expectations")?;
         all.retain(|(_, expectation)| expectation.expires.is_after(now));
         Ok(all)
-    }
-
-    /// Entries and size of a flow table, expired ones included.
-    pub fn fill(&self, table: FlowTable) -> Result<Fill> {
-        let data = self.data(table_name(table))?;
-        let mut used = 0;
-        batch::for_each(data.fd(), |_: &FlowKey, _: &Flow| used += 1)?;
-        Ok(Fill { used, size: data.info()?.max_entries() })
-    }
-
-    /// Entries and size of the table of expectations, expired ones included.
-    pub fn expectation_fill(&self) -> Result<Fill> {
-        let data = self.data("expectations")?;
-        let mut used = 0;
-        batch::for_each(data.fd(), |_: &ExpectationKey, _: &Expectation| used += 1)?;
-        Ok(Fill { used, size: data.info()?.max_entries() })
-    }
-
-    /// Returns the memory of what has expired. Embryonic flows recycle themselves:
-    /// only who is `told` of each end needs theirs removed, and gets no more at once
-    /// than can be told in time; `false` when there is more.
-    pub fn sweep(&self, now: Nanos, told: Option<Told<'_>>) -> Result<bool> {
-        let mut flows = FlowTables::open(self)?;
-        if let Some(told) = told {
-            let mut left = TOLD_AT_ONCE;
-            for table in [FlowTable::Embryonic, FlowTable::Assured] {
-                left -= flows.take_expired(table, now, left, &mut *told)?;
-            }
-            if left == 0 {
-                return Ok(false);
-            }
-        } else {
-            flows.take_expired(FlowTable::Assured, now, usize::MAX, |_, _| {})?;
-        }
-        let mut expectations = Expectations::open(self)?;
-        for (key, expectation) in self.entries::<ExpectationKey, Expectation>("expectations")? {
-            if !expectation.expires.is_after(now) {
-                expectations.remove(&key)?;
-            }
-        }
-        Ok(true)
     }
 }
 

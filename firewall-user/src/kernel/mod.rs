@@ -3,6 +3,8 @@
 
 pub mod attach;
 mod batch;
+pub mod fill;
+pub mod first_fragments;
 pub mod flows;
 pub mod load;
 pub mod maps;
@@ -10,4 +12,6 @@ pub mod pins;
 mod raw;
 pub mod rings;
 pub mod ruleset;
+pub mod settings;
+pub mod sweep;
 pub mod trial;

@@ -181,6 +181,22 @@ impl Pins {
         lock(&self.version().join("maps"), FlockArg::LockExclusiveNonblock)
     }
 
+    /// Waits for the lock of those who change settings, who have it for a moment.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened, or somebody keeps the lock.
+    pub fn lock_settings(&self) -> Result<Flock<File>> {
+        for _ in 0..100 {
+            if let Some(lock) =
+                lock(&self.version().join("programs"), FlockArg::LockExclusiveNonblock)?
+            {
+                return Ok(lock);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        bail!("another process keeps the settings of {} locked: end it", self.root.display())
+    }
+
     /// Waits for the lock of those who change the ruleset.
     ///
     /// # Errors

@@ -22,13 +22,29 @@ impl std::fmt::Debug for Ring {
     }
 }
 
+/// Hands over the records that are there, without waiting for more.
+///
+/// # Errors
+/// When the pinned ring cannot be opened.
+pub fn take_all(pins: &Pins, name: &str, mut take: impl FnMut(&[u8])) -> Result<()> {
+    let mut ring = open(pins, name)?;
+    while let Some(record) = ring.next() {
+        take(record.deref());
+    }
+    Ok(())
+}
+
+fn open(pins: &Pins, name: &str) -> Result<RingBuf<MapData>> {
+    let data = MapData::from_pin(pins.map(name))
+        .with_context(|| format!("cannot open the ring {name}"))?;
+    Ok(RingBuf::try_from(Map::from_map_data(data)?)?)
+}
+
 impl Ring {
     /// # Errors
     /// When the pinned ring cannot be opened.
     pub fn open(pins: &Pins, name: &str) -> Result<Self> {
-        let data = MapData::from_pin(pins.map(name))
-            .with_context(|| format!("cannot open the ring {name}"))?;
-        let ring = RingBuf::try_from(Map::from_map_data(data)?)?;
+        let ring = open(pins, name)?;
         // SAFETY: the ring owns its descriptor and keeps it as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
         Ok(Self { ring })

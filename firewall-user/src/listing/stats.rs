@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use firewall_common::verdict::{DropReason, Stat, drop_counter};
 use serde::Serialize;
 
-use super::json;
+use super::{
+    gauge::{self, GaugeView, SourcesView},
+    json,
+};
 
 /// What `firewall stats` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +16,8 @@ pub struct StatsView {
     /// Sums over the CPUs, in the order of the `stats` map; what is missing at
     /// the end counts as zero.
     pub counters: Vec<u64>,
-    pub tables: Tables,
+    pub gauges: Vec<GaugeView>,
+    pub sources: Vec<SourcesView>,
 }
 
 /// The fill of the tables, in entries.
@@ -29,6 +33,12 @@ pub struct Tables {
 pub struct Fill {
     pub used: u64,
     pub size: u64,
+}
+
+impl Fill {
+    pub fn percent(&self) -> u64 {
+        (self.used * 100).checked_div(self.size).unwrap_or(0)
+    }
 }
 
 impl Tables {
@@ -52,8 +62,6 @@ enum Kind {
     Drop,
     /// Something else that happened, beside the verdict.
     Event,
-    /// Not a counter: a number that goes up and down.
-    Gauge,
 }
 
 impl Kind {
@@ -68,12 +76,15 @@ impl Kind {
             Stat::Reinjected
             | Stat::Punted
             | Stat::PuntSkipped
+            | Stat::FragmentsHeld
             | Stat::ForwardFast
             | Stat::ForwardStack
             | Stat::CacheHit
             | Stat::FlowsCreated
             | Stat::FlowsAssured
             | Stat::AssuredFull
+            | Stat::FlowsForgotten
+            | Stat::FlowsReplaced
             | Stat::ExpectationsUsed
             | Stat::SynCookiesRight
             | Stat::EventsLost
@@ -86,7 +97,6 @@ impl Kind {
             Self::Verdict => "packets that went on",
             Self::Drop => "packets dropped",
             Self::Event => "events",
-            Self::Gauge => "tables",
         }
     }
 }
@@ -96,72 +106,87 @@ struct Line {
     name: &'static str,
     value: u64,
     kind: Kind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
 }
 
 fn lines(view: &StatsView) -> Vec<Line> {
     let value = |index: u32| view.counters.get(index as usize).copied().unwrap_or(0);
-    let stat = |&stat: &Stat| Line {
-        name: stat.name(),
-        value: value(stat as u32),
-        kind: Kind::of(stat),
-        size: None,
-    };
+    let stat =
+        |&stat: &Stat| Line { name: stat.name(), value: value(stat as u32), kind: Kind::of(stat) };
     let reason = |&reason: &DropReason| Line {
         name: reason.name(),
         value: value(drop_counter(reason)),
         kind: Kind::Drop,
-        size: None,
-    };
-    let gauge = |(name, Fill { used, size })| Line {
-        name,
-        value: used,
-        kind: Kind::Gauge,
-        size: Some(size),
     };
     let stats = Stat::ALL.iter().map(stat);
     let reasons = DropReason::ALL.iter().map(reason);
-    stats.chain(reasons).chain(view.tables.named().map(gauge)).collect()
+    stats.chain(reasons).collect()
 }
 
-/// A table with a heading for each kind of counter.
+/// A table with a heading for each kind of counter, then the gauges, then who
+/// fills the tables.
 pub fn text(view: &StatsView) -> String {
     let lines = lines(view);
-    let name_width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0);
-    let value_width = lines.iter().map(|line| line.value.to_string().len()).max().unwrap_or(0);
+    let gauges = view.gauges.iter().map(|view| (gauge::name(view.what), view.fill.used));
+    let numbers = || lines.iter().map(|line| (line.name, line.value)).chain(gauges.clone());
+    let name_width = numbers().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let value_width = numbers().map(|(_, value)| value.to_string().len()).max().unwrap_or(0);
     let mut text = String::new();
-    for kind in [Kind::Verdict, Kind::Drop, Kind::Event, Kind::Gauge] {
-        let _ = writeln!(text, "{}:", kind.heading());
+    let row = |text: &mut String, name: &str, value: u64, remark: &str| {
+        let _ = writeln!(text, "  {name:<name_width$} {value:>value_width$}{remark}");
+    };
+    for kind in [Kind::Verdict, Kind::Drop, Kind::Event] {
+        heading(&mut text, kind.heading());
         for line in lines.iter().filter(|line| line.kind == kind) {
-            let _ = write!(text, "  {:<name_width$} {:>value_width$}", line.name, line.value);
-            if let Some(size) = line.size {
-                let _ = write!(text, " of {size}");
-            }
-            text.push('\n');
+            row(&mut text, line.name, line.value, "");
         }
+    }
+    heading(&mut text, "tables");
+    for view in &view.gauges {
+        row(&mut text, gauge::name(view.what), view.fill.used, &gauge::remark(view));
+    }
+    for sources in &view.sources {
+        text.push_str(&gauge::sources_text(sources));
+        text.push('\n');
     }
     text.trim_end().to_owned()
 }
 
+fn heading(text: &mut String, heading: &str) {
+    let _ = writeln!(text, "{heading}:");
+}
+
 /// One JSON object to a line: `{"name":"accept-input","value":1,"kind":"verdict"}`;
-/// a gauge (`"kind":"gauge"`) has the table's `size` too.
+/// then the gauges (`"kind":"gauge"`) and who fills the tables (`"kind":"source"`).
 pub fn json(view: &StatsView) -> String {
-    let lines: Vec<_> = lines(view).iter().map(json::line).collect();
-    lines.join("\n")
+    let counters = lines(view).into_iter().map(|line| json::line(&line));
+    let gauges = view.gauges.iter().map(gauge::json);
+    let sources = view.sources.iter().flat_map(gauge::sources_json);
+    counters.chain(gauges).chain(sources).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use firewall_common::verdict::STATS;
+    use firewall_common::{pressure::Bounded, verdict::STATS};
 
     use super::*;
+
+    fn gauge(what: Bounded) -> GaugeView {
+        GaugeView {
+            what,
+            fill: Fill { used: 7, size: 262_144 },
+            full_since: None,
+            last_full: None,
+            times_full: 0,
+            lost: 0,
+        }
+    }
 
     /// Each counter holds its own index plus one.
     fn numbered() -> StatsView {
         StatsView {
             counters: (1..=u64::from(STATS)).collect(),
-            tables: Tables { assured: Fill { used: 7, size: 262_144 }, ..Tables::default() },
+            gauges: Bounded::ALL.map(gauge).into(),
+            sources: Vec::new(),
         }
     }
 
@@ -169,18 +194,18 @@ mod tests {
     fn every_counter_is_a_json_line_with_its_own_value() {
         let text = json(&numbered());
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), STATS as usize + 3);
+        assert_eq!(lines.len(), STATS as usize + Bounded::ALL.len());
         assert_eq!(lines[0], r#"{"name":"accept-input","value":1,"kind":"verdict"}"#);
         let first_drop = Stat::COUNT;
         let expected = format!(r#"{{"name":"rule","value":{},"kind":"drop"}}"#, first_drop + 1);
         assert_eq!(lines[first_drop], expected);
-        let gauge = r#"{"name":"table-assured","value":7,"kind":"gauge","size":262144}"#;
-        assert!(lines.contains(&gauge));
+        let gauge = r#"{"name":"table-assured","value":7,"kind":"gauge","size":262144,"#;
+        assert!(lines.iter().any(|line| line.starts_with(gauge)));
     }
 
     #[test]
     fn no_gauge_has_the_name_of_a_counter() {
-        for (name, _) in Tables::default().named() {
+        for name in Bounded::ALL.map(gauge::name) {
             assert!(Stat::ALL.iter().all(|stat| stat.name() != name));
             assert!(DropReason::ALL.iter().all(|reason| reason.name() != name));
         }
@@ -190,7 +215,7 @@ mod tests {
     fn the_table_is_aligned() {
         let text = text(&numbered());
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("  ")).collect();
-        assert_eq!(lines.len(), STATS as usize + 3);
+        assert_eq!(lines.len(), STATS as usize + Bounded::ALL.len());
         assert_eq!(lines[0], "  accept-input        1");
         let widths = lines.iter().map(|line| line.split(" of ").next().unwrap().len());
         assert!({ widths }.all(|width| width == lines[0].len()), "{text}");
@@ -198,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_shorter_list_of_counters_counts_as_zero() {
-        let view = StatsView { counters: vec![], tables: Tables::default() };
+        let view = StatsView { counters: vec![], gauges: vec![], sources: vec![] };
         assert!(json(&view).contains(r#"{"name":"events-lost","value":0,"kind":"event"}"#));
     }
 }

@@ -7,6 +7,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use firewall_common::{
     addr::Family,
+    flow::protocol,
     rule::{Counter, PortRange, RejectKind},
     synproxy::offer::Offer,
 };
@@ -122,7 +123,7 @@ pub enum Match {
     Icmp(Condition<IcmpType>),
 }
 
-/// `-m tcp` or `-m udp`.
+/// `-m tcp`, `-m udp` or `-m sctp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
     pub protocol: TransportProtocol,
@@ -136,6 +137,9 @@ pub struct Transport {
 pub enum TransportProtocol {
     Tcp,
     Udp,
+    Sctp,
+    /// Without a match of its own: only multiport reads its ports.
+    UdpLite,
 }
 
 /// `--tcp-flags mask compare`: bits of the TCP header's flags byte.
@@ -391,7 +395,20 @@ impl TransportProtocol {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
+            Self::UdpLite => "udplite",
         }
+    }
+
+    /// `None` for a protocol without ports that rules can ask for.
+    pub const fn of(protocol: u8) -> Option<Self> {
+        Some(match protocol {
+            protocol::TCP => Self::Tcp,
+            protocol::UDP => Self::Udp,
+            protocol::SCTP => Self::Sctp,
+            protocol::UDPLITE => Self::UdpLite,
+            _ => return None,
+        })
     }
 }
 

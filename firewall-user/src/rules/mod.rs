@@ -7,15 +7,15 @@
 
 mod ast;
 mod check;
-mod error;
+pub(crate) mod error;
 mod interface;
 mod lower;
 mod names;
 mod parse;
 mod print;
-mod problem;
+pub(crate) mod problem;
 mod services;
-mod source;
+pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 

@@ -78,8 +78,8 @@ pub struct EtcServices {
 }
 
 impl EtcServices {
-    /// Reads the text of the file; lines that say nothing about TCP or UDP
-    /// are passed over. The first line about a name or a port wins.
+    /// Reads the text of the file; lines that say nothing about a protocol with
+    /// ports are passed over. The first line about a name or a port wins.
     pub fn parse(text: &str) -> Self {
         let mut services = Self::default();
         for line in text.lines() {
@@ -97,6 +97,8 @@ impl EtcServices {
         let protocol = match protocol {
             "tcp" => TransportProtocol::Tcp,
             "udp" => TransportProtocol::Udp,
+            "sctp" => TransportProtocol::Sctp,
+            "udplite" => TransportProtocol::UdpLite,
             _ => return None,
         };
         self.names.entry((port, protocol)).or_insert_with(|| name.to_owned());
@@ -133,6 +135,7 @@ mod tests {
         assert_eq!(services.port("iprop", TransportProtocol::Udp), None);
         assert_eq!(services.name(2121, TransportProtocol::Tcp), Some("iprop"));
         assert_eq!(services.name(80, TransportProtocol::Udp), None);
+        assert_eq!(services.name(9, TransportProtocol::Sctp), Some("x"));
     }
 
     #[test]

@@ -7,15 +7,11 @@ use super::{
     frame::{Checksum, Report, Reporter, Segment},
     options::TcpOption,
 };
-use crate::wire::End;
 
 /// `client: SYN seq 1000 win 8192 <mss 1460>`
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.from {
-            End::Client => "client",
-            End::Server => "server",
-        })?;
+        f.write_str(self.sender())?;
         if self.flow != 0 {
             write!(f, " (flow {})", self.flow)?;
         }

@@ -114,7 +114,7 @@ impl Frame {
     /// IPv6 flow label; `datagram` identifies a fragment's whole.
     pub fn ip(&self, place: &Place, tag: u32, datagram: u32) -> Vec<u8> {
         if let Content::Raw(bytes) = &self.content {
-            return bytes.clone();
+            return self.raw(bytes, tag, datagram);
         }
         let source = place.endpoint(self.from, self.flow);
         let destination = place.endpoint(self.from.other(), self.flow);
@@ -134,10 +134,14 @@ impl Frame {
         packet
     }
 
-    /// As [`Frame::ip`], of a frame that is no piece; a raw one gets the tag too.
-    pub fn tagged(&self, place: &Place, tag: u32) -> Vec<u8> {
-        let mut packet = self.ip(place, tag, 0);
-        set_tag(&mut packet, tag);
+    /// A packet as it is, but for what tells it from others.
+    fn raw(&self, packet: &[u8], tag: u32, datagram: u32) -> Vec<u8> {
+        let mut packet = packet.to_vec();
+        let is_v4 = packet.first().is_some_and(|byte| byte >> 4 == 4);
+        if self.piece.is_some() && !is_v4 {
+            packet[44..48].copy_from_slice(&datagram.to_be_bytes());
+        }
+        set_tag(&mut packet, if self.piece.is_some() { datagram } else { tag });
         packet
     }
 
@@ -155,6 +159,14 @@ impl Frame {
                 (source, SocketAddr::new(place.router(self.from.other()), 0))
             }
             _ => (source, destination),
+        }
+    }
+
+    /// `client` or `server`.
+    pub const fn sender(&self) -> &'static str {
+        match self.from {
+            End::Client => "client",
+            End::Server => "server",
         }
     }
 

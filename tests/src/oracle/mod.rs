@@ -12,18 +12,23 @@
 //! and the firewall; everything else runs anywhere.
 
 pub mod bench;
+pub mod campaign;
+pub mod capture;
 mod describe;
 pub mod difference;
 pub mod flow;
 pub mod frame;
+pub mod generator;
 pub mod judgement;
 pub mod options;
 pub mod place;
+pub mod replay;
 pub mod report;
 pub mod scenarios;
 pub mod script;
 pub mod sctp;
 pub mod settings;
+pub mod shrink;
 pub mod talk;
 
 pub use difference::Difference;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Difference, Judgement, Script,
+    Difference, Judgement, Script, Settings,
     difference::Subject,
     flow::{Flow, FlowId},
 };
@@ -35,7 +35,7 @@ impl Report {
                 None => flows.push([None, Some(flow)]),
             }
         }
-        flows.sort_by_key(|pair| id(pair));
+        flows.sort_by_key(id);
         Self { script, judgements, flows }
     }
 
@@ -65,7 +65,10 @@ fn id(pair: &[Option<Flow>; 2]) -> Option<FlowId> {
 /// Every frame with its judgements, and every difference.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} ({:?}):", self.script.name, self.script.settings)?;
+        match self.script.settings {
+            Settings::DEFAULT => writeln!(f, "{}:", self.script.name)?,
+            settings => writeln!(f, "{} ({settings:?}):", self.script.name)?,
+        }
         for (frame, [kernel, ours]) in self.script.frames().zip(&self.judgements) {
             let mark = if kernel == ours { "  " } else { "≠ " };
             write!(f, "  {mark}{frame}: {kernel}")?;

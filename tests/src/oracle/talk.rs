@@ -12,7 +12,7 @@
 //!
 //! A segment that begins elsewhere than where its sender stands does not move it.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     Content, Frame, Script, Settings, Step,
@@ -54,6 +54,19 @@ enum Choice {
     As(TcpOption),
     /// Blocks, counted from what the sender has heard.
     Sack(Vec<(i64, i64)>),
+}
+
+impl Choice {
+    /// The option of an end that has heard everything before this number.
+    fn option(self, heard: u32) -> TcpOption {
+        let at = |offset: i64| heard.wrapping_add(offset as u32);
+        match self {
+            Self::As(option) => option,
+            Self::Sack(blocks) => {
+                TcpOption::Sack(blocks.into_iter().map(|(from, to)| (at(from), at(to))).collect())
+            }
+        }
+    }
 }
 
 const WINDOW: u16 = 8192;
@@ -208,36 +221,30 @@ impl Talk {
     }
 
     pub fn client(&mut self, say: Say) {
-        self.say(End::Client, &say);
+        self.say(End::Client, say);
     }
 
     pub fn server(&mut self, say: Say) {
-        self.say(End::Server, &say);
+        self.say(End::Server, say);
     }
 
-    fn say(&mut self, from: End, say: &Say) {
+    fn say(&mut self, from: End, say: Say) {
         let [own, other] = [self.next[from as usize], self.next[from.other() as usize]];
-        let options = say.options.iter().map(|choice| match choice {
-            Choice::As(option) => option.clone(),
-            Choice::Sack(blocks) => {
-                let at = |offset: i64| other.wrapping_add(offset as u32);
-                TcpOption::Sack(blocks.iter().map(|(from, to)| (at(*from), at(*to))).collect())
-            }
-        });
         let segment = Segment {
             flags: say.flags,
             seq: own.wrapping_add(say.seq as u32),
             ack: if say.has(flag::ACK) { other.wrapping_add(say.ack as u32) } else { 0 },
             window: say.window,
-            options: options.collect(),
             payload: say.payload,
+            options: Vec::new(),
         };
         if say.seq == 0 && !say.is_stray {
             self.next[from as usize] = own.wrapping_add(say.advance());
         }
-        let mut frame = Frame::new(from, Content::Tcp(segment));
-        frame.checksum = say.checksum;
-        self.send(frame);
+        let options = say.options.into_iter().map(|choice| choice.option(other));
+        let segment = Segment { options: options.collect(), ..segment };
+        let frame = Frame::new(from, Content::Tcp(segment));
+        self.send(Frame { checksum: say.checksum, ..frame });
     }
 
     /// The handshake, without options.
@@ -333,11 +340,16 @@ impl Talk {
     }
 
     /// Pieces of a datagram, in this order.
-    pub fn pieces(&mut self, frame: &Frame, datagram: u16, pieces: &[std::ops::Range<usize>]) {
+    pub fn pieces(&mut self, frame: &Frame, datagram: u16, pieces: &[Range<usize>]) {
         for bytes in pieces {
-            let piece = Piece { datagram, bytes: bytes.clone() };
-            self.send(Frame { piece: Some(piece), ..frame.clone() });
+            self.piece(frame, datagram, bytes.clone());
         }
+    }
+
+    /// One piece of a datagram.
+    pub fn piece(&mut self, frame: &Frame, datagram: u16, bytes: Range<usize>) {
+        let piece = Piece { datagram, bytes };
+        self.send(Frame { piece: Some(piece), ..frame.clone() });
     }
 
     /// A frame of the flow that is spoken in.

@@ -130,6 +130,7 @@ const TARGETS: &[(&str, Option<&str>)] = &[
 /// Options of a target or a known match that come later.
 const OPTIONS: &[(&str, &str)] = &[
     ("--tcp-option", "tcp"),
+    ("--chunk-types", "sctp"),
     ("--ctproto", "conntrack"),
     ("--ctorigsrc", "conntrack"),
     ("--ctorigdst", "conntrack"),

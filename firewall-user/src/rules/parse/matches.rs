@@ -1,11 +1,10 @@
 //! `-m` and the options of matches.
 //!
 //! A match stands in the rule where it was first spoken of; `--dport` alone
-//! brings in `-m tcp` or `-m udp` by the rule's protocol, as iptables does.
+//! brings in `-m tcp`, `-m udp` or `-m sctp` by the rule's protocol, as iptables does.
 
 use firewall_common::{
     addr::Family,
-    flow::protocol,
     rule::{PortRange, PortSide},
 };
 
@@ -88,16 +87,15 @@ impl Matches {
         Ok(())
     }
 
-    /// TCP or UDP, whichever the rule speaks of.
+    /// The protocol with ports that the rule speaks of.
     fn transport(&self, span: Span, what: &str) -> Parsed<TransportProtocol> {
         match self.protocol {
-            Protocol::Only(protocol::TCP) => Ok(TransportProtocol::Tcp),
-            Protocol::Only(protocol::UDP) => Ok(TransportProtocol::Udp),
-            Protocol::Only(other) => {
-                let name = names::protocol_name(other).map_or(other.to_string(), str::to_owned);
+            Protocol::Only(protocol) => TransportProtocol::of(protocol).ok_or_else(|| {
+                let name = names::protocol_name(protocol);
+                let name = name.map_or(protocol.to_string(), str::to_owned);
                 let problem = Problem::new(format!("{what} does not go with -p {name}"));
-                Err((span, problem.advise("ports are read of tcp and udp")))
-            }
+                (span, problem.advise("ports are read of tcp, udp, sctp and udplite"))
+            }),
             Protocol::Not => Err((
                 span,
                 Problem::new(format!("{what} does not go with ! -p"))
@@ -205,9 +203,13 @@ impl Matches {
         result
     }
 
-    /// The rule's one `-m tcp` or `-m udp`, brought in when it is not there.
+    /// The rule's one `-m tcp`, `-m udp` or `-m sctp`, brought in when it is not there.
     fn transport_mut(&mut self, item: &Item) -> Parsed<&mut Transport> {
         let protocol = self.transport(item.span, &item.name)?;
+        if protocol == TransportProtocol::UdpLite {
+            let problem = Problem::new(format!("{} does not go with -p udplite", item.name));
+            return Err((item.span, problem.advise("write -m multiport --dports (or --sports)")));
+        }
         let at = self.pending.iter().position(|pending| pending.kind == Kind::Transport);
         let at = at.unwrap_or_else(|| {
             let value = Value::Given(Match::Transport(Transport::new(protocol)));

@@ -35,6 +35,7 @@ pub(super) enum Value {
 pub(super) const NAMES: &[(&str, Kind)] = &[
     ("tcp", Kind::Transport),
     ("udp", Kind::Transport),
+    ("sctp", Kind::Transport),
     ("multiport", Kind::Multiport),
     ("state", Kind::State(StateForm::State)),
     ("conntrack", Kind::State(StateForm::Conntrack)),

@@ -176,8 +176,9 @@ impl Listing<'_> {
     }
 
     fn remarks(&self, spec: &RuleSpec) -> String {
-        let is_udp = spec.protocol.is_some_and(|protocol| protocol.value == 17);
-        let protocol = if is_udp { TransportProtocol::Udp } else { TransportProtocol::Tcp };
+        let known = spec.protocol.and_then(|protocol| TransportProtocol::of(protocol.value));
+        // Without one no port is listed.
+        let protocol = known.unwrap_or(TransportProtocol::Tcp);
         let (family, options) = (self.family, self.options);
         let mut remarks = Remarks { out: String::new(), family, options, protocol };
         spec.matches.iter().for_each(|one| remarks.one_match(one));

@@ -73,7 +73,7 @@ fn conditions_say_what_they_take() {
         ("-A INPUT --dport 21", "1:10: --dport needs a protocol; write -p tcp or -p udp before it"),
         (
             "-A INPUT -p gre --dport 21",
-            "1:17: --dport does not go with -p gre; ports are read of tcp and udp",
+            "1:17: --dport does not go with -p gre; ports are read of tcp, udp, sctp and udplite",
         ),
         ("-A INPUT -p tcp --dport 65536", "1:25: port 65536 is out of range; write 0 to 65535"),
         (
@@ -101,9 +101,19 @@ fn conditions_say_what_they_take() {
             "1:25: '21,22' is a list of ports; write -m multiport --dports (or --sports) for a list",
         ),
         (
-            "-A INPUT -p sctp -m multiport --dports 1",
-            "1:31: --dports does not go with -p sctp; ports are read of tcp and udp",
+            "-A INPUT -p dccp -m multiport --dports 1",
+            "1:31: --dports does not go with -p dccp; ports are read of tcp, udp, sctp and udplite",
         ),
+        (
+            "-A INPUT -p udplite --dport 1",
+            "1:21: --dport does not go with -p udplite; write -m multiport --dports (or --sports)",
+        ),
+        (
+            "-A INPUT -p sctp --chunk-types any DATA",
+            "1:18: --chunk-types of 'sctp' is not supported yet; take the rule out: it would not be enforced",
+        ),
+        ("-A INPUT -p udp -m sctp", "1:20: -m sctp with -p udp; write -p sctp, or take it out"),
+        ("-A INPUT -p sctp --syn", "1:18: --syn needs -p tcp"),
         ("-A INPUT --state NEW", "1:10: --state needs -m state; write -m state before it"),
         (
             "-A INPUT -m state --ctstate NEW",

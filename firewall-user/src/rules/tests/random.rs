@@ -122,10 +122,13 @@ fn protocol_and_matches(
     let only = |value| Some(Condition { negated: false, value });
     let tcp = (vec(transport(TransportProtocol::Tcp), 0..2), vec(multiport(), 0..3));
     let udp = (vec(transport(TransportProtocol::Udp), 0..2), vec(multiport(), 0..2));
-    let other = option::of(condition(select(vec![6, 17, 47, 200])));
+    let sctp = (vec(transport(TransportProtocol::Sctp), 0..2), vec(multiport(), 0..2));
+    let other = option::of(condition(select(vec![6, 17, 47, 132, 200])));
     prop_oneof![
         tcp.prop_map(move |(a, b)| (only(protocol::TCP), [a, b].concat())),
         udp.prop_map(move |(a, b)| (only(protocol::UDP), [b, a].concat())),
+        sctp.prop_map(move |(a, b)| (only(protocol::SCTP), [a, b].concat())),
+        vec(multiport(), 0..2).prop_map(move |ports| (only(protocol::UDPLITE), ports)),
         vec(icmp(family), 0..2).prop_map(move |icmp| (only(names::icmp_protocol(family)), icmp)),
         other.prop_map(|protocol| (protocol, Vec::new())),
     ]

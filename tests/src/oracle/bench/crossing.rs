@@ -79,6 +79,19 @@ impl Crossing {
         Ok(arrived)
     }
 
+    /// Packets of the same tag that have come out since.
+    pub(super) fn late(&mut self, from: End, packet: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let Some(tag) = frame::tag(packet) else { bail!("a packet without IP header") };
+        let far = &mut self.ports[index(from.other())];
+        let mut arrived = Vec::new();
+        while let Some(late) = far.receive()? {
+            if late[0] >> 4 == packet[0] >> 4 && frame::tag(late) == Some(tag) {
+                arrived.push(late.to_vec());
+            }
+        }
+        Ok(arrived)
+    }
+
     fn wait_for_sentinel(&mut self, from: End, mut other: impl FnMut(&[u8])) -> Result<()> {
         self.sentinels += 1;
         let tag = self.sentinels & 0xffff;

@@ -26,18 +26,27 @@ impl Datagram {
         }
     }
 
+    /// Whether every byte has come out.
+    pub(super) fn is_whole(&mut self, length: usize) -> bool {
+        self.covered() >= length
+    }
+
+    /// How many bytes have come out without a gap.
+    fn covered(&mut self) -> usize {
+        self.arrived.sort_by_key(|bytes| bytes.start);
+        self.arrived
+            .iter()
+            .fold(0, |end, bytes| if bytes.start <= end { end.max(bytes.end) } else { end })
+    }
+
     /// What became of the datagram of this length, when all its pieces were sent.
     pub(super) fn judgement(&mut self, length: usize) -> Judgement {
         if self.arrived.is_empty() {
             return Judgement::Dropped;
         }
-        self.arrived.sort_by_key(|bytes| bytes.start);
-        let covered = self
-            .arrived
-            .iter()
-            .fold(0, |end, bytes| if bytes.start <= end { end.max(bytes.end) } else { end });
+        let is_whole = self.is_whole(length);
         match self.states[..] {
-            _ if covered < length => Judgement::Partly,
+            _ if !is_whole => Judgement::Partly,
             [state] => Judgement::Forwarded(Some(state)),
             _ => Judgement::Forwarded(None),
         }

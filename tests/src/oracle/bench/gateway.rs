@@ -9,8 +9,9 @@ use crate::{
     wire::End,
 };
 
-/// Large enough for what captures hold, small enough for native XDP on one page.
-pub(super) const MTU: usize = 3_498;
+/// Of every link, in bytes: large enough for most of what captures hold, small enough
+/// for native XDP on one page.
+pub const MTU: usize = 3_498;
 
 /// ```text
 ///   ends[Client]  eth0 ───── eth0  gateway  eth1 ───── eth0  ends[Server]

@@ -5,11 +5,13 @@ mod clock;
 mod crossing;
 mod datagram;
 mod gateway;
+mod judge;
 mod listing;
 mod port;
 mod reference;
 mod session;
 mod subject;
 
+pub use gateway::MTU;
 pub use session::{Bench, Sites};
 pub use subject::Hook;

@@ -1,9 +1,9 @@
 //! The kernel's side: nf_conntrack, and rules that write the ctstate of what goes on
 //! into its DSCP.
 
-use std::{fs, io::Write as _};
+use std::io::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use firewall_common::flow::CtState;
 
 use super::{
@@ -108,11 +108,4 @@ fn state(packet: &[u8]) -> Option<CtState> {
         _ => (packet.first()? & 15) << 2 | packet.get(1)? >> 6,
     };
     STATES.get(usize::from(dscp.checked_sub(1)?)).copied()
-}
-
-/// Whether this kernel has what the reference is made of.
-pub(super) fn is_available() -> Result<()> {
-    fs::metadata("/proc/sys/net/netfilter/nf_conntrack_acct")
-        .context("this kernel has no nf_conntrack")
-        .map(drop)
 }

@@ -11,7 +11,8 @@ use nix::{
 use super::{
     datagram::Datagram,
     gateway::Site,
-    reference::{self, Reference},
+    judge::Judge,
+    reference::Reference,
     subject::{Hook, Subject},
 };
 use crate::oracle::{Frame, Judgement, Place, Report, Script, Step, flow::Flow, place};
@@ -28,9 +29,8 @@ pub struct Sites {
 
 impl Sites {
     /// # Errors
-    /// When the kernel has no nf_conntrack, or a namespace cannot be made.
+    /// When a namespace cannot be made.
     pub fn new() -> Result<Self> {
-        reference::is_available()?;
         Ok(Self { reference: Site::new()?, subject: Site::new()? })
     }
 }
@@ -38,8 +38,8 @@ impl Sites {
 /// Both trackers, ready to judge.
 #[derive(Debug)]
 pub struct Bench<'a> {
-    reference: Reference<'a>,
-    subject: Subject<'a>,
+    reference: Judge<'a>,
+    subject: Judge<'a>,
     tag: u32,
     frames: u64,
 }
@@ -48,9 +48,21 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When one of the trackers cannot be set up.
     pub fn start(sites: &'a Sites, hook: Hook) -> Result<Self> {
-        let reference = Reference::start(&sites.reference).context("nf_conntrack's gateway")?;
         let subject = Subject::start(&sites.subject, hook).context("the firewall's gateway")?;
-        Ok(Self { reference, subject, tag: 0, frames: 0 })
+        Self::against(sites, Judge::Subject(Box::new(subject)))
+    }
+
+    /// The kernel against itself: whatever differs is the oracle's own mistake.
+    ///
+    /// # Errors
+    /// When one of the gateways cannot be set up.
+    pub fn of_kernels(sites: &'a Sites) -> Result<Self> {
+        Self::against(sites, Judge::Reference(Reference::start(&sites.subject)?))
+    }
+
+    fn against(sites: &'a Sites, subject: Judge<'a>) -> Result<Self> {
+        let reference = Reference::start(&sites.reference).context("nf_conntrack's gateway")?;
+        Ok(Self { reference: Judge::Reference(reference), subject, tag: 0, frames: 0 })
     }
 
     /// How many frames have gone through each gateway.
@@ -98,7 +110,6 @@ impl<'a> Bench<'a> {
             let Some(pause) = pause else { break };
             thread::sleep(pause);
         }
-        self.subject.audit()?;
         let flows = [self.reference.flows()?, self.subject.flows()?];
         let mut flows = flows.map(|flows| by_place(flows, first.is_raw()));
         let reports = (0..).zip(played).map(|(number, played)| {
@@ -126,11 +137,13 @@ impl<'a> Bench<'a> {
         self.frames += 1;
         self.tag = self.tag % 0xffff + 1;
         let Some(piece) = &frame.piece else {
-            let packet = frame.tagged(&played.place, self.tag);
-            let reference = self.reference.judge(frame.from, &packet)?;
+            let packet = frame.ip(&played.place, self.tag, 0);
+            let reference = self.reference.judge(frame.from, &packet, None)?;
             let subject = self.subject.judge(frame.from, &packet, reference.state())?;
             return Ok([reference, subject]);
         };
+        let is_last = !has_more_pieces(&played.script.steps[played.position..], piece.datagram);
+        let length = if is_last { played.datagram_len(frame, piece.datagram) } else { 0 };
         let (id, datagrams) = played
             .datagrams
             .entry(piece.datagram)
@@ -139,11 +152,16 @@ impl<'a> Bench<'a> {
         let [reference, subject] = datagrams;
         self.reference.judge_piece(frame.from, &packet, reference)?;
         self.subject.judge_piece(frame.from, &packet, subject)?;
-        if has_more_pieces(&played.script.steps[played.position..], piece.datagram) {
+        if !is_last {
             return Ok([Judgement::Pending; 2]);
         }
-        let length = frame.transport_len(&played.place);
-        Ok(datagrams.each_mut().map(|datagram| datagram.judgement(length)))
+        let [reference, subject] = datagrams;
+        let reference = reference.judgement(length);
+        if matches!(reference, Judgement::Forwarded(_)) {
+            // What came before its first comes back from the daemon.
+            self.subject.await_rest(frame.from, &packet, subject, length)?;
+        }
+        Ok([reference, subject.judgement(length)])
     }
 }
 
@@ -161,6 +179,17 @@ impl<'a> Played<'a> {
     fn new(script: &'a Script, number: u16) -> Self {
         let place = Place::numbered(script.family, number);
         Self { script, place, position: 0, judgements: Vec::new(), datagrams: HashMap::new() }
+    }
+
+    /// Bytes behind the IP header of a whole datagram: of a recorded one, up to the
+    /// last piece that the recording has.
+    fn datagram_len(&self, frame: &Frame, datagram: u16) -> usize {
+        if !self.script.is_raw() {
+            return frame.transport_len(&self.place);
+        }
+        let pieces = self.script.frames().filter_map(|frame| frame.piece.as_ref());
+        let pieces = pieces.filter(|piece| piece.datagram == datagram);
+        pieces.map(|piece| piece.bytes.end).max().unwrap_or(0)
     }
 
     fn report(self, flows: [Vec<Flow>; 2]) -> Report {

@@ -1,10 +1,15 @@
 //! The firewall's side: rules that count each ctstate, and accept it.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use anyhow::{Context as _, Result, ensure};
 use firewall_common::{
     addr::Family as RuleFamily,
     control::{Options, option},
-    flow::{CtState, FlowKey, State, status},
+    flow::{CtState, FlowKey, status},
 };
 use firewall_user::{
     kernel::{
@@ -12,6 +17,7 @@ use firewall_user::{
         pins::Pins,
         ruleset::RuleCounters,
     },
+    listing::state,
     rules::{Place, TableName},
     ruleset::Running,
 };
@@ -35,6 +41,9 @@ use crate::{
 /// In the order of the rules.
 const STATES: [CtState; 5] =
     [CtState::New, CtState::Established, CtState::Related, CtState::Invalid, CtState::Untracked];
+
+/// How long the rest of a datagram may be under way.
+const REST: Duration = Duration::from_secs(2);
 
 /// Where the firewall judges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +140,27 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
+    /// Waits a little for the pieces of a datagram that are still on their way.
+    pub(super) fn await_rest(
+        &mut self,
+        from: End,
+        packet: &[u8],
+        datagram: &mut Datagram,
+        length: usize,
+    ) -> Result<()> {
+        let start = Instant::now();
+        while !datagram.is_whole(length) && start.elapsed() < REST {
+            thread::sleep(Duration::from_millis(1));
+            for arrived in self.crossing.late(from, packet)? {
+                datagram.arrived(&arrived);
+            }
+        }
+        for state in self.states(family(packet), None)? {
+            datagram.judged(state);
+        }
+        Ok(())
+    }
+
     /// The states whose rules have counted since somebody asked, sentinels apart.
     /// A packet moves one counter: when the likely one has moved, no other has.
     fn states(&mut self, family: Family, likely: Option<CtState>) -> Result<Vec<CtState>> {
@@ -162,7 +192,7 @@ impl<'a> Subject<'a> {
 
     /// Makes sure that every packet moved the counters that were looked at, and no
     /// other.
-    pub(super) fn audit(&mut self) -> Result<()> {
+    fn audit(&mut self) -> Result<()> {
         for family in [Family::V4, Family::V6] {
             let states = self.states(family, None)?;
             ensure!(states.is_empty(), "packets were counted as {states:?} by a second rule");
@@ -170,7 +200,8 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    pub(super) fn flows(&self) -> Result<Vec<Flow>> {
+    pub(super) fn flows(&mut self) -> Result<Vec<Flow>> {
+        self.audit()?;
         let now = maps::now();
         let flows = self.maps.flows(now)?;
         Ok(flows.into_iter().map(|(_, key, flow)| described(&key, &flow, now)).collect())
@@ -225,7 +256,7 @@ fn described(
     let [there, back] = &flow.sides;
     Flow {
         id,
-        state: State::from_byte(flow.state).map_or("unknown", State::name).into(),
+        state: state::name(original.protocol, flow.state).into(),
         seen_reply: flow.has(status::SEEN_REPLY),
         assured: flow.has(status::ASSURED),
         timeout: clock::name(original.protocol, flow.expires.since(now).as_secs()),

@@ -61,13 +61,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     }),
     scenario("two datagrams between each other", |talk| {
         let (one, other) = (datagram(Client), datagram(Client));
-        talk.pieces(&one, 1, &[0..400]);
-        talk.pieces(&other, 2, &[0..400]);
-        talk.pieces(&one, 1, &[400..LENGTH]);
-        talk.pieces(&other, 2, &[400..LENGTH]);
+        talk.piece(&one, 1, 0..400);
+        talk.piece(&other, 2, 0..400);
+        talk.piece(&one, 1, 400..LENGTH);
+        talk.piece(&other, 2, 400..LENGTH);
     }),
     scenario("a datagram in one piece", |talk| {
-        talk.pieces(&datagram(Client), 1, &[0..LENGTH]);
+        talk.piece(&datagram(Client), 1, 0..LENGTH);
     }),
     scenario("another protocol in pieces", |talk| {
         let whole = Frame::new(Client, Content::Other { protocol: 253, bytes: vec![7; 200] });

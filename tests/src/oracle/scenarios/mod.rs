@@ -5,6 +5,7 @@
 
 mod checksums;
 mod close;
+mod extension_headers;
 mod flags;
 mod fragments;
 mod handshake;
@@ -87,6 +88,7 @@ const SUBJECTS: &[(&str, &[Scenario], &[Variant])] = &[
     ("ICMPv6", icmp::V6_SCENARIOS, &[V6]),
     ("ICMP errors", icmp_errors::V4_SCENARIOS, &[V4]),
     ("ICMPv6 errors", icmp_errors::V6_SCENARIOS, &[V6]),
+    ("extension headers", extension_headers::SCENARIOS, &[V6]),
     ("fragments", fragments::SCENARIOS, BOTH),
     ("SCTP", sctp::SCENARIOS, BOTH),
     ("other protocols", other_protocols::SCENARIOS, BOTH),

@@ -1,0 +1,172 @@
+//! What can stand in the configuration file.
+
+use std::{
+    fs,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+use super::document::{self, Entry, Mistakes};
+use crate::{
+    cli::{
+        FtpPorts, InterfaceName,
+        args::{ENTRIES, HelperFailure, HookChoice, LogLevel},
+    },
+    ftp::Network,
+    rules::{error::Errors, source::Source},
+    settings::{self, ALL, Chosen},
+};
+
+/// What a configuration file says; `None` and nothing chosen where it is silent.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    pub interfaces: Option<Vec<InterfaceName>>,
+    pub rules: Option<PathBuf>,
+    pub rules6: Option<PathBuf>,
+    pub hook: Option<HookChoice>,
+    pub drop_non_ip: Option<bool>,
+    pub unload_on_exit: Option<bool>,
+    pub log_level: Option<LogLevel>,
+    pub max_flows: Option<u32>,
+    pub max_embryonic: Option<u32>,
+    pub max_expectations: Option<u32>,
+    pub max_fragments: Option<u32>,
+    pub ftp_ports: Option<FtpPorts>,
+    pub ftp_loose: Option<Vec<Network>>,
+    pub helper_failure: Option<HelperFailure>,
+    pub settings: Chosen,
+}
+
+const SECTIONS: [&str; 4] = ["run", "tables", "conntrack", "helper"];
+const RUN: [&str; 7] =
+    ["interfaces", "rules", "rules6", "hook", "drop_non_ip", "unload_on_exit", "log_level"];
+const TABLES: [&str; 4] = ["max_flows", "max_embryonic", "max_expectations", "max_fragments"];
+const FTP: [&str; 3] = ["ports", "loose", "failure"];
+
+/// Reads a configuration file. Paths in it are relative to where it lies.
+///
+/// # Errors
+/// When it cannot be read, or every mistake that is in it.
+pub fn read(path: &Path) -> Result<File> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let mut file = parse(&path.display().to_string(), &text)?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    for rules in [&mut file.rules, &mut file.rules6].into_iter().flatten() {
+        *rules = directory.join(&*rules);
+    }
+    Ok(file)
+}
+
+fn parse(name: &str, text: &str) -> Result<File, Errors> {
+    let source = Source::new(name, text);
+    let mistakes = Mistakes::default();
+    let mut file = File::default();
+    let table = document::parse(text, &mistakes);
+    for entry in document::entries("", &table, &mistakes) {
+        match entry.key {
+            "run" => entry.section().iter().for_each(|entry| file.run(entry)),
+            "tables" => entry.section().iter().for_each(|entry| file.tables(entry)),
+            "conntrack" => entry.section().iter().for_each(|entry| file.conntrack(entry)),
+            "helper" => entry.section().iter().for_each(|entry| file.helper(entry)),
+            _ => entry.unknown("section", &SECTIONS),
+        }
+    }
+    mistakes.finish(&source, file)
+}
+
+impl File {
+    fn run(&mut self, entry: &Entry<'_>) {
+        const RULES: &str = "wanted is the path of a file, as text";
+        match entry.key {
+            "interfaces" => {
+                let wanted = "wanted is a list of names, e.g. [\"eth0\", \"eth1\"]";
+                self.interfaces = entry.list(wanted, InterfaceName::from_str);
+            }
+            "rules" => self.rules = entry.text(RULES).map(PathBuf::from),
+            "rules6" => self.rules6 = entry.text(RULES).map(PathBuf::from),
+            "hook" => self.hook = entry.read(one_of),
+            "drop_non_ip" => self.drop_non_ip = entry.switch(),
+            "unload_on_exit" => self.unload_on_exit = entry.switch(),
+            "log_level" => self.log_level = entry.read(one_of),
+            _ => entry.unknown("key", &RUN),
+        }
+    }
+
+    fn tables(&mut self, entry: &Entry<'_>) {
+        let place = match entry.key {
+            "max_flows" => &mut self.max_flows,
+            "max_embryonic" => &mut self.max_embryonic,
+            "max_expectations" => &mut self.max_expectations,
+            "max_fragments" => &mut self.max_fragments,
+            _ => return entry.unknown("key", &TABLES),
+        };
+        *place = entry.read(|text| number(text, ENTRIES));
+    }
+
+    fn conntrack(&mut self, entry: &Entry<'_>) {
+        match settings::find(entry.key) {
+            Ok(setting) => {
+                if let Some(value) = entry.read(|text| setting.kind().read(text)) {
+                    self.settings.add(setting, value);
+                }
+            }
+            Err(settings::Refused::NeedsRestart { key, .. }) => {
+                entry.refuse_key(format!("the size of a table stands under [tables], as {key}"));
+            }
+            Err(settings::Refused::Unknown { .. }) => {
+                let names: Vec<_> = ALL.iter().map(|setting| setting.name).collect();
+                entry.unknown("setting", &names);
+            }
+        }
+    }
+
+    fn helper(&mut self, entry: &Entry<'_>) {
+        match entry.key {
+            "ftp" => entry.section().iter().for_each(|entry| self.ftp(entry)),
+            _ => entry.unknown("helper", &["ftp"]),
+        }
+    }
+
+    fn ftp(&mut self, entry: &Entry<'_>) {
+        match entry.key {
+            "ports" => {
+                let ports = entry.list("wanted is a list of ports, e.g. [21, 2121]", port);
+                self.ftp_ports = ports.map(FtpPorts::new);
+            }
+            "loose" => {
+                let wanted = "wanted is a list of networks, e.g. [\"192.0.2.0/24\"]";
+                let network = |text: &str| text.parse().map_err(|_| wanted.to_owned());
+                self.ftp_loose = entry.list(wanted, network);
+            }
+            "failure" => self.helper_failure = entry.read(one_of),
+            _ => entry.unknown("key", &FTP),
+        }
+    }
+}
+
+fn number(text: &str, range: RangeInclusive<i64>) -> Result<u32, String> {
+    let number = text.parse::<i64>().ok().filter(|number| range.contains(number));
+    number
+        .and_then(|number| u32::try_from(number).ok())
+        .ok_or_else(|| format!("wanted is a number from {} to {}", range.start(), range.end()))
+}
+
+fn port(text: &str) -> Result<std::num::NonZeroU16, String> {
+    text.parse().map_err(|_| "wanted is a port from 1 to 65535".into())
+}
+
+fn one_of<T: ValueEnum>(text: &str) -> Result<T, String> {
+    T::from_str(text, false).map_err(|_| {
+        let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
+        format!("wanted is one of {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests;

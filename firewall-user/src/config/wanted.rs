@@ -1,0 +1,91 @@
+//! What `firewall run` is to do: the command line before the configuration file
+//! before the defaults.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use super::File;
+use crate::{
+    cli::{
+        FtpPorts, InterfaceName,
+        args::{HelperFailure, HookChoice, LogLevel, Run},
+    },
+    ftp::Network,
+    kernel::load::{SizesNamed, TableSizes},
+    settings::{Chosen, Value, find},
+};
+
+/// Everything that can be asked for, with nothing left open.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub interfaces: Vec<InterfaceName>,
+    pub rules: Option<PathBuf>,
+    pub rules6: Option<PathBuf>,
+    pub hook: HookChoice,
+    pub drop_non_ip: bool,
+    pub unload_on_exit: bool,
+    pub log_level: LogLevel,
+    pub sizes: TableSizes,
+    /// The sizes that somebody has named.
+    pub named: SizesNamed,
+    pub ftp_ports: FtpPorts,
+    pub ftp_loose: Vec<Network>,
+    pub helper_failure: HelperFailure,
+    /// The settings that somebody has named.
+    pub settings: Chosen,
+}
+
+impl Wanted {
+    /// # Errors
+    /// When neither names an interface.
+    pub fn new(run: &Run, file: File) -> Result<Self> {
+        let Run { helper, tracking, .. } = run.clone();
+        let named = SizesNamed {
+            assured: tracking.max_flows.or(file.max_flows),
+            embryonic: tracking.max_embryonic.or(file.max_embryonic),
+            expectations: tracking.max_expectations.or(file.max_expectations),
+            fragments: tracking.max_fragments.or(file.max_fragments),
+        };
+        let mut settings = file.settings;
+        if tracking.no_loose {
+            settings.add(find("tcp_loose")?, Value::Switch(false));
+        }
+        Ok(Self {
+            interfaces: interfaces(run, file.interfaces)?,
+            rules: run.rules.clone().or(file.rules),
+            rules6: run.rules6.clone().or(file.rules6),
+            hook: run.hook.or(file.hook).unwrap_or(HookChoice::Auto),
+            drop_non_ip: run.drop_non_ip || file.drop_non_ip.unwrap_or(false),
+            unload_on_exit: run.unload_on_exit || file.unload_on_exit.unwrap_or(false),
+            log_level: run.log_level.or(file.log_level).unwrap_or(LogLevel::Info),
+            sizes: named.or_default(),
+            named,
+            ftp_ports: helper.ftp_ports.or(file.ftp_ports).unwrap_or_default(),
+            ftp_loose: match helper.ftp_loose {
+                loose if loose.is_empty() => file.ftp_loose.unwrap_or_default(),
+                loose => loose,
+            },
+            helper_failure: helper
+                .helper_failure
+                .or(file.helper_failure)
+                .unwrap_or(HelperFailure::Open),
+            settings,
+        })
+    }
+}
+
+fn interfaces(run: &Run, file: Option<Vec<InterfaceName>>) -> Result<Vec<InterfaceName>> {
+    if !run.interfaces.is_empty() {
+        return Ok(run.interfaces.clone());
+    }
+    match (file, &run.config) {
+        (Some(names), _) if !names.is_empty() => Ok(names),
+        (_, Some(path)) => bail!(
+            "no interface is named: add `interfaces = [\"eth0\", \"eth1\"]` under [run] in {}, or \
+             give -i for each",
+            path.display()
+        ),
+        (_, None) => bail!("no interface is named: give -i for each"),
+    }
+}

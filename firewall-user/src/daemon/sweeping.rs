@@ -1,0 +1,266 @@
+//! The thread that returns memory and watches how full the tables are.
+//!
+//! It has a thread of its own: held segments do not wait for a walk over a million
+//! flows.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use firewall_common::{
+    flow::{Flow, FlowKey},
+    pressure::{Bounded, Pressure},
+    tables::FlowTable,
+    verdict::{DropReason, STAT_PLACES, Stat, drop_counter},
+};
+
+use super::events::Watchers;
+use crate::{
+    kernel::{
+        fill::recycles_from,
+        maps::{Maps, now},
+        sweep::{Sweep, Sweeper, Swept, Told},
+    },
+    pressure::{self, Change, Departures, Reading, Recycled},
+};
+
+/// Between sweeps: memory is back this long after its flow has expired.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// A sweep that takes long is followed by a pause that is longer by this factor:
+/// a tenth of one CPU at most is spent on sweeping.
+const PAUSE: u32 = 4;
+
+/// Sweeps until dropped.
+#[derive(Debug)]
+pub struct Sweeping {
+    stop: Arc<AtomicBool>,
+    wake: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Expectations that found no room, told by the helper.
+pub type Refused = Arc<AtomicU64>;
+
+impl Sweeping {
+    pub fn start(mut watchman: Watchman) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (wake, woken) = channel::<()>();
+        let is_over = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut pause = Duration::ZERO;
+            while woken.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let begin = Instant::now();
+                if let Err(error) = watchman.look(&is_over) {
+                    tracing::error!("cannot sweep the tables: {error:#}");
+                }
+                pause = INTERVAL.max(begin.elapsed() * PAUSE);
+            }
+        });
+        Self { stop, wake: Some(wake), thread: Some(thread) }
+    }
+}
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.wake.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+type Counters = [u64; STAT_PLACES];
+
+/// What the thread knows from sweep to sweep.
+#[derive(Debug)]
+pub struct Watchman {
+    maps: Maps,
+    sweeper: Sweeper,
+    counters: Counters,
+    recycled: Recycled,
+    refused: Refused,
+    watchers: Watchers,
+    pressures: [Pressure; Bounded::ALL.len()],
+}
+
+impl Watchman {
+    /// Counts from now on.
+    ///
+    /// # Errors
+    /// When the maps cannot be opened or read.
+    pub fn new(maps: Maps, refused: Refused, watchers: Watchers) -> Result<Self> {
+        Ok(Self {
+            sweeper: Sweeper::open(&maps)?,
+            counters: maps.stats()?,
+            recycled: count_embryonic(&maps)?,
+            refused,
+            watchers,
+            pressures: maps.pressures()?,
+            maps,
+        })
+    }
+
+    /// Sweeps, and notes what it saw.
+    fn look(&mut self, stop: &AtomicBool) -> Result<()> {
+        let counters = self.maps.stats()?;
+        let watchers = &self.watchers;
+        let mut told = |key: &FlowKey, flow: &Flow| watchers.ended(key, flow);
+        let told: Option<Told<'_>> = if watchers.wants_flows() { Some(&mut told) } else { None };
+        let sweep = match self.sweeper.sweep(now(), stop, told) {
+            Ok(sweep) => sweep,
+            Err(error) => {
+                // How many it has removed is not known.
+                self.recycled = count_embryonic(&self.maps)?;
+                return Err(error);
+            }
+        };
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for what in Bounded::ALL {
+            let reading = self.reading(what, &counters, &sweep)?;
+            let before = self.pressures[what as usize];
+            let change = pressure::note(&mut self.pressures[what as usize], &reading, now());
+            let noted = self.pressures[what as usize];
+            if noted != before {
+                self.maps.set_pressure(what, noted)?;
+            }
+            match change {
+                Some(Change::BecameFull) => self.tell_full(what, &reading),
+                Some(Change::HasRoom) => tell_room(what, &reading),
+                None => {}
+            }
+        }
+        self.counters = counters;
+        Ok(())
+    }
+
+    fn reading(&mut self, what: Bounded, counters: &Counters, sweep: &Sweep) -> Result<Reading> {
+        let since = |counter: u32| {
+            let counter = counter as usize;
+            counters[counter].saturating_sub(self.counters[counter])
+        };
+        Ok(match what {
+            Bounded::Assured => table(sweep.assured, since(Stat::AssuredFull as u32)),
+            Bounded::Embryonic => {
+                let lost = since(drop_counter(DropReason::TableFull));
+                let Swept { found, .. } = sweep.embryonic;
+                let left = sweep.embryonic.left();
+                let recycled = self.recycled.look(departures(counters), found, left);
+                table(sweep.embryonic, lost + recycled)
+            }
+            Bounded::Expectations => {
+                table(sweep.expectations, self.refused.swap(0, Ordering::Relaxed))
+            }
+            Bounded::Masters => recycling(sweep.masters)?,
+            Bounded::Fragments => recycling(sweep.fragments)?,
+            Bounded::Punts => ring(since(drop_counter(DropReason::HelperBusy))),
+            Bounded::Events => ring(since(Stat::EventsLost as u32)),
+        })
+    }
+
+    fn tell_full(&self, what: Bounded, reading: &Reading) {
+        let consequence = consequence(what);
+        let Some(table) = flow_table(what) else {
+            return tracing::warn!("{} is full: {consequence}", name(what, reading));
+        };
+        match self.maps.sources(table) {
+            Ok(sources) => tracing::warn!(
+                "{} is full: {consequence}; most are from: {sources}",
+                name(what, reading)
+            ),
+            Err(error) => tracing::warn!(
+                "{} is full: {consequence}; whose they are cannot be told: {error:#}",
+                name(what, reading)
+            ),
+        }
+    }
+}
+
+/// Begins to count recycled flows.
+fn count_embryonic(maps: &Maps) -> Result<Recycled> {
+    let before = departures(&maps.stats()?);
+    let embryonic = maps.fill(Bounded::Embryonic)?;
+    let after = departures(&maps.stats()?);
+    let full_from = recycles_from(embryonic.size.into())?;
+    let meanwhile = after.created.saturating_sub(before.created);
+    Ok(Recycled::new(full_from, before, embryonic.used.into(), meanwhile))
+}
+
+fn tell_room(what: Bounded, reading: &Reading) {
+    tracing::warn!("{} has room again: {} are used", name(what, reading), reading.used);
+}
+
+const fn flow_table(what: Bounded) -> Option<FlowTable> {
+    match what {
+        Bounded::Assured => Some(FlowTable::Assured),
+        Bounded::Embryonic => Some(FlowTable::Embryonic),
+        _ => None,
+    }
+}
+
+fn table(swept: Swept, lost: u64) -> Reading {
+    Reading { used: swept.left(), size: swept.size, full_from: swept.size, lost }
+}
+
+fn recycling(swept: Swept) -> Result<Reading> {
+    Ok(Reading { full_from: recycles_from(swept.size)?, ..table(swept, 0) })
+}
+
+/// Rings are empty most of the time: what they lose tells that they are full.
+const fn ring(lost: u64) -> Reading {
+    Reading { used: 0, size: 0, full_from: u64::MAX, lost }
+}
+
+const fn departures(counters: &Counters) -> Departures {
+    Departures {
+        created: counters[Stat::FlowsCreated as usize],
+        assured: counters[Stat::FlowsAssured as usize],
+        forgotten: counters[Stat::FlowsForgotten as usize],
+        replaced: counters[Stat::FlowsReplaced as usize],
+    }
+}
+
+fn name(what: Bounded, reading: &Reading) -> String {
+    let Reading { size, .. } = reading;
+    match what {
+        Bounded::Assured => format!("the table of confirmed flows ({size})"),
+        Bounded::Embryonic => format!("the table of embryonic flows ({size})"),
+        Bounded::Expectations => format!("the table of expectations ({size})"),
+        Bounded::Masters => format!("the table of control connections ({size})"),
+        Bounded::Fragments => format!("the table of fragments ({size})"),
+        Bounded::Punts => "the ring of held segments".into(),
+        Bounded::Events => "the ring of LOG lines and drops".into(),
+    }
+}
+
+/// What it means, and what to do.
+const fn consequence(what: Bounded) -> &'static str {
+    match what {
+        Bounded::Assured => {
+            "connections stay embryonic, where a flood reaches them; raise max_flows, or shorten \
+             timeouts"
+        }
+        Bounded::Embryonic => {
+            "connections that nobody has answered lose their place to new ones; if this is no \
+             flood, raise max_embryonic"
+        }
+        Bounded::Expectations => {
+            "data connections are not announced, and their transfers fail; raise max_expectations"
+        }
+        Bounded::Masters => {
+            "listings no longer tell whose some data connections are; raise max_expectations"
+        }
+        Bounded::Fragments => "later fragments of some datagrams are dropped; raise max_fragments",
+        Bounded::Punts => "segments of control connections are dropped until their sender repeats",
+        Bounded::Events => "some LOG lines and drops are not told",
+    }
+}

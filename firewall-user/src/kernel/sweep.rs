@@ -1,0 +1,233 @@
+//! Returning the memory of what has expired.
+//!
+//! A table is read in batches. What has expired in a batch is looked at once more
+//! and removed before the next is read, so that memory does not grow with the
+//! table. A batch of deletions would be faster, but between the look and the
+//! deletion a connection could begin anew under the same key and be lost: a
+//! handshake fits into a batch, and not into two system calls. What did fit
+//! between them goes back.
+//!
+//! Between batches the sweep rests as long as the batch took: of one CPU it takes
+//! half at most, and nothing else waits for it.
+
+use std::{
+    ops::ControlFlow,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use aya::maps::{HashMap, MapData};
+use bytemuck::Pod;
+use firewall_common::{
+    expectation::{Expectation, ExpectationKey, Master},
+    flow::{Flow, FlowKey},
+    fragment::{FragmentGrant, FragmentKey},
+    time::Nanos,
+};
+
+use super::{
+    batch,
+    maps::{Maps, get},
+    raw::Raw,
+};
+
+/// A master is written a moment before its flow.
+const MASTER_BEFORE_FLOW: Nanos = Nanos::from_secs(2);
+
+/// An insertion where nothing stands.
+const BPF_NOEXIST: u64 = 1;
+/// After a batch whose ends are told the sweep rests so long: whoever is told takes a
+/// fraction of its queue at once.
+const REST_WHEN_TOLD: Duration = Duration::from_millis(20);
+
+/// Hears of flows that have ended, as they were in the end.
+pub type Told<'t> = &'t mut dyn FnMut(&FlowKey, &Flow);
+
+/// What a sweep has seen of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Entries that were there.
+    pub found: u64,
+    /// Of them, expired ones that were removed.
+    pub removed: u64,
+    /// Entries that the table has room for.
+    pub size: u64,
+}
+
+impl Swept {
+    pub const fn left(&self) -> u64 {
+        self.found.saturating_sub(self.removed)
+    }
+}
+
+/// What a sweep has seen of all tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sweep {
+    pub assured: Swept,
+    pub embryonic: Swept,
+    pub expectations: Swept,
+    pub masters: Swept,
+    pub fragments: Swept,
+}
+
+/// The tables, kept open.
+#[derive(Debug)]
+pub struct Sweeper {
+    assured: Table<FlowKey, Flow>,
+    embryonic: Table<FlowKey, Flow>,
+    expectations: Table<ExpectationKey, Expectation>,
+    masters: Table<FlowKey, Master>,
+    fragments: Table<FragmentKey, FragmentGrant>,
+}
+
+impl Sweeper {
+    /// # Errors
+    /// When a map cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        Ok(Self {
+            assured: Table::open(maps, "assured")?,
+            embryonic: Table::open(maps, "embryonic")?,
+            expectations: Table::open(maps, "expectations")?,
+            masters: Table::open(maps, "masters")?,
+            fragments: Table::open(maps, "fragments")?,
+        })
+    }
+
+    /// Removes what had expired at `now`. Embryonic flows and fragments are swept
+    /// too: their tables recycle the entry that was used longest ago, which may be
+    /// alive while others have expired. Each flow that ends is `told`. When `stop`
+    /// is set it ends early, having seen a part.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn sweep(
+        &mut self,
+        now: Nanos,
+        stop: &AtomicBool,
+        told: Option<Told<'_>>,
+    ) -> Result<Sweep> {
+        let rest = if told.is_some() { REST_WHEN_TOLD } else { Duration::ZERO };
+        let mut nobody = |_: &FlowKey, _: &Flow| {};
+        let told = told.unwrap_or(&mut nobody);
+        let flows = Pace { stop, rest };
+        let is_over = |_: &FlowKey, flow: &Flow| Ok(flow.is_expired(now));
+        let assured = self.assured.sweep(&flows, is_over, &mut *told)?;
+        let embryonic = self.embryonic.sweep(&flows, is_over, &mut *told)?;
+        let pace = Pace { stop, rest: Duration::ZERO };
+        let expectations = self.expectations.sweep(
+            &pace,
+            |_, expectation| Ok(!expectation.expires.is_after(now)),
+            |_, _| {},
+        )?;
+        let fragments =
+            self.fragments.sweep(&pace, |_, grant| Ok(!grant.expires.is_after(now)), |_, _| {})?;
+        let flows = [&self.assured.entries, &self.embryonic.entries];
+        let is_orphan = |key: &FlowKey, master: &Master| {
+            Ok(now.since(master.child_created).is_after(MASTER_BEFORE_FLOW)
+                && !has_flow(flows, key, master)?)
+        };
+        let masters = self.masters.sweep(&pace, is_orphan, |_, _| {})?;
+        Ok(Sweep { assured, embryonic, expectations, masters, fragments })
+    }
+}
+
+type Entries<K, V> = HashMap<MapData, Raw<K>, Raw<V>>;
+
+/// Whether the data connection is there whose master this is.
+fn has_flow(flows: [&Entries<FlowKey, Flow>; 2], key: &FlowKey, master: &Master) -> Result<bool> {
+    for table in flows {
+        if get(table, key)?.is_some_and(|flow| flow.created == master.child_created) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[derive(Debug)]
+struct Table<K, V> {
+    data: MapData,
+    entries: Entries<K, V>,
+    size: u32,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    fn open(maps: &Maps, name: &str) -> Result<Self> {
+        let data = maps.data(name)?;
+        Ok(Self { size: data.info()?.max_entries(), data, entries: maps.hash(name)? })
+    }
+
+    fn sweep(
+        &mut self,
+        pace: &Pace<'_>,
+        is_over: impl Fn(&K, &V) -> Result<bool>,
+        mut ended: impl FnMut(&K, &V),
+    ) -> Result<Swept> {
+        let Self { data, entries, size } = self;
+        let mut swept = Swept { size: u64::from(*size), ..Swept::default() };
+        let mut failed = Ok(());
+        let mut begin = Instant::now();
+        batch::for_each_batch(data.fd(), |keys: &[K], values: &[V]| {
+            swept.found += keys.len() as u64;
+            let removed = match remove_expired(data, entries, keys, values, &is_over, &mut ended) {
+                Ok(removed) => removed,
+                Err(error) => {
+                    failed = Err(error);
+                    return ControlFlow::Break(());
+                }
+            };
+            swept.removed += removed;
+            let go_on = pace.rest(begin, removed);
+            begin = Instant::now();
+            go_on
+        })?;
+        failed.map(|()| swept)
+    }
+}
+
+fn remove_expired<K: Pod, V: Pod>(
+    data: &MapData,
+    entries: &mut Entries<K, V>,
+    keys: &[K],
+    values: &[V],
+    is_over: impl Fn(&K, &V) -> Result<bool>,
+    mut ended: impl FnMut(&K, &V),
+) -> Result<u64> {
+    let mut removed = 0;
+    for (key, value) in keys.iter().zip(values) {
+        // It may have been replaced since it was read.
+        if !is_over(key, value)?
+            || !get(entries, key)?.map_or(Ok(false), |value| is_over(key, &value))?
+        {
+            continue;
+        }
+        match batch::take::<K, V>(data.fd(), key)? {
+            Some(value) if is_over(key, &value)? => {
+                removed += 1;
+                ended(key, &value);
+            }
+            // One that stands there already is younger still.
+            Some(value) => drop(entries.insert(Raw(*key), Raw(value), BPF_NOEXIST)),
+            None => {}
+        }
+    }
+    Ok(removed)
+}
+
+struct Pace<'s> {
+    stop: &'s AtomicBool,
+    /// After a batch in which something was removed, at least.
+    rest: Duration,
+}
+
+impl Pace<'_> {
+    fn rest(&self, begin: Instant, removed: u64) -> ControlFlow<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        let least = if removed == 0 { Duration::ZERO } else { self.rest };
+        thread::sleep(begin.elapsed().max(least));
+        ControlFlow::Continue(())
+    }
+}
