@@ -246,6 +246,11 @@ impl Headers {
         self.tos = (u32::from_be(ip.version_class_label) >> 20) as u8;
         self.tuple.src = ip.src;
         self.tuple.dst = ip.dst;
+        // On no wire (RFC 4291 section 2.5.5.2); in the tables they are IPv4, whose
+        // flows and rules are none of this packet's.
+        if matches!(ip.src.family(), Family::Ipv4) || matches!(ip.dst.family(), Family::Ipv4) {
+            return Err(DropReason::Malformed);
+        }
         self.l4 = self.l3 + Ipv6::LEN;
         self.tuple.protocol = ip.next_header;
         self.extension_headers(packet)
@@ -289,6 +294,10 @@ impl Headers {
         self.tuple.protocol = header.next_header;
         self.fragment_id = header.id;
         self.l4 += size_of::<Ipv6Fragment>() as u32;
+        // What the frame holds behind the packet is padding.
+        if self.l4 - self.l3 > self.ip_len {
+            return Err(DropReason::Malformed);
+        }
         self.fragment(header.fragment_offset(), header.has_more_fragments())
     }
 

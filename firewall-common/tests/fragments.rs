@@ -8,7 +8,7 @@ use firewall_common::{
     fragment::{EarlyKind, MAX_HELD_PER_SECOND, Visit},
     rule::{Chain, Rule, Target, flag},
     seq::Seq,
-    tables::{FlowTable, Tables as _},
+    tables::{FlowTable, Place, Tables as _},
     testing::{Frame, Memory},
     time::Nanos,
     verdict::{DropReason, STATS, Stat, Verdict, is_verdict},
@@ -81,7 +81,8 @@ fn part(offset: u16, units: usize, has_more: bool) -> Frame {
 }
 
 fn again(memory: &Memory, visit: Visit, frame: &Frame) -> Verdict {
-    memory.filter_again(visit, Hook::Ingress, 1, &frame.build(), NOW)
+    let place = Place { hook: Hook::Ingress, ifindex: 1, has_ethernet: true, visit };
+    memory.filter_from(place, &frame.build(), NOW)
 }
 
 #[test]

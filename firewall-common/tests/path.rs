@@ -573,6 +573,30 @@ mod frames {
     }
 
     #[test]
+    fn a_fragment_header_ends_within_its_packet() {
+        let memory = Memory::default();
+        let frame = Frame::between("2001:db8:1::2", "2001:db8:2::2").protocol(6);
+        let mut bytes = frame.payload(&[b'y'; 32]).fragment(8, false, 7).build();
+        for payload_len in 1..8 {
+            bytes[14 + 4..14 + 6].copy_from_slice(&u16::to_be_bytes(payload_len));
+            assert_eq!(memory.filter(&bytes, NOW), Verdict::Drop(DropReason::Malformed));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_packet_with_ipv4_addresses_belongs_to_no_ipv4_flow() {
+        let memory = Memory::default();
+        connect(&memory);
+        let mapped = [CLIENT, SERVER].map(|address| format!("::ffff:{address}"));
+        for (src, dst) in [(&*mapped[0], &*mapped[1]), (&mapped[0], "2001:db8::1")] {
+            let frame = Frame::between(src, dst).tcp(40_000, 80, ACK);
+            assert_eq!(counted(&memory, &frame), Verdict::Drop(DropReason::Malformed));
+            let frame = Frame::between(dst, src).tcp(80, 40_000, ACK);
+            assert_eq!(counted(&memory, &frame), Verdict::Drop(DropReason::Malformed));
+        }
+    }
+
+    #[test]
     fn a_frame_for_another_station_is_left_to_the_stack() {
         let mut memory = Memory::default();
         memory.add_device(1, [2, 0, 0, 0, 0, 9]);

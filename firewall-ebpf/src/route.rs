@@ -82,12 +82,11 @@ pub fn look_up(
     let delivery = unsafe { &mut *delivery };
     let tuple = &headers.tuple;
     ask(&mut delivery.fib, headers, ifindex, tuple.src, tuple.dst);
-    // SAFETY: the map's value is as large as the helper is told.
-    delivery.answer =
-        unsafe { bpf_fib_lookup(ctx, (&raw mut delivery.fib).cast(), size_of::<Fib>() as i32, 0) };
+    delivery.answer = answer(ctx, &mut delivery.fib);
     match delivery.answer {
-        answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED => {
-            (Chain::Forward, delivery.fib.ifindex)
+        answer::SUCCESS | answer::NO_NEIGHBOUR => (Chain::Forward, delivery.fib.ifindex),
+        answer::FRAGMENTATION_NEEDED => {
+            (Chain::Forward, too_narrow(ctx, &mut delivery.fib, headers, ifindex))
         }
         // The stack will refuse it, in its own words, or knows the way.
         answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => (Chain::Forward, NOWHERE),
@@ -95,6 +94,26 @@ pub fn look_up(
         // To this host, or to nowhere: both end in the stack.
         _ => (Chain::Input, 0),
     }
+}
+
+/// The interface whose MTU is too small for the packet. The answer that says so
+/// does not name it; one about a packet of no length does.
+#[inline(always)]
+fn too_narrow(ctx: *mut c_void, fib: &mut Fib, headers: &Headers, ifindex: u32) -> u32 {
+    let tuple = &headers.tuple;
+    ask(fib, headers, ifindex, tuple.src, tuple.dst);
+    fib.len = 0;
+    match answer(ctx, fib) {
+        // TC looks at the device's MTU all the same, once it has named it.
+        answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED => fib.ifindex,
+        _ => NOWHERE,
+    }
+}
+
+#[inline(always)]
+fn answer(ctx: *mut c_void, fib: &mut Fib) -> i64 {
+    // SAFETY: what is asked is as large as the helper is told.
+    unsafe { bpf_fib_lookup(ctx, (&raw mut *fib).cast(), size_of::<Fib>() as i32, 0) }
 }
 
 /// The address that this host answers the packet's sender from.

@@ -7,7 +7,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -144,7 +144,16 @@ impl Wire {
     }
 
     pub fn send(&self, packet: &Packet) -> Result<()> {
-        self.send_frame(&packet.frame(self.own, self.neighbour))
+        self.send_frame(&self.frame(packet))
+    }
+
+    /// The frame that carries a packet to the neighbour.
+    pub fn frame(&self, packet: &Packet) -> Vec<u8> {
+        packet.frame(self.own, self.neighbour)
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Sends what begins with an IPv4 or IPv6 header, as it is.

@@ -1,12 +1,14 @@
-//! Many flows: how long a list of half a million takes and in how much memory, and how
-//! many events a second reach a watcher without loss.
+//! Many flows: how long a list of half a million takes, in how much memory and beside
+//! conntrack(8), and how many events a second reach a watcher without loss.
 //!
 //! These are measurements, which a busy machine spoils: `cargo test -p firewall-tests
 //! --test volume -- --ignored --nocapture --test-threads 1`.
 
 use std::{
     fs::File,
-    process::Stdio,
+    io::{BufWriter, Write as _},
+    net::Ipv4Addr,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -19,6 +21,7 @@ use firewall_common::{
 use firewall_tests::{
     Family, Gateway, Netns, Offload, capability,
     firewall::{Setup, binary, mount_bpffs},
+    flood::ConntrackMax,
     needs,
     packet::Packet,
     wait,
@@ -34,15 +37,28 @@ use nix::libc;
 
 const FLOWS: u32 = 500_000;
 
+const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+const SERVER_PORT: u16 = 443;
+
+/// Whose the connection of this number is.
+fn client(number: u32) -> (Ipv4Addr, u16) {
+    let [_, a, b, c] = number.to_be_bytes();
+    (Ipv4Addr::new(10, a, b, c), 1_024 + (number % 60_000) as u16)
+}
+
+const fn sizes() -> TableSizes {
+    TableSizes { assured: 524_288, embryonic: 1_024, expectations: 1_024, fragments: 1_024 }
+}
+
 /// Established connections to one server.
 fn fill(flows: &mut FlowTables) -> Result<()> {
     for number in 0..FLOWS {
-        let [_, a, b, c] = number.to_be_bytes();
+        let (address, port) = client(number);
         let original = Tuple {
-            src: std::net::IpAddr::from([10, a, b, c]).into(),
-            dst: std::net::IpAddr::from([198, 51, 100, 2]).into(),
-            sport: 1_024 + (number % 60_000) as u16,
-            dport: 443,
+            src: std::net::IpAddr::from(address).into(),
+            dst: std::net::IpAddr::from(SERVER).into(),
+            sport: port,
+            dport: SERVER_PORT,
             protocol: protocol::TCP,
             ..Tuple::default()
         };
@@ -77,7 +93,7 @@ fn half_a_million_flows_are_listed_counted_and_deleted_quickly_and_in_little_mem
 
 fn measure(pins: &Pins) -> Result<()> {
     pins.create()?;
-    let _programs = Programs::load(pins, TableSizes { assured: 524_288, embryonic: 1_024 })?;
+    let _programs = Programs::load(pins, sizes())?;
     fill(&mut FlowTables::open(&Maps::open(pins)?)?)?;
     let file = tempfile::NamedTempFile::new()?;
     for (line, lines) in [
@@ -88,7 +104,7 @@ fn measure(pins: &Pins) -> Result<()> {
         ("conntrack delete -s 10.0.0.0/14", 1 << 18),
         ("conntrack flush", 0),
     ] {
-        let Cost { took, cpu, peak } = cost(pins, line, file.reopen()?)?;
+        let Cost { took, cpu, peak } = cost(&mut ours(pins, line)?, file.reopen()?)?;
         let text = std::fs::read_to_string(file.path())?;
         ensure!(text.lines().count() == lines as usize, "{line}: {}", text.lines().count());
         eprintln!("{line}: {cpu:?} of a CPU, {took:?} in all, {peak} KiB at most");
@@ -98,6 +114,75 @@ fn measure(pins: &Pins) -> Result<()> {
         std::fs::write(file.path(), "")?;
     }
     Ok(())
+}
+
+#[test]
+#[ignore = "a measurement: needs a quiet machine"]
+fn half_a_million_flows_are_listed_beside_as_many_of_nf_conntrack() {
+    needs!(capability::firewall(), capability::oracle());
+    mount_bpffs().unwrap();
+    let netns = Netns::new("volume").unwrap();
+    let pins = Pins::new(format!("/sys/fs/bpf/{}", netns.name()));
+    let outcome = std::panic::catch_unwind(|| compare(&netns, &pins));
+    pins.remove().unwrap();
+    outcome.unwrap().unwrap();
+}
+
+/// The best of some runs that take turns; the lists are equally long, and as long as
+/// both count.
+fn compare(netns: &Netns, pins: &Pins) -> Result<()> {
+    const RUNS: usize = 5;
+    pins.create()?;
+    let _programs = netns.enter(|| Programs::load(pins, sizes()))?;
+    let mut flows = FlowTables::open(&Maps::open(pins)?)?;
+    fill(&mut flows)?;
+    let _limit = ConntrackMax::set(2 * FLOWS)?;
+    fill_kernel(netns)?;
+    let counted = netns.run("conntrack -C")?;
+    ensure!(counted.trim() == FLOWS.to_string(), "the kernel has {counted}");
+    ensure!(flows.count(now())? == u64::from(FLOWS), "{} flows", flows.count(now())?);
+    let file = tempfile::NamedTempFile::new()?;
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..RUNS {
+        let mut kernels = netns.command("conntrack");
+        kernels.arg("-L");
+        let commands = [ours(pins, "conntrack list")?, kernels];
+        for (mut command, best) in commands.into_iter().zip(&mut best) {
+            file.as_file().set_len(0)?;
+            let Cost { took, cpu, peak } = cost(&mut command, file.reopen()?)?;
+            let lines = std::fs::read_to_string(file.path())?.lines().count();
+            ensure!(lines == FLOWS as usize, "{command:?} printed {lines} lines");
+            eprintln!("{command:?}: {cpu:?} of a CPU, {took:?} in all, {peak} KiB at most");
+            *best = cpu.min(*best);
+        }
+    }
+    let ratio = best[0].as_secs_f64() / best[1].as_secs_f64();
+    eprintln!("firewall conntrack list : conntrack -L = {ratio:.2} of the CPU time");
+    Ok(())
+}
+
+/// The same connections in the kernel's table.
+fn fill_kernel(netns: &Netns) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    let mut lines = BufWriter::new(file.as_file());
+    for number in 0..FLOWS {
+        let (address, port) = client(number);
+        writeln!(
+            lines,
+            "-A -p tcp -t 432000 -u SEEN_REPLY,ASSURED --state ESTABLISHED -s {address} -d {SERVER} \
+             --sport {port} --dport {SERVER_PORT} -r {SERVER} -q {address} \
+             --reply-port-src {SERVER_PORT} --reply-port-dst {port}"
+        )?;
+    }
+    lines.flush()?;
+    netns.run(&format!("conntrack --load-file {}", file.path().display())).map(drop)
+}
+
+/// The firewall's own command for this line.
+fn ours(pins: &Pins, line: &str) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command.args(line.split(' ')).env("FIREWALL_PIN", pins.root());
+    Ok(command)
 }
 
 /// What a command takes.
@@ -110,11 +195,9 @@ struct Cost {
     peak: u64,
 }
 
-fn cost(pins: &Pins, line: &str, out: File) -> Result<Cost> {
+fn cost(command: &mut Command, out: File) -> Result<Cost> {
     let (begun, before) = (Instant::now(), cpu_of_children()?);
-    let mut command = std::process::Command::new(binary()?);
-    command.args(line.split(' ')).env("FIREWALL_PIN", pins.root()).stdout(out);
-    let mut child = command.stderr(Stdio::null()).spawn()?;
+    let mut child = command.stdout(out).stderr(Stdio::null()).spawn()?;
     let mut peak = 0;
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -123,7 +206,7 @@ fn cost(pins: &Pins, line: &str, out: File) -> Result<Cost> {
         peak = resident(child.id()).unwrap_or(0).max(peak);
         std::thread::sleep(Duration::from_millis(2));
     };
-    ensure!(status.success(), "{line}: {status}");
+    ensure!(status.success(), "{command:?}: {status}");
     Ok(Cost { took: begun.elapsed(), cpu: cpu_of_children()? - before, peak })
 }
 

@@ -6,6 +6,7 @@ use clap::Parser;
 mod build;
 mod ci;
 mod demo;
+mod fuzz;
 mod oracle;
 mod run;
 mod servers;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Arguments),
     /// Compare the firewall with nf_conntrack over a folder of captures
     Oracle(oracle::Arguments),
+    /// Look for inputs that break a promise: `cargo xtask fuzz conntrack --seconds 600`
+    Fuzz(fuzz::Arguments),
     /// Exactly what continuous integration runs
     Ci,
 }
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
         Command::Demo => demo::demo(),
         Command::Test(arguments) => test::test(&arguments),
         Command::Oracle(arguments) => oracle::oracle(&arguments),
+        Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Ci => ci::ci(),
     }
 }

@@ -34,7 +34,8 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
 fn unit_tests() -> Command {
     let mut command = shell::cargo();
     command.args(["test", "--locked", "--no-fail-fast"]);
-    command.args(["-p", "firewall-common", "-p", "firewall-user", "-p", "xtask"]);
+    command.args(["-p", "firewall-common", "-p", "firewall-user"]);
+    command.args(["-p", "firewall-fuzz", "-p", "xtask"]);
     command
 }
 

@@ -270,7 +270,7 @@ fn reset(
         // The receiver will answer with a challenge (RFC 5961 section 3.2).
         next = was;
     }
-    if answers_tolerated(flow, was, last, seen) {
+    if answers_tolerated(flow, was, last, direction, seen) {
         return believed(connection, direction, seen, was, State::Close);
     }
     Judgement::Compare(next)
@@ -284,13 +284,20 @@ fn follows(last: &Last, direction: Direction, seq: Seq) -> bool {
 
 /// Whether a reset answers a segment that passed without being believed.
 #[inline(always)]
-fn answers_tolerated(flow: &Flow, was: State, last: &Last, seen: &Seen) -> bool {
+fn answers_tolerated(
+    flow: &Flow,
+    was: State,
+    last: &Last,
+    direction: Direction,
+    seen: &Seen,
+) -> bool {
     let after_syn = flow.has(status::SEEN_REPLY) && last.segment == Segment::Syn.number();
     let after_ack = last.segment == Segment::Ack.number();
     let half_open = !flow.has(status::ASSURED) && after_ack;
+    let is_answer = last.direction != direction as u8 && seen.ack == last.end;
     let after_challenge = matches!(was, State::SynSent)
         && after_ack
         && last.direction == Direction::Reply as u8
         && seen.seq == last.ack;
-    ((after_syn || half_open) && seen.has_ack && seen.ack == last.end) || after_challenge
+    ((after_syn || half_open) && is_answer) || after_challenge
 }

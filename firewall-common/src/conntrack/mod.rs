@@ -13,6 +13,8 @@ pub mod options;
 pub mod quoted;
 pub mod sctp;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod window;
 
 use crate::{

@@ -194,6 +194,77 @@ mod tests {
         }
     }
 
+    fn sack(edges: &[u32]) -> Vec<u8> {
+        let mut bytes = vec![5, 2 + 8 * edges.len() as u8];
+        for edge in edges {
+            bytes.extend([edge.wrapping_sub(1).to_be_bytes(), edge.to_be_bytes()].concat());
+        }
+        bytes
+    }
+
+    #[test]
+    fn each_of_four_blocks_counts() {
+        for highest in 0..4 {
+            let mut edges = [1_100; 4];
+            edges[highest] = 9_000;
+            assert_eq!(read(&sack(&edges), 1_000).sack, Seq(9_000), "block {highest}");
+        }
+    }
+
+    #[test]
+    fn edges_are_compared_around_the_circle() {
+        assert_eq!(read(&sack(&[5, u32::MAX - 2]), u32::MAX - 9).sack, Seq(5));
+        assert_eq!(read(&sack(&[u32::MAX - 20]), 3).sack, Seq(3));
+    }
+
+    #[test]
+    fn only_the_first_option_with_blocks_counts() {
+        let bytes = [sack(&[2_000]), sack(&[3_000])].concat();
+        assert_eq!(read(&bytes, 1_000).sack, Seq(2_000));
+    }
+
+    #[test]
+    fn blocks_that_fill_the_longest_header_are_read_and_five_are_none() {
+        let mut bytes = vec![1; 6];
+        bytes.extend(sack(&[1_001, 1_002, 1_003, 1_004]));
+        assert_eq!(bytes.len(), 40);
+        assert_eq!(read(&bytes, 1_000).sack, Seq(1_004));
+        let five = [5, 42].into_iter().chain([0xff; 38]).collect::<Vec<u8>>();
+        assert_eq!(read(&five, 1_000).sack, Seq(1_000));
+    }
+
+    #[test]
+    fn an_option_of_the_wrong_length_is_passed_over() {
+        let scale = [3, 4, 7, 7, 4, 3, 0, 3, 3, 9];
+        let options = read(&scale, 0);
+        assert_eq!((options.flags, options.scale), (window::SCALES, 9));
+        assert_eq!(read(&[5, 9, 0, 0, 0, 0, 255, 255, 255, 4, 2], 1).flags, window::SACK);
+    }
+
+    #[test]
+    fn a_segment_says_nothing_about_the_one_before() {
+        let mut options = read(&[4, 2, 3, 3, 7], 9);
+        options.begin(Seq(5));
+        assert_eq!((options.flags, options.scale, options.sack), (0, 0, Seq(5)));
+        assert!(options.step(), "no byte of it is left");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_within_as_many_steps(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..41), ack: u32
+        ) {
+            let mut segment = vec![0; 20];
+            segment.extend_from_slice(&bytes);
+            let mut options = TcpOptions::default();
+            options.begin(Seq(ack));
+            copy(&segment[..], 0, segment.len() as u32, &mut options);
+            let steps = (0..=bytes.len()).find(|_| options.step());
+            proptest::prop_assert!(steps.is_some());
+            proptest::prop_assert!(options.scale <= 14);
+        }
+    }
+
     #[test]
     fn a_timestamp_alone_is_not_worth_reading() {
         let mut segment = [0u8; 32];

@@ -35,6 +35,7 @@ pub struct Frame {
     payload: Vec<u8>,
     is_spoilt: bool,
     has_ethernet: bool,
+    has_wrong_checksum: bool,
 }
 
 impl Frame {
@@ -59,6 +60,7 @@ impl Frame {
             payload: Vec::new(),
             is_spoilt: false,
             has_ethernet: true,
+            has_wrong_checksum: false,
         }
     }
 
@@ -137,19 +139,30 @@ impl Frame {
         self
     }
 
-    /// TCP options, filled up to whole words; after [`Frame::tcp`].
+    /// The window that a segment announces, as it stands in the header; 65,535
+    /// without.
     #[must_use]
-    pub fn tcp_options(mut self, options: &[u8]) -> Self {
-        self.transport.extend(options);
-        self.transport.resize(self.transport.len().next_multiple_of(4), 0);
-        self.transport[12] = ((self.transport.len() / 4) << 4) as u8;
+    pub fn window(mut self, window: u16) -> Self {
+        let at = std::mem::offset_of!(Tcp, window);
+        self.transport[at..at + 2].copy_from_slice(&window.to_be_bytes());
         self
     }
 
-    /// The window as it stands in the header; after [`Frame::tcp`].
+    /// The options of a segment, at most 40 bytes; filled up to whole words.
     #[must_use]
-    pub fn window(mut self, window: u16) -> Self {
-        self.transport[14..16].copy_from_slice(&window.to_be_bytes());
+    pub fn tcp_options(mut self, options: &[u8]) -> Self {
+        self.transport.truncate(Tcp::LEN as usize);
+        self.transport.extend(options);
+        self.transport.resize(self.transport.len().next_multiple_of(4), 0);
+        let words = (self.transport.len() / 4) as u8;
+        self.transport[std::mem::offset_of!(Tcp, data_offset)] = words << 4;
+        self
+    }
+
+    /// Spoils the checksum of the transport header.
+    #[must_use]
+    pub const fn wrong_checksum(mut self) -> Self {
+        self.has_wrong_checksum = true;
         self
     }
 
@@ -262,7 +275,10 @@ impl Frame {
                 true => Sum::pseudo_header(self.src.into(), self.dst.into(), self.protocol, len),
                 false => Sum::default(),
             };
-            let checksum = sum(start, &body).finish();
+            let mut checksum = sum(start, &body).finish();
+            if self.has_wrong_checksum {
+                checksum = checksum.wrapping_add(1);
+            }
             body[at..at + 2].copy_from_slice(&checksum.to_ne_bytes());
         }
         if self.is_spoilt

@@ -119,19 +119,11 @@ impl Memory {
 
     /// Judges a frame at a hook of an Ethernet interface.
     pub fn filter_at(&self, hook: Hook, ifindex: u32, frame: &[u8], now: Nanos) -> Verdict {
-        self.filter_again(Visit::New, hook, ifindex, frame, now)
+        self.filter_from(Place { hook, ifindex, has_ethernet: true, visit: Visit::New }, frame, now)
     }
 
-    /// Judges a frame that may have been held before.
-    pub fn filter_again(
-        &self,
-        visit: Visit,
-        hook: Hook,
-        ifindex: u32,
-        frame: &[u8],
-        now: Nanos,
-    ) -> Verdict {
-        let place = Place { hook, ifindex, has_ethernet: true, visit };
+    /// Judges a frame anywhere.
+    pub fn filter_from(&self, place: Place, frame: &[u8], now: Nanos) -> Verdict {
         let verdict = self.with_scratch(|scratch| path::filter(frame, place, self, scratch, now));
         // The rings of what is held are never full here.
         match verdict {
@@ -177,6 +169,19 @@ impl Memory {
         [FlowTable::Assured, FlowTable::Embryonic]
             .into_iter()
             .find_map(|table| self.flow(table, key).map(|flow| (table, *flow)))
+    }
+
+    /// Copies of all flows, by table and key.
+    pub fn flows(&self) -> Vec<(FlowTable, FlowKey, Flow)> {
+        let mut all = Vec::with_capacity(self.flow_count());
+        for table in [FlowTable::Assured, FlowTable::Embryonic] {
+            let keys: Vec<FlowKey> = self.table(table).borrow().keys().copied().collect();
+            let found =
+                keys.into_iter().filter_map(|key| Some((table, key, *self.flow(table, &key)?)));
+            all.extend(found);
+        }
+        all.sort_by_key(|(_, key, _)| *key);
+        all
     }
 
     pub fn flow_count(&self) -> usize {

@@ -143,7 +143,7 @@ pub struct Tracking {
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
     pub max_flows: Option<u32>,
 
-    /// Flows seen in one direction only that the table holds [default: 65536]
+    /// Flows seen in one direction only that the table holds [default: 262144]
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
     pub max_embryonic: Option<u32>,
 
@@ -393,7 +393,7 @@ mod tests {
         let wanted = Wanted::new(&run, config::File::default()).unwrap();
         assert_eq!((wanted.hook, wanted.helper_failure), (HookChoice::Auto, HelperFailure::Open));
         assert_eq!((wanted.log_level, wanted.ftp_ports), (LogLevel::Info, FtpPorts::default()));
-        assert_eq!((wanted.sizes.assured, wanted.sizes.embryonic), (262_144, 65_536));
+        assert_eq!((wanted.sizes.assured, wanted.sizes.embryonic), (262_144, 262_144));
         assert_eq!((wanted.sizes.expectations, wanted.sizes.fragments), (16_384, 8_192));
         assert!(!wanted.unload_on_exit && !wanted.drop_non_ip && wanted.rules6.is_none());
         assert!(ALL.iter().all(|setting| wanted.settings.get(setting).is_none()));

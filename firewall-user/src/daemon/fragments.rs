@@ -59,7 +59,7 @@ impl Fragments {
             Some(EarlyKind::Fragment) => self.keep(early, frame),
             Some(EarlyKind::Granted | EarlyKind::Refused) => self.release(&early.key),
             None => {
-                tracing::error!("a record of kind {} on the ring of early fragments", early.kind)
+                tracing::error!("a record of kind {} on the ring of early fragments", early.kind);
             }
         }
     }

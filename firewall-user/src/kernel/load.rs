@@ -94,8 +94,10 @@ impl SizesNamed {
 }
 
 impl Default for TableSizes {
+    /// As many embryonic flows as confirmed ones: who is answered after 100,000 SYNs of
+    /// others must still be known (`tests/tests/flood.rs`).
     fn default() -> Self {
-        Self { assured: 262_144, embryonic: 65_536, expectations: 16_384, fragments: 8_192 }
+        Self { assured: 262_144, embryonic: 262_144, expectations: 16_384, fragments: 8_192 }
     }
 }
 

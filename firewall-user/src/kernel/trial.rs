@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::programs::{TestRun, TestRunOptions};
 use bytemuck::{Pod, Zeroable};
+use firewall_common::event::Hook;
 
 use super::load::{Programs, classifier, xdp};
 
@@ -30,6 +31,17 @@ struct XdpContext {
     ingress_ifindex: u32,
     rx_queue_index: u32,
     egress_ifindex: u32,
+}
+
+/// `struct __sk_buff` up to the interface; the kernel takes the rest for zero, and
+/// refuses what it would not look at.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct SkbContext {
+    /// Length, type, mark, queue, protocol, VLAN and priority.
+    _unset: [u32; 9],
+    ingress_ifindex: u32,
+    ifindex: u32,
 }
 
 /// What a program may make of a frame.
@@ -61,21 +73,28 @@ impl Programs {
         Ok(Trial { action: run.return_value, frame: after, duration: run.duration })
     }
 
-    /// A frame of this host that leaves; the kernel takes the loopback device for
-    /// its interface.
+    /// A frame at TC, as if it came in or left by an interface in the network
+    /// namespace of the calling thread; one that leaves is of this host. Programs
+    /// need not be attached.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn try_egress(&mut self, frame: &[u8], repeat: u32) -> Result<Trial> {
+    pub fn try_tc(&mut self, hook: Hook, frame: &[u8], ifindex: u32, repeat: u32) -> Result<Trial> {
+        let program = match hook {
+            Hook::Ingress => "firewall_ingress",
+            Hook::Egress => "firewall_egress",
+        };
+        let context = SkbContext { ifindex, ..SkbContext::default() };
         let mut after = vec![0; LONGEST];
-        let run = classifier(&mut self.ebpf, "firewall_egress")?
+        let run = classifier(&mut self.ebpf, program)?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut after),
+                ctx_in: Some(bytemuck::bytes_of(&context)),
                 repeat,
                 ..TestRunOptions::default()
             })
-            .context("cannot try a packet in TC")?;
+            .with_context(|| format!("cannot try a packet in {program}"))?;
         after.truncate(run.data_size_out as usize);
         Ok(Trial { action: run.return_value, frame: after, duration: run.duration })
     }
