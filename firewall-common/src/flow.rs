@@ -268,6 +268,8 @@ pub mod status {
     pub const ENCRYPTED: u8 = 1 << 3;
     /// Picked up in its middle: its beginning was not seen here.
     pub const PICKED_UP: u8 = 1 << 4;
+    /// SYNPROXY stands between: client and server know different numbers.
+    pub const PROXIED: u8 = 1 << 5;
 }
 
 /// Helpers, as the maps number them.
@@ -413,8 +415,18 @@ pub struct Flow {
     pub originator: u8,
     pub mark: u32,
     pub last: Last,
-    /// SYNPROXY: what is added to the sequence numbers of the reply direction.
+    /// SYNPROXY: what is added to the sequence numbers of the reply direction; the
+    /// cookie, until the server has answered.
     pub shift: u32,
+    /// SYNPROXY: what is added to the timestamps of the reply direction; the one that
+    /// the client was told, until the server has answered.
+    pub clock_shift: u32,
+    /// SYNPROXY: the window of the client's first ACK, as it stood there.
+    pub client_window: u16,
+    /// SYNPROXY: the shift of the server's windows that the client was told, and the
+    /// server's own.
+    pub told_scale: u8,
+    pub server_scale: u8,
     /// Indexed by [`Direction::index`].
     pub sides: [Side; 2],
 }
@@ -462,7 +474,7 @@ const _: () = assert!(size_of::<CachedVerdict>() == 20);
 const _: () = assert!(size_of::<Window>() == 20);
 const _: () = assert!(size_of::<Last>() == 20);
 const _: () = assert!(size_of::<Side>() == 56);
-const _: () = assert!(size_of::<Flow>() == 160);
+const _: () = assert!(size_of::<Flow>() == 168);
 
 #[cfg(test)]
 mod tests {

@@ -26,6 +26,7 @@ pub mod rule;
 pub mod ruleset_text;
 pub mod scratch;
 pub mod seq;
+pub mod synproxy;
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

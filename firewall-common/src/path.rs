@@ -11,6 +11,7 @@ use crate::{
     report,
     rule::{Chain, NO_ENTRY, RejectKind},
     scratch::Scratch,
+    synproxy::{self, task},
     tables::{Place, Route, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
@@ -89,6 +90,9 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     }
     let route = tables.route(place, &scratch.headers);
     prepare(scratch, tables.generation(), &route);
+    scratch.proxy.task = task::NONE;
+    scratch.proxy.is_first = 0;
+    scratch.proxy.is_open = 0;
     if scratch.headers.is_later_fragment() {
         return tables.inherit(scratch, place.visit, now).verdict(route.chain);
     }
@@ -115,7 +119,19 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Verdict {
     let mut tracked = conntrack::track(packet, tables, scratch, now);
+    tracked.effect = synproxy::effect(&scratch.proxy, tracked.effect);
     tracked.forget_how(tables);
+    if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
+        match tables.question(scratch, route.chain) {
+            synproxy::Answer::Right => return Verdict::Prove,
+            synproxy::Answer::Wrong if tracked.flow.is_none() => {
+                return Verdict::Drop(DropReason::SynCookieWrong);
+            }
+            synproxy::Answer::Wrong | synproxy::Answer::NotAsked => {
+                prepare(scratch, scratch.walk.generation, route);
+            }
+        }
+    }
     scratch.walk.ctstate = tracked.ctstate.bit();
     scratch.walk.announced_by = tracked.announced_by;
 
@@ -124,21 +140,31 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     } else {
         judge(tables, scratch, route.chain)
     };
+    let is_proven = matches!(outcome, Outcome::Proxy) && scratch.proxy.proof.is_proven != 0;
+    if !is_proven {
+        scratch.proxy.proof.is_proven = 0;
+        if is_untracked(scratch) {
+            tracked.effect = Effect::Nothing;
+        }
+    }
+    let outcome = if is_proven { Outcome::Accept } else { outcome };
     match outcome {
-        Outcome::Accept => accept(tables, scratch, &mut tracked, options, route, now),
+        Outcome::Accept => accept(packet, tables, scratch, &mut tracked, options, route, now),
         Outcome::Drop if scratch.walk.is_policy != 0 => Verdict::Drop(DropReason::Policy),
         Outcome::Drop => Verdict::Drop(DropReason::Rule),
         Outcome::Reject => match RejectKind::from_byte(scratch.walk.argument as u8) {
             Some(kind) => Verdict::Reject(kind),
             None => Verdict::Drop(DropReason::RulesetBroken),
         },
+        Outcome::Proxy => Verdict::Cookie,
         Outcome::Running | Outcome::Broken => Verdict::Drop(DropReason::RulesetBroken),
     }
 }
 
 /// The rules said yes: remember, commit, and see whether a helper reads it.
 #[inline(always)]
-fn accept<T: Tables>(
+fn accept<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
     tables: &T,
     scratch: &mut Scratch,
     tracked: &mut Tracked<'_>,
@@ -151,6 +177,10 @@ fn accept<T: Tables>(
         return Verdict::Drop(DropReason::HelperAway);
     }
     remember(scratch, tracked);
+    let is_proxied = scratch.proxy.task != task::NONE || scratch.proxy.proof.is_proven != 0;
+    if is_proxied && let Some((_, flow)) = &mut tracked.flow {
+        tables.settle(packet, scratch, flow, tracked.direction);
+    }
     // Behind the commit the flow may stand in another table; a new one stands there.
     if let (Reading::Needed, Some((_, flow))) = (reading, &tracked.flow) {
         let about = About::of(flow);
@@ -179,6 +209,18 @@ fn accept<T: Tables>(
     }
 }
 
+/// Whether a rule in force answers SYNs with cookies.
+#[inline(always)]
+fn has_proxy<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    tables.ruleset(scratch.walk.slot).is_some_and(|header| header.has_proxy != 0)
+}
+
+/// What table raw wants untracked changes no flow, and no helper reads it.
+#[inline(always)]
+const fn is_untracked(scratch: &Scratch) -> bool {
+    scratch.walk.ctstate == CtState::Untracked.bit()
+}
+
 /// Whether a helper reads this packet before it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
@@ -198,7 +240,10 @@ fn reading<T: Tables>(
     options: Options,
     now: Nanos,
 ) -> Reading {
-    if scratch.headers.payload_len == 0 || reader(tables, scratch, tracked) == helper::NONE {
+    if scratch.headers.payload_len == 0
+        || is_untracked(scratch)
+        || reader(tables, scratch, tracked) == helper::NONE
+    {
         return Reading::NotNeeded;
     }
     if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
@@ -266,7 +311,7 @@ fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos
 
 /// Walks the rules: table raw for a packet that enters, then table filter.
 #[inline(always)]
-fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Outcome {
+pub(crate) fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Outcome {
     let family = usize::from(scratch.headers.version != 4);
     let Some(header) = tables.ruleset(scratch.walk.slot) else { return Outcome::Broken };
     let entries = &header.entries[family & 1];
@@ -295,6 +340,7 @@ fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Outcome 
         1 => Outcome::Accept,
         2 => Outcome::Drop,
         3 => Outcome::Reject,
+        5 => Outcome::Proxy,
         _ => Outcome::Broken,
     }
 }

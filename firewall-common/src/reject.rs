@@ -14,8 +14,9 @@ use crate::{
 /// Words of the rejected packet, from its IP header on, that an answer quotes.
 pub const QUOTED_WORDS: usize = 24;
 const QUOTED: u32 = QUOTED_WORDS as u32 * 4;
-/// Words of the longest headers behind Ethernet: IPv6 and TCP.
-pub const HEADER_WORDS: usize = 15;
+/// Words of the longest headers behind Ethernet: IPv6 and TCP with the options of
+/// [`crate::synproxy::segment`].
+pub const HEADER_WORDS: usize = 20;
 const TTL: u8 = 64;
 
 /// The frame of the answer, in the pieces in which it is written.

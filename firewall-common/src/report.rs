@@ -24,9 +24,11 @@ pub fn report<P: Packet + ?Sized, T: Tables>(
     let reason = match verdict {
         Verdict::Drop(reason) => reason as u8 + 1,
         Verdict::Reject(_) => DropReason::Reject as u8 + 1,
-        Verdict::Accept(_) | Verdict::Punt(_) | Verdict::Wait(_) => 0,
+        Verdict::Accept(_) | Verdict::Punt(_) | Verdict::Wait(_) | Verdict::Cookie => 0,
         // The desk still holds what was noted of another packet.
         Verdict::Pass(_) => return,
+        // It is not over: its SYN will be judged.
+        Verdict::Prove => return,
     };
     scratch.walk.drop_reason = if options.has(option::REPORT_DROPS) { reason } else { 0 };
     if scratch.walk.drop_reason != 0 || scratch.walk.log_count != 0 {

@@ -112,6 +112,11 @@ pub enum Target {
     Goto = 7,
     /// `CT --helper`. Argument: one of [`crate::flow::helper`].
     Helper = 8,
+    /// Answer a SYN with a cookie; other packets go on. Argument: a packed
+    /// [`crate::synproxy::offer::Offer`].
+    Proxy = 9,
+    /// `CT --notrack`: UNTRACKED from the next table on.
+    Untrack = 10,
 }
 
 impl Target {
@@ -127,6 +132,8 @@ impl Target {
             6 => Self::Jump,
             7 => Self::Goto,
             8 => Self::Helper,
+            9 => Self::Proxy,
+            10 => Self::Untrack,
             _ => return None,
         })
     }
@@ -266,10 +273,12 @@ pub const NO_ENTRY: u32 = u32::MAX;
 pub struct RulesetHeader {
     /// Rule index of each [`Chain`], IPv4 then IPv6, or [`NO_ENTRY`].
     pub entries: [[u32; CHAINS]; 2],
+    /// 1 when a rule answers SYNs with cookies: an ACK may bring one back.
+    pub has_proxy: u32,
 }
 
 impl RulesetHeader {
-    pub const EMPTY: Self = Self { entries: [[NO_ENTRY; CHAINS]; 2] };
+    pub const EMPTY: Self = Self { entries: [[NO_ENTRY; CHAINS]; 2], has_proxy: 0 };
 }
 
 /// The value of the rule counters, one per CPU.
@@ -283,4 +292,4 @@ pub struct Counter {
 
 const _: () = assert!(size_of::<PortSet>() == 64);
 const _: () = assert!(size_of::<Rule>() == 104);
-const _: () = assert!(size_of::<RulesetHeader>() == 40);
+const _: () = assert!(size_of::<RulesetHeader>() == 44);

@@ -17,6 +17,7 @@ use crate::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey},
     headers::Headers,
+    synproxy::Proxy,
     time::Nanos,
     walk::Walk,
 };
@@ -47,6 +48,7 @@ pub struct Scratch {
     pub flow_event: FlowEvent,
     /// Filled in for [`crate::verdict::Verdict::Punt`].
     pub punt: Punt,
+    pub proxy: Proxy,
     /// Filled in for [`crate::verdict::Verdict::Wait`].
     pub early: Early,
     /// For events.

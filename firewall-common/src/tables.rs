@@ -17,6 +17,10 @@ use crate::{
     report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
+    synproxy::{
+        self,
+        header::{MAX_OPTIONS, TcpHeader},
+    },
     time::Nanos,
     verdict::DropReason,
 };
@@ -139,6 +143,12 @@ pub trait Tables: Rules {
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
     fn walk(&self, scratch: &mut Scratch);
 
+    /// The SYN cookie for these endpoints and this sequence number, by the kernel's
+    /// secret; `None` when it has none.
+    fn make_cookie(&self, tuple: &Tuple, seq: u32) -> Option<u32>;
+    /// Whether it is one that was made not long ago: [`Tables::make_cookie`].
+    fn check_cookie(&self, tuple: &Tuple, seq: u32, cookie: u32) -> bool;
+
     /// Judges the segment in `scratch` by its flow: [`connection::judge`].
     #[inline(always)]
     fn judge_segment(&self, flow: &Flow, scratch: &mut Scratch, direction: Direction) -> Judgement {
@@ -198,6 +208,50 @@ pub trait Tables: Rules {
     fn count(&self, counter: u32);
     fn report(&self, event: &Event);
     fn report_flow(&self, event: &FlowEvent);
+
+    /// [`synproxy::question`], and the two after it: the kernel's programs do it in
+    /// functions that the verifier checks by themselves.
+    #[inline(always)]
+    fn question(&self, scratch: &mut Scratch, chain: Chain) -> synproxy::Answer
+    where
+        Self: Sized,
+    {
+        synproxy::question(self, scratch, chain)
+    }
+
+    /// Calls [`TcpHeader::step`] until it says to stop.
+    #[inline(always)]
+    fn scan(&self, header: &mut TcpHeader) {
+        for _ in 0..MAX_OPTIONS {
+            if header.step() {
+                return;
+            }
+        }
+    }
+
+    /// [`synproxy::settle`].
+    #[inline(always)]
+    fn settle<P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        scratch: &mut Scratch,
+        flow: &mut Flow,
+        direction: Direction,
+    ) where
+        Self: Sized,
+    {
+        synproxy::settle(packet, self, scratch, flow, direction);
+    }
+
+    /// Reads the TCP header of the packet whose headers are on the desk to
+    /// `scratch.proxy.header`.
+    #[inline(always)]
+    fn read_header<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        scratch.proxy.header.read(packet, self, &scratch.headers)
+    }
 
     /// Judges a later fragment: [`fragment::inherit`].
     #[inline(always)]

@@ -85,6 +85,8 @@ drop_reasons! {
     TableFull = "table-full",
     /// Not IP, and the configuration says to drop such frames.
     NonIp = "non-ip",
+    /// An ACK that began no connection: the SYN cookie in it is wrong or too old.
+    SynCookieWrong = "syn-cookie-wrong",
     /// The ruleset could not be read to a verdict: a bug, closed for safety.
     RulesetBroken = "ruleset-broken",
 }
@@ -127,6 +129,10 @@ stats! {
     FlowsReplaced = "flows-replaced",
     /// Expectations used by a flow.
     ExpectationsUsed = "expectations-used",
+    /// SYNs that were answered with a cookie.
+    SynCookiesSent = "syn-cookies-sent",
+    /// Cookies that came back right: each is a SYN to the server.
+    SynCookiesRight = "syn-cookies-right",
     /// LOG lines and drop events that found no space in the ring.
     EventsLost = "events-lost",
     /// Events of flows that found no space in the ring.
@@ -142,14 +148,15 @@ pub const fn drop_counter(reason: DropReason) -> u32 {
 pub const STATS: u32 = (Stat::COUNT + DropReason::COUNT) as u32;
 
 /// Whether a counter is one of those of which each packet moves exactly one: it
-/// went on, or it was dropped.
+/// went on, was answered with a cookie, or was dropped.
 pub fn is_verdict(counter: u32) -> bool {
-    const WENT_ON: [Stat; 5] = [
+    const WENT_ON: [Stat; 6] = [
         Stat::AcceptInput,
         Stat::AcceptForward,
         Stat::AcceptOutput,
         Stat::PassNonIp,
         Stat::PassOtherHost,
+        Stat::SynCookiesSent,
     ];
     let is_drop = (Stat::COUNT as u32..STATS).contains(&counter);
     is_drop || WENT_ON.iter().any(|stat| *stat as u32 == counter)
@@ -174,6 +181,10 @@ pub enum Verdict {
     Drop(DropReason),
     /// Dropped with an answer.
     Reject(RejectKind),
+    /// A SYN, to be answered with a cookie.
+    Cookie,
+    /// An ACK with a right cookie: to be made the SYN that it proves, and judged anew.
+    Prove,
 }
 
 impl Verdict {
@@ -186,6 +197,8 @@ impl Verdict {
             Self::Pass(stat) => stat as u32,
             Self::Drop(reason) => drop_counter(reason),
             Self::Reject(_) => drop_counter(DropReason::Reject),
+            Self::Cookie => Stat::SynCookiesSent as u32,
+            Self::Prove => Stat::SynCookiesRight as u32,
         }
     }
 }

@@ -6,9 +6,10 @@
 use bytemuck::Zeroable;
 
 use crate::{
-    flow::CACHED_HITS,
+    flow::{CACHED_HITS, CtState, helper},
     headers::Headers,
     rule::{MAX_JUMP_DEPTH, NO_ENTRY, PortSet, PortSide, Rule, Target, condition, flag},
+    synproxy::is_for_proxy,
     tables::Rules,
 };
 
@@ -26,6 +27,8 @@ pub enum Outcome {
     Reject = 3,
     /// The rules led nowhere.
     Broken = 4,
+    /// The deciding rule's argument is the offer.
+    Proxy = 5,
 }
 
 /// The facts that rules ask for, and the place in the list.
@@ -74,6 +77,8 @@ pub struct Walk {
     pub is_policy: u8,
     /// A [`crate::rule::Chain`].
     pub chain: u8,
+    /// The rules are only asked: no counter moves, nothing is reported.
+    pub is_question: u8,
 }
 
 impl Walk {
@@ -168,15 +173,15 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, walk: &mut Walk) -> bool {
     if !matches(tables, rule, headers, walk) {
         return walk.go_on();
     }
-    if rule.flags & flag::CHAIN_END == 0 {
+    if rule.flags & flag::CHAIN_END == 0 && walk.is_question == 0 {
         tables.count_rule(walk.slot, walk.index, u64::from(headers.ip_len));
         walk.hit();
     }
-    act(rule, walk)
+    act(rule, headers, walk)
 }
 
 #[inline(always)]
-fn act(rule: &Rule, walk: &mut Walk) -> bool {
+fn act(rule: &Rule, headers: &Headers, walk: &mut Walk) -> bool {
     let Some(target) = Target::from_byte(rule.target) else {
         return walk.stop(Outcome::Broken);
     };
@@ -187,7 +192,9 @@ fn act(rule: &Rule, walk: &mut Walk) -> bool {
         Target::Drop => walk.decide(Outcome::Drop, rule),
         Target::Reject => walk.decide(Outcome::Reject, rule),
         Target::Log => {
-            walk.log();
+            if walk.is_question == 0 {
+                walk.log();
+            }
             walk.go_on()
         }
         Target::Return => walk.give_back(rule.chain_end),
@@ -201,6 +208,16 @@ fn act(rule: &Rule, walk: &mut Walk) -> bool {
         }
         Target::Helper => {
             walk.assigned = rule.argument as u8;
+            walk.go_on()
+        }
+        Target::Proxy if is_for_proxy(headers) => walk.decide(Outcome::Proxy, rule),
+        Target::Proxy => {
+            walk.is_per_packet = 1;
+            walk.go_on()
+        }
+        Target::Untrack => {
+            walk.ctstate_then = CtState::Untracked.bit();
+            walk.announced_by = helper::NONE;
             walk.go_on()
         }
     }

@@ -9,8 +9,10 @@
 
 mod answer;
 mod chunks;
+mod cookie;
 mod maps;
 mod packet;
+mod proxy;
 mod punt;
 mod route;
 mod stage;

@@ -21,7 +21,7 @@ use firewall_common::{
 
 use firewall_common::reject::Answer;
 
-use crate::route::Delivery;
+use crate::{cookie::Quote, route::Delivery};
 
 /// The active ruleset generation; written when a ruleset is swapped.
 #[map(name = "generation")]
@@ -120,6 +120,9 @@ pub static DELIVERY: PerCpuArray<Delivery> = PerCpuArray::with_max_entries(3, 0)
 
 #[map(name = "desk")]
 pub static DESK: PerCpuArray<Answer> = PerCpuArray::with_max_entries(3, 0);
+
+#[map(name = "cookies")]
+pub static COOKIES: PerCpuArray<Quote> = PerCpuArray::with_max_entries(1, 0);
 
 #[map(name = "punts")]
 pub static PUNTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);

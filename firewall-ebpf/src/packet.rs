@@ -345,6 +345,13 @@ fn capture_len(len: u32) -> usize {
     if len == 0 || len > EVENT_FRAME { EVENT_FRAME } else { len }
 }
 
+/// The length of a TCP header, 0 for what is none.
+#[inline(always)]
+pub fn header_len(len: u32) -> usize {
+    let len = opaque(len as usize);
+    if len < 20 || len > 60 { 0 } else { len }
+}
+
 /// At most what [`Packet::copy`] has room for, and visibly so.
 #[inline(always)]
 fn copy_len(len: u32) -> u32 {

@@ -28,6 +28,7 @@ use firewall_common::{
     path, report,
     rule::Chain,
     scratch::Scratch,
+    synproxy::{self, task},
     tables::Place,
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
@@ -47,20 +48,39 @@ pub mod decision {
     pub const HOLD: u32 = 2;
     pub const DROP: u32 = 3;
     pub const OTHER_STATION: u32 = 4;
+    /// Answer with a SYN cookie.
+    pub const COOKIE: u32 = 5;
+    /// Make it the SYN that its cookie proves, and judge that.
+    pub const PROVE: u32 = 6;
     /// A fragment that comes before its first.
-    pub const WAIT: u32 = 5;
+    pub const WAIT: u32 = 7;
     /// Plus the [`firewall_common::rule::RejectKind`].
-    pub const REJECT: u32 = 6;
+    pub const REJECT: u32 = 8;
+
+    /// With PASS, FORWARD or HOLD: the packet's numbers are to be translated.
+    pub const PROXIED: u32 = 1 << 8;
+    /// With PROXIED: the server's SYN/ACK, which becomes two packets.
+    pub const ANNOUNCE: u32 = 1 << 9;
+    /// Less the two above.
+    pub const ACTION: u32 = PROXIED - 1;
 }
 
 #[inline(always)]
-const fn decision(verdict: Verdict) -> u32 {
+const fn decision(verdict: Verdict, task: u8) -> u32 {
+    let proxied = match task {
+        task::TRANSLATE => decision::PROXIED,
+        task::ANNOUNCE => decision::PROXIED | decision::ANNOUNCE,
+        _ => 0,
+    };
     match verdict {
-        Verdict::Accept(Chain::Forward) => decision::FORWARD,
+        Verdict::Accept(Chain::Forward) => decision::FORWARD | proxied,
         Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
-        Verdict::Accept(_) | Verdict::Pass(_) => decision::PASS,
-        Verdict::Punt(_) => decision::HOLD,
+        Verdict::Accept(_) => decision::PASS | proxied,
+        Verdict::Pass(_) => decision::PASS,
+        Verdict::Punt(_) => decision::HOLD | proxied,
         Verdict::Wait(_) => decision::WAIT,
+        Verdict::Cookie => decision::COOKIE,
+        Verdict::Prove => decision::PROVE,
         Verdict::Drop(_) => decision::DROP,
         Verdict::Reject(kind) => decision::REJECT + kind as u32,
     }
@@ -79,7 +99,8 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
         has_ethernet: true,
         visit: Visit::New,
     };
-    decision(path::filter(&packet, place, &maps, scratch, now()))
+    let verdict = path::filter(&packet, place, &maps, scratch, now());
+    decision(verdict, scratch.proxy.task)
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
@@ -109,7 +130,8 @@ fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> 
         maps.ingress_ifindex = packet.priority();
     }
     let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
-    decision(path::filter(&packet, place, &maps, scratch, now()))
+    let verdict = path::filter(&packet, place, &maps, scratch, now());
+    decision(verdict, scratch.proxy.task)
 }
 
 /// Where the packet goes, and by which interface it will leave.
@@ -129,6 +151,26 @@ pub fn tell(maps: &Maps, scratch: &mut Scratch, now: Nanos) {
         Program::Xdp => xdp_tell(maps.ctx.cast(), scratch, now.0),
         Program::TcIngress | Program::TcEgress => tc_tell(maps.ctx.cast(), scratch, now.0),
     };
+}
+
+#[inline(always)]
+pub fn settle(maps: &Maps, scratch: &mut Scratch, flow: &mut Flow, direction: Direction) {
+    let is_reply = direction as u32;
+    match maps.program {
+        Program::Xdp => xdp_settle(maps.ctx.cast(), scratch, flow, is_reply),
+        Program::TcIngress | Program::TcEgress => {
+            tc_settle(maps.ctx.cast(), scratch, flow, is_reply)
+        }
+    };
+}
+
+#[inline(always)]
+pub fn read_header(maps: &Maps, scratch: &mut Scratch) -> bool {
+    let is_read = match maps.program {
+        Program::Xdp => xdp_header(maps.ctx.cast(), scratch),
+        Program::TcIngress | Program::TcEgress => tc_header(maps.ctx.cast(), scratch),
+    };
+    is_read != 0
 }
 
 #[inline(always)]
@@ -395,6 +437,66 @@ pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) 
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     let maps = Maps::of_tc(skb, true);
     report::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
+    0
+}
+
+/// What the rules and the cookie say of an ACK; a [`synproxy::Answer`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn question(scratch: *mut Scratch, chain: u32) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Some(chain) = Chain::from_byte(chain as u8) else { return 0 };
+    synproxy::question(&Maps::without_packet(), scratch, chain) as u32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_header(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Scratch { proxy, headers, .. } = scratch;
+    u32::from(proxy.header.read(&XdpPacket { ctx }, &Maps::of_xdp(ctx), headers))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_header(skb: *mut __sk_buff, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Scratch { proxy, headers, .. } = scratch;
+    u32::from(proxy.header.read(&SkbPacket { skb }, &Maps::of_tc(skb, true), headers))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_settle(
+    ctx: *mut xdp_md,
+    scratch: *mut Scratch,
+    flow: *mut Flow,
+    is_reply: u32,
+) -> u32 {
+    // SAFETY: null, or memory of these types; other CPUs may change the flow's words.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_mut()) };
+    let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
+    let maps = Maps::of_xdp(ctx);
+    synproxy::settle(&XdpPacket { ctx }, &maps, scratch, flow, direction_of(is_reply));
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_settle(
+    skb: *mut __sk_buff,
+    scratch: *mut Scratch,
+    flow: *mut Flow,
+    is_reply: u32,
+) -> u32 {
+    // SAFETY: as above.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_mut()) };
+    let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
+    let maps = Maps::of_tc(skb, true);
+    synproxy::settle(&SkbPacket { skb }, &maps, scratch, flow, direction_of(is_reply));
     0
 }
 

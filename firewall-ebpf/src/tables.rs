@@ -19,6 +19,10 @@ use firewall_common::{
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
+    synproxy::{
+        Answer,
+        header::{MAX_OPTIONS, TcpHeader},
+    },
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{DropReason, STAT_PLACES, Stat},
@@ -26,6 +30,7 @@ use firewall_common::{
 };
 
 use crate::{
+    cookie,
     maps::{
         ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN,
         FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, REFUSALS,
@@ -108,6 +113,13 @@ unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
     // SAFETY: the caller passes a pointer to its pointer, and waits.
     let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
     i64::from(walk::step(&RuleMaps, &scratch.headers, &mut scratch.walk))
+}
+
+/// One option of a TCP header, for `bpf_loop`.
+unsafe extern "C" fn scan_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: as above.
+    let header = unsafe { &mut **desk.cast::<*mut TcpHeader>() };
+    i64::from(header.step())
 }
 
 /// The maps that the walk reads.
@@ -347,6 +359,49 @@ impl Tables for Maps {
         unsafe {
             bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut desk).cast(), 0);
         }
+    }
+
+    #[inline(always)]
+    fn make_cookie(&self, tuple: &Tuple, seq: u32) -> Option<u32> {
+        match cookie::make_cookie(tuple, seq) {
+            cookie::NO_COOKIE => None,
+            made => Some(made as u32),
+        }
+    }
+
+    #[inline(always)]
+    fn check_cookie(&self, tuple: &Tuple, seq: u32, cookie: u32) -> bool {
+        cookie::check_cookie(tuple, seq, cookie) != 0
+    }
+
+    #[inline(always)]
+    fn question(&self, scratch: &mut Scratch, chain: Chain) -> Answer {
+        Answer::from_number(stage::question(scratch, chain as u32))
+    }
+
+    #[inline(always)]
+    fn scan(&self, header: &mut TcpHeader) {
+        let mut desk: *mut TcpHeader = header;
+        // SAFETY: as for the walk.
+        unsafe {
+            bpf_loop(MAX_OPTIONS, scan_step as *mut c_void, (&raw mut desk).cast(), 0);
+        }
+    }
+
+    #[inline(always)]
+    fn settle<P: Packet + ?Sized>(
+        &self,
+        _packet: &P,
+        scratch: &mut Scratch,
+        flow: &mut Flow,
+        direction: Direction,
+    ) {
+        stage::settle(self, scratch, flow, direction);
+    }
+
+    #[inline(always)]
+    fn read_header<P: Packet + ?Sized>(&self, _packet: &P, scratch: &mut Scratch) -> bool {
+        stage::read_header(self, scratch)
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use firewall_common::{
-    control::{Device, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
+    control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
     fragment::Visit,
     headers::Headers,
@@ -23,15 +23,15 @@ use firewall_common::{
 use crate::{
     answer,
     packet::SkbPacket,
-    punt,
+    proxy, punt,
     stage::{self, decision},
     tables::{Maps, is_ours},
-    xdp::note,
+    xdp::{note, token},
 };
 
 /// Goes on to the next program of the hook. Not `TC_ACT_OK`, which would end it
 /// for those of the admin.
-const NEXT: i32 = -1;
+pub const NEXT: i32 = -1;
 /// `skb->tc_index` of a packet that FORWARD has judged; the stack keeps it.
 const FORWARDED: u32 = 0xf7b1;
 /// `skb->pkt_type` of a frame to this host, and of one that the stack ignores.
@@ -62,7 +62,7 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
     let Some(found) = maps.device(ifindex) else { return NEXT };
     if let Some((visit, _)) = Visit::of_mark(packet.mark()) {
         packet.set_mark(0);
-        return judge(&packet, &maps, found, visit);
+        return judge(&packet, &maps, tc_link(skb) & link::PRESENT, visit);
     }
     match read_note(&packet) {
         note::REFLECT => {
@@ -74,26 +74,47 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
             packet.set_tc_index(FORWARDED);
             return NEXT;
         }
-        _ if found.flags & device::GENERIC != 0 && is_signed(&packet, &maps) => {
-            packet.set_tc_index(FORWARDED);
-            return NEXT;
-        }
-        _ if found.flags & device::TC == 0 && !is_taken_after_all(&packet, found) => return NEXT,
+        note::PROXIED => return translate(&packet, tc_link(skb)),
         _ => {}
+    }
+    let link = tc_link(skb);
+    if found.flags & device::GENERIC != 0 && link & (link::PROXIED | link::FORWARDED) != 0 {
+        if link & link::PROXIED != 0 {
+            return translate(&packet, link);
+        }
+        packet.set_tc_index(FORWARDED);
+        return NEXT;
+    }
+    // XDP has judged it, unless it was for another station then.
+    if found.flags & device::TC == 0 && link & link::OTHER_MAC == 0 {
+        return NEXT;
     }
     if packet.packet_type() == PACKET_OTHERHOST {
         maps.count(Stat::PassOtherHost as u32);
         return NEXT;
     }
-    judge(&packet, &maps, found, Visit::New)
+    judge(&packet, &maps, link & link::PRESENT, Visit::New)
 }
 
 /// The whole path of what comes in.
 #[inline(always)]
-fn judge(packet: &SkbPacket, maps: &Maps, found: &Device, visit: Visit) -> i32 {
+fn judge(packet: &SkbPacket, maps: &Maps, has_ethernet: u32, visit: Visit) -> i32 {
     let skb = packet.skb;
-    let has_ethernet = begins_with_ethernet(packet, found);
-    match stage::tc_filter_ingress(skb, u32::from(has_ethernet), visit as u32) {
+    let mut decided = stage::tc_filter_ingress(skb, has_ethernet, visit as u32);
+    if decided == decision::PROVE {
+        if proxy::tc::tc_prove(skb, 0) == 0 {
+            return TC_ACT_SHOT;
+        }
+        decided = stage::tc_filter_ingress(skb, has_ethernet, Visit::New as u32);
+        proxy::forget_proof(maps);
+    }
+    if decided & decision::PROXIED != 0 {
+        decided &= decision::ACTION;
+        if proxy::tc::deliver(skb, 0, has_ethernet) != NEXT {
+            return TC_ACT_SHOT;
+        }
+    }
+    match decided {
         decision::PASS | decision::OTHER_STATION => NEXT,
         decision::FORWARD => {
             packet.set_tc_index(FORWARDED);
@@ -104,11 +125,12 @@ fn judge(packet: &SkbPacket, maps: &Maps, found: &Device, visit: Visit) -> i32 {
             tc_hold(skb, 0);
             TC_ACT_SHOT
         }
+        decision::COOKIE => proxy::tc::tc_cookie(skb, 0),
         decision::WAIT => {
             tc_wait(skb, 0);
             TC_ACT_SHOT
         }
-        decision::DROP => TC_ACT_SHOT,
+        decision::DROP | decision::PROVE => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 0),
     }
 }
@@ -143,11 +165,25 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         },
     };
     let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
-    let decision = stage::tc_filter_egress(skb, u32::from(has_ethernet), visit as u32);
+    let has_ethernet = u32::from(has_ethernet);
+    let mut decided = stage::tc_filter_egress(skb, has_ethernet, visit as u32);
     if !matches!(visit, Visit::New) {
         packet.set_priority(0);
     }
-    match decision {
+    if decided == decision::PROVE {
+        if proxy::tc::tc_prove(skb, 1) == 0 {
+            return TC_ACT_SHOT;
+        }
+        decided = stage::tc_filter_egress(skb, has_ethernet, Visit::New as u32);
+        proxy::forget_proof(&maps);
+    }
+    if decided & decision::PROXIED != 0 {
+        decided &= decision::ACTION;
+        if proxy::tc::deliver(skb, 1, has_ethernet) != NEXT {
+            return TC_ACT_SHOT;
+        }
+    }
+    match decided {
         decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
@@ -156,14 +192,22 @@ fn egress(skb: *mut __sk_buff) -> i32 {
             // SAFETY: the helper only notes the interface.
             unsafe { bpf_redirect(0, 0) as i32 }
         }
+        decision::COOKIE => proxy::tc::tc_cookie(skb, 1),
         decision::WAIT => {
             tc_wait(skb, 1);
             // SAFETY: as above.
             unsafe { bpf_redirect(0, 0) as i32 }
         }
-        decision::DROP => TC_ACT_SHOT,
+        decision::DROP | decision::PROVE => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 1),
     }
+}
+
+/// What XDP has judged and left to us to translate.
+#[inline(always)]
+fn translate(packet: &SkbPacket, link: u32) -> i32 {
+    packet.set_tc_index(FORWARDED);
+    proxy::tc::deliver(packet.skb, 0, link & link::PRESENT)
 }
 
 /// A frame that the daemon sends back to the ingress of this interface.
@@ -209,31 +253,44 @@ pub extern "C" fn tc_wait(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     u32::from(punt::keep(&packet, &maps, scratch))
 }
 
-/// Whether the stack takes a frame that XDP has left to it as one for another
-/// station: the interface's address has just changed.
-#[inline(always)]
-fn is_taken_after_all(packet: &SkbPacket, found: &Device) -> bool {
-    found.flags & device::ETHERNET != 0
-        && packet.packet_type() == PACKET_HOST
-        && packet.ethernet().is_some_and(|ethernet| ethernet.dst != found.mac)
+/// What a frame's Ethernet header tells on ingress, as bits of [`tc_link`].
+mod link {
+    /// The frame's bytes begin with it: behind generic XDP they begin with the network
+    /// header.
+    pub const PRESENT: u32 = 1 << 0;
+    /// Generic XDP has put our word for a note in the place of the sender's address.
+    pub const FORWARDED: u32 = 1 << 1;
+    pub const PROXIED: u32 = 1 << 2;
+    /// To another address than XDP knows, and yet the stack takes it: the interface's
+    /// address has just changed.
+    pub const OTHER_MAC: u32 = 1 << 3;
 }
 
-/// Whether the frame's bytes begin with its Ethernet header: behind generic XDP
-/// they begin with the network header.
-#[inline(always)]
-fn begins_with_ethernet(packet: &SkbPacket, found: &Device) -> bool {
+/// Bits of [`link`]; a function of its own, which has a stack of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_link(skb: *mut __sk_buff) -> u32 {
+    let packet = &SkbPacket { skb };
+    let maps = &Maps::of_tc(skb, false);
+    let Some(found) = maps.device(packet.ifindex()) else { return 0 };
     if found.flags & device::ETHERNET == 0 {
-        return false;
+        return 0;
     }
-    let Some(first) = packet.read::<Ethernet>(0) else { return false };
-    let Some(link) = packet.ethernet() else { return false };
-    first.dst == link.dst && first.src == link.src && first.ether_type == link.ether_type
-}
-
-/// Whether generic XDP has put our token in the place of the sender's address.
-#[inline(always)]
-fn is_signed(packet: &SkbPacket, maps: &Maps) -> bool {
-    packet.ethernet().is_some_and(|ethernet| ethernet.src == maps.options().token)
+    let Some(header) = packet.ethernet() else { return 0 };
+    let is_present = packet.read::<Ethernet>(0).is_some_and(|first| {
+        first.dst == header.dst && first.src == header.src && first.ether_type == header.ether_type
+    });
+    let mut bits = if is_present { link::PRESENT } else { 0 };
+    if header.src == token(maps, note::FORWARDED) {
+        bits |= link::FORWARDED;
+    }
+    if header.src == token(maps, note::PROXIED) {
+        bits |= link::PROXIED;
+    }
+    if packet.packet_type() == PACKET_HOST && header.dst != found.mac {
+        bits |= link::OTHER_MAC;
+    }
+    bits
 }
 
 /// What XDP has told of the frame, 0 for nothing.
@@ -270,10 +327,19 @@ pub extern "C" fn tc_reject(skb: *mut __sk_buff, kind: u32, is_egress: u32) -> i
     if !write_over(&packet, &scratch.headers, written, lengths) {
         return TC_ACT_SHOT;
     }
+    send_back(&packet, is_egress != 0)
+}
+
+/// Sends an answer to where the packet came from; gives the action.
+#[inline(always)]
+pub fn send_back(packet: &SkbPacket, is_egress: bool) -> i32 {
+    let from =
+        if packet.ingress_ifindex() != 0 { packet.ingress_ifindex() } else { packet.ifindex() };
+    let is_own = is_egress && packet.ingress_ifindex() == 0;
     packet.set_mark(if is_own { REINJECT_INGRESS_MARK } else { REINJECT_EGRESS_MARK });
     // SAFETY: the helpers only note the interface.
     unsafe {
-        match (is_own, is_egress != 0) {
+        match (is_own, is_egress) {
             (true, _) => bpf_redirect(from, u64::from(BPF_F_INGRESS)) as i32,
             (false, false) => bpf_redirect(from, 0) as i32,
             // The stack has put this interface's addresses in front of it.

@@ -31,7 +31,7 @@ use crate::{
     answer,
     maps::DELIVERY,
     packet::XdpPacket,
-    punt,
+    proxy, punt,
     route::Fib,
     stage::{self, decision},
     tables::{Maps, Program},
@@ -43,6 +43,8 @@ pub mod note {
     pub const REFLECT: u32 = 0x7265_666c;
     /// Judged by FORWARD, and left to the stack.
     pub const FORWARDED: u32 = 0x666f_7277;
+    /// Judged, and a packet of a proxied flow: its numbers are not translated yet.
+    pub const PROXIED: u32 = 0x7072_6f78;
 }
 
 #[xdp(frags)]
@@ -54,13 +56,25 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
         maps.count(Stat::Reinjected as u32);
         return XDP_PASS;
     }
-    match stage::xdp_filter(ctx) {
+    let mut decided = stage::xdp_filter(ctx);
+    if decided == decision::PROVE {
+        if proxy::xdp::xdp_prove(ctx) == 0 {
+            return XDP_DROP;
+        }
+        decided = stage::xdp_filter(ctx);
+        proxy::forget_proof(&maps);
+    }
+    if decided & decision::PROXIED != 0 {
+        return proxy::xdp::xdp_proxied(ctx, decided);
+    }
+    match decided {
         // TC ingress looks whether the stack ignores what is for another station.
         decision::PASS | decision::OTHER_STATION => XDP_PASS,
-        decision::FORWARD => xdp_forward(ctx),
+        decision::FORWARD => xdp_forward(ctx, decided),
         decision::HOLD => xdp_hold(ctx),
+        decision::COOKIE => proxy::xdp::xdp_cookie(ctx),
         decision::WAIT => xdp_wait(ctx),
-        decision::DROP => XDP_DROP,
+        decision::DROP | decision::PROVE => XDP_DROP,
         reject => xdp_reject(ctx, reject - decision::REJECT),
     }
 }
@@ -103,10 +117,10 @@ fn is_ours_coming_back(packet: &XdpPacket, maps: &Maps) -> bool {
 }
 
 /// Sends a forwarded packet straight out, or by way of the stack where only the
-/// stack can do it.
+/// stack can do it; `decided` tells whether its numbers are to be translated.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
+pub extern "C" fn xdp_forward(ctx: *mut xdp_md, decided: u32) -> u32 {
     let packet = &XdpPacket { ctx };
     let maps = &Maps::of_xdp(ctx);
     let ifindex = packet.ifindex();
@@ -115,10 +129,15 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
     let Some(delivery) = DELIVERY.get(Program::Xdp as u32) else { return XDP_PASS };
     let fib = &delivery.fib;
     let from = maps.device(ifindex).map_or(0, |found| found.flags);
+    let is_proxied = decided & decision::PROXIED != 0;
     let may_redirect = delivery.is_direct()
+        && decided & decision::ANNOUNCE == 0
         && path::may_bypass_stack(headers, &scratch.walk)
         && takes_redirect(maps, from, fib.ifindex)
         && !has_partial_checksum(packet, from, headers);
+    if may_redirect && is_proxied && proxy::xdp::xdp_translate(ctx) == 0 {
+        return XDP_DROP;
+    }
     if may_redirect && rewrite(packet, headers, fib) {
         maps.count(Stat::ForwardFast as u32);
         // SAFETY: the helper only notes the interface.
@@ -126,8 +145,12 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md) -> u32 {
     }
     maps.count(Stat::ForwardStack as u32);
     // Without a note it is judged again on egress, and no worse.
+    if is_proxied {
+        proxy::xdp::hand_over(packet, maps);
+        return XDP_PASS;
+    }
     if from & device::GENERIC != 0 {
-        sign(packet, maps);
+        sign(packet, maps, note::FORWARDED);
     } else {
         leave_note(packet, note::FORWARDED);
     }
@@ -208,6 +231,13 @@ pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
     if !is_written {
         return XDP_DROP;
     }
+    send_back(packet, maps)
+}
+
+/// Sends a frame back to where it came from; gives the action.
+#[inline(always)]
+pub fn send_back(packet: &XdpPacket, maps: &Maps) -> u32 {
+    let ifindex = packet.ifindex();
     let flags = maps.device(ifindex).map_or(0, |found| found.flags);
     if flags & device::GENERIC != 0 {
         return XDP_TX;
@@ -235,21 +265,29 @@ fn make_room(packet: &XdpPacket, l3: u32, lengths: Lengths) -> bool {
     }
 }
 
-/// Tells TC ingress that FORWARD has judged the frame, by its source address:
+/// Tells TC ingress what there is to know of the frame, by its source address:
 /// metadata does not outlive generic XDP, and nobody needs the address any more.
 #[inline(always)]
-fn sign(packet: &XdpPacket, maps: &Maps) {
+pub fn sign(packet: &XdpPacket, maps: &Maps, note: u32) {
     let data = packet.data();
     if data + size_of::<Ethernet>() <= packet.data_end() {
         // SAFETY: the header was just found to lie within the packet.
-        unsafe { (*(data as *mut Ethernet)).src = maps.options().token };
+        unsafe { (*(data as *mut Ethernet)).src = token(maps, note) };
     }
+}
+
+/// The source address that stands for a note: our token, or its neighbour.
+#[inline(always)]
+pub fn token(maps: &Maps, note: u32) -> [u8; 6] {
+    let mut token = maps.options().token;
+    token[5] ^= u8::from(note == note::PROXIED);
+    token
 }
 
 /// Tells TC ingress what there is to know of the frame; `false` where the driver
 /// has no room for it.
 #[inline(always)]
-fn leave_note(packet: &XdpPacket, note: u32) -> bool {
+pub fn leave_note(packet: &XdpPacket, note: u32) -> bool {
     // SAFETY: room for one word is made, checked, and written.
     unsafe {
         if bpf_xdp_adjust_meta(packet.ctx, -(size_of::<u32>() as i32)) != 0 {

@@ -18,6 +18,7 @@ pub mod client;
 pub mod command;
 pub mod control;
 pub mod conversation;
+pub mod exchange;
 pub mod files;
 pub mod firewall;
 pub mod flood;

@@ -7,6 +7,7 @@ use crate::{
     flow_event,
     headers::Headers,
     scratch::Scratch,
+    synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
     verdict::{DropReason, Stat},
@@ -66,7 +67,7 @@ fn create<T: Tables>(
         true => tracked.announced_by,
         false => assigned_helper(tables, scratch),
     };
-    let Scratch { flow, headers, connection, association, .. } = scratch;
+    let Scratch { flow, headers, connection, association, proxy, .. } = scratch;
     *flow = Flow::default();
     flow.created = now;
     flow.state = state;
@@ -77,6 +78,9 @@ fn create<T: Tables>(
     };
     if headers.tuple.protocol == protocol::TCP && state == State::Established as u8 {
         flow.status |= status::PICKED_UP;
+    }
+    if proxy.proof.is_proven != 0 {
+        synproxy::begin(flow, &proxy.proof);
     }
     account(flow, Direction::Original, headers.ip_len);
     match headers.tuple.protocol {

@@ -29,6 +29,7 @@ use crate::{
     packet::Packet,
     scratch::Scratch,
     seq::Seq,
+    synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
     wire::tcp_flag::{ACK, FIN, RST, SYN},
@@ -315,12 +316,17 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     }
     let Some((table, flow)) = found else {
         read(packet, scratch, segment, true);
+        scratch.proxy.is_open = 1;
         return begin_tcp(tables, scratch, segment, sender, now);
     };
     let direction = flow.direction(sender);
+    let was = State::from_byte(flow.state).unwrap_or(State::None);
+    synproxy::note_over(&mut scratch.proxy, direction, was);
+    if flow.has(status::PROXIED) && !synproxy::receive(scratch, flow, direction, segment, was) {
+        return Tracked::without_flow(CtState::Invalid);
+    }
     let has_sack = flow.side(direction.reversed()).window.has(window_flag::SACK);
     read(packet, scratch, segment, has_sack);
-    let was = State::from_byte(flow.state).unwrap_or(State::None);
     let mut judgement = tables.judge_segment(flow, scratch, direction);
     if let Judgement::Compare(next) = judgement {
         judgement = tables.compare_segment(scratch, direction, was, next);

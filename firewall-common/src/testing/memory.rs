@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell, UnsafeCell},
     collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
 use bytemuck::Zeroable;
@@ -12,7 +13,7 @@ use crate::{
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{Flow, FlowKey, helper},
+    flow::{Flow, FlowKey, Tuple, helper},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
@@ -76,7 +77,10 @@ impl Default for Memory {
             timeouts: Timeouts::DEFAULT,
             devices: HashMap::new(),
             generation: 1,
-            header: RulesetHeader { entries: [[0, 0, 0, NO_ENTRY, NO_ENTRY]; 2] },
+            header: RulesetHeader {
+                entries: [[0, 0, 0, NO_ENTRY, NO_ENTRY]; 2],
+                ..RulesetHeader::EMPTY
+            },
             rules: vec![accept],
             port_sets: Vec::new(),
             helper_ports: HashMap::from([(21, helper::FTP)]),
@@ -130,7 +134,7 @@ impl Memory {
         verdict
     }
 
-    fn with_scratch<R>(&self, task: impl FnOnce(&mut Scratch) -> R) -> R {
+    pub(super) fn with_scratch<R>(&self, task: impl FnOnce(&mut Scratch) -> R) -> R {
         let mut scratch = self.scratch.get();
         let answer = task(&mut scratch);
         self.scratch.set(scratch);
@@ -194,6 +198,13 @@ impl Memory {
             FlowTable::Embryonic => &self.embryonic,
         }
     }
+}
+
+/// A sum with the sequence number, as the kernel's cookies are.
+fn cookie(tuple: &Tuple) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    tuple.hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 impl Rules for Memory {
@@ -346,6 +357,14 @@ impl Tables for Memory {
                 return;
             }
         }
+    }
+
+    fn make_cookie(&self, tuple: &Tuple, seq: u32) -> Option<u32> {
+        Some(cookie(tuple).wrapping_add(seq))
+    }
+
+    fn check_cookie(&self, tuple: &Tuple, seq: u32, found: u32) -> bool {
+        found == cookie(tuple).wrapping_add(seq)
     }
 
     fn forget(&self, value: u32) -> u32 {

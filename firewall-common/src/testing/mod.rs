@@ -3,6 +3,7 @@
 
 pub mod frame;
 pub mod memory;
+pub mod proxy;
 
 pub use frame::Frame;
 pub use memory::Memory;

@@ -93,7 +93,7 @@ impl Watchers {
     /// A record of the ring of flow events.
     pub fn flow(&self, record: &[u8]) {
         match bytemuck::try_pod_read_unaligned::<FlowEvent>(record) {
-            Ok(event) => self.tell(&Message::Flow(event)),
+            Ok(event) => self.tell(&Message::Flow(Box::new(event))),
             Err(_) => {
                 tracing::error!("a record of {} bytes on the ring of flow events", record.len());
             }
@@ -102,7 +102,7 @@ impl Watchers {
 
     /// A flow that the daemon took out of its table.
     pub fn ended(&self, key: &FlowKey, flow: &Flow) {
-        self.tell(&Message::Flow(ended(key, flow)));
+        self.tell(&Message::Flow(Box::new(ended(key, flow))));
     }
 
     pub fn helper(&self, event: HelperEvent) {
@@ -174,7 +174,7 @@ impl Watchers {
         loop {
             let mut event = FlowEvent::default();
             stream.read_exact(bytemuck::bytes_of_mut(&mut event)).await?;
-            self.tell(&Message::Flow(event));
+            self.tell(&Message::Flow(Box::new(event)));
             if stream.buffer().is_empty() {
                 // Those who listen get their turn.
                 tokio::task::yield_now().await;

@@ -71,7 +71,8 @@ impl Kind {
             | Stat::AcceptForward
             | Stat::AcceptOutput
             | Stat::PassNonIp
-            | Stat::PassOtherHost => Self::Verdict,
+            | Stat::PassOtherHost
+            | Stat::SynCookiesSent => Self::Verdict,
             Stat::Reinjected
             | Stat::Punted
             | Stat::PuntSkipped
@@ -85,6 +86,7 @@ impl Kind {
             | Stat::FlowsForgotten
             | Stat::FlowsReplaced
             | Stat::ExpectationsUsed
+            | Stat::SynCookiesRight
             | Stat::EventsLost
             | Stat::FlowEventsLost => Self::Event,
         }

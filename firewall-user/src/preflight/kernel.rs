@@ -15,6 +15,8 @@ pub struct Kernel {
     pub has_bpf: bool,
     /// CONFIG_DEBUG_INFO_BTF: the kernel describes its own types.
     pub has_btf: bool,
+    /// CONFIG_SYN_COOKIES: programs can make and check SYN cookies.
+    pub has_syn_cookies: bool,
 }
 
 /// TCX, the last of what the firewall uses to have come.
@@ -29,6 +31,7 @@ impl Kernel {
             release: uname.release().to_string_lossy().into_owned(),
             has_bpf: Path::new("/proc/sys/kernel/unprivileged_bpf_disabled").exists(),
             has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+            has_syn_cookies: Path::new("/proc/sys/net/ipv4/tcp_syncookies").exists(),
         })
     }
 
@@ -55,6 +58,9 @@ impl Kernel {
                 "use one that is built with CONFIG_DEBUG_INFO_BTF=y",
             );
         }
+        if !self.has_syn_cookies {
+            return lacks("SYN cookies", "use one that is built with CONFIG_SYN_COOKIES=y");
+        }
         Ok(())
     }
 }
@@ -64,7 +70,7 @@ mod tests {
     use super::*;
 
     fn kernel(release: &str) -> Kernel {
-        Kernel { release: release.into(), has_bpf: true, has_btf: true }
+        Kernel { release: release.into(), has_bpf: true, has_btf: true, has_syn_cookies: true }
     }
 
     #[test]
@@ -92,6 +98,8 @@ mod tests {
         let without_btf = message(Kernel { has_btf: false, ..kernel("6.12.1") });
         assert!(without_btf.contains("lacks BTF (/sys/kernel/btf/vmlinux): "), "{without_btf}");
         assert!(without_btf.contains("CONFIG_DEBUG_INFO_BTF=y"));
+        let without_cookies = message(Kernel { has_syn_cookies: false, ..kernel("6.12.1") });
+        assert!(without_cookies.contains("CONFIG_SYN_COOKIES=y"), "{without_cookies}");
         let without_bpf = message(Kernel { has_bpf: false, ..kernel("6.12.1") });
         assert!(without_bpf.contains("lacks eBPF: ") && without_bpf.contains("CONFIG_BPF_SYSCALL"));
     }

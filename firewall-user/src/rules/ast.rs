@@ -9,6 +9,7 @@ use firewall_common::{
     addr::Family,
     flow::protocol,
     rule::{Counter, PortRange, RejectKind},
+    synproxy::offer::Offer,
 };
 
 use super::{interface::InterfacePattern, source::Span};
@@ -190,8 +191,20 @@ pub enum Target {
     Log(Log),
     /// `CT --helper`: one of [`firewall_common::flow::helper`].
     Helper(u8),
+    /// `CT --notrack`; it keeps the form in which it was written.
+    Untrack(UntrackForm),
+    /// `-j SYNPROXY`
+    Proxy(Offer),
     Jump(String),
     Goto(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UntrackForm {
+    /// `-j CT --notrack`
+    Ct,
+    /// `-j NOTRACK`
+    Notrack,
 }
 
 /// `-j LOG`.
@@ -423,7 +436,9 @@ impl Target {
             Self::Return => "RETURN",
             Self::Reject(_) => "REJECT",
             Self::Log(_) => "LOG",
-            Self::Helper(_) => "CT",
+            Self::Helper(_) | Self::Untrack(UntrackForm::Ct) => "CT",
+            Self::Untrack(UntrackForm::Notrack) => "NOTRACK",
+            Self::Proxy(_) => "SYNPROXY",
             Self::Jump(chain) | Self::Goto(chain) => chain,
         }
     }

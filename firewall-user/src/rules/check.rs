@@ -24,6 +24,7 @@ pub(crate) fn family(ruleset: &Ruleset) -> Vec<Finding> {
         let graph = Graph::new(table, &mut findings);
         graph.find_loops(&mut findings);
         graph.find_depth(&mut findings);
+        graph.find_proxies(&mut findings);
     }
     findings
 }
@@ -126,6 +127,25 @@ impl<'a> Graph<'a> {
             }
         }
     }
+
+    /// Reports what answers SYNs of this host itself: nobody is there to be protected.
+    fn find_proxies(&self, findings: &mut Vec<Finding>) {
+        let mut is_reached = vec![false; self.jumps.len()];
+        let start = self.table.chains.iter().position(|chain| chain.name == "OUTPUT");
+        let mut open: Vec<usize> = start.into_iter().collect();
+        while let Some(chain) = open.pop() {
+            if !is_reached[chain] {
+                is_reached[chain] = true;
+                open.extend(self.jumps[chain].iter().map(|jump| jump.to));
+            }
+        }
+        let reached = self.table.chains.iter().zip(is_reached).filter(|(_, reached)| *reached);
+        for rule in reached.flat_map(|(chain, _)| &chain.rules) {
+            if matches!(rule.spec.target, Target::Proxy(_)) {
+                findings.push(finding(rule, proxy_on_output()));
+            }
+        }
+    }
 }
 
 /// Sorts chains so that each comes after those that it jumps to; what is left
@@ -174,6 +194,11 @@ fn missing_chain(table: &Table, name: &str) -> Problem {
 fn circle_problem(names: &[&str]) -> Problem {
     Problem::new(format!("chains jump in a circle: {}", names.join(" -> ")))
         .advise("take out one of the jumps")
+}
+
+fn proxy_on_output() -> Problem {
+    Problem::new("SYNPROXY does not work in OUTPUT, nor in a chain that OUTPUT jumps to")
+        .advise("put the rule into INPUT or FORWARD, or into a chain of theirs alone")
 }
 
 fn too_deep() -> Problem {

@@ -59,7 +59,7 @@ pub enum Message {
     Ready,
     /// A packet was dropped.
     Drop(Box<Event>),
-    Flow(FlowEvent),
+    Flow(Box<FlowEvent>),
     Helper(Box<HelperEvent>),
     Lost(Loss),
 }
@@ -102,7 +102,7 @@ impl Message {
         match self {
             Self::Ready => put(into, READY, &[]),
             Self::Drop(event) => put(into, DROP, bytes_of(&**event)),
-            Self::Flow(event) => put(into, FLOW, bytes_of(event)),
+            Self::Flow(event) => put(into, FLOW, bytes_of(&**event)),
             Self::Helper(event) => put(into, HELPER, event.to_json().as_bytes()),
             Self::Lost(Loss { place, count }) => {
                 put(into, LOST, bytes_of(&[u64::from(*place as u8), *count]));
@@ -136,7 +136,9 @@ impl Message {
             (DROP, len) if len == size_of::<Event>() => {
                 Self::Drop(Box::new(pod_read_unaligned(body)))
             }
-            (FLOW, len) if len == size_of::<FlowEvent>() => Self::Flow(pod_read_unaligned(body)),
+            (FLOW, len) if len == size_of::<FlowEvent>() => {
+                Self::Flow(Box::new(pod_read_unaligned(body)))
+            }
             (HELPER, _) => Self::Helper(Box::new(HelperEvent::from_json(body)?)),
             (LOST, len) if len == size_of::<[u64; 2]>() => {
                 let [place, count]: [u64; 2] = pod_read_unaligned(body);
@@ -170,7 +172,10 @@ mod tests {
         vec![
             Message::Ready,
             Message::Drop(Box::new(Event::zeroed())),
-            Message::Flow(FlowEvent { change: FlowChange::Destroy as u8, ..FlowEvent::default() }),
+            Message::Flow(Box::new(FlowEvent {
+                change: FlowChange::Destroy as u8,
+                ..FlowEvent::default()
+            })),
             Message::Helper(Box::new(helper)),
             Message::Lost(Loss { place: Place::FlowRing, count: 9 }),
         ]
@@ -199,8 +204,9 @@ mod tests {
 
     #[test]
     fn each_change_of_a_flow_can_be_asked_for_alone() {
-        let flow =
-            |change| Message::Flow(FlowEvent { change: change as u8, ..FlowEvent::default() });
+        let flow = |change| {
+            Message::Flow(Box::new(FlowEvent { change: change as u8, ..FlowEvent::default() }))
+        };
         assert_eq!(flow(FlowChange::New).wanted_by(), want::NEW);
         assert_eq!(flow(FlowChange::Update).wanted_by(), want::UPDATE);
         assert_eq!(flow(FlowChange::Destroy).wanted_by(), want::DESTROY);

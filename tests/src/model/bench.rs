@@ -238,11 +238,12 @@ impl Bench {
             (Way::Xdp, Verdict::Accept(Chain::Forward)) => &[XDP_REDIRECT, XDP_PASS],
             (Way::Xdp, Verdict::Accept(_) | Verdict::Pass(_)) => &[XDP_PASS],
             (Way::Xdp, Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_)) => &[XDP_DROP],
-            (Way::Xdp, Verdict::Reject(_)) => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
+            (Way::Xdp, Verdict::Reject(_) | Verdict::Cookie) => &[XDP_TX, XDP_REDIRECT, XDP_DROP],
             (_, Verdict::Accept(_) | Verdict::Pass(_)) => &[TC_NEXT],
             (Way::TcEgress, Verdict::Punt(_) | Verdict::Wait(_)) => &[TC_REDIRECT],
             (_, Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_)) => &[TC_SHOT],
-            (_, Verdict::Reject(_)) => &[TC_REDIRECT, TC_SHOT],
+            (_, Verdict::Reject(_) | Verdict::Cookie) => &[TC_REDIRECT, TC_SHOT],
+            (_, Verdict::Prove) => panic!("no rule here asks for cookies"),
         }
     }
 }

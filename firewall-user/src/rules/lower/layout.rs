@@ -163,6 +163,9 @@ impl Layout {
         if code == Code::Log {
             compiled.flags |= flag::PER_PACKET;
         }
+        if code == Code::Proxy {
+            self.header.has_proxy = 1;
+        }
         compiled
     }
 
@@ -260,6 +263,8 @@ fn target(target: &Target, starts: &HashMap<&str, u32>) -> (Code, u32) {
         Target::Reject(kind) => (Code::Reject, *kind as u32),
         Target::Log(_) => (Code::Log, 0),
         Target::Helper(helper) => (Code::Helper, u32::from(*helper)),
+        Target::Untrack(_) => (Code::Untrack, 0),
+        Target::Proxy(offer) => (Code::Proxy, offer.pack()),
         Target::Jump(chain) => (Code::Jump, start(chain)),
         Target::Goto(chain) => (Code::Goto, start(chain)),
     }

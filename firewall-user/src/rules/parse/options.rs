@@ -1,6 +1,8 @@
 //! Every option that is understood, in one table: its names, how many
 //! arguments it takes, and whether `!` may stand before it.
 
+use firewall_common::synproxy::header::has;
+
 use crate::rules::ast::log_option;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,11 @@ pub(super) enum Opt {
     LogPrefix,
     LogLevel,
     Log(u8),
+    NoTrack,
+    Mss,
+    Wscale,
+    /// A flag of SYNPROXY: bits of [`firewall_common::synproxy::header::has`].
+    Offer(u8),
     // The rest.
     Table,
     Counters,
@@ -112,6 +119,12 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--log-ip-options"], Opt::Log(log_option::IP_OPTIONS), 0, 0),
     plain(&["--log-uid"], Opt::Log(log_option::UID), 0, 0),
     plain(&["--log-macdecode"], Opt::Log(log_option::MACDECODE), 0, 0),
+    plain(&["--notrack"], Opt::NoTrack, 0, 0),
+    plain(&["--mss"], Opt::Mss, 1, 1),
+    plain(&["--wscale"], Opt::Wscale, 1, 1),
+    plain(&["--sack-perm"], Opt::Offer(has::SACK_PERMITTED), 0, 0),
+    plain(&["--timestamp"], Opt::Offer(has::TIMESTAMPS), 0, 0),
+    plain(&["--ecn"], Opt::Offer(has::ECN), 0, 0),
     plain(&["-t", "--table"], Opt::Table, 1, 1),
     plain(&["-c", "--set-counters"], Opt::Counters, 2, 2),
     plain(&["-4", "--ipv4"], Opt::OnlyIpv4, 0, 0),

@@ -119,7 +119,14 @@ impl Reader<'_> {
                 self.target.jump(context, item);
                 Ok(())
             }
-            Opt::RejectWith | Opt::LogPrefix | Opt::LogLevel | Opt::Log(_) => {
+            Opt::RejectWith
+            | Opt::LogPrefix
+            | Opt::LogLevel
+            | Opt::Log(_)
+            | Opt::NoTrack
+            | Opt::Mss
+            | Opt::Wscale
+            | Opt::Offer(_) => {
                 self.target.option(context, item);
                 Ok(())
             }

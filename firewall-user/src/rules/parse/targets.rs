@@ -1,16 +1,21 @@
 //! `-j`, `-g` and the options of targets, which may stand before or behind.
 
-use firewall_common::{addr::Family, rule::RejectKind};
+use firewall_common::{
+    addr::Family,
+    rule::RejectKind,
+    synproxy::{header::has, offer::Offer},
+};
 
 use super::{Context, items::Item, later, matches::Protocol, options::Opt, values};
 use crate::rules::{
-    ast::{Log, TableName, Target},
+    ast::{Log, TableName, Target, UntrackForm},
     names,
     problem::{Problem, nearest},
     source::Span,
 };
 
-pub(super) const BUILTIN: [&str; 6] = ["ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT"];
+pub(super) const BUILTIN: [&str; 8] =
+    ["ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT", "NOTRACK", "SYNPROXY"];
 
 /// Whether a chain could not be told from a target of this name.
 pub(super) fn is_reserved(name: &str) -> bool {
@@ -47,6 +52,11 @@ pub(super) struct Reading {
     /// The first option of LOG.
     log_option: Option<Item>,
     helper: Option<(Item, Option<u8>)>,
+    /// `--notrack` of CT.
+    untrack: Option<Item>,
+    offer: Offer,
+    /// The first option of SYNPROXY.
+    offer_option: Option<Item>,
 }
 
 impl Reading {
@@ -85,6 +95,11 @@ impl Reading {
                 }
                 helper.map(|_| ())
             }
+            Opt::NoTrack => {
+                self.untrack = Some(item.clone());
+                Ok(())
+            }
+            Opt::Mss | Opt::Wscale | Opt::Offer(_) => self.offer(item),
             _ => self.log(item),
         };
         if let Err((span, problem)) = result {
@@ -106,6 +121,23 @@ impl Reading {
             None => problem.advise(format!("write one of {}", names.join(", "))),
         };
         Err((item.value_span(), problem))
+    }
+
+    fn offer(&mut self, item: &Item) -> values::Parsed<()> {
+        self.offer_option.get_or_insert_with(|| item.clone());
+        self.offer.present |= match item.opt {
+            Opt::Mss => {
+                self.offer.mss = values::segment_size(&item.args[0])?;
+                has::MSS
+            }
+            Opt::Wscale => {
+                self.offer.scale = values::window_scale(&item.args[0])?;
+                has::SCALE
+            }
+            Opt::Offer(bit) => bit,
+            _ => 0,
+        };
+        Ok(())
     }
 
     fn log(&mut self, item: &Item) -> values::Parsed<()> {
@@ -139,9 +171,14 @@ impl Reading {
             };
             context.report.add(at, problem);
         }
+        if let (Some(helper), Some(untrack)) = (&self.helper, &self.untrack) {
+            let problem = Problem::new("a connection that is not tracked has no helper");
+            let later = if helper.0.span.start < untrack.span.start { untrack } else { &helper.0 };
+            context.report.add(later.span, problem.advise("write one of --helper and --notrack"));
+        }
         if target == Target::Helper(0) && self.helper.is_none() {
             let problem = Problem::new("CT does nothing by itself");
-            context.report.add(*span, problem.advise("write --helper ftp behind it"));
+            context.report.add(*span, problem.advise("write --helper ftp or --notrack behind it"));
         }
         target
     }
@@ -156,6 +193,11 @@ impl Reading {
                 Target::Reject(given.unwrap_or(RejectKind::PortUnreachable))
             }
             "LOG" => Target::Log(self.log.clone()),
+            "CT" if self.untrack.is_some() && self.helper.is_none() => {
+                Target::Untrack(UntrackForm::Ct)
+            }
+            "NOTRACK" => Target::Untrack(UntrackForm::Notrack),
+            "SYNPROXY" => Target::Proxy(self.offer),
             "CT" => Target::Helper(self.helper.as_ref().and_then(|(_, id)| *id).unwrap_or(0)),
             chain if self.is_goto => Target::Goto(chain.to_owned()),
             chain => Target::Jump(chain.to_owned()),
@@ -172,6 +214,8 @@ impl Reading {
             (self.reject.as_ref().map(|(item, _)| item), "REJECT"),
             (self.log_option.as_ref(), "LOG"),
             (self.helper.as_ref().map(|(item, _)| item), "CT"),
+            (self.untrack.as_ref(), "CT"),
+            (self.offer_option.as_ref(), "SYNPROXY"),
         ];
         for (item, owner) in options {
             if let Some(item) = item.filter(|_| name != owner) {
@@ -201,6 +245,17 @@ fn misplaced(target: &Target, table: TableName, protocol: Protocol) -> Option<Pr
         ),
         Target::Helper(_) if !is_tcp => {
             Some(Problem::new("the helper ftp reads TCP").advise("add -p tcp to the rule"))
+        }
+        Target::Untrack(_) if table != TableName::Raw => Some(
+            Problem::new(format!("{} does not work in table {table}", target.name()))
+                .advise("write -t raw -A PREROUTING (or OUTPUT)"),
+        ),
+        Target::Proxy(_) if table != TableName::Filter => Some(
+            Problem::new(format!("SYNPROXY does not work in table {table}"))
+                .advise("put the rule into INPUT or FORWARD of table filter"),
+        ),
+        Target::Proxy(_) if !is_tcp => {
+            Some(Problem::new("SYNPROXY answers TCP").advise("add -p tcp to the rule"))
         }
         _ => None,
     }

@@ -189,6 +189,26 @@ pub(super) fn helper(word: &Word) -> Parsed<u8> {
     })
 }
 
+/// `--mss` of SYNPROXY, in bytes.
+pub(super) fn segment_size(word: &Word) -> Parsed<u16> {
+    let size = number(&word.text).and_then(|size| u16::try_from(size).ok());
+    size.filter(|size| *size > 0).ok_or_else(|| {
+        let problem = Problem::new(format!("'{}' is no segment size", word.text));
+        (word.span(), problem.advise("write the server's in bytes, as 1460; at most 65535"))
+    })
+}
+
+/// The largest shift of windows (RFC 7323 section 2.3).
+const LARGEST_SCALE: u8 = 14;
+
+pub(super) fn window_scale(word: &Word) -> Parsed<u8> {
+    let scale = number(&word.text).and_then(|scale| u8::try_from(scale).ok());
+    scale.filter(|scale| *scale <= LARGEST_SCALE).ok_or_else(|| {
+        let problem = Problem::new(format!("'{}' is no window scale", word.text));
+        (word.span(), problem.advise(format!("write the server's, 0 to {LARGEST_SCALE}")))
+    })
+}
+
 pub(super) fn log_level(word: &Word) -> Parsed<u8> {
     let level = match number(&word.text) {
         Some(number) => u8::try_from(number).ok().filter(|level| *level < 8),

@@ -11,12 +11,12 @@ use firewall_common::{
 
 use super::{
     list::ListOptions,
-    spec::{Flags, States},
+    spec::{Flags, States, offered},
 };
 use crate::rules::{
     ast::{
         Condition, IcmpType, Log, Match, Multiport, State, StateForm, Target, Transport,
-        TransportProtocol, log_option,
+        TransportProtocol, UntrackForm, log_option,
     },
     names,
 };
@@ -145,6 +145,13 @@ impl Remarks<'_> {
             Target::Log(log) => self.log(log),
             Target::Helper(number) => {
                 self.add(format_args!(" CT helper {}", helper::name(*number).unwrap_or_default()));
+            }
+            Target::Untrack(UntrackForm::Ct) => self.add(format_args!(" CT notrack")),
+            Target::Untrack(UntrackForm::Notrack) => self.add(format_args!(" NOTRACK")),
+            // With the blank at the end that iptables writes, too.
+            Target::Proxy(offer) => {
+                self.add(format_args!(" SYNPROXY "));
+                offered(offer).for_each(|option| self.add(format_args!("{option} ")));
             }
             _ => {}
         }

@@ -9,12 +9,13 @@ use firewall_common::{
     addr::Family,
     flow::helper,
     rule::{PortRange, PortSide},
+    synproxy::{header::has, offer::Offer},
 };
 
 use crate::rules::{
     ast::{
         Condition, IcmpType, Log, Match, Multiport, Network, RuleSpec, State, StateForm, Target,
-        Transport, log_option,
+        Transport, UntrackForm, log_option,
     },
     names,
 };
@@ -138,6 +139,11 @@ impl Text {
                 let name = helper::name(*number).unwrap_or_default();
                 self.add(format_args!("-j CT --helper {name}"));
             }
+            Target::Untrack(UntrackForm::Ct) => self.add(format_args!("-j CT --notrack")),
+            Target::Proxy(offer) => {
+                self.add(format_args!("-j SYNPROXY"));
+                offered(offer).for_each(|option| self.add(format_args!("--{option}")));
+            }
             other => self.add(format_args!("-j {}", other.name())),
         }
     }
@@ -156,6 +162,19 @@ impl Text {
             }
         }
     }
+}
+
+/// The options of SYNPROXY, without their dashes, in the order of iptables.
+pub(super) fn offered(offer: &Offer) -> impl Iterator<Item = String> {
+    let Offer { mss, scale, present } = *offer;
+    let options = [
+        (has::SACK_PERMITTED, "sack-perm".to_owned()),
+        (has::TIMESTAMPS, "timestamp".to_owned()),
+        (has::SCALE, format!("wscale {scale}")),
+        (has::MSS, format!("mss {mss}")),
+        (has::ECN, "ecn".to_owned()),
+    ];
+    options.into_iter().filter(move |(bit, _)| present & bit != 0).map(|(_, option)| option)
 }
 
 const fn not(negated: bool) -> &'static str {

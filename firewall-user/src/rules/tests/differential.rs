@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use firewall_common::{
     addr::Family,
     rule::{Chain, NO_ENTRY, PortSet, RejectKind, Rule, flag},
+    synproxy::offer::Offer,
     tables::Rules,
     walk::{Outcome, Walk, step},
 };
@@ -68,7 +69,12 @@ fn walk(compiled: &Compiled, raw: Chain, filter: Chain, subject: &Subject) -> Tr
     let steps = (0..10_000).find(|_| step(&memory, &subject.headers, &mut state));
     assert!(steps.is_some(), "the walk does not end");
     let steps = memory.counted.into_inner().into_iter().map(|index| place(compiled, index));
-    Trace { steps: steps.collect(), assigned: state.assigned, end: Some(end(&state)) }
+    Trace {
+        steps: steps.collect(),
+        assigned: state.assigned,
+        end: Some(end(&state)),
+        ..Trace::default()
+    }
 }
 
 fn place(compiled: &Compiled, index: u32) -> Step {
@@ -83,6 +89,7 @@ fn end(walk: &Walk) -> End {
         outcome if outcome == Outcome::Reject as u8 => {
             End::Reject(RejectKind::from_byte(walk.argument as u8).unwrap())
         }
+        outcome if outcome == Outcome::Proxy as u8 => End::Proxy(Offer::unpack(walk.argument)),
         other => panic!("outcome {other}"),
     }
 }

@@ -5,9 +5,11 @@
 use std::net::IpAddr;
 
 use firewall_common::{
-    flow::protocol,
+    flow::{CtState, protocol},
     headers::Headers,
     rule::{PortRange, PortSide, RejectKind},
+    synproxy::offer::Offer,
+    wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
 use crate::rules::ast::{
@@ -32,6 +34,7 @@ pub(super) enum End {
     Accept,
     Drop,
     Reject(RejectKind),
+    Proxy(Offer),
 }
 
 /// The verdict and every rule that matched on the way.
@@ -39,12 +42,15 @@ pub(super) enum End {
 pub(super) struct Trace {
     pub(super) steps: Vec<Step>,
     pub(super) assigned: u8,
+    /// Table raw said so; not for the filter's own steps.
+    pub(super) is_untracked: bool,
     pub(super) end: Option<End>,
 }
 
 /// Walks the raw chain, if it does anything, then the filter chain.
 pub(super) fn judge(ruleset: &Ruleset, raw: &str, filter: &str, subject: &Subject) -> Trace {
     let mut trace = Trace::default();
+    let mut subject = subject.clone();
     let raw_table = ruleset.table(TableName::Raw).filter(|table| {
         let chain = table.chain(raw).unwrap();
         !chain.rules.is_empty() || chain.policy.unwrap().verdict == Verdict::Drop
@@ -52,12 +58,15 @@ pub(super) fn judge(ruleset: &Ruleset, raw: &str, filter: &str, subject: &Subjec
     if let Some(table) = raw_table {
         let untracked = Subject { state: 0, announced_by: 0, ..subject.clone() };
         trace.end = Some(builtin(table, raw, &untracked, &mut trace));
+        if std::mem::take(&mut trace.is_untracked) {
+            subject = Subject { state: CtState::Untracked.bit(), announced_by: 0, ..subject };
+        }
         if trace.end != Some(End::Accept) {
             return trace;
         }
     }
     let table = ruleset.table(TableName::Filter).unwrap();
-    trace.end = Some(builtin(table, filter, subject, &mut trace));
+    trace.end = Some(builtin(table, filter, &subject, &mut trace));
     trace
 }
 
@@ -81,6 +90,9 @@ fn chain(table: &Table, name: &str, subject: &Subject, trace: &mut Trace) -> Opt
         trace.steps.push((table.name, name.to_owned(), Some(number)));
         match &rule.spec.target {
             Target::Continue | Target::Log(_) => {}
+            Target::Untrack(_) => trace.is_untracked = true,
+            Target::Proxy(offer) if is_syn(subject) => return Some(End::Proxy(*offer)),
+            Target::Proxy(_) => {}
             Target::Helper(helper) => trace.assigned = *helper,
             Target::Accept => return Some(End::Accept),
             Target::Drop => return Some(End::Drop),
@@ -95,6 +107,11 @@ fn chain(table: &Table, name: &str, subject: &Subject, trace: &mut Trace) -> Opt
         }
     }
     None
+}
+
+/// A SYN that begins a connection, whatever its other flags.
+fn is_syn(subject: &Subject) -> bool {
+    subject.headers.tcp_flags & (SYN | ACK | FIN | RST) == SYN
 }
 
 fn fits(spec: &RuleSpec, subject: &Subject) -> bool {

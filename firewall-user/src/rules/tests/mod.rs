@@ -8,3 +8,4 @@ mod limits;
 mod messages;
 mod random;
 mod robustness;
+mod synproxy;

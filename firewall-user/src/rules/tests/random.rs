@@ -11,6 +11,7 @@ use firewall_common::{
     flow::{Tuple, helper, protocol},
     headers::Headers,
     rule::{Counter, PortRange, PortSide, RejectKind},
+    synproxy::{header::has, offer::Offer},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -19,7 +20,7 @@ use crate::rules::{
     ast::{
         Chain, Condition, IcmpType, Log, Match, Multiport, Network, Origin, Policy, Rule, RuleSpec,
         Ruleset, State, StateForm, TableName, Target, TcpFlags, Transport, TransportProtocol,
-        Verdict, log_option,
+        UntrackForm, Verdict, log_option,
     },
     interface::InterfacePattern,
     names,
@@ -155,7 +156,10 @@ fn target(family: Family, table: TableName, from: usize) -> BoxedStrategy<Target
         .collect();
     let plain = select(vec![Target::Continue, Target::Accept, Target::Drop, Target::Return]);
     let own = match table {
-        TableName::Raw => log().prop_map(Target::Log).boxed(),
+        TableName::Raw => {
+            let form = select(vec![UntrackForm::Ct, UntrackForm::Notrack]);
+            prop_oneof![log().prop_map(Target::Log), form.prop_map(Target::Untrack)].boxed()
+        }
         _ => {
             prop_oneof![select(kinds).prop_map(Target::Reject), log().prop_map(Target::Log)].boxed()
         }
@@ -203,6 +207,17 @@ fn suits(chain: &str, spec: &mut RuleSpec) {
     if is_tcp && spec.target == Target::Return && chain == "PREROUTING" {
         spec.target = Target::Helper(helper::FTP);
     }
+    if is_tcp && spec.target == Target::Return && matches!(chain, "INPUT" | "FORWARD") {
+        spec.target = Target::Proxy(offer(spec));
+    }
+}
+
+/// Some offer, by something that differs between rules.
+fn offer(spec: &RuleSpec) -> Offer {
+    let some = spec.matches.len() as u8;
+    let (mss, scale) = (1_400 + u16::from(some), some);
+    let always = has::MSS | has::SCALE;
+    Offer { mss, scale, present: always | (some << 2) & (has::SACK_PERMITTED | has::TIMESTAMPS) }
 }
 
 fn counter() -> impl Strategy<Value = Counter> {

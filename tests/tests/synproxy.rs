@@ -1,0 +1,294 @@
+//! SYNPROXY in front of real servers: FORWARD and INPUT, every hook, both families,
+//! with and without the options of TCP; servers that are down, refuse or speak first;
+//! and a flood that leaves nothing behind.
+
+use std::{
+    io::{ErrorKind, Read as _},
+    net::{SocketAddr, TcpStream},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use firewall_tests::{
+    Family, Firewall, Gateway, Offload, capability,
+    exchange::{self, GREETER, GREETING, PORT},
+    firewall::Setup,
+    needs,
+    packet::{Packet, Segment, flag},
+    wait,
+    wire::Wires,
+};
+
+const FORWARD: &str = "\
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -p tcp --dport 8000:8002 --syn -m conntrack --ctstate NEW -j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460 --ecn
+COMMIT
+";
+const INPUT: &str = "\
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -p icmp -j ACCEPT
+-A INPUT -p icmpv6 -j ACCEPT
+-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A INPUT -p tcp --dport 8000:8002 --syn -m conntrack --ctstate NEW -j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460
+COMMIT
+";
+/// As iptables' manual has it.
+const CLASSIC: &str = "\
+*raw
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --dport 8000:8002 --syn -j CT --notrack
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -p tcp -m tcp --dport 8000:8002 -m state --state INVALID,UNTRACKED -j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460
+-A FORWARD -m state --state INVALID -j DROP
+-A FORWARD -m state --state ESTABLISHED -j ACCEPT
+COMMIT
+";
+
+const MANY: usize = 3_000_000;
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+fn server(network: &Gateway, family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(network.server_address(family), port)
+}
+
+/// One exchange, and that a cookie brought it about.
+fn proxied(network: &Gateway, firewall: &Firewall<'_>, family: Family) -> Result<()> {
+    let before = firewall.stat("syn-cookies-right")?;
+    let stream = exchange::connect(&network.client, server(network, family, PORT))?;
+    exchange::exchange(&stream, MANY, MANY).with_context(|| format!("{family:?}"))?;
+    let right = firewall.stat("syn-cookies-right")? - before;
+    ensure!(right >= 1, "{family:?}: no cookie came back");
+    Ok(())
+}
+
+fn gateway(offload: Offload) -> Result<Gateway> {
+    let network = Gateway::new(offload)?;
+    exchange::serve(&network.server)?;
+    Ok(network)
+}
+
+fn through(interfaces: &[&str], hook: &str, offload: Offload, rules: &str) -> Result<()> {
+    let network = gateway(offload)?;
+    let setup = Setup::on(interfaces).both(rules).option("--hook").option(hook);
+    let firewall = setup.start(network.gateway())?;
+    for family in FAMILIES {
+        proxied(&network, &firewall, family)?;
+    }
+    Ok(())
+}
+
+mod through_a_gateway {
+    use super::*;
+
+    const BOTH: [&str; 2] = ["eth0", "eth1"];
+
+    #[test]
+    fn bytes_arrive_whole_in_native_xdp() {
+        needs!(capability::firewall());
+        for offload in [Offload::Tuned, Offload::Default] {
+            through(&BOTH, "xdp", offload, FORWARD)
+                .with_context(|| format!("{offload:?}"))
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn bytes_arrive_whole_in_generic_xdp() {
+        needs!(capability::firewall());
+        for offload in [Offload::Tuned, Offload::Default] {
+            through(&BOTH, "xdp-generic", offload, FORWARD)
+                .with_context(|| format!("{offload:?}"))
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn bytes_arrive_whole_in_tc() {
+        needs!(capability::firewall());
+        through(&BOTH, "tc", Offload::Default, FORWARD).unwrap();
+    }
+
+    #[test]
+    fn one_interface_is_enough() {
+        needs!(capability::firewall());
+        for interface in ["eth0", "eth1"] {
+            through(&[interface], "xdp", Offload::Tuned, FORWARD)
+                .with_context(|| interface)
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn the_rules_of_the_manual_work() {
+        needs!(capability::firewall());
+        through(&BOTH, "xdp", Offload::Tuned, CLASSIC).unwrap();
+    }
+
+    #[test]
+    fn a_server_may_speak_first() {
+        needs!(capability::firewall());
+        greeted().unwrap();
+    }
+
+    fn greeted() -> Result<()> {
+        let network = gateway(Offload::Tuned)?;
+        let _firewall = Setup::on(&BOTH).both(FORWARD).start(network.gateway())?;
+        for family in FAMILIES {
+            let mut stream = exchange::connect(&network.client, server(&network, family, GREETER))?;
+            let mut greeting = Vec::new();
+            stream.read_to_end(&mut greeting)?;
+            ensure!(greeting == GREETING, "{family:?}: {greeting:?}");
+        }
+        Ok(())
+    }
+}
+
+mod to_this_host {
+    use super::*;
+
+    #[test]
+    fn bytes_arrive_whole_by_every_hook() {
+        needs!(capability::firewall());
+        for (hook, offload) in [
+            ("xdp", Offload::Tuned),
+            ("xdp", Offload::Default),
+            ("xdp-generic", Offload::Default),
+            ("tc", Offload::Default),
+        ] {
+            here(hook, offload).with_context(|| format!("{hook}, {offload:?}")).unwrap();
+        }
+    }
+
+    fn here(hook: &str, offload: Offload) -> Result<()> {
+        let network = Gateway::hosts(offload)?;
+        exchange::serve(&network.server)?;
+        let setup = Setup::on(&["eth0"]).both(INPUT).option("--hook").option(hook);
+        let firewall = setup.start(&network.server)?;
+        for family in FAMILIES {
+            proxied(&network, &firewall, family)?;
+        }
+        Ok(())
+    }
+}
+
+mod the_options_of_tcp {
+    use super::*;
+
+    #[test]
+    fn may_be_missing_at_either_end() {
+        needs!(capability::firewall());
+        for end in ["client", "server"] {
+            for option in ["tcp_timestamps", "tcp_sack", "tcp_window_scaling"] {
+                without(end, option).with_context(|| format!("{end} without {option}")).unwrap();
+            }
+        }
+    }
+
+    fn without(end: &str, option: &str) -> Result<()> {
+        let network = gateway(Offload::Tuned)?;
+        let netns = if end == "client" { &network.client } else { &network.server };
+        netns.set(&format!("ipv4/{option}"), "0")?;
+        let firewall = Setup::on(&["eth0", "eth1"]).both(FORWARD).start(network.gateway())?;
+        proxied(&network, &firewall, Family::V4)
+    }
+}
+
+mod a_server {
+    use super::*;
+
+    #[test]
+    fn that_refuses_makes_the_client_hear_of_it() {
+        needs!(capability::firewall());
+        refused().unwrap();
+    }
+
+    fn refused() -> Result<()> {
+        let network = gateway(Offload::Tuned)?;
+        let _firewall = Setup::on(&["eth0", "eth1"]).both(FORWARD).start(network.gateway())?;
+        for family in FAMILIES {
+            // The client hears of it once it is connected, or just before it knows.
+            let to = server(&network, family, 8_002);
+            let heard = network.client.enter(|| {
+                let mut stream = TcpStream::connect_timeout(&to, wait::DEADLINE)?;
+                stream.set_read_timeout(Some(wait::DEADLINE))?;
+                stream.read(&mut [0])
+            });
+            let heard = heard.map_err(|error| error.kind());
+            ensure!(heard == Err(ErrorKind::ConnectionReset), "{family:?}: {heard:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn that_comes_up_late_is_still_reached() {
+        needs!(capability::firewall());
+        late().unwrap();
+    }
+
+    fn late() -> Result<()> {
+        let network = gateway(Offload::Tuned)?;
+        let firewall = Setup::on(&["eth0", "eth1"]).both(FORWARD).start(network.gateway())?;
+        // The server hears nothing.
+        network.server.run("ip link set eth0 arp off")?;
+        network.server.run("ip addr del 198.51.100.2/24 dev eth0")?;
+        let stream = exchange::connect(&network.client, server(&network, Family::V4, PORT))?;
+        wait::until_true("the SYN to the server", || {
+            firewall.stat("syn-cookies-right").is_ok_and(|right| right >= 1)
+        })?;
+        network.server.run("ip link set eth0 arp on")?;
+        network.server.address("eth0", "198.51.100.2/24")?;
+        network.server.ip("route replace default via 198.51.100.1")?;
+        exchange::exchange(&stream, 100_000, 100_000)
+    }
+}
+
+mod a_flood_of_syns {
+    use super::*;
+
+    const SYNS: u16 = 20_000;
+
+    #[test]
+    fn touches_no_table_and_keeps_nobody_out() {
+        needs!(capability::firewall());
+        flooded().unwrap();
+    }
+
+    fn flooded() -> Result<()> {
+        let network = gateway(Offload::Tuned)?;
+        let wires = Wires::across(&network)?;
+        let firewall = Setup::on(&["eth0", "eth1"]).both(FORWARD).start(network.gateway())?;
+        let target = server(&network, Family::V4, PORT);
+        for port in 10_000..10_000 + SYNS {
+            wires.client.send(&Packet::syn(wires.client.endpoint(Family::V4, port), target))?;
+        }
+        // An ACK that guesses.
+        let guess = Segment { flags: flag::ACK, seq: 1, ack: 2, ..Segment::default() };
+        let from = wires.client.endpoint(Family::V4, 9_999);
+        wires.client.send(&Packet::tcp(from, target, guess))?;
+        wait::until_true("the flood to be answered", || {
+            firewall.stat("syn-cookies-sent").is_ok_and(|sent| sent == u64::from(SYNS))
+                && firewall.stat("syn-cookie-wrong").is_ok_and(|wrong| wrong == 1)
+        })?;
+        for counter in ["flows-created", "syn-cookies-right", "table-embryonic", "table-assured"] {
+            let value = firewall.stat(counter)?;
+            ensure!(value == 0, "{counter}: {value}");
+        }
+        for family in FAMILIES {
+            proxied(&network, &firewall, family)?;
+        }
+        let created = firewall.stat("flows-created")?;
+        ensure!(created == 2, "{created} flows were created");
+        Ok(())
+    }
+}
