@@ -1,5 +1,7 @@
 //! The Internet checksum (RFC 1071).
 
+use bytemuck::Zeroable;
+
 use crate::{
     addr::{Addr, Family},
     flow::protocol,
@@ -10,7 +12,7 @@ use crate::{
 
 /// A running one's-complement sum of 16-bit words in network byte order, as
 /// loaded from memory.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Zeroable)]
 pub struct Sum(u64);
 
 impl Sum {
@@ -86,7 +88,7 @@ const MAX_VERIFIED: u32 = 2_048;
 
 /// The checksum of a packet's transport header, while its bytes are summed up.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Zeroable)]
 pub struct Verification {
     sum: Sum,
     at: u32,

@@ -77,10 +77,15 @@ pub trait Packet {
     /// told; `may_be_partial` where the sender may leave it to hardware that the
     /// frame never meets.
     #[inline(always)]
-    fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
-        let mut check = Verification::of(headers);
-        while !check.step(self) {}
-        check.is_right(self, headers, may_be_partial)
+    fn has_right_checksum(
+        &self,
+        headers: &Headers,
+        desk: &mut Verification,
+        may_be_partial: bool,
+    ) -> bool {
+        *desk = Verification::of(headers);
+        while !desk.step(self) {}
+        desk.is_right(self, headers, may_be_partial)
     }
 
     /// Whether the stack will cut this packet into segments later on, so that

@@ -122,14 +122,12 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     tracked.effect = synproxy::effect(&scratch.proxy, tracked.effect);
     tracked.forget_how(tables);
     if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
-        match tables.question(scratch, route.chain) {
+        match tables.question(scratch) {
             synproxy::Answer::Right => return Verdict::Prove,
             synproxy::Answer::Wrong if tracked.flow.is_none() => {
                 return Verdict::Drop(DropReason::SynCookieWrong);
             }
-            synproxy::Answer::Wrong | synproxy::Answer::NotAsked => {
-                prepare(scratch, scratch.walk.generation, route);
-            }
+            synproxy::Answer::Wrong | synproxy::Answer::NotAsked => {}
         }
     }
     scratch.walk.ctstate = tracked.ctstate.bit();
@@ -138,7 +136,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     let outcome = if is_remembered(&tracked, scratch) {
         count_remembered(tables, scratch, &tracked)
     } else {
-        judge(tables, scratch, route.chain)
+        tables.judge(scratch)
     };
     let is_proven = matches!(outcome, Outcome::Proxy) && scratch.proxy.proof.is_proven != 0;
     if !is_proven {
@@ -181,16 +179,13 @@ fn accept<P: Packet + ?Sized, T: Tables>(
     if is_proxied && let Some((_, flow)) = &mut tracked.flow {
         tables.settle(packet, scratch, flow, tracked.direction);
     }
-    // Behind the commit the flow may stand in another table; a new one stands there.
-    if let (Reading::Needed, Some((_, flow))) = (reading, &tracked.flow) {
-        let about = About::of(flow);
-        describe(scratch, about, tracked.direction, now);
-    }
+    // Behind the commit the flow may stand in another table; a new one is on the desk.
+    let known = tracked.flow.as_ref().map(|(_, flow)| About::of(flow));
     if let Err(reason) = tables.commit(scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
-    if let (Reading::Needed, None) = (reading, &tracked.flow) {
-        let about = About::of(&scratch.flow);
+    if matches!(reading, Reading::Needed) {
+        let about = known.unwrap_or_else(|| About::of(&scratch.flow));
         describe(scratch, about, tracked.direction, now);
     }
     if scratch.headers.is_first_fragment() {
@@ -309,9 +304,11 @@ fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos
     };
 }
 
-/// Walks the rules: table raw for a packet that enters, then table filter.
+/// Walks the rules for the packet on the desk: table raw for one that enters, then
+/// table filter.
 #[inline(always)]
-pub(crate) fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Outcome {
+pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Outcome {
+    let chain = Chain::from_byte(scratch.walk.chain).unwrap_or(Chain::Forward);
     let family = usize::from(scratch.headers.version != 4);
     let Some(header) = tables.ruleset(scratch.walk.slot) else { return Outcome::Broken };
     let entries = &header.entries[family & 1];
@@ -336,13 +333,7 @@ pub(crate) fn judge<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) 
         walk.ctstate_then = core::mem::take(&mut walk.ctstate);
     }
     tables.walk(scratch);
-    match scratch.walk.outcome {
-        1 => Outcome::Accept,
-        2 => Outcome::Drop,
-        3 => Outcome::Reject,
-        5 => Outcome::Proxy,
-        _ => Outcome::Broken,
-    }
+    Outcome::from_byte(scratch.walk.outcome)
 }
 
 /// The facts of this packet for the walk.

@@ -6,6 +6,7 @@
 use bytemuck::Zeroable;
 
 use crate::{
+    checksum::Verification,
     conntrack::{
         association::Association,
         options::TcpOptions,
@@ -32,6 +33,7 @@ pub struct Scratch {
     /// Of the control connection that may have announced this flow.
     pub master_key: FlowKey,
     pub walk: Walk,
+    pub verification: Verification,
     pub flow: Flow,
     /// The TCP options of the segment.
     pub options: TcpOptions,

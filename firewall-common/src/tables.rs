@@ -14,7 +14,7 @@ use crate::{
     fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     packet::Packet,
-    report,
+    path, report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     synproxy::{
@@ -23,6 +23,7 @@ use crate::{
     },
     time::Nanos,
     verdict::DropReason,
+    walk::Outcome,
 };
 
 /// Where a packet is being judged.
@@ -143,6 +144,15 @@ pub trait Tables: Rules {
     /// Calls [`crate::walk::step`] on `scratch` until it says to stop.
     fn walk(&self, scratch: &mut Scratch);
 
+    /// What the rules say of the packet in `scratch`: [`path::judge`].
+    #[inline(always)]
+    fn judge(&self, scratch: &mut Scratch) -> Outcome
+    where
+        Self: Sized,
+    {
+        path::judge(self, scratch)
+    }
+
     /// The SYN cookie for these endpoints and this sequence number, by the kernel's
     /// secret; `None` when it has none.
     fn make_cookie(&self, tuple: &Tuple, seq: u32) -> Option<u32>;
@@ -212,11 +222,11 @@ pub trait Tables: Rules {
     /// [`synproxy::question`], and the two after it: the kernel's programs do it in
     /// functions that the verifier checks by themselves.
     #[inline(always)]
-    fn question(&self, scratch: &mut Scratch, chain: Chain) -> synproxy::Answer
+    fn question(&self, scratch: &mut Scratch) -> synproxy::Answer
     where
         Self: Sized,
     {
-        synproxy::question(self, scratch, chain)
+        synproxy::question(self, scratch)
     }
 
     /// Calls [`TcpHeader::step`] until it says to stop.

@@ -31,6 +31,20 @@ pub enum Outcome {
     Proxy = 5,
 }
 
+impl Outcome {
+    /// A walk that has not ended is as good as one that led nowhere.
+    #[inline(always)]
+    pub const fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Accept,
+            2 => Self::Drop,
+            3 => Self::Reject,
+            5 => Self::Proxy,
+            _ => Self::Broken,
+        }
+    }
+}
+
 /// The facts that rules ask for, and the place in the list.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
@@ -82,6 +96,19 @@ pub struct Walk {
 }
 
 impl Walk {
+    /// Before the first rule, for the same packet.
+    #[inline(always)]
+    pub fn restarted(&self) -> Self {
+        Self {
+            generation: self.generation,
+            slot: self.slot,
+            in_ifindex: self.in_ifindex,
+            out_ifindex: self.out_ifindex,
+            chain: self.chain,
+            ..Self::default()
+        }
+    }
+
     /// Whether the next packets of this flow and direction would move the same
     /// counters and be accepted too.
     #[inline(always)]

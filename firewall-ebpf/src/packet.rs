@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use bytemuck::{Pod, Zeroable};
 use firewall_common::{
+    checksum::Verification,
     conntrack::{
         association::{Association, Outcome},
         chunks::Sum,
@@ -115,8 +116,13 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
-    fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
-        stage::xdp_checksum(self.ctx, headers, u32::from(may_be_partial)) != 0
+    fn has_right_checksum(
+        &self,
+        headers: &Headers,
+        desk: &mut Verification,
+        may_be_partial: bool,
+    ) -> bool {
+        stage::xdp_checksum(self.ctx, headers, desk, u32::from(may_be_partial)) != 0
     }
 
     #[inline(always)]
@@ -294,8 +300,13 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
-    fn has_right_checksum(&self, headers: &Headers, may_be_partial: bool) -> bool {
-        stage::tc_checksum(self.skb, headers, u32::from(may_be_partial)) != 0
+    fn has_right_checksum(
+        &self,
+        headers: &Headers,
+        desk: &mut Verification,
+        may_be_partial: bool,
+    ) -> bool {
+        stage::tc_checksum(self.skb, headers, desk, u32::from(may_be_partial)) != 0
     }
 
     #[inline(always)]

@@ -32,6 +32,7 @@ use firewall_common::{
     tables::Place,
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
+    walk::Outcome,
 };
 
 use crate::{
@@ -347,39 +348,58 @@ unsafe extern "C" fn option_step(_step: u32, desk: *mut c_void) -> i64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn xdp_checksum(ctx: *mut xdp_md, headers: *const Headers, partial: u32) -> u32 {
-    // SAFETY: null, or memory of this type that nobody writes meanwhile.
-    let Some(headers) = (unsafe { headers.as_ref() }) else { return 1 };
-    let packet = XdpPacket { ctx };
-    let mut desk = (packet, Verification::of(headers));
-    // SAFETY: as above.
-    unsafe {
-        bpf_loop(MAX_WORDS, sum_step::<XdpPacket> as *mut c_void, (&raw mut desk).cast(), 0);
-    }
-    u32::from(desk.1.is_right(&packet, headers, partial != 0))
+pub extern "C" fn xdp_checksum(
+    ctx: *mut xdp_md,
+    headers: *const Headers,
+    desk: *mut Verification,
+    partial: u32,
+) -> u32 {
+    // SAFETY: null, or memory of these types that nobody else uses meanwhile.
+    let (headers, desk) = unsafe { (headers.as_ref(), desk.as_mut()) };
+    let (Some(headers), Some(desk)) = (headers, desk) else { return 1 };
+    u32::from(has_right_sum(XdpPacket { ctx }, headers, desk, partial != 0))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_checksum(skb: *mut __sk_buff, headers: *const Headers, partial: u32) -> u32 {
+pub extern "C" fn tc_checksum(
+    skb: *mut __sk_buff,
+    headers: *const Headers,
+    desk: *mut Verification,
+    partial: u32,
+) -> u32 {
     // SAFETY: as above.
-    let Some(headers) = (unsafe { headers.as_ref() }) else { return 1 };
-    let packet = SkbPacket { skb };
-    let mut desk = (packet, Verification::of(headers));
-    // SAFETY: as above.
+    let (headers, desk) = unsafe { (headers.as_ref(), desk.as_mut()) };
+    let (Some(headers), Some(desk)) = (headers, desk) else { return 1 };
+    u32::from(has_right_sum(SkbPacket { skb }, headers, desk, partial != 0))
+}
+
+/// What is summed up stands in a map, where the verifier does not follow it.
+#[inline(always)]
+fn has_right_sum<P: Packet>(
+    packet: P,
+    headers: &Headers,
+    desk: &mut Verification,
+    may_be_partial: bool,
+) -> bool {
+    *desk = Verification::of(headers);
+    let mut context: (P, *mut Verification) = (packet, desk);
+    // SAFETY: the callback has the signature that the helper wants, and its
+    // argument lives on this stack.
     unsafe {
-        bpf_loop(MAX_WORDS, sum_step::<SkbPacket> as *mut c_void, (&raw mut desk).cast(), 0);
+        bpf_loop(MAX_WORDS, sum_step::<P> as *mut c_void, (&raw mut context).cast(), 0);
     }
-    u32::from(desk.1.is_right(&packet, headers, partial != 0))
+    desk.is_right(&context.0, headers, may_be_partial)
 }
 
 /// Steps in which the longest packet is summed up, and some more.
 const MAX_WORDS: u32 = 300;
 
-unsafe extern "C" fn sum_step<P: Packet>(_step: u32, desk: *mut c_void) -> i64 {
+unsafe extern "C" fn sum_step<P: Packet>(_step: u32, context: *mut c_void) -> i64 {
     // SAFETY: the caller passes a pointer to its pair, and waits.
-    let (packet, sum) = unsafe { &mut *desk.cast::<(P, Verification)>() };
-    i64::from(sum.step(packet))
+    let (packet, desk) = unsafe { &mut *context.cast::<(P, *mut Verification)>() };
+    // SAFETY: nobody else uses it meanwhile.
+    i64::from(unsafe { &mut **desk }.step(packet))
 }
 
 #[unsafe(no_mangle)]
@@ -440,14 +460,22 @@ pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) 
     0
 }
 
+/// What the rules say of the packet on the desk; an [`Outcome`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge_rules(scratch: *mut Scratch) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return Outcome::Broken as u32 };
+    path::judge(&Maps::without_packet(), scratch) as u32
+}
+
 /// What the rules and the cookie say of an ACK; a [`synproxy::Answer`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn question(scratch: *mut Scratch, chain: u32) -> u32 {
-    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+pub extern "C" fn question(scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    let Some(chain) = Chain::from_byte(chain as u8) else { return 0 };
-    synproxy::question(&Maps::without_packet(), scratch, chain) as u32
+    synproxy::question(&Maps::without_packet(), scratch) as u32
 }
 
 #[unsafe(no_mangle)]

@@ -26,7 +26,7 @@ use firewall_common::{
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{DropReason, STAT_PLACES, Stat},
-    walk,
+    walk::{self, Outcome},
 };
 
 use crate::{
@@ -40,9 +40,6 @@ use crate::{
     stage,
     verifier::opaque,
 };
-
-/// More steps than any ruleset has: a chain may be walked from many places.
-const MAX_STEPS: u32 = 1 << 20;
 
 /// The maps, as one of the programs sees them.
 #[derive(Clone, Copy)]
@@ -107,6 +104,9 @@ pub fn now() -> Nanos {
 pub fn is_ours<T: Tables>(tables: &T, ifindex: u32) -> bool {
     tables.device(ifindex).is_some_and(|found| found.flags & device::OURS != 0)
 }
+
+/// More steps than any ruleset has: a chain may be walked from many places.
+const MAX_STEPS: u32 = 1 << 20;
 
 /// One step of the walk, for `bpf_loop`.
 unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
@@ -362,6 +362,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn judge(&self, scratch: &mut Scratch) -> Outcome {
+        Outcome::from_byte(stage::judge_rules(scratch) as u8)
+    }
+
+    #[inline(always)]
     fn make_cookie(&self, tuple: &Tuple, seq: u32) -> Option<u32> {
         match cookie::make_cookie(tuple, seq) {
             cookie::NO_COOKIE => None,
@@ -375,8 +380,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn question(&self, scratch: &mut Scratch, chain: Chain) -> Answer {
-        Answer::from_number(stage::question(scratch, chain as u32))
+    fn question(&self, scratch: &mut Scratch) -> Answer {
+        Answer::from_number(stage::question(scratch))
     }
 
     #[inline(always)]

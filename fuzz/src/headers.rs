@@ -6,7 +6,7 @@
 
 use bytemuck::Zeroable;
 use firewall_common::{
-    checksum::Sum,
+    checksum::{Sum, Verification},
     conntrack::{options::TcpOptions, quoted},
     control::option,
     event::{Event, EventKind, Hook},
@@ -108,7 +108,7 @@ fn read(frame: &[u8], has_ethernet: bool) {
     options.begin(Seq(headers.ack));
     frame.tcp_options(&headers, &mut options);
     assert!(options.scale <= 14);
-    frame.has_right_checksum(&headers, true);
+    frame.has_right_checksum(&headers, &mut Verification::zeroed(), true);
     if outcome == Ok(Parsed::Ip) {
         lies_within(&headers, frame);
     }

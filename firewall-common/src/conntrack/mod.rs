@@ -244,7 +244,7 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
 fn is_unsound<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
-    scratch: &Scratch,
+    scratch: &mut Scratch,
     begins_a_flow: bool,
 ) -> bool {
     let headers = &scratch.headers;
@@ -257,11 +257,13 @@ fn is_unsound<P: Packet + ?Sized, T: Tables>(
     if !matters || headers.fragment != Fragment::Whole as u8 {
         return false;
     }
-    match wanted_sum(tables, scratch) {
-        Sum::Unread => false,
-        Sum::Right => !packet.has_right_checksum(headers, false),
-        Sum::RightOrPartial => !packet.has_right_checksum(headers, true),
-    }
+    let may_be_partial = match wanted_sum(tables, scratch) {
+        Sum::Unread => return false,
+        Sum::Right => false,
+        Sum::RightOrPartial => true,
+    };
+    let Scratch { headers, verification, .. } = scratch;
+    !packet.has_right_checksum(headers, verification, may_be_partial)
 }
 
 /// Whether checksums are read at all of packets that come the way of this one.

@@ -36,8 +36,6 @@ use crate::{
     flow::{Direction, Flow, State, Tuple, protocol, status},
     headers::{Fragment, Headers},
     packet::Packet,
-    path,
-    rule::Chain,
     scratch::Scratch,
     tables::Tables,
     time::Nanos,
@@ -202,11 +200,18 @@ pub fn note_over(proxy: &mut Proxy, direction: Direction, state: State) {
 /// Asks the rules about the SYN of an ACK's sender, and the kernel about the cookie.
 /// No counter moves. The proof stands on the desk when the answer is right.
 #[inline(always)]
-pub fn question<T: Tables>(tables: &T, scratch: &mut Scratch, chain: Chain) -> Answer {
+pub fn question<T: Tables>(tables: &T, scratch: &mut Scratch) -> Answer {
+    let answer = ask(tables, scratch);
+    scratch.walk = scratch.walk.restarted();
+    answer
+}
+
+#[inline(always)]
+fn ask<T: Tables>(tables: &T, scratch: &mut Scratch) -> Answer {
     let flags = core::mem::replace(&mut scratch.headers.tcp_flags, SYN);
     scratch.walk.ctstate = crate::flow::CtState::New.bit();
     scratch.walk.is_question = 1;
-    let outcome = path::judge(tables, scratch, chain);
+    let outcome = tables.judge(scratch);
     scratch.headers.tcp_flags = flags;
     if !matches!(outcome, Outcome::Proxy) {
         return Answer::NotAsked;
