@@ -333,15 +333,16 @@ impl Headers {
 
     #[inline(always)]
     fn transport<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
-        let (needed, available) = match self.tuple.protocol {
-            protocol::TCP => (Tcp::LEN, self.l4_len()),
-            protocol::UDP | protocol::ICMP | protocol::ICMPV6 => (8, self.l4_len()),
-            protocol::UDPLITE => (UdpLite::LEN, self.l4_len()),
-            protocol::SCTP => (Sctp::LEN, self.l4_len()),
-            protocol::GRE => (0, self.l4_len()),
+        let available = self.l4_len();
+        let needed = match self.tuple.protocol {
+            protocol::TCP => Tcp::LEN,
+            protocol::UDP | protocol::ICMP | protocol::ICMPV6 => 8,
+            protocol::UDPLITE => UdpLite::LEN,
+            protocol::SCTP => Sctp::LEN,
+            protocol::GRE => 0,
             _ => {
                 self.payload = self.l4;
-                self.payload_len = self.l4_len();
+                self.payload_len = available;
                 return Ok(());
             }
         };

@@ -35,7 +35,7 @@ const TCP_WORDS: usize = 10;
 
 /// Writes the packet's headers, which are all of it; gives their length. Whoever
 /// asks for an unfinished checksum leaves it to hardware or to the stack.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 pub fn write(answer: &mut Answer, segment: &Segment, is_unfinished: bool) -> u32 {
     answer.headers = [0; HEADER_WORDS];
     match segment.src.family() {

@@ -28,8 +28,22 @@ fn compose(
     // SAFETY: one program runs on one CPU at a time.
     let desk = unsafe { &mut *desk };
     desk.ethernet = ethernet;
-    let len = segment::write(desk, segment, is_unfinished);
+    let len = write_segment(desk, segment, u32::from(is_unfinished));
     Some((desk, len))
+}
+
+/// [`segment::write`], as one of the [`crate::stage`]s.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn write_segment(
+    answer: *mut Answer,
+    segment: *const Segment,
+    is_unfinished: u32,
+) -> u32 {
+    // SAFETY: null, or memory of these types that nobody else uses meanwhile.
+    let (answer, segment) = unsafe { (answer.as_mut(), segment.as_ref()) };
+    let (Some(answer), Some(segment)) = (answer, segment) else { return 0 };
+    segment::write(answer, segment, is_unfinished != 0)
 }
 
 /// The way back of a frame.
