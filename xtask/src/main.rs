@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod oracle;
 mod run;
+mod scenarios;
 mod servers;
 mod setup;
 mod shell;

@@ -1,10 +1,10 @@
 //! `cargo xtask test`: every check and test, from the quickest to the slowest.
 
-use std::process::Command;
+use std::{env, process::Command};
 
 use anyhow::Result;
 
-use crate::{build, servers, setup, shell};
+use crate::{build, scenarios, servers, setup, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -23,12 +23,15 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     )?;
     shell::run(&mut unit_tests())?;
     let firewall = build::debug()?;
-    let mut scenarios = scenarios();
-    scenarios.env("FIREWALL_BIN", firewall).env("FIREWALL_SERVERS", servers::directory());
-    if arguments.full {
-        scenarios.env("FIREWALL_FULL", "1");
+    let mut environment =
+        vec![("FIREWALL_BIN", firewall.into()), ("FIREWALL_SERVERS", servers::directory().into())];
+    if let Some(ci) = env::var_os("CI") {
+        environment.push(("CI", ci));
     }
-    shell::run(&mut scenarios)
+    if arguments.full {
+        environment.push(("FIREWALL_FULL", "1".into()));
+    }
+    scenarios::run(&environment)
 }
 
 fn unit_tests() -> Command {
@@ -36,15 +39,5 @@ fn unit_tests() -> Command {
     command.args(["test", "--locked", "--no-fail-fast"]);
     command.args(["-p", "firewall-common", "-p", "firewall-user"]);
     command.args(["-p", "firewall-fuzz", "-p", "xtask"]);
-    command
-}
-
-/// Built as whoever we are, run as root.
-fn scenarios() -> Command {
-    let mut command = shell::cargo();
-    if !shell::is_root() {
-        command.args(["--config", r#"target."cfg(all())".runner=["sudo","-E"]"#]);
-    }
-    command.args(["test", "--locked", "--no-fail-fast", "-p", "firewall-tests"]);
     command
 }
