@@ -3,17 +3,17 @@
 //! `FIREWALL_ORACLE_FRAMES=1000000` makes the random part as long as wanted,
 //! `FIREWALL_ORACLE_SEED=N` plays the conversation of one seed again.
 
-use std::{collections::BTreeSet, env, time::Instant};
+use std::{collections::BTreeSet, env, path::Path, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use firewall_common::flow::CtState;
 use firewall_tests::{
     capability, needs,
     oracle::{
-        Judgement, Report,
-        bench::{Bench, Hook, Sites},
+        Judgement, Report, Script,
+        bench::{Bench, Hook, MTU, Sites},
         campaign::{self, Outcome},
-        generator, scenarios,
+        capture, generator, scenarios,
     },
 };
 
@@ -131,14 +131,10 @@ mod the_kernel {
 
 /// The same conversation, recorded in every format and over every link.
 mod captures {
-    use std::path::Path;
-
     use firewall_tests::{
         Family,
         oracle::{
             Place, Settings, Talk,
-            bench::MTU,
-            capture,
             replay::{self, Tally},
             talk::{ack, data},
         },
@@ -252,11 +248,26 @@ fn agree_on_scenarios(hook: Hook) -> Result<()> {
 }
 
 fn agree_on_all_scenarios(bench: &mut Bench<'_>) -> Result<()> {
-    let reports = bench.play(&scenarios::all())?;
+    let mut scripts = scenarios::all();
+    scripts.extend(recorded()?);
+    let reports = bench.play(&scripts)?;
     let wrong: Vec<_> = reports.iter().filter(|report| !report.mistakes().is_empty()).collect();
     let told: String = wrong.iter().copied().map(Report::to_string).collect();
     assert!(wrong.is_empty(), "{told}{} of {} scripts differ", wrong.len(), reports.len());
     Ok(())
+}
+
+/// The captures that are kept with the tests.
+fn recorded() -> Result<Vec<Script>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+    let scripts = capture::files(&folder)?.into_iter().map(|file| {
+        let capture = capture::read(&file, MTU)?;
+        ensure!(capture.script.frames().count() > 3, "{} is nearly empty", file.display());
+        Ok(capture.script)
+    });
+    let scripts: Vec<_> = scripts.collect::<Result<_>>()?;
+    ensure!(!scripts.is_empty(), "no captures in {}", folder.display());
+    Ok(scripts)
 }
 
 fn agree_on_conversations(hook: Hook) -> Result<()> {
