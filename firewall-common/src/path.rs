@@ -93,6 +93,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     scratch.proxy.task = task::NONE;
     scratch.proxy.is_first = 0;
     scratch.proxy.is_open = 0;
+    scratch.proxy.reopens = 0;
     if scratch.headers.is_later_fragment() {
         return tables.inherit(scratch, place.visit, now).verdict(route.chain);
     }
@@ -124,10 +125,8 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
         match tables.question(scratch) {
             synproxy::Answer::Right => return Verdict::Prove,
-            synproxy::Answer::Wrong if tracked.flow.is_none() => {
-                return Verdict::Drop(DropReason::SynCookieWrong);
-            }
-            synproxy::Answer::Wrong | synproxy::Answer::NotAsked => {}
+            synproxy::Answer::Wrong => return Verdict::Drop(DropReason::SynCookieWrong),
+            synproxy::Answer::NotAsked => {}
         }
     }
     scratch.walk.ctstate = tracked.ctstate.bit();

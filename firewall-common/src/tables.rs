@@ -154,7 +154,8 @@ pub trait Tables: Rules {
     }
 
     /// The SYN cookie for these endpoints and this sequence number, by the kernel's
-    /// secret; `None` when it has none.
+    /// secret; `None` when it has none. To the kernel it is right for the three
+    /// numbers that follow, too, and for none before.
     fn make_cookie(&self, tuple: &Tuple, seq: u32) -> Option<u32>;
     /// Whether it is one that was made not long ago: [`Tables::make_cookie`].
     fn check_cookie(&self, tuple: &Tuple, seq: u32, cookie: u32) -> bool;

@@ -290,6 +290,22 @@ mod an_ack {
     }
 }
 
+mod a_look_at_the_window {
+    use super::*;
+
+    /// The client's first ACK was lost; it begins one byte earlier, where for the
+    /// kernel's check a neighbour's cookie could be as right.
+    #[test]
+    fn says_the_syn_with_the_clients_own_number() {
+        let (connection, _) = Connection::begin(PAIRS[0]);
+        let look = connection
+            .to_server(ACK, CLIENT_ISN, connection.cookie.wrapping_add(1))
+            .tcp_options(&clocks(CLIENT_CLOCK + 9, connection.stamp));
+        let syn = read(&connection.carry(&look).onward.unwrap());
+        assert_eq!((syn.flags & SYN, syn.seq), (SYN, CLIENT_ISN));
+    }
+}
+
 mod the_server {
     use super::*;
 
@@ -389,6 +405,24 @@ mod an_open_connection {
         let ack = connection.to_server(ACK, CLIENT_ISN.wrapping_add(1), told).tcp_options(&options);
         let verdict = connection.carry(&ack).verdict;
         assert_eq!(verdict, Verdict::Drop(DropReason::Policy));
+        assert_eq!(connection.memory.stat(Stat::SynCookiesRight as u32), 1);
+    }
+
+    /// Both sides have said the same number of bytes, so the last acknowledgement is as
+    /// far from the last number as the cookie was from the first.
+    #[test]
+    fn is_not_begun_anew_by_its_own_last_word() {
+        let connection = Connection::open(PAIRS[0]);
+        let (isn, told) = (CLIENT_ISN.wrapping_add(1), connection.cookie.wrapping_add(1));
+        let close = connection.to_client(FIN | ACK, SERVER_ISN + 1, isn);
+        assert!(connection.carry(&close).onward.is_some());
+        let close = connection.to_server(FIN | ACK, isn, told);
+        assert!(connection.carry(&close).onward.is_some());
+        let close = connection.to_client(ACK, SERVER_ISN + 2, isn.wrapping_add(1));
+        assert!(connection.carry(&close).onward.is_some());
+        let last = connection.to_server(ACK, isn.wrapping_add(1), told.wrapping_add(1));
+        let said = read(&connection.carry(&last).onward.unwrap());
+        assert_eq!((said.flags, said.ack), (ACK, SERVER_ISN + 2));
         assert_eq!(connection.memory.stat(Stat::SynCookiesRight as u32), 1);
     }
 

@@ -28,7 +28,16 @@ pub struct Quote {
     ipv4: Ipv4,
     ipv6: Ipv6,
     tcp: Tcp,
+    /// The option that tells the segment size.
+    size: [u8; 4],
 }
+
+/// A larger segment than any. The kernel adds the class of the size to the cookie and
+/// takes each class for right: were it not the highest, the cookie would be right for
+/// the sequence numbers before this one.
+const SIZE: [u8; 4] = [2, 4, 0xff, 0xff];
+/// Of the TCP header with the option.
+const LEN: u32 = Tcp::LEN + SIZE.len() as u32;
 
 /// The cookie for a SYN of these endpoints, or [`NO_COOKIE`].
 #[unsafe(no_mangle)]
@@ -42,10 +51,10 @@ pub extern "C" fn make_cookie(tuple: *const Tuple, seq: u32) -> i64 {
     let answer = unsafe {
         match tuple.src.family() {
             Family::Ipv4 => {
-                bpf_tcp_raw_gen_syncookie_ipv4((&raw mut quote.ipv4).cast(), tcp.cast(), Tcp::LEN)
+                bpf_tcp_raw_gen_syncookie_ipv4((&raw mut quote.ipv4).cast(), tcp.cast(), LEN)
             }
             Family::Ipv6 => {
-                bpf_tcp_raw_gen_syncookie_ipv6((&raw mut quote.ipv6).cast(), tcp.cast(), Tcp::LEN)
+                bpf_tcp_raw_gen_syncookie_ipv6((&raw mut quote.ipv6).cast(), tcp.cast(), LEN)
             }
         }
     };
@@ -87,7 +96,8 @@ fn write(tuple: &Tuple, seq: u32, ack: u32) -> Option<&'static mut Quote> {
     quote.tcp.dport = tuple.dport.to_be();
     quote.tcp.seq = seq.to_be();
     quote.tcp.ack = ack.to_be();
-    quote.tcp.data_offset = 0x50;
+    quote.tcp.data_offset = (LEN * 4) as u8;
+    quote.size = SIZE;
     match tuple.src.family() {
         Family::Ipv4 => {
             quote.ipv4.version_ihl = 0x45;

@@ -4,7 +4,10 @@
 
 use std::{
     io::{ErrorKind, Read as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, SocketAddrV4, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,10 +15,11 @@ use firewall_tests::{
     Family, Firewall, Gateway, Offload, capability,
     exchange::{self, GREETER, GREETING, PORT},
     firewall::Setup,
+    flood::{Burst, Syns},
     needs,
     packet::{Packet, Segment, flag},
     wait,
-    wire::Wires,
+    wire::{Wire, Wires},
 };
 
 const FORWARD: &str = "\
@@ -257,6 +261,65 @@ mod a_flood_of_syns {
     use super::*;
 
     const SYNS: u16 = 20_000;
+    /// SYNs of a flood that go out at once.
+    const BURST: u32 = 64;
+    const ACCEPTING: &str = "\
+*filter
+:FORWARD DROP [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -p tcp --dport 8000:8002 --syn -m conntrack --ctstate NEW -j ACCEPT
+COMMIT
+";
+
+    #[test]
+    fn lets_everybody_connect_meanwhile_with_cookies_and_without() {
+        needs!(capability::firewall());
+        for (way, rules) in [("SYNPROXY", FORWARD), ("ACCEPT", ACCEPTING)] {
+            connect_during_a_flood(way, rules).with_context(|| way).unwrap();
+        }
+    }
+
+    /// Real connections to the port that the flood goes to.
+    fn connect_during_a_flood(way: &str, rules: &str) -> Result<()> {
+        let newcomers = if capability::full() { 1_250 } else { 100 };
+        let network = gateway(Offload::Tuned)?;
+        let wires = Wires::across(&network)?;
+        let _firewall = Setup::on(&["eth0", "eth1"]).both(rules).start(network.gateway())?;
+        let target = server(&network, Family::V4, PORT);
+        let SocketAddr::V4(flooded) = target else { unreachable!("an IPv4 server") };
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let flood = scope.spawn(|| flood(&wires.client, flooded, &is_over));
+            let begun = Instant::now();
+            let connected = (0..newcomers).try_for_each(|number| {
+                let stream = exchange::connect(&network.client, target)?;
+                exchange::exchange(&stream, 100, 100)
+                    .with_context(|| format!("newcomer {number} of {newcomers}"))
+            });
+            let took = begun.elapsed();
+            is_over.store(true, Ordering::Relaxed);
+            let syns = flood.join().expect("the flood does not panic")?;
+            connected?;
+            ensure!(syns > 0, "no flood");
+            eprintln!(
+                "{way}: {newcomers} of {newcomers} connected one after another, {:.0} a second, \
+                 beside {:.0} SYNs a second",
+                f64::from(newcomers) / took.as_secs_f64(),
+                f64::from(syns) / took.as_secs_f64(),
+            );
+            Ok(())
+        })
+    }
+
+    /// Floods until it is over; gives the number of SYNs.
+    fn flood(wire: &Wire, target: SocketAddrV4, is_over: &AtomicBool) -> Result<u32> {
+        let (mut burst, mut frames, mut sent) = (Burst::new(wire), Syns::to(wire, target), 0);
+        while !is_over.load(Ordering::Relaxed) {
+            burst.send(&frames.take(BURST))?;
+            sent += BURST;
+        }
+        Ok(sent)
+    }
 
     #[test]
     fn touches_no_table_and_keeps_nobody_out() {

@@ -145,6 +145,16 @@ fn forget<T: Tables>(
     tables.end_watched(scratch, now);
 }
 
+/// Ends what is left of a connection, whose endpoints begin another.
+#[inline(always)]
+pub fn bury<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
+    if flow_event::is_watched(tables) {
+        return tables.end_watched(scratch, now);
+    }
+    tables.delete(FlowTable::Assured, &scratch.key);
+    tables.delete(FlowTable::Embryonic, &scratch.key);
+}
+
 /// Uses up the expectation that `track` found, and notes its master.
 #[inline(always)]
 fn announce_child<T: Tables>(

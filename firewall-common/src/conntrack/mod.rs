@@ -37,7 +37,7 @@ use crate::{
 
 use association::Outcome;
 use chunks::Sum;
-pub use commit::{assigned_helper, commit};
+pub use commit::{assigned_helper, bury, commit};
 use connection::Judgement;
 use icmp::Class;
 use options::TcpOptions;
@@ -323,7 +323,6 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     };
     let direction = flow.direction(sender);
     let was = State::from_byte(flow.state).unwrap_or(State::None);
-    synproxy::note_over(&mut scratch.proxy, direction, was);
     if flow.has(status::PROXIED) && !synproxy::receive(scratch, flow, direction, segment, was) {
         return Tracked::without_flow(CtState::Invalid);
     }
@@ -346,7 +345,10 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
         Judgement::Invalid | Judgement::Compare(_) => {
             return Tracked::without_flow(CtState::Invalid);
         }
-        Judgement::Reopen => return begin_tcp(tables, scratch, segment, sender, now),
+        Judgement::Reopen => {
+            scratch.proxy.reopens = 1;
+            return begin_tcp(tables, scratch, segment, sender, now);
+        }
         Judgement::Tolerated => Effect::Note(was as u8),
         // Refused or given up before anybody answered.
         Judgement::To(_) if matches!(segment, Segment::Rst) && !flow.has(status::SEEN_REPLY) => {

@@ -32,7 +32,7 @@ pub mod translate;
 use bytemuck::Zeroable;
 
 use crate::{
-    conntrack::{Effect, tcp::Segment as Kind},
+    conntrack::{self, Effect, tcp::Segment as Kind},
     flow::{Direction, Flow, State, Tuple, protocol, status},
     headers::{Fragment, Headers},
     packet::Packet,
@@ -76,8 +76,10 @@ pub struct Proxy {
     pub task: u8,
     /// The packet is the server's first answer.
     pub is_first: u8,
-    /// The packet's endpoints have no living connection: they may begin one.
+    /// The packet's endpoints have no connection: it may prove one.
     pub is_open: u8,
+    /// The packet is the SYN that ends what is left of an earlier connection.
+    pub reopens: u8,
 }
 
 /// What a right cookie has told of its client.
@@ -181,20 +183,14 @@ pub const fn effect(proxy: &Proxy, effect: Effect) -> Effect {
     }
 }
 
-/// Whether a segment may bring a cookie back: an ACK of no flow, or of one that is
-/// over or still waits for its server. What is INVALID in a living flow may not.
+/// Whether a segment may bring a cookie back: an ACK of no flow, or of one that still
+/// waits for its server. None of another flow may, living or over: two sides that have
+/// said equally much acknowledge what would be a right cookie.
 #[inline(always)]
 pub const fn may_prove(headers: &Headers, proxy: &Proxy) -> bool {
     proxy.is_open != 0
         && headers.tcp_flags & (SYN | ACK | FIN | RST) == ACK
         && headers.fragment == Fragment::Whole as u8
-}
-
-/// Notes that endpoints have no living connection: of a flow, whether it is over.
-#[inline(always)]
-pub fn note_over(proxy: &mut Proxy, direction: Direction, state: State) {
-    let is_over = matches!(state, State::TimeWait | State::Close);
-    proxy.is_open = u8::from(is_over && matches!(direction, Direction::Original));
 }
 
 /// Asks the rules about the SYN of an ACK's sender, and the kernel about the cookie.
@@ -238,10 +234,15 @@ fn ask<T: Tables>(tables: &T, scratch: &mut Scratch) -> Answer {
     Answer::Right
 }
 
-/// The SYN/ACK to a client's SYN, whose header is on the desk. Its window is closed:
+/// The SYN/ACK to a client's SYN, whose header is on the desk; what is left of an
+/// earlier connection of its endpoints ends. Its window is closed:
 /// nobody could take what the client sends before the server has answered.
 #[inline(always)]
 pub fn answer<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
+    if scratch.proxy.reopens != 0 {
+        // The client's ACK must meet no flow that could take it for its own.
+        conntrack::bury(tables, scratch, now);
+    }
     let Scratch { headers, proxy, walk, .. } = scratch;
     let tuple = &headers.tuple;
     let mut client = proxy.header.options;

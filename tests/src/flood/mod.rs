@@ -22,3 +22,4 @@ pub use caller::{Caller, ESTABLISHED, NEWCOMERS};
 pub use limit::ConntrackMax;
 pub use siege::{Course, Plan, Siege};
 pub use site::Site;
+pub use syns::Syns;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::{Ipv4Addr, SocketAddrV4},
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,8 @@ use super::{
     syns::{SynFrame, Syns},
 };
 use crate::{packet::Packet, wire::Wires};
+
+const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 78), 80);
 
 /// SYNs that go out at once; behind each such burst one established connection
 /// exchanges a word.
@@ -70,7 +73,7 @@ impl<'a> Siege<'a> {
             client: Burst::new(&wires.client),
             server: Burst::new(&wires.server),
             established: (0..plan.established).map(|it| Caller::new(ESTABLISHED, it)).collect(),
-            syns: Syns::on(&wires.client),
+            syns: Syns::to(&wires.client, NOBODY),
         }
     }
 

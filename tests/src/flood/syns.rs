@@ -11,29 +11,36 @@ const SOURCE_PORT: usize = ETHERNET + 20;
 const TCP_CHECKSUM: usize = ETHERNET + 36;
 const LENGTH: usize = ETHERNET + 40;
 
-/// Nobody is there.
-const TARGET: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 78), 80);
+/// Counts nothing in a checksum.
+const NOBODY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 const NETWORK: u32 = u32::from_be_bytes([10, 128, 0, 0]);
 const ADDRESS_BITS: u32 = 23;
 /// Ports from 32,768 on.
 const PORT_BITS: u32 = 15;
 const BITS: u32 = ADDRESS_BITS + PORT_BITS;
 
-pub(super) type SynFrame = [u8; LENGTH];
+pub type SynFrame = [u8; LENGTH];
 
 /// Writes the frames of a flood, one after another.
 #[derive(Debug)]
-pub(super) struct Syns {
-    /// From 0.0.0.0 and port 0, which count nothing in its checksums.
+pub struct Syns {
+    /// From [`NOBODY`].
     template: SynFrame,
     next: u64,
 }
 
 impl Syns {
-    pub(super) fn on(wire: &Wire) -> Self {
-        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        let frame = wire.frame(&Packet::syn(nobody.into(), TARGET.into()));
+    pub fn to(wire: &Wire, target: SocketAddrV4) -> Self {
+        Self::like(wire.frame(&Packet::syn(NOBODY.into(), target.into())))
+    }
+
+    fn like(frame: Vec<u8>) -> Self {
         Self { template: frame.try_into().expect("a SYN without options"), next: 0 }
+    }
+
+    /// So many frames.
+    pub fn take(&mut self, count: u32) -> Vec<SynFrame> {
+        (0..count).map(|_| self.next()).collect()
     }
 
     pub(super) fn next(&mut self) -> SynFrame {
@@ -76,10 +83,10 @@ mod tests {
     use super::*;
     use crate::packet::Seen;
 
+    const TARGET: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 78), 80);
+
     fn syns() -> Syns {
-        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        let frame = Packet::syn(nobody.into(), TARGET.into()).frame([2; 6], [4; 6]);
-        Syns { template: frame.try_into().unwrap(), next: 0 }
+        Syns::like(Packet::syn(NOBODY.into(), TARGET.into()).frame([2; 6], [4; 6]))
     }
 
     #[test]
