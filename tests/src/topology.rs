@@ -109,6 +109,13 @@ impl Gateway {
         Ok(Self { client, gateway, server, client_side, server_side, _tun: tun })
     }
 
+    /// Lets no host say anything of its own accord: IPv6 solicits and advertises.
+    pub fn hush(&self) -> Result<()> {
+        [&self.client, self.gateway(), &self.server]
+            .into_iter()
+            .try_for_each(|netns| netns.set("ipv6/conf/all/disable_ipv6", "1"))
+    }
+
     /// The namespace between client and server.
     ///
     /// # Panics

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::libc;
 
 use crate::{
-    Family, Gateway, Netns,
+    Family, Gateway, Netns, Offload,
     packet::{Packet, Seen},
     wait,
 };
@@ -58,6 +58,14 @@ impl End {
 pub struct Wires {
     pub client: Wire,
     pub server: Wire,
+}
+
+/// A gateway where no packet comes but those of the test.
+pub fn quiet_gateway() -> Result<(Gateway, Wires)> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let wires = Wires::across(&network)?;
+    network.hush()?;
+    Ok((network, wires))
 }
 
 impl Wires {

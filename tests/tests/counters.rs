@@ -91,9 +91,7 @@ impl Bench {
     fn new(way: Way) -> Result<Self> {
         let network = way.network()?;
         let wires = Wires::across(&network)?;
-        for netns in [&network.client, network.gateway(), &network.server] {
-            netns.set("ipv6/conf/all/disable_ipv6", "1")?;
-        }
+        network.hush()?;
         Ok(Self { network, wires })
     }
 

@@ -216,7 +216,7 @@ mod of_an_ftp_session {
 
         // Nothing moves any more: what a last listing counts is what the ends tell.
         drop(control);
-        wait_until_quiet(&firewall)?;
+        wait_until_closed(&firewall)?;
         let last = firewall.json(&["conntrack", "list", "-p", "tcp"])?;
         firewall.text(&["conntrack", "flush"])?;
         let is_end = |line: &str| line.contains(r#""event":"destroy""#);
@@ -253,15 +253,11 @@ mod of_an_ftp_session {
         all
     }
 
-    fn wait_until_quiet(firewall: &Firewall<'_>) -> Result<()> {
-        let mut before = Vec::new();
+    fn wait_until_closed(firewall: &Firewall<'_>) -> Result<()> {
         wait::until_true("the connections' end", || {
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            let Ok(flows) = firewall.json(&["conntrack", "list", "-p", "tcp"]) else {
-                return false;
-            };
-            let now = counted(&flows);
-            std::mem::replace(&mut before, now) == before
+            firewall.json(&["conntrack", "list", "-p", "tcp"]).is_ok_and(|flows| {
+                flows.iter().all(|flow| flow["state"] == "TIME_WAIT" || flow["state"] == "CLOSE")
+            })
         })
     }
 }

@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Offload, capability, conversation::Conversation, firewall::Setup,
-    needs, packet::Packet, wait, wire::Wires,
+    Family, Firewall, capability,
+    conversation::Conversation,
+    firewall::Setup,
+    needs,
+    packet::Packet,
+    wait,
+    wire::{Wires, quiet_gateway},
 };
 use serde_json::Value;
 
@@ -20,16 +25,6 @@ COMMIT
 
 /// A table has room again after a while without being full.
 const CALM: Duration = Duration::from_secs(30);
-
-/// A gateway where no packet comes but those of the test.
-fn network() -> Result<(Gateway, Wires)> {
-    let network = Gateway::new(Offload::Tuned)?;
-    let wires = Wires::across(&network)?;
-    for netns in [&network.client, network.gateway(), &network.server] {
-        netns.set("ipv6/conf/all/disable_ipv6", "1")?;
-    }
-    Ok((network, wires))
-}
 
 fn setup(options: &[&str]) -> Setup {
     let setup = Setup::on(&["eth0", "eth1"]).rules(RULES);
@@ -62,7 +57,7 @@ mod a_flood_of_embryonic_flows {
 
     fn flood() -> Result<()> {
         const SYNS: u16 = 500;
-        let (network, wires) = network()?;
+        let (network, wires) = quiet_gateway()?;
         let mut firewall = setup(&["--max-embryonic", "64"]).start(network.gateway())?;
         send(&wires, 20_000, SYNS)?;
         wait::until_true("every flow to begin", || {
@@ -123,7 +118,7 @@ mod a_full_table_of_confirmed_flows {
 
     fn whose_it_is() -> Result<()> {
         const CONVERSATIONS: u16 = 24;
-        let (network, wires) = network()?;
+        let (network, wires) = quiet_gateway()?;
         let options = ["--max-flows", "16", "--ftp-ports", "none"];
         let mut firewall = setup(&options).start(network.gateway())?;
         for port in 0..CONVERSATIONS {
@@ -152,7 +147,7 @@ mod a_full_table_of_confirmed_flows {
     }
 
     fn beyond_the_daemon() -> Result<()> {
-        let (network, wires) = network()?;
+        let (network, wires) = quiet_gateway()?;
         let options = ["--max-flows", "16", "--ftp-ports", "none"];
         let mut firewall = setup(&options).start(network.gateway())?;
         for port in 0..20 {
@@ -183,7 +178,7 @@ fn who_has_most_flows_is_told_when_asked() {
 }
 
 fn when_asked() -> Result<()> {
-    let (network, wires) = network()?;
+    let (network, wires) = quiet_gateway()?;
     let firewall = setup(&[]).start(network.gateway())?;
     let server = wires.server.endpoint(Family::V4, 53);
     for port in 0..3 {

@@ -5,13 +5,13 @@ use std::{fs, path::PathBuf, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Offload, capability,
+    Family, Firewall, capability,
     command::Background,
     firewall::Setup,
     needs,
     packet::Packet,
     wait,
-    wire::{End, Wires},
+    wire::{End, quiet_gateway},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -26,16 +26,6 @@ const RULES: &str = "\
 -A FORWARD -p udp -m state --state ESTABLISHED -j ACCEPT
 COMMIT
 ";
-
-/// A gateway where no packet comes but those of the test.
-fn network() -> Result<(Gateway, Wires)> {
-    let network = Gateway::new(Offload::Tuned)?;
-    let wires = Wires::across(&network)?;
-    for netns in [&network.client, network.gateway(), &network.server] {
-        netns.set("ipv6/conf/all/disable_ipv6", "1")?;
-    }
-    Ok((network, wires))
-}
 
 fn setup() -> Setup {
     Setup::on(&["eth0", "eth1"]).rules(RULES)
@@ -94,7 +84,7 @@ mod a_short_timeout {
     }
 
     fn while_the_daemon_is(away: impl FnOnce(&mut Firewall<'_>) -> Result<()>) -> Result<()> {
-        let (network, wires) = network()?;
+        let (network, wires) = quiet_gateway()?;
         let mut firewall = setup().start(network.gateway())?;
         let [client, server] =
             [&wires.client, &wires.server].map(|wire| wire.endpoint(Family::V4, 53));
@@ -128,7 +118,7 @@ mod a_short_timeout {
 
     fn gives_memory_back() -> Result<()> {
         const FLOWS: u16 = 500;
-        let (network, wires) = network()?;
+        let (network, wires) = quiet_gateway()?;
         let firewall = setup().start(network.gateway())?;
         set(&firewall, "udp_timeout", "1")?;
         firewall.signal(Signal::SIGSTOP)?;
@@ -161,7 +151,7 @@ mod what_was_set {
     }
 
     fn listed() -> Result<()> {
-        let (network, _wires) = network()?;
+        let (network, _wires) = quiet_gateway()?;
         let firewall = setup().start(network.gateway())?;
         set(&firewall, "nf_conntrack_tcp_timeout_established", "1h 30m")?;
         set(&firewall, "tcp_be_liberal", "1")?;
@@ -180,7 +170,7 @@ mod what_was_set {
     }
 
     fn over_a_takeover() -> Result<()> {
-        let (network, _wires) = network()?;
+        let (network, _wires) = quiet_gateway()?;
         let run = "[run]\ninterfaces = [\"eth0\", \"eth1\"]\nrules = \"rules.v4\"\n";
         let silent = Configuration::new(run)?;
         let named = Configuration::new(&format!("{run}[conntrack]\nicmp_timeout = \"7s\"\n"))?;
@@ -218,7 +208,7 @@ mod what_was_set {
     /// Four change settings of the same word, while somebody begins and ceases to
     /// watch, which stands in that word too.
     fn at_the_same_time() -> Result<()> {
-        let (network, _wires) = network()?;
+        let (network, _wires) = quiet_gateway()?;
         let firewall = setup().start(network.gateway())?;
         let names = ["tcp_loose", "tcp_be_liberal", "checksum", "tcp_ignore_invalid_rst"];
         let flip = |name: &str| -> Result<()> {
@@ -258,7 +248,7 @@ mod a_configuration {
     }
 
     fn all_that_a_start_needs() -> Result<()> {
-        let (network, wires) = network()?;
+        let (network, wires) = quiet_gateway()?;
         let configuration = Configuration::new(
             "[run]\ninterfaces = [\"eth0\", \"eth1\"]\nrules = \"rules.v4\"\nhook = \"tc\"\n\
              [tables]\nmax_flows = 1024\nmax_embryonic = 512\nmax_expectations = 64\n\
@@ -296,7 +286,7 @@ mod a_configuration {
     }
 
     fn another_size() -> Result<()> {
-        let (network, _wires) = network()?;
+        let (network, _wires) = quiet_gateway()?;
         let mut firewall = setup().start(network.gateway())?;
         firewall.change(setup().option("--max-flows").option("1000"))?;
         firewall.restart()?;
