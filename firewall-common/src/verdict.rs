@@ -102,7 +102,8 @@ stats! {
     PassNonIp = "pass-non-ip",
     /// Frames for another station (destination MAC): the stack ignores them.
     PassOtherHost = "pass-other-host",
-    /// Frames that a daemon sent on after reading them.
+    /// Frames that came in again from the daemon, which had read them, or from us as
+    /// answers to this host.
     Reinjected = "reinjected",
     /// Of the accepted, how many the helper was asked about.
     Punted = "punted",

@@ -214,10 +214,14 @@ fn translate(packet: &SkbPacket, link: u32) -> i32 {
 #[inline(always)]
 fn turn_back(packet: &SkbPacket, maps: &Maps, ifindex: u32) -> i32 {
     // Only TC ingress needs the mark; the stack and the admin's rules do not.
-    if maps.device(ifindex).is_some_and(|found| found.flags & device::TC == 0) {
+    let flags = maps.device(ifindex).map_or(device::TC, |found| found.flags);
+    if flags & device::TC == 0 {
         packet.set_mark(0);
         packet.set_tc_index(FORWARDED);
-        maps.count(Stat::Reinjected as u32);
+        // Generic XDP counts it by its token.
+        if flags & device::GENERIC == 0 {
+            maps.count(Stat::Reinjected as u32);
+        }
     }
     to_ingress(ifindex)
 }
