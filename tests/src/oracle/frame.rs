@@ -22,6 +22,8 @@ pub struct Frame {
     pub checksum: Checksum,
     /// Only this piece of it is sent.
     pub piece: Option<Piece>,
+    /// Of the IPv4 header, whole words.
+    pub ip_options: &'static [u8],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +109,7 @@ pub const ICMPV6: u8 = 58;
 
 impl Frame {
     pub const fn new(from: End, content: Content) -> Self {
-        Self { from, flow: 0, content, checksum: Checksum::Right, piece: None }
+        Self { from, flow: 0, content, checksum: Checksum::Right, piece: None, ip_options: &[] }
     }
 
     /// The bytes from the IP header on. The tag is the IPv4 identification, or the
@@ -127,6 +129,9 @@ impl Frame {
             Some(piece) => fragment(place.family(), protocol, &ends, &transport, piece, datagram),
         };
         let tag = if self.piece.is_some() && place.family() == Family::V4 { datagram } else { tag };
+        if place.family() == Family::V4 && !self.ip_options.is_empty() {
+            insert_options(&mut packet, self.ip_options);
+        }
         set_tag(&mut packet, tag);
         if self.checksum == Checksum::WrongInHeader && place.family() == Family::V4 {
             packet[10] ^= 0x55;
@@ -313,6 +318,17 @@ fn fragment(
 }
 
 const FRAGMENT_HEADER: u8 = 44;
+
+/// Puts options behind the fixed part of an IPv4 header.
+fn insert_options(packet: &mut Vec<u8>, options: &[u8]) {
+    packet.splice(20..20, options.iter().copied());
+    packet[0] += (options.len() / 4) as u8;
+    let length = packet.len() as u16;
+    packet[2..4].copy_from_slice(&length.to_be_bytes());
+    packet[10..12].fill(0);
+    let sum = checksum(&[&packet[..20 + options.len()]]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
 
 /// Writes the IPv4 identification, the header's checksum staying as right or wrong
 /// as it was, or the IPv6 flow label.

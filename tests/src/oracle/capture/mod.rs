@@ -18,11 +18,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use self::readdress::Readdress;
-use super::{
-    Content, Frame, Script, Settings, Step,
-    frame::{Checksum, Piece},
-    place,
-};
+use super::{Content, Frame, Script, Settings, Step, frame::Piece, place};
 use crate::Family;
 
 /// A file, ready to be played.
@@ -119,6 +115,6 @@ impl Reader {
             let datagram = *self.datagrams.entry(fragment.identity).or_insert(next);
             Piece { datagram, bytes: fragment.bytes }
         });
-        Ok(Frame { from, flow: 0, content: Content::Raw(packet), checksum: Checksum::Right, piece })
+        Ok(Frame { piece, ..Frame::new(from, Content::Raw(packet)) })
     }
 }

@@ -11,6 +11,7 @@ mod fragments;
 mod handshake;
 mod icmp;
 mod icmp_errors;
+mod ip_options;
 mod keepalive;
 mod other_protocols;
 mod pick_up;
@@ -88,6 +89,7 @@ const SUBJECTS: &[(&str, &[Scenario], &[Variant])] = &[
     ("ICMPv6", icmp::V6_SCENARIOS, &[V6]),
     ("ICMP errors", icmp_errors::V4_SCENARIOS, &[V4]),
     ("ICMPv6 errors", icmp_errors::V6_SCENARIOS, &[V6]),
+    ("IPv4 options", ip_options::SCENARIOS, &[V4]),
     ("extension headers", extension_headers::SCENARIOS, &[V6]),
     ("fragments", fragments::SCENARIOS, BOTH),
     ("SCTP", sctp::SCENARIOS, BOTH),
