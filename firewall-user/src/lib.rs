@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod explain;
 pub mod ftp;
 pub mod kernel;
 pub mod listing;

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use super::{
+    explain::Explain,
     filter::FlowFilter,
     value::{self, FtpPorts, InterfaceName},
 };
@@ -70,6 +71,7 @@ pub enum Command {
     /// Who enforces, where, under which rules
     Status,
     Monitor(Monitor),
+    Explain(Box<Explain>),
     /// Take everything out of the kernel: programs, tables, pins
     Unload,
 }
@@ -353,6 +355,12 @@ impl Arguments {
 impl Command {
     fn check(&self) -> Result<(), clap::Error> {
         match self {
+            Self::Explain(packet) => match packet.asked() {
+                Err(message) => {
+                    Err(Arguments::command().error(ErrorKind::ArgumentConflict, message))
+                }
+                Ok(_) => Ok(()),
+            },
             Self::Conntrack(Conntrack::Delete(filter)) if filter.is_empty() => {
                 let message = "which flows? to delete every one: firewall conntrack flush";
                 Err(Arguments::command().error(ErrorKind::MissingRequiredArgument, message))
@@ -425,6 +433,13 @@ mod tests {
         assert!(refused("chekc x").contains("check"));
         assert!(refused("conntrack events -e NEWS").contains("UPDATES, DESTROY"));
         assert!(refused("monitor --only flow").contains("flows"));
+        let asked = |rest: &str| refused(&format!("explain -s 192.0.2.7 -d 192.0.2.9 {rest}"));
+        assert!(asked("-p tcp --sport 1 --dport 2").contains("--in-interface"));
+        assert!(asked("-i eth0 -p tcp --sport 1").contains("--sport and --dport"));
+        assert!(asked("-i eth0 -p icmp --dport 1").contains("has no ports"));
+        assert!(asked("-i eth0 -p udp --sport 1 --dport 2 --syn").contains("need -p tcp"));
+        assert!(asked("-i eth0 -p icmpv6").contains("-p icmp"));
+        assert!(asked("-i eth0 -p tcp --sport 1 --dport 2 --tcp-flags X").contains("no flag"));
     }
 
     #[test]
@@ -452,6 +467,8 @@ mod tests {
             "conntrack events -e NEW,DESTROY -p tcp --dport 21 --timestamp",
             "conntrack events -o json",
             "unload",
+            "explain -i eth0 -p tcp -s 192.0.2.7 -d 198.51.100.9 --sport 40000 --dport 51000 --syn",
+            "explain -i eth0 -p icmp -s 192.0.2.7 -d 198.51.100.9 --as-reply -o json",
         ] {
             assert!(read(line).is_ok(), "{line}: {:?}", read(line).err());
         }

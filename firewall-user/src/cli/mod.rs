@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, as types.
 
 pub mod args;
+pub mod explain;
 pub mod filter;
 mod value;
 

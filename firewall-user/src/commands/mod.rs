@@ -17,6 +17,7 @@ mod confirm;
 mod conntrack;
 mod events;
 mod expect;
+mod explain;
 mod follow;
 mod monitor;
 mod output;
@@ -53,6 +54,7 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),
         Command::Monitor(command) => monitor::monitor(global, command),
+        Command::Explain(command) => explain::explain(global, command),
         Command::Unload => unload::unload(global),
     }
 }
