@@ -198,6 +198,10 @@ pub struct Check {
     /// They are ip6tables rules
     #[arg(long)]
     pub ipv6: bool,
+
+    /// Fail where there is a warning, too
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Replace the running rules, all at once
@@ -447,6 +451,7 @@ mod tests {
         for line in [
             "check rules.v4",
             "check - --ipv6 -o json",
+            "check rules.v4 --strict",
             "apply rules.v6 --ipv6 --confirm 60",
             "confirm",
             "save -c",
