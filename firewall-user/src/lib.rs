@@ -17,3 +17,4 @@ pub mod rules;
 pub mod ruleset;
 pub mod settings;
 pub mod watch;
+pub mod why;

@@ -8,6 +8,7 @@ use super::{
     explain::Explain,
     filter::FlowFilter,
     value::{self, FtpPorts, InterfaceName},
+    watched::LineFilter,
 };
 use crate::ftp::Network;
 
@@ -72,6 +73,8 @@ pub enum Command {
     Status,
     Monitor(Monitor),
     Explain(Box<Explain>),
+    /// Say why packets were dropped lately, and what is likely to be wrong
+    Why,
     /// Take everything out of the kernel: programs, tables, pins
     Unload,
 }
@@ -323,6 +326,9 @@ pub struct Monitor {
         hide_possible_values = true
     )]
     pub only: Vec<Watched>,
+
+    #[command(flatten)]
+    pub filter: LineFilter,
 }
 
 /// What a monitor shows.
@@ -469,9 +475,11 @@ mod tests {
             "status",
             "monitor -o json",
             "monitor --only drops,helper",
+            "monitor -i eth0 --chain FORWARD --reason policy -p tcp -s 192.0.2.0/24 --dport 80",
             "conntrack events -e NEW,DESTROY -p tcp --dport 21 --timestamp",
             "conntrack events -o json",
             "unload",
+            "why -o json",
             "explain -i eth0 -p tcp -s 192.0.2.7 -d 198.51.100.9 --sport 40000 --dport 51000 --syn",
             "explain -i eth0 -p icmp -s 192.0.2.7 -d 198.51.100.9 --as-reply -o json",
         ] {

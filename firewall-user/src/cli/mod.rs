@@ -4,6 +4,7 @@ pub mod args;
 pub mod explain;
 pub mod filter;
 mod value;
+pub mod watched;
 
 pub use args::{Arguments, Command};
 pub use filter::FlowFilter;

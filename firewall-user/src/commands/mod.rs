@@ -29,6 +29,7 @@ mod source;
 mod stats;
 mod status;
 mod unload;
+mod why;
 
 /// Does what the arguments say.
 ///
@@ -55,6 +56,7 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Status => status::status(global),
         Command::Monitor(command) => monitor::monitor(global, command),
         Command::Explain(command) => explain::explain(global, command),
+        Command::Why => why::why(global),
         Command::Unload => unload::unload(global),
     }
 }

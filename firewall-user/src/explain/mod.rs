@@ -9,6 +9,7 @@
 pub mod announcement;
 pub mod frame;
 pub mod json;
+pub mod live;
 pub mod text;
 pub mod tracking;
 pub mod walk;

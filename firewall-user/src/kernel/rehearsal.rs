@@ -121,7 +121,7 @@ impl Rehearsal {
         let mut rehearsal = Self { programs: Programs { ebpf } };
         let mut options = maps.options()?;
         // Nobody watches here.
-        options.bits &= !(option::REPORT_DROPS | option::REPORT_FLOWS);
+        options.bits &= !(option::REPORT_DROPS | option::REPORT_FLOWS | option::REMEMBER_DROPS);
         rehearsal.array::<Options>("options")?.set(0, Raw(options), 0)?;
         Ok(rehearsal)
     }
