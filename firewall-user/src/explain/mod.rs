@@ -98,7 +98,7 @@ pub fn explain(maps: &Maps, asked: &Asked, way: &Way, as_reply: bool) -> Result<
     let answer = asked.answer().context("nobody answers such an ICMP message")?;
     let known = Known::of(maps, &asked.tuple(), now())?.flow;
     let first = scene.play(asked, None)?;
-    let back = ways.back(scene.way, &first.scratch.walk)?;
+    let back = ways.back(&scene.way, &first.scratch.walk)?;
     let note = match (ending(&first)?, &known) {
         (Ending::Drop(reason), _) => Some(format!(
             "the packet that it answers is dropped itself ({}); ask without --as-reply why",

@@ -98,7 +98,7 @@ impl Ways {
     ///
     /// # Errors
     /// When nothing of the instance sees it.
-    pub fn back(&self, place: Place, walk: &Walk) -> Result<Place> {
+    pub fn back(&self, place: &Place, walk: &Walk) -> Result<Place> {
         let came = match place.stage {
             Stage::Xdp { ifindex } | Stage::TcIngress { ifindex } => ifindex,
             Stage::TcEgress { ifindex, .. } => ifindex,
