@@ -55,6 +55,8 @@ pub mod option {
     pub const CHECKSUM: u32 = 1 << 6;
     /// Somebody watches the flows: report each that begins, changes or ends.
     pub const REPORT_FLOWS: u32 = 1 << 7;
+    /// A daemon keeps the most recent drops: report some of them, watched or not.
+    pub const REMEMBER_DROPS: u32 = 1 << 8;
 }
 
 /// The single value of the `options` map. Who changes it reads it first, and

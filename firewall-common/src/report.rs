@@ -1,7 +1,7 @@
 //! What people are told of a packet: the LOG rules that it passed, and its end.
 
 use crate::{
-    control::{Options, option},
+    control::{HEARTBEAT_LIMIT, Options, option},
     event::EventKind,
     packet::Packet,
     scratch::{Budget, Scratch},
@@ -30,10 +30,25 @@ pub fn report<P: Packet + ?Sized, T: Tables>(
         // It is not over: its SYN will be judged.
         Verdict::Prove => return,
     };
-    scratch.walk.drop_reason = if options.has(option::REPORT_DROPS) { reason } else { 0 };
+    let is_told = reason != 0
+        && (options.has(option::REPORT_DROPS) || is_remembered(tables, scratch, options, now));
+    scratch.walk.drop_reason = if is_told { reason } else { 0 };
     if scratch.walk.drop_reason != 0 || scratch.walk.log_count != 0 {
         tables.tell(packet, scratch, now);
     }
+}
+
+/// Whether a drop that nobody watches is one of those that the daemon remembers.
+#[inline(always)]
+fn is_remembered<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    options: Options,
+    now: Nanos,
+) -> bool {
+    options.has(option::REMEMBER_DROPS)
+        && !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT)
+        && scratch.remembered.spend(now, Budget::REMEMBERED)
 }
 
 /// Tells user space of the LOG rules that the packet passed, and of its end when

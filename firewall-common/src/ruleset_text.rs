@@ -6,12 +6,15 @@ use bytemuck::{Pod, Zeroable};
 /// Bytes in one entry of the `ruleset_text` map.
 pub const CHUNK: usize = 4096;
 
+/// Added to the family: not the rules, but where each of them was written.
+pub const SOURCES: u32 = 0x100;
+
 /// Which piece of which text; the last piece is filled up with zero bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct ChunkKey {
     pub generation: u32,
-    /// 4 or 6.
+    /// 4 or 6, or one of them with [`SOURCES`].
     pub family: u32,
     /// Counts from 0.
     pub number: u32,

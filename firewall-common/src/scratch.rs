@@ -57,6 +57,8 @@ pub struct Scratch {
     pub budget: Budget,
     /// For early fragments.
     pub holds: Budget,
+    /// For drops that nobody watches.
+    pub remembered: Budget,
 }
 
 /// How much of something a CPU may still do in this second.
@@ -70,6 +72,8 @@ pub struct Budget {
 impl Budget {
     /// Events in one second; LOG and drops share them.
     pub const PER_SECOND: u64 = 2_000;
+    /// Drops in one second that are reported to be remembered.
+    pub const REMEMBERED: u64 = 64;
 
     /// Whether one more of so many in a second fits, and takes it.
     #[inline(always)]

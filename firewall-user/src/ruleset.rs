@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use firewall_common::{addr::Family, rule::Counter};
 
+mod sources;
+
 use crate::{
     kernel::{maps::Maps, ruleset::Image},
     rules::{self, Compiled, EtcServices, ListOptions, Log, Part, Place, Ruleset, TableName},
@@ -56,6 +58,11 @@ impl Rulesets {
     fn texts(&self) -> [String; 2] {
         self.of.each_ref().map(|rules| rules::to_save(rules, None))
     }
+
+    /// What tells where the rules were written: [`sources`].
+    fn sources(&self) -> [String; 2] {
+        self.of.each_ref().map(sources::write)
+    }
 }
 
 /// The rules in force.
@@ -86,7 +93,9 @@ impl Running {
             for family in [Family::Ipv4, Family::Ipv6] {
                 let text = maps.ruleset_text(generation, family)?;
                 let rules = rules::parse("the running rules", &text, family, &services());
-                rulesets = rulesets.with(rules.context("cannot read the running rules")?);
+                let mut rules = rules.context("cannot read the running rules")?;
+                sources::restore(&mut rules, &maps.rule_sources(generation, family)?);
+                rulesets = rulesets.with(rules);
             }
         }
         let compiled = rulesets.compile()?;
@@ -111,7 +120,10 @@ impl Running {
         let compiled = rulesets.compile()?;
         let texts = rulesets.texts();
         let generation = maps.generation()?;
+        let sources = rulesets.sources();
+        let sources = sources.each_ref().map(String::as_str);
         if generation != 0 && is_installed(maps, generation, &texts)? {
+            maps.write_sources(generation, sources)?;
             return Ok(generation);
         }
         let [v4, v6] = &texts;
@@ -120,6 +132,7 @@ impl Running {
             rules: &compiled.rules,
             port_sets: &compiled.port_sets,
             texts: [v4, v6],
+            sources,
         };
         maps.install(image, &|name| compiled.patterns_of(name))
     }
@@ -139,6 +152,14 @@ impl Running {
     pub fn logs(&self) -> HashMap<u32, Log> {
         let rules = (0..).zip(&self.compiled.origins);
         rules.filter_map(|(index, origin)| Some((index, origin.log.clone()?))).collect()
+    }
+
+    /// The rule that a compiled one comes from, unless it is the end of its chain.
+    pub fn rule(&self, index: u32) -> Option<&rules::Rule> {
+        let origin = self.compiled.origins.get(index as usize)?;
+        let Part::Rule(number) = origin.part else { return None };
+        let table = self.rulesets.of[self::index(origin.family)].table(origin.table)?;
+        table.chain(&origin.chain)?.rules.get(number as usize - 1)
     }
 
     /// What people call a compiled rule: `FORWARD 3`.

@@ -5,8 +5,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use super::{
+    explain::Explain,
     filter::FlowFilter,
     value::{self, FtpPorts, InterfaceName},
+    watched::LineFilter,
 };
 use crate::ftp::Network;
 
@@ -70,6 +72,9 @@ pub enum Command {
     /// Who enforces, where, under which rules
     Status,
     Monitor(Monitor),
+    Explain(Box<Explain>),
+    /// Say why packets were dropped lately, and what is likely to be wrong
+    Why,
     /// Take everything out of the kernel: programs, tables, pins
     Unload,
 }
@@ -196,6 +201,10 @@ pub struct Check {
     /// They are ip6tables rules
     #[arg(long)]
     pub ipv6: bool,
+
+    /// Fail where there is a warning, too
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Replace the running rules, all at once
@@ -317,6 +326,9 @@ pub struct Monitor {
         hide_possible_values = true
     )]
     pub only: Vec<Watched>,
+
+    #[command(flatten)]
+    pub filter: LineFilter,
 }
 
 /// What a monitor shows.
@@ -353,6 +365,12 @@ impl Arguments {
 impl Command {
     fn check(&self) -> Result<(), clap::Error> {
         match self {
+            Self::Explain(packet) => match packet.asked() {
+                Err(message) => {
+                    Err(Arguments::command().error(ErrorKind::ArgumentConflict, message))
+                }
+                Ok(_) => Ok(()),
+            },
             Self::Conntrack(Conntrack::Delete(filter)) if filter.is_empty() => {
                 let message = "which flows? to delete every one: firewall conntrack flush";
                 Err(Arguments::command().error(ErrorKind::MissingRequiredArgument, message))
@@ -425,6 +443,13 @@ mod tests {
         assert!(refused("chekc x").contains("check"));
         assert!(refused("conntrack events -e NEWS").contains("UPDATES, DESTROY"));
         assert!(refused("monitor --only flow").contains("flows"));
+        let asked = |rest: &str| refused(&format!("explain -s 192.0.2.7 -d 192.0.2.9 {rest}"));
+        assert!(asked("-p tcp --sport 1 --dport 2").contains("--in-interface"));
+        assert!(asked("-i eth0 -p tcp --sport 1").contains("--sport and --dport"));
+        assert!(asked("-i eth0 -p icmp --dport 1").contains("has no ports"));
+        assert!(asked("-i eth0 -p udp --sport 1 --dport 2 --syn").contains("need -p tcp"));
+        assert!(asked("-i eth0 -p icmpv6").contains("-p icmp"));
+        assert!(asked("-i eth0 -p tcp --sport 1 --dport 2 --tcp-flags X").contains("no flag"));
     }
 
     #[test]
@@ -432,6 +457,7 @@ mod tests {
         for line in [
             "check rules.v4",
             "check - --ipv6 -o json",
+            "check rules.v4 --strict",
             "apply rules.v6 --ipv6 --confirm 60",
             "confirm",
             "save -c",
@@ -449,9 +475,13 @@ mod tests {
             "status",
             "monitor -o json",
             "monitor --only drops,helper",
+            "monitor -i eth0 --chain FORWARD --reason policy -p tcp -s 192.0.2.0/24 --dport 80",
             "conntrack events -e NEW,DESTROY -p tcp --dport 21 --timestamp",
             "conntrack events -o json",
             "unload",
+            "why -o json",
+            "explain -i eth0 -p tcp -s 192.0.2.7 -d 198.51.100.9 --sport 40000 --dport 51000 --syn",
+            "explain -i eth0 -p icmp -s 192.0.2.7 -d 198.51.100.9 --as-reply -o json",
         ] {
             assert!(read(line).is_ok(), "{line}: {:?}", read(line).err());
         }

@@ -1,8 +1,10 @@
 //! The command line: what can be asked for, as types.
 
 pub mod args;
+pub mod explain;
 pub mod filter;
 mod value;
+pub mod watched;
 
 pub use args::{Arguments, Command};
 pub use filter::FlowFilter;

@@ -1,10 +1,16 @@
-//! `firewall check`: reads and compiles rules, and changes nothing.
+//! `firewall check`: reads and compiles rules, says what is likely to be wrong with them,
+//! and changes nothing.
 
-use anyhow::Result;
+use std::{env, net::IpAddr};
+
+use anyhow::{Result, bail};
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
+use serde_json::json;
 
 use super::{output::print, source};
 use crate::{
     cli::args::{self, Global, Output},
+    rules::lint::{Caller, Finding, lint},
     ruleset::Rulesets,
 };
 
@@ -12,13 +18,74 @@ pub fn check(global: &Global, command: &args::Check) -> Result<()> {
     let rules = source::read(&command.file, command.ipv6)?;
     let count: usize =
         rules.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
-    Rulesets::default().with(rules).compile()?;
-    let file = command.file.display();
-    match global.output {
-        Output::Text => print([format!("{file}: {count} rules, no errors")]),
-        Output::Json => print([serde_json::json!({
-            "file": file.to_string(), "rules": count, "errors": 0
-        })
-        .to_string()]),
+    Rulesets::default().with(rules.clone()).compile()?;
+    let findings = lint(&rules, caller().as_ref());
+    let file = command.file.display().to_string();
+    print(match global.output {
+        Output::Text => text(&file, count, &findings),
+        Output::Json => json_lines(&file, count, &findings),
+    })?;
+    if command.strict && !findings.is_empty() {
+        bail!("{file}: {} (--strict)", warnings(findings.len()));
     }
+    Ok(())
+}
+
+fn text(file: &str, rules: usize, findings: &[Finding]) -> Vec<String> {
+    let mut lines: Vec<_> = findings
+        .iter()
+        .map(|finding| match finding.line {
+            Some(line) => format!("{file}:{line}: {finding}"),
+            None => format!("{file}: {finding}"),
+        })
+        .collect();
+    let also = match findings.len() {
+        0 => String::new(),
+        count => format!(", {}", warnings(count)),
+    };
+    lines.push(format!("{file}: {rules} rules, no errors{also}"));
+    lines
+}
+
+fn json_lines(file: &str, rules: usize, findings: &[Finding]) -> Vec<String> {
+    let mut lines: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "file": file,
+                "line": finding.line,
+                "warning": finding.lint,
+                "message": finding.message,
+                "advice": finding.advice,
+            })
+            .to_string()
+        })
+        .collect();
+    let warnings = findings.len();
+    lines.push(
+        json!({ "file": file, "rules": rules, "errors": 0, "warnings": warnings }).to_string(),
+    );
+    lines
+}
+
+fn warnings(count: usize) -> String {
+    if count == 1 { "1 warning".into() } else { format!("{count} warnings") }
+}
+
+/// Who runs this over ssh, and could lock themselves out.
+fn caller() -> Option<Caller> {
+    Caller::from_ssh(&env::var("SSH_CONNECTION").ok()?, interface)
+}
+
+/// The interface that has an address of this host.
+fn interface(address: IpAddr) -> Option<String> {
+    let own =
+        |storage: &SockaddrStorage| match (storage.as_sockaddr_in(), storage.as_sockaddr_in6()) {
+            (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+            (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
+            _ => None,
+        };
+    let mut all = getifaddrs().ok()?;
+    let found = all.find(|one| one.address.as_ref().and_then(own) == Some(address))?;
+    Some(found.interface_name)
 }

@@ -70,7 +70,9 @@ impl Show<'_> {
                 };
                 printer.line(|line| write(line, loss))
             }
-            Message::Ready | Message::Drop(_) | Message::Helper(_) => Ok(ControlFlow::Continue(())),
+            Message::Ready | Message::Drop(_) | Message::Helper(_) | Message::Cause(_) => {
+                Ok(ControlFlow::Continue(()))
+            }
         }
     }
 

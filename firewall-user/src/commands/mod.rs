@@ -17,6 +17,7 @@ mod confirm;
 mod conntrack;
 mod events;
 mod expect;
+mod explain;
 mod follow;
 mod monitor;
 mod output;
@@ -28,6 +29,7 @@ mod source;
 mod stats;
 mod status;
 mod unload;
+mod why;
 
 /// Does what the arguments say.
 ///
@@ -53,6 +55,8 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),
         Command::Monitor(command) => monitor::monitor(global, command),
+        Command::Explain(command) => explain::explain(global, command),
+        Command::Why => why::why(global),
         Command::Unload => unload::unload(global),
     }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use firewall_common::{
     event::Event,
-    flow::Tuple,
+    flow::{Tuple, protocol},
     flow_event::{FlowChange, FlowEvent},
     time::Nanos,
     verdict::DropReason,
@@ -13,7 +13,11 @@ use firewall_common::{
 
 use super::{follow::follow, maps, output::Printer};
 use crate::{
-    cli::args::{Global, Monitor, Output, Watched},
+    cli::{
+        args::{Global, Monitor, Output, Watched},
+        watched::LineFilter,
+    },
+    explain::live::Reasons,
     kernel::{
         flows::Masters,
         maps::{Maps, wall_time},
@@ -24,6 +28,7 @@ use crate::{
         helper_event::{self, HelperEvent},
         log_line::Interfaces,
         lost::{self, Loss},
+        protocol::{Layout, layout},
     },
     netlink::links,
     ruleset::Running,
@@ -38,7 +43,9 @@ pub fn monitor(global: &Global, command: &Monitor) -> Result<()> {
     let watching = Watching::begin(maps.pins(), wants(&command.only))?;
     let mut show = Show {
         output: global.output,
+        filter: command.filter.clone(),
         masters: Masters::open(&maps)?,
+        reasons: Reasons::open(&maps)?,
         rules: RuleNames { maps, running: None },
     };
     follow(watching, |printer, message| show.message(printer, message))
@@ -56,6 +63,8 @@ fn wants(only: &[Watched]) -> u32 {
 /// Prints what happens.
 struct Show {
     output: Output,
+    filter: LineFilter,
+    reasons: Reasons,
     masters: Masters,
     rules: RuleNames,
 }
@@ -63,7 +72,7 @@ struct Show {
 impl Show {
     fn message(&mut self, printer: &mut Printer, message: &Message) -> Result<ControlFlow<()>> {
         match message {
-            Message::Ready => Ok(ControlFlow::Continue(())),
+            Message::Ready | Message::Cause(_) => Ok(ControlFlow::Continue(())),
             Message::Drop(event) => self.dropped(printer, event),
             Message::Flow(event) => self.flow(printer, event),
             Message::Helper(event) => self.helper(printer, event),
@@ -73,12 +82,17 @@ impl Show {
 
     fn dropped(&mut self, printer: &mut Printer, event: &Event) -> Result<ControlFlow<()>> {
         let (input, out) = (links::name(event.in_ifindex), links::name(event.out_ifindex));
+        if !self.filter.matches_drop(event, &input, &out) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let rule = self.rules.name(event);
+        let why = self.reasons.of(event)?;
         let view = DropView {
             event,
             time: wall_time(event.at),
             interfaces: Interfaces { input: &input, output: &out },
             rule: rule.as_deref(),
+            why: why.as_deref(),
         };
         let text = match self.output {
             Output::Text => event::text(&view),
@@ -93,6 +107,13 @@ impl Show {
         let Some(change) = FlowChange::from_byte(event.change) else {
             return Ok(ControlFlow::Continue(()));
         };
+        let tuple = event.key.tuple(event.flow.originator());
+        let has_ports = layout(tuple.protocol) == Layout::Ports;
+        let ports = has_ports.then_some((tuple.sport, tuple.dport));
+        let hosts = (tuple.src.to_ip(), tuple.dst.to_ip());
+        if !self.filter.matches_other(tuple.protocol, hosts, ports) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let master: Option<Tuple> = self.masters.of(&event.key, &event.flow)?;
         let view = FlowView { key: event.key, flow: event.flow, master, now: event.at };
         let (output, time) = (self.output, wall_time(event.at));
@@ -103,6 +124,12 @@ impl Show {
     }
 
     fn helper(&self, printer: &mut Printer, event: &HelperEvent) -> Result<ControlFlow<()>> {
+        let (client, server) = (event.client, event.server);
+        let ports = Some((client.port(), server.port()));
+        let hosts = (client.ip(), server.ip());
+        if !self.filter.matches_other(protocol::TCP, hosts, ports) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let write = match self.output {
             Output::Text => helper_event::text,
             Output::Json => helper_event::json,

@@ -23,11 +23,14 @@ use firewall_common::{
     verdict::Stat,
 };
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
 };
 
-use super::watcher::{self, Watcher};
+use super::{
+    memory::Memory,
+    watcher::{self, Watcher},
+};
 pub use crate::watch::socket_path;
 use crate::{
     kernel::{maps::Maps, ruleset::wait_for_programs},
@@ -50,6 +53,7 @@ struct Shared {
     path: PathBuf,
     maps: Maps,
     watchers: Mutex<Vec<Watcher>>,
+    memory: Mutex<Memory>,
     /// Bits of [`want`] that somebody has asked for.
     wanted: AtomicU32,
     /// What the rings had lost when it was told last: of flows, of drops.
@@ -72,6 +76,7 @@ impl Watchers {
             path,
             maps: maps.clone(),
             watchers: Mutex::default(),
+            memory: Mutex::default(),
             wanted: AtomicU32::new(0),
             lost: Default::default(),
         }));
@@ -86,6 +91,7 @@ impl Watchers {
 
     pub fn dropped(&self, event: &Event) {
         if EventKind::from_byte(event.kind) == Some(EventKind::Drop) {
+            self.memory().note(event);
             self.tell(&Message::Drop(Box::new(*event)));
         }
     }
@@ -142,6 +148,20 @@ impl Watchers {
         self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The causes of the most recent drops, and no more.
+    async fn recall(&self, mut stream: UnixStream) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        Message::Ready.encode(&mut bytes);
+        for cause in self.memory().causes() {
+            Message::Cause(Box::new(cause)).encode(&mut bytes);
+        }
+        stream.write_all(&bytes).await
+    }
+
     async fn serve(self, listener: UnixListener) {
         loop {
             match listener.accept().await {
@@ -164,6 +184,7 @@ impl Watchers {
         // Both end when the other end goes, in whatever way.
         let _ = match request.wants {
             want::TO_TELL => self.pass_on(stream).await,
+            want::CAUSES => self.recall(stream).await,
             wants => self.watch(stream, wants).await,
         };
     }

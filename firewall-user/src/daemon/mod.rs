@@ -8,6 +8,7 @@ mod helper;
 mod inject;
 mod interfaces;
 mod logging;
+mod memory;
 mod sweeping;
 mod takeover;
 mod waiting;
@@ -20,7 +21,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use firewall_common::{
-    control::Options,
+    control::{Options, option},
     event::{Event, EventKind},
     time::Nanos,
 };
@@ -182,7 +183,8 @@ fn configure(config: &Config, maps: &Maps) -> Result<()> {
     maps.set_helper_ports(&config.helper_ports)?;
     let token = token()?;
     maps.change_settings(|live| {
-        let (bits, daemon_pid) = (config.options, std::process::id());
+        let bits = config.options | option::REMEMBER_DROPS;
+        let daemon_pid = std::process::id();
         live.options = Options { bits, daemon_pid, token, ..live.options };
         live.taken_over(&config.settings);
     })?;

@@ -12,7 +12,7 @@ use firewall_common::pressure::Bounded;
 
 use super::pins::Pins;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
 const PINNED: [&str; 25] = [
@@ -174,7 +174,7 @@ fn lacks(name: &str) -> anyhow::Error {
 }
 
 /// The whole message of the verifier is long; its end says what is wrong.
-fn refused(what: &str, error: &aya::programs::ProgramError) -> anyhow::Error {
+pub(super) fn refused(what: &str, error: &aya::programs::ProgramError) -> anyhow::Error {
     const LINES: usize = 24;
     let text = match error {
         aya::programs::ProgramError::LoadError { io_error, verifier_log } => {

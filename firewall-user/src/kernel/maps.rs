@@ -12,7 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValue
 use bytemuck::Pod;
 use firewall_common::{
     control::{Device, Options, Timeouts},
-    expectation::{Expectation, ExpectationKey},
+    expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, status},
     tables::FlowTable,
     time::Nanos,
@@ -237,6 +237,11 @@ impl Maps {
         let mut all = self.entries::<ExpectationKey, Expectation>("expectations")?;
         all.retain(|(_, expectation)| expectation.expires.is_after(now));
         Ok(all)
+    }
+
+    /// Announced flows with their control connections; an entry may outlive its flow.
+    pub fn masters(&self) -> Result<Vec<(FlowKey, Master)>> {
+        self.entries("masters")
     }
 }
 

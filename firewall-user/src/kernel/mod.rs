@@ -10,6 +10,7 @@ pub mod load;
 pub mod maps;
 pub mod pins;
 mod raw;
+pub mod rehearsal;
 pub mod rings;
 pub mod ruleset;
 pub mod settings;

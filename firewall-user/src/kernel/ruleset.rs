@@ -9,7 +9,7 @@ use firewall_common::{
     addr::Family,
     control::slot,
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
-    ruleset_text::{CHUNK, ChunkKey},
+    ruleset_text::{CHUNK, ChunkKey, SOURCES},
 };
 use nix::libc;
 
@@ -26,7 +26,11 @@ pub struct Image<'a> {
     pub port_sets: &'a [PortSet],
     /// What it was compiled from, IPv4 and IPv6.
     pub texts: [&'a str; 2],
+    /// Where its rules were written, likewise.
+    pub sources: [&'a str; 2],
 }
+
+const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
 /// Tells which interface patterns of a ruleset a name fits.
 pub type Patterns<'a> = &'a dyn Fn(&str) -> u64;
@@ -46,9 +50,11 @@ impl Maps {
         self.forget_texts(before.wrapping_sub(1))?;
         // What an install that was cut off has left.
         self.forget_texts(generation)?;
-        for (family, text) in [Family::Ipv4, Family::Ipv6].into_iter().zip(image.texts) {
-            self.write_text(generation, family, text).context("cannot keep the rules' text")?;
+        for (family, text) in FAMILIES.into_iter().zip(image.texts) {
+            let key = chunk_key(generation, family);
+            self.write_text(key, text).context("cannot keep the rules' text")?;
         }
+        self.write_sources(generation, image.sources)?;
         for (ifindex, mut device) in self.devices()? {
             device.patterns[slot as usize & 1] = patterns(device.name());
             self.set_device(ifindex, device)?;
@@ -77,23 +83,42 @@ impl Maps {
         Ok(())
     }
 
-    fn write_text(&self, generation: u32, family: Family, text: &str) -> Result<()> {
+    /// Keeps where the rules of a generation were written, in place of what was kept.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn write_sources(&self, generation: u32, sources: [&str; 2]) -> Result<()> {
+        for (family, text) in FAMILIES.into_iter().zip(sources) {
+            let key = sources_key(generation, family);
+            self.forget_text(key)?;
+            self.write_text(key, text).context("cannot keep where the rules were written")?;
+        }
+        Ok(())
+    }
+
+    fn write_text(&self, key: ChunkKey, text: &str) -> Result<()> {
         let mut map = self.hash::<ChunkKey, [u8; CHUNK]>("ruleset_text")?;
         for (number, piece) in (0..).zip(text.as_bytes().chunks(CHUNK)) {
             let mut chunk = [0; CHUNK];
             chunk[..piece.len()].copy_from_slice(piece);
-            insert(&mut map, chunk_key(generation, family, number), chunk)?;
+            insert(&mut map, ChunkKey { number, ..key }, chunk)?;
         }
         Ok(())
     }
 
     fn forget_texts(&self, generation: u32) -> Result<()> {
+        for family in FAMILIES {
+            self.forget_text(chunk_key(generation, family))?;
+            self.forget_text(sources_key(generation, family))?;
+        }
+        Ok(())
+    }
+
+    fn forget_text(&self, key: ChunkKey) -> Result<()> {
         let mut map = self.hash::<ChunkKey, [u8; CHUNK]>("ruleset_text")?;
-        for family in [Family::Ipv4, Family::Ipv6] {
-            let mut number = 0;
-            while remove(&mut map, chunk_key(generation, family, number))? {
-                number += 1;
-            }
+        let mut number = 0;
+        while remove(&mut map, ChunkKey { number, ..key })? {
+            number += 1;
         }
         Ok(())
     }
@@ -103,10 +128,22 @@ impl Maps {
     /// # Errors
     /// When the map cannot be read.
     pub fn ruleset_text(&self, generation: u32, family: Family) -> Result<String> {
+        self.read_text(chunk_key(generation, family))
+    }
+
+    /// Where the rules of a generation were written; empty when it is not kept.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn rule_sources(&self, generation: u32, family: Family) -> Result<String> {
+        self.read_text(sources_key(generation, family))
+    }
+
+    fn read_text(&self, key: ChunkKey) -> Result<String> {
         let map = self.hash::<ChunkKey, [u8; CHUNK]>("ruleset_text")?;
         let mut bytes = Vec::new();
         let mut number = 0;
-        while let Some(chunk) = get(&map, &chunk_key(generation, family, number))? {
+        while let Some(chunk) = get(&map, &ChunkKey { number, ..key })? {
             bytes.extend_from_slice(&chunk);
             number += 1;
         }
@@ -114,6 +151,28 @@ impl Maps {
             bytes.pop();
         }
         String::from_utf8(bytes).context("the rules' text is not UTF-8")
+    }
+
+    /// A generation as the programs read it: the header, the first `rules` rules and the
+    /// first `sets` port sets.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn rule_tables(
+        &self,
+        generation: u32,
+        rules: usize,
+        sets: usize,
+    ) -> Result<(RulesetHeader, Vec<Rule>, Vec<PortSet>)> {
+        let slot = slot(generation);
+        let header = self.array::<RulesetHeader>("rulesets")?.get(&slot, 0)?.0;
+        let map = self.array::<Rule>("rules")?;
+        let start = slot * RULES_PER_GENERATION;
+        let rules: Result<_> = (start..).take(rules).map(|at| Ok(map.get(&at, 0)?.0)).collect();
+        let map = self.array::<PortSet>("port_sets")?;
+        let start = slot * PORT_SETS_PER_GENERATION;
+        let sets: Result<_> = (start..).take(sets).map(|at| Ok(map.get(&at, 0)?.0)).collect();
+        Ok((header, rules?, sets?))
     }
 
     /// The counters of the first `count` rules of a generation, summed over the CPUs.
@@ -156,12 +215,19 @@ impl fmt::Debug for RuleCounters {
     }
 }
 
-const fn chunk_key(generation: u32, family: Family, number: u32) -> ChunkKey {
+/// The first piece of the rules' text.
+const fn chunk_key(generation: u32, family: Family) -> ChunkKey {
     let family = match family {
         Family::Ipv4 => 4,
         Family::Ipv6 => 6,
     };
-    ChunkKey { generation, family, number }
+    ChunkKey { generation, family, number: 0 }
+}
+
+/// The first piece of what tells where they were written.
+const fn sources_key(generation: u32, family: Family) -> ChunkKey {
+    let key = chunk_key(generation, family);
+    ChunkKey { family: key.family | SOURCES, ..key }
 }
 
 fn sum<'a>(cpus: impl Iterator<Item = &'a Raw<Counter>>) -> Counter {

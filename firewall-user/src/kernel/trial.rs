@@ -80,11 +80,26 @@ impl Programs {
     /// # Errors
     /// What the kernel said.
     pub fn try_tc(&mut self, hook: Hook, frame: &[u8], ifindex: u32, repeat: u32) -> Result<Trial> {
+        self.try_tc_from(hook, frame, ifindex, 0, repeat)
+    }
+
+    /// As [`Programs::try_tc`], of a frame that has come in by an interface.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_tc_from(
+        &mut self,
+        hook: Hook,
+        frame: &[u8],
+        ifindex: u32,
+        ingress_ifindex: u32,
+        repeat: u32,
+    ) -> Result<Trial> {
         let program = match hook {
             Hook::Ingress => "firewall_ingress",
             Hook::Egress => "firewall_egress",
         };
-        let context = SkbContext { ifindex, ..SkbContext::default() };
+        let context = SkbContext { ingress_ifindex, ifindex, ..SkbContext::default() };
         let mut after = vec![0; LONGEST];
         let run = classifier(&mut self.ebpf, program)?
             .test_run(TestRunOptions {

@@ -28,23 +28,28 @@ pub struct DropView<'e> {
     pub interfaces: Interfaces<'e>,
     /// The rule that decided, as people find it: `FORWARD 3`.
     pub rule: Option<&'e str>,
+    /// Why it has its ctstate.
+    pub why: Option<&'e str>,
 }
 
 /// What the captured bytes tell of the packet. Where they end too early, or
 /// contradict themselves, the rest is not told.
 #[derive(Clone, Copy, Debug)]
-struct Endpoints {
-    src: Addr,
-    dst: Addr,
-    protocol: u8,
-    ports: Option<(u16, u16)>,
+pub struct Endpoints {
+    pub src: Addr,
+    pub dst: Addr,
+    pub protocol: u8,
+    pub ports: Option<(u16, u16)>,
     /// Type and code.
-    icmp: Option<(u8, u8)>,
-    is_later_fragment: bool,
+    pub icmp: Option<(u8, u8)>,
+    pub is_later_fragment: bool,
+    /// 0 when it is no TCP.
+    pub tcp_flags: u8,
 }
 
 impl Endpoints {
-    fn of(event: &Event) -> Option<Self> {
+    /// What an event's captured bytes tell; `None` where there are no addresses.
+    pub fn of(event: &Event) -> Option<Self> {
         let mut headers = Headers::default();
         let parsed = headers.parse(&Captured(event), event.l3 != 0);
         if headers.version == 0 {
@@ -61,8 +66,21 @@ impl Endpoints {
             icmp: (has_transport && layout == Layout::Icmp)
                 .then_some((headers.icmp_type, headers.icmp_code)),
             is_later_fragment: headers.is_later_fragment(),
+            tcp_flags: if has_transport { headers.tcp_flags } else { 0 },
         })
     }
+}
+
+/// The name of an [`Event::chain`]; `None` when the packet reached none.
+pub fn chain_name(chain: u8) -> Option<&'static str> {
+    const CHAINS: [(Chain, &str); 5] = [
+        (Chain::Input, "INPUT"),
+        (Chain::Forward, "FORWARD"),
+        (Chain::Output, "OUTPUT"),
+        (Chain::RawPrerouting, "raw PREROUTING"),
+        (Chain::RawOutput, "raw OUTPUT"),
+    ];
+    CHAINS.into_iter().find(|(known, _)| *known as u8 == chain).map(|(_, name)| name)
 }
 
 impl DropView<'_> {
@@ -71,15 +89,7 @@ impl DropView<'_> {
     }
 
     fn chain(&self) -> Option<&'static str> {
-        const CHAINS: [(Chain, &str); 5] = [
-            (Chain::Input, "INPUT"),
-            (Chain::Forward, "FORWARD"),
-            (Chain::Output, "OUTPUT"),
-            (Chain::RawPrerouting, "raw PREROUTING"),
-            (Chain::RawOutput, "raw OUTPUT"),
-        ];
-        let named = CHAINS.into_iter().find(|(chain, _)| *chain as u8 == self.event.chain);
-        named.map(|(_, name)| name)
+        chain_name(self.event.chain)
     }
 
     fn ctstate(&self) -> Option<&'static str> {
@@ -106,6 +116,9 @@ pub fn text(view: &DropView<'_>) -> String {
         push_endpoints(&mut line, &endpoints);
     }
     let _ = write!(line, " len={}", view.length());
+    if let Some(why) = view.why {
+        let _ = write!(line, " why=\"{why}\"");
+    }
     line
 }
 
@@ -142,6 +155,8 @@ struct DropJson<'v> {
     r#in: Option<&'v str>,
     out: Option<&'v str>,
     ctstate: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'v str>,
     #[serde(flatten)]
     packet: Option<PacketJson>,
     length: u32,
@@ -190,6 +205,7 @@ pub fn json(view: &DropView<'_>) -> String {
         r#in: named(view.interfaces.input),
         out: named(view.interfaces.output),
         ctstate: view.ctstate(),
+        why: view.why,
         packet: Endpoints::of(view.event).as_ref().map(PacketJson::of),
         length: view.length(),
     })
@@ -217,7 +233,7 @@ mod tests {
 
     fn view(event: &Event) -> DropView<'_> {
         let interfaces = Interfaces { input: "eth0", output: "eth1" };
-        DropView { event, time: UNIX_EPOCH, interfaces, rule: None }
+        DropView { event, time: UNIX_EPOCH, interfaces, rule: None, why: None }
     }
 
     /// The line behind the time.
@@ -274,6 +290,14 @@ mod tests {
         let view = DropView { rule: Some("FORWARD 3"), ..view(&event) };
         assert!(text(&view).contains(" FORWARD rule=FORWARD:3 in=eth0 "));
         assert!(json(&view).contains(r#""rule":"FORWARD 3""#));
+    }
+
+    #[test]
+    fn the_reason_of_the_ctstate_stands_last() {
+        let event = dropped(&ipv4(6, 1, &SYN));
+        let view = DropView { why: Some("no flow has these endpoints"), ..view(&event) };
+        assert!(text(&view).ends_with(" len=40 why=\"no flow has these endpoints\""));
+        assert!(json(&view).contains(r#","why":"no flow has these endpoints","#));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 pub mod event;
 pub mod expectation;
 pub mod flow;
-mod frame;
+pub(crate) mod frame;
 pub mod gauge;
 pub mod helper_event;
 mod json;
@@ -19,7 +19,7 @@ pub mod settings;
 pub mod state;
 pub mod stats;
 pub mod status;
-mod time;
+pub(crate) mod time;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;

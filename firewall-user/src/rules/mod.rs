@@ -9,6 +9,7 @@ mod ast;
 mod check;
 pub(crate) mod error;
 mod interface;
+pub mod lint;
 mod lower;
 mod names;
 mod parse;

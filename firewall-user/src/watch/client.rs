@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     socket_path,
-    wire::{Message, Request},
+    wire::{Cause, Message, Request, want},
 };
 use crate::kernel::pins::Pins;
 
@@ -41,6 +41,21 @@ impl Watching {
             Some(Message::Ready) => Ok(watching),
             _ => bail!("the daemon is of another version of this program: start it again"),
         }
+    }
+
+    /// The causes of the most recent drops that a daemon remembers.
+    ///
+    /// # Errors
+    /// When no daemon answers.
+    pub fn recall(pins: &Pins) -> Result<Vec<Cause>> {
+        let mut watching = Self::begin(pins, want::CAUSES)?;
+        let mut causes = Vec::new();
+        while let Some(message) = watching.receive()? {
+            if let Message::Cause(cause) = message {
+                causes.push(*cause);
+            }
+        }
+        Ok(causes)
     }
 
     /// Waits for the next message.

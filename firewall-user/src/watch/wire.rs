@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable, bytes_of, pod_read_unaligned};
 use firewall_common::{
     event::Event,
     flow_event::{FlowChange, FlowEvent},
+    time::Nanos,
 };
 
 use crate::listing::{
@@ -28,6 +29,8 @@ pub mod want {
     pub const UPDATE: u32 = 1 << 3;
     pub const DESTROY: u32 = 1 << 4;
     pub const FLOWS: u32 = NEW | UPDATE | DESTROY;
+    /// The causes of the most recent drops, and then nothing more.
+    pub const CAUSES: u32 = 1 << 5;
     /// Nothing: flows that the sender has ended follow, as [`super::FlowEvent`]s.
     pub const TO_TELL: u32 = 1 << 31;
 }
@@ -62,6 +65,18 @@ pub enum Message {
     Flow(Box<FlowEvent>),
     Helper(Box<HelperEvent>),
     Lost(Loss),
+    Cause(Box<Cause>),
+}
+
+/// Drops of one cause, between the same hosts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Cause {
+    /// The latest of them.
+    pub event: Event,
+    pub first: Nanos,
+    /// As many as were reported.
+    pub count: u64,
 }
 
 #[repr(C)]
@@ -77,6 +92,7 @@ const DROP: u32 = 1;
 const FLOW: u32 = 2;
 const HELPER: u32 = 3;
 const LOST: u32 = 4;
+const CAUSE: u32 = 5;
 
 impl Message {
     /// Which of [`want`] it answers; 0 when it is for everybody.
@@ -94,6 +110,7 @@ impl Message {
                 None => 0,
             },
             Self::Helper(_) => want::HELPER,
+            Self::Cause(_) => want::CAUSES,
         }
     }
 
@@ -104,6 +121,7 @@ impl Message {
             Self::Drop(event) => put(into, DROP, bytes_of(&**event)),
             Self::Flow(event) => put(into, FLOW, bytes_of(&**event)),
             Self::Helper(event) => put(into, HELPER, event.to_json().as_bytes()),
+            Self::Cause(cause) => put(into, CAUSE, bytes_of(&**cause)),
             Self::Lost(Loss { place, count }) => {
                 put(into, LOST, bytes_of(&[u64::from(*place as u8), *count]));
             }
@@ -138,6 +156,9 @@ impl Message {
             }
             (FLOW, len) if len == size_of::<FlowEvent>() => {
                 Self::Flow(Box::new(pod_read_unaligned(body)))
+            }
+            (CAUSE, len) if len == size_of::<Cause>() => {
+                Self::Cause(Box::new(pod_read_unaligned(body)))
             }
             (HELPER, _) => Self::Helper(Box::new(HelperEvent::from_json(body)?)),
             (LOST, len) if len == size_of::<[u64; 2]>() => {
@@ -178,6 +199,7 @@ mod tests {
             })),
             Message::Helper(Box::new(helper)),
             Message::Lost(Loss { place: Place::FlowRing, count: 9 }),
+            Message::Cause(Box::new(Cause::zeroed())),
         ]
     }
 

@@ -1,0 +1,385 @@
+//! `firewall explain`: what would happen to a packet, at which rule, and why.
+//!
+//! The programs that enforce judge it, on a stage where nothing that they write is seen
+//! ([`crate::kernel::rehearsal`]); the stage holds what the tables know of the packet's
+//! flow, of the expectation that it fits, and of the control connection behind that. The
+//! walk through the rules is then told again with the datapath's own
+//! [`firewall_common::walk::step`], and must end at the same rule.
+
+pub mod announcement;
+pub mod frame;
+pub mod json;
+pub mod live;
+pub mod text;
+pub mod tracking;
+pub mod walk;
+mod way;
+
+use anyhow::{Context, Result, ensure};
+use firewall_common::{
+    conntrack,
+    event::NO_CHAIN,
+    expectation::{Expectation, ExpectationKey},
+    flow::{CachedVerdict, CtState, Direction, Flow, FlowKey, Sender, Tuple, protocol},
+    rule::{Chain, Target},
+    scratch::Scratch,
+    tables::FlowTable,
+    time::Nanos,
+    verdict::{DropReason, STATS, Stat, drop_counter, is_verdict},
+    wire::tcp_flag,
+};
+
+pub use self::way::Way;
+use self::{
+    announcement::controls,
+    frame::{Asked, Numbers},
+    tracking::{Facts, reason},
+    walk::{Considered, RuleTables, retell},
+    way::Ways,
+};
+use crate::{
+    kernel::{
+        maps::{Expectations, Maps, now},
+        rehearsal::{Performance, Rehearsal},
+    },
+    ruleset::Running,
+};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Accept,
+    /// Accepted, once a helper has read it.
+    Held,
+    /// The helper is away and would have read it.
+    Unread,
+    Drop(DropReason),
+    /// Answered with a SYN cookie.
+    Cookie,
+    /// Outside the firewall's task.
+    Pass(Stat),
+}
+
+/// What is said of a packet.
+#[derive(Debug)]
+pub struct Explanation {
+    pub packet: Asked,
+    /// Interfaces as `-i` and `-o` see them; empty for none.
+    pub input: String,
+    pub output: String,
+    /// Where it is judged: `xdp`, `tc ingress`, `tc egress`.
+    pub hook: &'static str,
+    pub ending: Ending,
+    pub chain: Option<Chain>,
+    pub ctstate: Option<CtState>,
+    pub why: Option<String>,
+    /// What else is worth knowing, one sentence each.
+    pub notes: Vec<String>,
+    pub considered: Vec<Considered>,
+    /// The index of the rule or policy that decided.
+    pub decided: Option<u32>,
+    /// Packets of this flow are accepted without asking the rules again.
+    pub is_remembered: bool,
+    /// The names of the rules' indexes.
+    pub running: Running,
+}
+
+/// Explains what would happen to a packet; with `as_reply` to the answer to it, after it
+/// has passed itself.
+///
+/// # Errors
+/// When it cannot be tried, and why.
+pub fn explain(maps: &Maps, asked: &Asked, way: &Way, as_reply: bool) -> Result<Explanation> {
+    let ways = Ways::of(maps)?;
+    let mut scene = Scene::new(maps, ways.find(way)?)?;
+    if !as_reply {
+        return scene.explain(asked, None);
+    }
+    let answer = asked.answer().context("nobody answers such an ICMP message")?;
+    let known = Known::of(maps, &asked.tuple(), now())?.flow;
+    let first = scene.play(asked, None)?;
+    let back = ways.back(&scene.way, &first.scratch.walk)?;
+    let note = match (ending(&first)?, &known) {
+        (Ending::Drop(reason), _) => Some(format!(
+            "the packet that it answers is dropped itself ({}); ask without --as-reply why",
+            reason.name()
+        )),
+        _ => None,
+    };
+    // Of a known flow the answer is judged as the flow stands, else behind the packet.
+    let mut scene = match known {
+        Some(_) => Scene::new(maps, back)?,
+        None => Scene { way: back, ..scene },
+    };
+    let begun = scene.rehearsal.flow(&FlowKey::of(&answer.tuple()).0)?;
+    let mut explanation = scene.explain(&answer, begun)?;
+    explanation.notes.extend(note);
+    Ok(explanation)
+}
+
+/// What the tables know of a packet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    flow: Option<(FlowTable, Flow)>,
+    expectation: Option<(ExpectationKey, Expectation)>,
+    master: Option<(FlowTable, FlowKey, Flow)>,
+}
+
+impl Known {
+    fn of(maps: &Maps, tuple: &Tuple, now: Nanos) -> Result<Self> {
+        let key = ExpectationKey {
+            src: tuple.src,
+            dst: tuple.dst,
+            dport: tuple.dport,
+            protocol: tuple.protocol,
+            _pad: 0,
+        };
+        let expectation = Expectations::open(maps)?.get(&key)?;
+        let master = match &expectation {
+            Some(expectation) => {
+                let key = FlowKey::of(&expectation.master).0;
+                maps.flow(&key, now)?.map(|(table, flow)| (table, key, flow))
+            }
+            None => None,
+        };
+        Ok(Self {
+            flow: maps.flow(&FlowKey::of(tuple).0, now)?,
+            expectation: expectation.map(|value| (key, value)),
+            master,
+        })
+    }
+}
+
+/// A stage that is set for a packet, and where it will be seen.
+struct Scene<'m> {
+    maps: &'m Maps,
+    rehearsal: Rehearsal,
+    way: way::Place,
+}
+
+impl<'m> Scene<'m> {
+    fn new(maps: &'m Maps, way: way::Place) -> Result<Self> {
+        Ok(Self { maps, rehearsal: Rehearsal::prepare(maps)?, way })
+    }
+
+    /// Shows the packet to its program; `begun` is a flow that only the stage knows.
+    fn play(&mut self, asked: &Asked, begun: Option<(FlowTable, Flow)>) -> Result<Performance> {
+        let tuple = asked.tuple();
+        let (key, sender) = FlowKey::of(&tuple);
+        let known = Known::of(self.maps, &tuple, now())?;
+        let flow = begun.or(known.flow);
+        if let Some((table, flow)) = flow {
+            self.rehearsal.put_flow(table, key, flow)?;
+        }
+        if let Some((key, expectation)) = known.expectation {
+            self.rehearsal.put_expectation(key, expectation)?;
+        }
+        if let Some((table, key, flow)) = known.master {
+            self.rehearsal.put_flow(table, key, flow)?;
+        }
+        let numbers = numbers(asked, flow.as_ref().map(|(_, flow)| flow), sender);
+        self.rehearsal.play(self.way.stage, &asked.frame(self.way.mac, numbers))
+    }
+
+    fn explain(&mut self, asked: &Asked, begun: Option<(FlowTable, Flow)>) -> Result<Explanation> {
+        let known = Known::of(self.maps, &asked.tuple(), now())?;
+        let flow = begun.or(known.flow);
+        let mut played = self.play(asked, begun)?;
+        let is_remembered = played.stats[Stat::CacheHit as usize] != 0;
+        if is_remembered && let Some((table, flow)) = flow {
+            // The rules are asked as they were when the verdict was remembered.
+            played = self.play(asked, Some((table, forgetful(flow))))?;
+        }
+        let scratch = &played.scratch;
+        let running = Running::load_generation(self.maps, scratch.walk.generation)?;
+        let is_judged = scratch.walk.chain != NO_CHAIN && scratch.walk.outcome != 0;
+        let (considered, decided) = match is_judged {
+            true => self.retold(&running, scratch)?,
+            false => (Vec::new(), None),
+        };
+        let ctstate = CtState::from_bit(scratch.walk.ctstate);
+        Ok(Explanation {
+            packet: *asked,
+            input: self.way.name(scratch.walk.in_ifindex),
+            output: self.way.name(scratch.walk.out_ifindex),
+            hook: self.way.hook(),
+            ending: ending(&played)?,
+            chain: Chain::from_byte(scratch.walk.chain),
+            ctstate,
+            why: ctstate.map(|ctstate| self.why(ctstate, scratch, &known, flow)).transpose()?,
+            notes: self.notes(asked, ctstate, flow.is_some(), scratch)?,
+            considered,
+            decided,
+            is_remembered,
+            running,
+        })
+    }
+
+    fn retold(
+        &self,
+        running: &Running,
+        scratch: &Scratch,
+    ) -> Result<(Vec<Considered>, Option<u32>)> {
+        let compiled = &running.compiled;
+        let (rules, sets) = (compiled.rules.len(), compiled.port_sets.len());
+        let (header, rules, port_sets) = self.maps.rule_tables(running.generation, rules, sets)?;
+        let tables = RuleTables { header, rules, port_sets };
+        let names = |ifindex| self.way.name(ifindex);
+        let retold = retell(&tables, &scratch.headers, &scratch.walk, &names);
+        ensure!(
+            (retold.outcome, retold.decided) == (scratch.walk.outcome, scratch.walk.decided),
+            "the rules were replaced meanwhile: ask again"
+        );
+        Ok((retold.considered, Some(retold.decided)))
+    }
+
+    fn why(
+        &self,
+        ctstate: CtState,
+        scratch: &Scratch,
+        known: &Known,
+        flow: Option<(FlowTable, Flow)>,
+    ) -> Result<String> {
+        let flow = flow.map(|(_, flow)| flow);
+        let (key, sender) = FlowKey::of(&scratch.headers.tuple);
+        let announced_by = match &flow {
+            Some(flow) => crate::kernel::flows::Masters::open(self.maps)?.of(&key, flow)?,
+            None => known.expectation.map(|(_, expectation)| expectation.master),
+        };
+        let direction = flow.map_or(Direction::Original, |flow| flow.direction(sender));
+        let mut seen = scratch.seen;
+        if let Some(segment) = conntrack::tcp::Segment::from_flags(scratch.headers.tcp_flags) {
+            conntrack::note(segment, &scratch.headers, &scratch.options, &mut seen);
+        }
+        Ok(reason(&Facts {
+            ctstate,
+            headers: &scratch.headers,
+            options: self.maps.options()?,
+            flow: flow.as_ref(),
+            direction,
+            seen: &seen,
+            announced_by: announced_by.as_ref(),
+        }))
+    }
+
+    fn notes(
+        &self,
+        asked: &Asked,
+        ctstate: Option<CtState>,
+        has_flow: bool,
+        scratch: &Scratch,
+    ) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let begins = asked.protocol == protocol::TCP
+            && asked.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
+        if begins && !has_flow && ctstate == Some(CtState::New) {
+            let tuple = &scratch.headers.tuple;
+            let own = |control: &announcement::Control| control.is_between(tuple.src, tuple.dst);
+            let found = controls(self.maps, now(), own)?;
+            notes.extend(found.iter().map(|control| control.sentence(tuple.dport)));
+        }
+        Ok(notes)
+    }
+}
+
+/// The flow without the verdicts that it remembers.
+fn forgetful(mut flow: Flow) -> Flow {
+    for side in &mut flow.sides {
+        side.cached = CachedVerdict::default();
+    }
+    flow
+}
+
+/// What the sender would say next in its flow; a new one begins anywhere.
+fn numbers(asked: &Asked, flow: Option<&Flow>, sender: Sender) -> Numbers {
+    const FIRST: u32 = 1_000_000;
+    let Some(flow) = flow.filter(|_| asked.protocol == protocol::TCP) else {
+        let ack = if asked.flags & tcp_flag::ACK == 0 { 0 } else { FIRST };
+        return Numbers { seq: asked.seq.unwrap_or(FIRST), ack: asked.ack.unwrap_or(ack) };
+    };
+    let direction = flow.direction(sender);
+    let own = flow.side(direction).window;
+    let other = flow.side(direction.reversed()).window;
+    let is_syn = asked.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
+    let is_silent = flow.side(direction).packets == 0;
+    let seq = match (is_syn, is_silent) {
+        // A connection in place of an old one.
+        (true, false) => own.end.0.wrapping_add(FIRST),
+        (_, true) => FIRST,
+        (false, false) => own.end.0,
+    };
+    let ack = if asked.flags & tcp_flag::ACK == 0 { 0 } else { other.end.0 };
+    Numbers { seq: asked.seq.unwrap_or(seq), ack: asked.ack.unwrap_or(ack) }
+}
+
+/// What the counters say; each packet moves one that is a verdict.
+fn ending(played: &Performance) -> Result<Ending> {
+    let moved = |stat: Stat| played.stats[stat as usize] != 0;
+    let verdict = (0..STATS).find(|index| is_verdict(*index) && played.stats[*index as usize] != 0);
+    let verdict = verdict.context("the programs came to no verdict")?;
+    let stat = Stat::ALL.get(verdict as usize).copied();
+    Ok(match stat {
+        None => {
+            let drops = DropReason::ALL.iter().copied();
+            let reason = drops.into_iter().find(|reason| drop_counter(*reason) == verdict);
+            Ending::Drop(reason.context("a drop without a reason")?)
+        }
+        Some(Stat::SynCookiesSent) => Ending::Cookie,
+        Some(stat @ (Stat::PassNonIp | Stat::PassOtherHost)) => Ending::Pass(stat),
+        Some(_) if moved(Stat::Punted) => Ending::Held,
+        Some(_) if moved(Stat::PuntSkipped) => Ending::Unread,
+        Some(_) => Ending::Accept,
+    })
+}
+
+impl Explanation {
+    /// The word for what becomes of it.
+    pub fn verdict(&self) -> &'static str {
+        match self.ending {
+            Ending::Accept | Ending::Held | Ending::Unread => "ACCEPT",
+            Ending::Drop(DropReason::Reject) => "REJECT",
+            Ending::Drop(_) => "DROP",
+            Ending::Cookie => "COOKIE",
+            Ending::Pass(_) => "PASS",
+        }
+    }
+
+    /// Of a compiled rule: its target's name, and how it reads.
+    pub fn rule_text(&self, index: u32) -> String {
+        let Some(origin) = self.running.compiled.origins.get(index as usize) else {
+            return String::new();
+        };
+        match self.running.rule(index) {
+            Some(rule) => crate::rules::spec_text(origin.family, &rule.spec),
+            None => {
+                let rule = self.running.compiled.rules.get(index as usize);
+                let target = rule.and_then(|rule| Target::from_byte(rule.target));
+                let is_drop = target == Some(Target::Drop);
+                format!("policy {}", if is_drop { "DROP" } else { "ACCEPT" })
+            }
+        }
+    }
+
+    /// Where a compiled rule was written: `/etc/iptables/rules.v4:12`.
+    pub fn rule_place(&self, index: u32) -> Option<String> {
+        let origin = &self.running.rule(index)?.origin;
+        Some(format!("{}:{}", origin.file, origin.line))
+    }
+
+    /// What people call a compiled rule: `FORWARD 3`, `the policy of FORWARD`, with the
+    /// table where it is not filter.
+    pub fn rule_name(&self, index: u32) -> String {
+        use crate::rules::{Part, TableName};
+        let Some(origin) = self.running.compiled.origins.get(index as usize) else {
+            return String::new();
+        };
+        let chain = match origin.table {
+            TableName::Filter => origin.chain.to_string(),
+            table => format!("{table} {}", origin.chain),
+        };
+        match origin.part {
+            Part::Rule(number) => format!("{chain} {number}"),
+            Part::Policy | Part::End => format!("the policy of {chain}"),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The walk through the rules, told step by step: the datapath's own [`walk::step`],
+//! with a look at every rule that it comes by.
+
+use firewall_common::{
+    flow::{CtState, helper},
+    headers::Headers,
+    rule::{Chain, NO_ENTRY, PortSet, Rule, RulesetHeader, condition, flag},
+    tables::Rules,
+    walk::{self, Walk},
+    wire::tcp_flag,
+};
+
+/// A generation of rules, as it stands in the maps.
+#[derive(Clone, Debug)]
+pub struct RuleTables {
+    pub header: RulesetHeader,
+    pub rules: Vec<Rule>,
+    pub port_sets: Vec<PortSet>,
+}
+
+impl Rules for RuleTables {
+    fn rule(&self, _slot: u32, index: u32) -> Option<&Rule> {
+        self.rules.get(index as usize)
+    }
+
+    fn port_set(&self, _slot: u32, index: u16) -> Option<&PortSet> {
+        self.port_sets.get(usize::from(index))
+    }
+
+    fn count_rule(&self, _slot: u32, _index: u32, _bytes: u64) {}
+}
+
+/// A rule that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// Within the generation.
+    pub index: u32,
+    pub matches: bool,
+    /// The first condition that did not hold, by what the packet has: `ctstate is NEW`.
+    pub because: Option<String>,
+}
+
+/// How a walk went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retold {
+    pub considered: Vec<Considered>,
+    /// A [`walk::Outcome`], and the rule that decided.
+    pub outcome: u8,
+    pub decided: u32,
+}
+
+/// More rules than any walk comes by: one that goes on is broken.
+const MAX_STEPS: usize = 1 << 20;
+
+/// Walks the rules again for a packet that the datapath has judged; `done` is its walk.
+/// `names` tells an interface's name.
+pub fn retell(
+    tables: &RuleTables,
+    headers: &Headers,
+    done: &Walk,
+    names: &dyn Fn(u32) -> String,
+) -> Retold {
+    let mut walk = enter(tables, headers, done);
+    let mut considered = Vec::new();
+    for _ in 0..MAX_STEPS {
+        let before = walk;
+        let is_over = walk::step(tables, headers, &mut walk);
+        let Some(rule) = tables.rule(before.slot, before.index) else { break };
+        if rule.flags & flag::CHAIN_END == 0 {
+            let matches = walk.hit_count != before.hit_count;
+            let because =
+                if matches { None } else { missing(tables, rule, headers, &before, names) };
+            considered.push(Considered { index: before.index, matches, because });
+        }
+        if is_over {
+            break;
+        }
+    }
+    Retold { considered, outcome: walk.outcome, decided: walk.decided }
+}
+
+/// Before the first rule: [`firewall_common::path::judge`].
+fn enter(tables: &RuleTables, headers: &Headers, done: &Walk) -> Walk {
+    let entries = &tables.header.entries[usize::from(headers.version != 4)];
+    let entry = |chain: Chain| entries[chain as usize];
+    let (raw, filter) = match Chain::from_byte(done.chain) {
+        Some(Chain::Input) => (entry(Chain::RawPrerouting), entry(Chain::Input)),
+        Some(Chain::Output) => (entry(Chain::RawOutput), entry(Chain::Output)),
+        _ => (entry(Chain::RawPrerouting), entry(Chain::Forward)),
+    };
+    let mut walk = Walk {
+        in_patterns: done.in_patterns,
+        out_patterns: done.out_patterns,
+        announced_by: done.announced_by,
+        ..done.restarted()
+    };
+    if raw == NO_ENTRY {
+        (walk.index, walk.then, walk.ctstate) = (filter, NO_ENTRY, done.ctstate);
+    } else {
+        (walk.index, walk.then, walk.ctstate_then) = (raw, filter, done.ctstate);
+    }
+    walk
+}
+
+/// One rule with one of its conditions.
+struct One<'t> {
+    tables: &'t RuleTables,
+    rule: Rule,
+}
+
+impl Rules for One<'_> {
+    fn rule(&self, _slot: u32, _index: u32) -> Option<&Rule> {
+        Some(&self.rule)
+    }
+
+    fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet> {
+        self.tables.port_set(slot, index)
+    }
+
+    fn count_rule(&self, _slot: u32, _index: u32, _bytes: u64) {}
+}
+
+fn missing(
+    tables: &RuleTables,
+    rule: &Rule,
+    headers: &Headers,
+    walk: &Walk,
+    names: &dyn Fn(u32) -> String,
+) -> Option<String> {
+    let conditions = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| rule.present & bit != 0);
+    let failed = conditions.filter(|condition| {
+        // Target 0: counts and goes on.
+        let rule = Rule { present: *condition, target: 0, flags: 0, ..*rule };
+        let mut alone = *walk;
+        walk::step(&One { tables, rule }, headers, &mut alone);
+        alone.hit_count == walk.hit_count
+    });
+    // What tells most comes first.
+    let first = failed.min_by_key(|condition| match *condition {
+        condition::STATES => 0,
+        condition::PROTOCOL => 1,
+        _ => 2,
+    })?;
+    Some(fact(first, headers, walk, names))
+}
+
+/// What the packet has where a rule wants something else.
+fn fact(condition: u32, headers: &Headers, walk: &Walk, names: &dyn Fn(u32) -> String) -> String {
+    let tuple = &headers.tuple;
+    let interface = |ifindex: u32| match ifindex {
+        0 => "none".to_owned(),
+        _ => names(ifindex),
+    };
+    match condition {
+        condition::STATES => match CtState::from_bit(walk.ctstate) {
+            Some(state) => format!("ctstate is {}", state.name()),
+            None => "tracking comes later".into(),
+        },
+        condition::PROTOCOL => {
+            format!("protocol is {}", crate::listing::protocol::json_name(tuple.protocol))
+        }
+        condition::DPORT => format!("dport is {}", tuple.dport),
+        condition::SPORT => format!("sport is {}", tuple.sport),
+        condition::SRC => format!("source is {}", tuple.src.to_ip()),
+        condition::DST => format!("destination is {}", tuple.dst.to_ip()),
+        condition::IN => format!("in is {}", interface(walk.in_ifindex)),
+        condition::OUT => format!("out is {}", interface(walk.out_ifindex)),
+        condition::TCP_FLAGS => format!("flags are {}", flags(headers.tcp_flags)),
+        condition::ICMP => format!("type is {}/{}", headers.icmp_type, headers.icmp_code),
+        condition::HELPER => match helper::name(walk.announced_by) {
+            Some(name) => format!("announced by {name}"),
+            None => "no helper announced it".into(),
+        },
+        condition::PORTS_0 | condition::PORTS_1 => {
+            format!("ports are {} and {}", tuple.sport, tuple.dport)
+        }
+        _ => "a condition does not hold".into(),
+    }
+}
+
+/// `SYN,ACK`, as iptables spells it.
+pub fn flags(bits: u8) -> String {
+    const NAMES: [(u8, &str); 8] = [
+        (tcp_flag::FIN, "FIN"),
+        (tcp_flag::SYN, "SYN"),
+        (tcp_flag::RST, "RST"),
+        (tcp_flag::PSH, "PSH"),
+        (tcp_flag::ACK, "ACK"),
+        (tcp_flag::URG, "URG"),
+        (tcp_flag::ECE, "ECE"),
+        (tcp_flag::CWR, "CWR"),
+    ];
+    let set: Vec<_> =
+        NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    if set.is_empty() { "NONE".into() } else { set.join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_common::{addr::Family, flow::protocol, walk::Outcome};
+
+    use super::*;
+    use crate::{
+        explain::frame::{Asked, Numbers},
+        rules::{BuiltinServices, Ruleset, compile, parse},
+    };
+
+    const RULES: &str = "\
+-P FORWARD DROP
+-N web
+-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -p udp -j ACCEPT
+-A FORWARD -i eth0 -p tcp -j web
+-A FORWARD -p tcp -m multiport --dports 1:10,20 -j ACCEPT
+-A FORWARD ! -s 192.0.2.0/24 -j ACCEPT
+-A web -p tcp --dport 80 -j ACCEPT
+-A web -p tcp ! --syn -j ACCEPT
+";
+
+    fn tables() -> RuleTables {
+        let rules = parse("rules", RULES, Family::Ipv4, &BuiltinServices).unwrap();
+        let compiled = compile(&rules, &Ruleset::empty(Family::Ipv6)).unwrap();
+        let (header, rules, port_sets) = (compiled.header, compiled.rules, compiled.port_sets);
+        RuleTables { header, rules, port_sets }
+    }
+
+    fn syn(dport: u16) -> Headers {
+        let asked = Asked {
+            src: "192.0.2.7".parse().unwrap(),
+            dst: "198.51.100.9".parse().unwrap(),
+            protocol: protocol::TCP,
+            sport: 40_000,
+            dport,
+            flags: tcp_flag::SYN,
+            seq: None,
+            ack: None,
+            icmp: (0, 0),
+            icmp_id: 0,
+            payload: 0,
+        };
+        let mut headers = Headers::default();
+        headers.parse(&asked.frame(None, Numbers::default())[..], false).unwrap();
+        headers
+    }
+
+    fn walked(dport: u16) -> Retold {
+        let done = Walk {
+            chain: Chain::Forward as u8,
+            ctstate: CtState::New.bit(),
+            in_patterns: 1,
+            in_ifindex: 3,
+            ..Walk::default()
+        };
+        retell(&tables(), &syn(dport), &done, &|index| format!("eth{index}"))
+    }
+
+    #[test]
+    fn every_rule_that_was_looked_at_is_told_with_what_did_not_fit() {
+        let retold = walked(51_000);
+        let told: Vec<_> = retold
+            .considered
+            .iter()
+            .map(|one| one.because.as_deref().unwrap_or("matches"))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "ctstate is NEW",
+                "protocol is tcp",
+                "matches",
+                "dport is 51000",
+                "flags are SYN",
+                "ports are 40000 and 51000",
+                "source is 192.0.2.7",
+                "matches"
+            ]
+        );
+        assert_eq!(retold.outcome, Outcome::Drop as u8);
+        assert_eq!(retold.considered.last().unwrap().index, retold.decided);
+    }
+
+    #[test]
+    fn what_stands_behind_the_deciding_rule_is_not_told() {
+        let retold = walked(80);
+        assert_eq!(retold.outcome, Outcome::Accept as u8);
+        assert_eq!(retold.considered.len(), 4);
+        assert!(retold.considered[3].matches);
+    }
+}

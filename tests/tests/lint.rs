@@ -1,0 +1,83 @@
+//! `firewall check` warns of rules that are likely to be wrong, and still succeeds unless
+//! it is asked to be strict. Nothing here needs privileges.
+
+use std::{fs, process::Command};
+
+use anyhow::{Result, ensure};
+use firewall_tests::{
+    command::{Finished, finish},
+    firewall::binary,
+};
+use serde_json::Value;
+
+const RULES: &str = "\
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -p tcp --dport 80 -j ACCEPT
+-A FORWARD -j LOG
+-A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -p tcp --dport 21 -j ACCEPT
+-A FORWARD -p tcp --sport 20 -j ACCEPT
+-A FORWARD -j DROP
+-A FORWARD -p udp -j ACCEPT
+COMMIT
+";
+
+const FINDINGS: [(Option<u64>, &str); 5] = [
+    (None, "locks-out"),
+    (Some(7), "related-wide"),
+    (Some(7), "established-late"),
+    (Some(9), "sport-20"),
+    (Some(11), "shadowed"),
+];
+
+/// As somebody runs it who is logged in over ssh.
+fn check(rules: &str, options: &[&str]) -> Result<Finished> {
+    let directory = tempfile::Builder::new().prefix("fw-lint-").tempdir()?;
+    let file = directory.path().join("rules.v4");
+    fs::write(&file, rules)?;
+    let mut command = Command::new(binary()?);
+    command.env("SSH_CONNECTION", "192.0.2.7 50000 198.51.100.1 22");
+    command.arg("check").arg(file).args(options);
+    finish(&mut command, std::time::Duration::from_secs(30))
+}
+
+#[test]
+fn each_finding_has_a_name_a_line_and_advice() {
+    findings().unwrap();
+}
+
+fn findings() -> Result<()> {
+    let json = check(RULES, &["-o", "json"])?;
+    ensure!(json.code() == 0, "{}", json.stderr);
+    let lines: Vec<Value> =
+        json.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let (summary, findings) = lines.split_last().expect("lines");
+    ensure!(summary["rules"] == 7 && summary["warnings"] == 5, "{summary:#}");
+    let found: Vec<_> = findings
+        .iter()
+        .map(|line| (line["line"].as_u64(), line["warning"].as_str().unwrap_or_default()))
+        .collect();
+    ensure!(found == FINDINGS, "{found:?}");
+    ensure!(findings.iter().all(|line| line["advice"].as_str().is_some_and(|it| it.len() > 10)));
+    let text = check(RULES, &[])?.stdout;
+    ensure!(text.contains("rules.v4:11: warning: FORWARD 6 can never match: FORWARD 5"), "{text}");
+    ensure!(text.contains("drops ssh from 192.0.2.7 to port 22: your connection is cut"), "{text}");
+    ensure!(text.ends_with("rules.v4: 7 rules, no errors, 5 warnings\n"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn strict_makes_a_warning_a_failure_and_nothing_else() {
+    strict().unwrap();
+}
+
+fn strict() -> Result<()> {
+    let refused = check(RULES, &["--strict"])?;
+    ensure!(refused.code() == 1 && refused.stderr.contains("5 warnings (--strict)"), "{refused:?}");
+    let good = check("-A FORWARD -p tcp --dport 80 -j ACCEPT\n", &["--strict"])?;
+    ensure!(good.code() == 0 && good.stdout.ends_with("1 rules, no errors\n"), "{good:?}");
+    Ok(())
+}
