@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use bytemuck::Pod;
 use firewall_common::{
     control::{Device, Options, Timeouts},
@@ -195,6 +195,12 @@ impl Maps {
         Ok(sums)
     }
 
+    /// The value of each place of the `stats` map, for each CPU.
+    pub fn stats_by_cpu(&self) -> Result<Vec<[u64; STAT_PLACES]>> {
+        let cpus = self.per_cpu::<[u64; STAT_PLACES]>("stats")?.get(&0, 0)?;
+        Ok(cpus.iter().map(|cpu| cpu.0).collect())
+    }
+
     /// The live flows of both tables.
     pub fn flows(&self, now: Nanos) -> Result<Vec<(FlowTable, FlowKey, Flow)>> {
         let mut flows = Vec::new();
@@ -237,6 +243,13 @@ impl Maps {
         let mut all = self.entries::<ExpectationKey, Expectation>("expectations")?;
         all.retain(|(_, expectation)| expectation.expires.is_after(now));
         Ok(all)
+    }
+
+    /// Takes every expectation out.
+    pub fn forget_expectations(&self) -> Result<()> {
+        let data = self.data("expectations")?;
+        batch::take_all(data.fd(), |_: &ExpectationKey, _: &Expectation| {})
+            .context("cannot empty map expectations")
     }
 }
 
@@ -348,8 +361,4 @@ pub(super) fn cpus() -> Result<usize> {
     aya::util::nr_cpus().map_err(|(file, error)| {
         anyhow::anyhow!("cannot tell how many CPUs there are from {file}: {error}")
     })
-}
-
-pub(super) fn zeroes<V: Pod>(cpus: usize) -> Result<PerCpuValues<Raw<V>>> {
-    Ok(PerCpuValues::try_from(vec![Raw(V::zeroed()); cpus])?)
 }
