@@ -18,6 +18,7 @@ mod conntrack;
 mod events;
 mod expect;
 mod follow;
+mod link;
 mod monitor;
 mod output;
 mod rules;
@@ -28,6 +29,12 @@ mod source;
 mod stats;
 mod status;
 mod unload;
+
+pub(crate) use self::{
+    apply::Pending,
+    events::events,
+    output::{Printer, print},
+};
 
 /// Does what the arguments say.
 ///
@@ -46,13 +53,14 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Count(filter)) => conntrack::count(global, filter),
         Command::Conntrack(Conntrack::Delete(filter)) => conntrack::delete(global, filter),
         Command::Conntrack(Conntrack::Flush) => conntrack::flush(global),
-        Command::Conntrack(Conntrack::Events(command)) => events::events(global, command),
+        Command::Conntrack(Conntrack::Events(command)) => events(global, command),
         Command::Conntrack(Conntrack::Set(command)) => settings::set(global, command),
         Command::Conntrack(Conntrack::Settings) => settings::settings(global),
         Command::Expect(Expect::List) => expect::list(global),
         Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),
         Command::Monitor(command) => monitor::monitor(global, command),
+        Command::Link(command) => link::link(command),
         Command::Unload => unload::unload(global),
     }
 }
