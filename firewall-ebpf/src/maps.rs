@@ -95,6 +95,11 @@ pub static PORT_SETS: Array<PortSet> = Array::with_max_entries(2 * PORT_SETS_PER
 pub static RULE_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(2 * RULES_PER_GENERATION, 0);
 
+/// What each rule had counted under the generations before, in this one's slot; the
+/// programs do not read it.
+#[map(name = "rule_bases")]
+pub static RULE_BASES: Array<Counter> = Array::with_max_entries(2 * RULES_PER_GENERATION, 0);
+
 /// The rules as text, for people and for a daemon that takes over; the programs
 /// do not read it.
 #[map(name = "ruleset_text")]

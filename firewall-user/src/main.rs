@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-use firewall_user::{cli::Arguments, commands};
+use firewall_user::{cli::Arguments, commands, compat};
 
 fn main() -> ExitCode {
+    if let Some(outcome) = compat::from_process() {
+        return outcome;
+    }
     match commands::execute(&Arguments::from_process()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

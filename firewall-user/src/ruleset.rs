@@ -1,6 +1,6 @@
 //! The rules that are in force: from text to the maps, and back with counters.
 
-use std::collections::HashMap;
+use std::{cell::OnceCell, collections::HashMap};
 
 use anyhow::{Context, Result};
 use firewall_common::{addr::Family, rule::Counter};
@@ -8,9 +8,16 @@ use firewall_common::{addr::Family, rule::Counter};
 mod sources;
 
 use crate::{
-    kernel::{maps::Maps, ruleset::Image},
-    rules::{self, Compiled, EtcServices, ListOptions, Log, Part, Place, Ruleset, TableName},
+    kernel::maps::Maps,
+    rules::{
+        self, BuiltinServices, Compiled, EtcServices, ListOptions, Log, Part, Place, Ruleset,
+        Services, TableName, TransportProtocol,
+    },
 };
+
+mod edit;
+
+pub use edit::Edit;
 
 /// The rules of both families.
 #[derive(Clone, Debug)]
@@ -38,9 +45,20 @@ const fn index(family: Family) -> usize {
 }
 
 impl Rulesets {
-    /// With these rules instead of those of the same family.
+    pub const fn family(&self, family: Family) -> &Ruleset {
+        &self.of[index(family)]
+    }
+
+    /// With these rules, which have counted nothing yet, instead of those of the same
+    /// family.
     #[must_use]
-    pub fn with(mut self, rules: Ruleset) -> Self {
+    pub fn with(self, rules: Ruleset) -> Self {
+        self.with_counted(uncounted(rules))
+    }
+
+    /// As [`Rulesets::with`]; the rules begin with the counters that they carry.
+    #[must_use]
+    pub fn with_counted(mut self, rules: Ruleset) -> Self {
         let place = index(rules.family);
         self.of[place] = rules;
         self
@@ -63,6 +81,34 @@ impl Rulesets {
     fn sources(&self) -> [String; 2] {
         self.of.each_ref().map(sources::write)
     }
+
+    /// Gives the rules of a generation the places where they were written.
+    fn restore_places(&mut self, maps: &Maps, generation: u32) -> Result<()> {
+        if generation == 0 {
+            return Ok(());
+        }
+        for rules in &mut self.of {
+            let text = maps.rule_sources(generation, rules.family)?;
+            sources::restore(rules, &text);
+        }
+        Ok(())
+    }
+
+    /// Whether these are the same rules, whatever they have counted.
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.clone().of.map(uncounted) == other.clone().of.map(uncounted)
+    }
+}
+
+/// The rules with all counters at zero.
+fn uncounted(mut rules: Ruleset) -> Ruleset {
+    for chain in rules.tables.iter_mut().flat_map(|table| &mut table.chains) {
+        chain.rules.iter_mut().for_each(|rule| rule.counter = Counter::default());
+        if let Some(policy) = &mut chain.policy {
+            policy.counter = Counter::default();
+        }
+    }
+    rules
 }
 
 /// The rules in force.
@@ -88,53 +134,43 @@ impl Running {
     /// # Errors
     /// As there.
     pub fn load_generation(maps: &Maps, generation: u32) -> Result<Self> {
+        let mut running = Self::read(maps, generation)?;
+        running.rulesets.restore_places(maps, generation)?;
+        Ok(running)
+    }
+
+    /// The rules as lines of the text that is kept of them.
+    fn read(maps: &Maps, generation: u32) -> Result<Self> {
         let mut rulesets = Rulesets::default();
         if generation != 0 {
             for family in [Family::Ipv4, Family::Ipv6] {
+                // They name no ports, which saves the reading of /etc/services.
                 let text = maps.ruleset_text(generation, family)?;
-                let rules = rules::parse("the running rules", &text, family, &services());
-                let mut rules = rules.context("cannot read the running rules")?;
-                sources::restore(&mut rules, &maps.rule_sources(generation, family)?);
-                rulesets = rulesets.with(rules);
+                let rules = rules::parse("the running rules", &text, family, &BuiltinServices);
+                let rules = rules.context("cannot read the running rules")?;
+                rulesets = rulesets.with_counted(rules);
             }
         }
         let compiled = rulesets.compile()?;
         Ok(Self { generation, rulesets, compiled })
     }
 
-    /// Changes the rules in force; gives those that were. When nothing changes they
-    /// keep their counters.
+    /// Changes the rules in force; gives those that were, with their counters. Rules
+    /// that stay go on counting.
     ///
     /// # Errors
     /// What is wrong with the new rules, or with the maps; nothing has changed then.
     pub fn change(maps: &Maps, change: impl FnOnce(Rulesets) -> Rulesets) -> Result<Rulesets> {
         let _lock = maps.pins().lock_ruleset()?;
-        let before = Self::load(maps)?.rulesets;
-        Self::install(maps, &change(before.clone()))?;
-        Ok(before)
-    }
-
-    /// Makes these the rules in force; gives the generation. The caller holds the
-    /// lock of the ruleset.
-    fn install(maps: &Maps, rulesets: &Rulesets) -> Result<u32> {
-        let compiled = rulesets.compile()?;
-        let texts = rulesets.texts();
-        let generation = maps.generation()?;
-        let sources = rulesets.sources();
-        let sources = sources.each_ref().map(String::as_str);
-        if generation != 0 && is_installed(maps, generation, &texts)? {
-            maps.write_sources(generation, sources)?;
-            return Ok(generation);
+        let edit = Edit::begin(maps)?;
+        let before = edit.before().clone();
+        let after = change(before.clone());
+        if edit.is_first() || !after.says_the_same(&before) {
+            edit.finish(&after)?;
+        } else {
+            edit.note_places(&after)?;
         }
-        let [v4, v6] = &texts;
-        let image = Image {
-            header: compiled.header,
-            rules: &compiled.rules,
-            port_sets: &compiled.port_sets,
-            texts: [v4, v6],
-            sources,
-        };
-        maps.install(image, &|name| compiled.patterns_of(name))
+        Ok(before)
     }
 
     /// The interface patterns that a name fits, as a set of bits.
@@ -178,7 +214,7 @@ impl Running {
     pub fn save(&self, maps: &Maps, family: Family, with_counters: bool) -> Result<String> {
         let rules = &self.rulesets.of[index(family)];
         if !with_counters {
-            return Ok(rules::to_save(rules, None));
+            return Ok(rules::to_save(&uncounted(rules.clone()), None));
         }
         self.with_counters(maps, family, |counters| rules::to_save(rules, Some(counters)))
     }
@@ -217,16 +253,21 @@ impl Running {
         self.with_counters(maps, family, |counters| rules::json(rules, counters))
     }
 
+    /// Of each compiled rule.
+    fn counters(&self, maps: &Maps) -> Result<Vec<Counter>> {
+        match self.generation {
+            0 => Ok(vec![Counter::default(); self.compiled.rules.len()]),
+            generation => maps.rule_counters(generation, self.compiled.rules.len()),
+        }
+    }
+
     fn with_counters<R>(
         &self,
         maps: &Maps,
         family: Family,
         print: impl FnOnce(rules::Counters<'_>) -> R,
     ) -> Result<R> {
-        let counters = match self.generation {
-            0 => vec![Counter::default(); self.compiled.rules.len()],
-            generation => maps.rule_counters(generation, self.compiled.rules.len())?,
-        };
+        let counters = self.counters(maps)?;
         let known: HashMap<Place<'_>, Counter> = self
             .compiled
             .origins
@@ -240,16 +281,22 @@ impl Running {
     }
 }
 
-fn is_installed(maps: &Maps, generation: u32, texts: &[String; 2]) -> Result<bool> {
-    let mut same = true;
-    for (family, text) in [Family::Ipv4, Family::Ipv6].into_iter().zip(texts) {
-        same &= maps.ruleset_text(generation, family)? == *text;
-    }
-    Ok(same)
-}
-
 /// The names of ports on this machine.
 pub fn services() -> EtcServices {
     let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
     EtcServices::parse(&text)
+}
+
+/// As [`services`], read when a name is asked for: most rules have none.
+#[derive(Debug, Default)]
+pub struct LazyServices(OnceCell<EtcServices>);
+
+impl Services for LazyServices {
+    fn port(&self, name: &str, protocol: TransportProtocol) -> Option<u16> {
+        self.0.get_or_init(services).port(name, protocol)
+    }
+
+    fn name(&self, port: u16, protocol: TransportProtocol) -> Option<&str> {
+        self.0.get_or_init(services).name(port, protocol)
+    }
 }

@@ -142,6 +142,11 @@ impl<'a> Firewall<'a> {
         Ok(command)
     }
 
+    /// A command in the firewall's namespace.
+    pub fn in_its_namespace(&self, program: &str) -> Command {
+        self.netns.command(program)
+    }
+
     fn run_command(&self) -> Result<Command> {
         let mut command = self.command(&["run"])?;
         for interface in &self.setup.interfaces {

@@ -20,7 +20,14 @@ pub(crate) const ENTRIES: std::ops::RangeInclusive<i64> = 16..=67_108_864;
 
 /// A stateful firewall in XDP and TC that takes iptables rules and follows FTP
 #[derive(Parser, Clone, Debug)]
-#[command(name = "firewall", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "firewall",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "`firewall iptables …`, ip6tables, iptables-save, ip6tables-save, iptables-restore \
+                  and ip6tables-restore take the arguments of these programs: docs/old-names.md"
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -75,6 +82,7 @@ pub enum Command {
     Explain(Box<Explain>),
     /// Say why packets were dropped lately, and what is likely to be wrong
     Why,
+    Link(Link),
     /// Take everything out of the kernel: programs, tables, pins
     Unload,
 }
@@ -339,6 +347,23 @@ pub enum Watched {
     Helper,
 }
 
+/// Make links by which this program answers as iptables, ip6tables, their save and
+/// restore, and conntrack
+#[derive(Args, Clone, Debug)]
+pub struct Link {
+    /// Where: a directory that stands in PATH before that of the programs themselves
+    #[arg(long, value_name = "DIR", value_parser = value::path)]
+    pub dir: PathBuf,
+
+    /// Also in the place of what is there and no link of ours
+    #[arg(long)]
+    pub force: bool,
+
+    /// Take the links away
+    #[arg(long, conflicts_with = "force")]
+    pub remove: bool,
+}
+
 #[derive(Subcommand, Clone, Debug)]
 pub enum Expect {
     /// Print expectations as `conntrack -L expect` does
@@ -478,6 +503,9 @@ mod tests {
             "monitor -i eth0 --chain FORWARD --reason policy -p tcp -s 192.0.2.0/24 --dport 80",
             "conntrack events -e NEW,DESTROY -p tcp --dport 21 --timestamp",
             "conntrack events -o json",
+            "link --dir /usr/local/sbin",
+            "link --dir /usr/local/sbin --force",
+            "link --dir /usr/local/sbin --remove",
             "unload",
             "why -o json",
             "explain -i eth0 -p tcp -s 192.0.2.7 -d 198.51.100.9 --sport 40000 --dport 51000 --syn",

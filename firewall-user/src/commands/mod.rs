@@ -19,6 +19,7 @@ mod events;
 mod expect;
 mod explain;
 mod follow;
+mod link;
 mod monitor;
 mod output;
 mod rules;
@@ -30,6 +31,12 @@ mod stats;
 mod status;
 mod unload;
 mod why;
+
+pub(crate) use self::{
+    apply::Pending,
+    events::events,
+    output::{Printer, print},
+};
 
 /// Does what the arguments say.
 ///
@@ -48,7 +55,7 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Count(filter)) => conntrack::count(global, filter),
         Command::Conntrack(Conntrack::Delete(filter)) => conntrack::delete(global, filter),
         Command::Conntrack(Conntrack::Flush) => conntrack::flush(global),
-        Command::Conntrack(Conntrack::Events(command)) => events::events(global, command),
+        Command::Conntrack(Conntrack::Events(command)) => events(global, command),
         Command::Conntrack(Conntrack::Set(command)) => settings::set(global, command),
         Command::Conntrack(Conntrack::Settings) => settings::settings(global),
         Command::Expect(Expect::List) => expect::list(global),
@@ -57,6 +64,7 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Monitor(command) => monitor::monitor(global, command),
         Command::Explain(command) => explain::explain(global, command),
         Command::Why => why::why(global),
+        Command::Link(command) => link::link(command),
         Command::Unload => unload::unload(global),
     }
 }

@@ -33,7 +33,7 @@ use super::{
 };
 pub use crate::watch::socket_path;
 use crate::{
-    kernel::{maps::Maps, ruleset::wait_for_programs},
+    kernel::{maps::Maps, quiescence::wait_for_programs},
     listing::{
         helper_event::HelperEvent,
         lost::{Loss, Place},

@@ -17,6 +17,7 @@ use nix::libc;
 const LOOKUP_AND_DELETE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
 const LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
+const UPDATE_BATCH: libc::c_long = 26;
 /// Entries asked for at once: more than any bucket holds.
 const ENTRIES: usize = 4096;
 
@@ -187,6 +188,73 @@ pub(super) fn take<K: Pod, V: Pod>(map: impl AsFd, key: &K) -> io::Result<Option
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Reads `places` places of an array from `start` on. A place holds `values` values:
+/// one, or in a per-CPU array one for each CPU.
+///
+/// # Errors
+/// What the kernel said; `NotFound` when the array is shorter.
+pub(super) fn read_array<V: Pod>(
+    map: impl AsFd,
+    start: u32,
+    places: usize,
+    values: usize,
+) -> io::Result<Vec<V>> {
+    let mut keys = vec![0u32; places];
+    let mut all = vec![V::zeroed(); places * values];
+    if places == 0 {
+        return Ok(all);
+    }
+    // The kernel begins behind the place that it is given.
+    let before = start.wrapping_sub(1);
+    let mut next = 0u32;
+    let mut attributes = Attributes {
+        in_batch: if start == 0 { 0 } else { &raw const before as u64 },
+        out_batch: &raw mut next as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: all.as_mut_ptr() as u64,
+        count: places as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Attributes::default()
+    };
+    // SAFETY: the attributes name buffers for this many places, whose size the map's
+    // type tells, and live through the call.
+    match unsafe { bpf(LOOKUP_BATCH, &mut attributes) } {
+        // The end of the array with all that was asked for.
+        Err(error)
+            if error.raw_os_error() == Some(libc::ENOENT)
+                && attributes.count as usize == places => {}
+        other => other?,
+    }
+    Ok(all)
+}
+
+/// Writes places of an array from `start` on, each with `values` of the values, as
+/// [`read_array`] gives them.
+///
+/// # Errors
+/// What the kernel said; places may have been written before.
+pub(super) fn write_array<V: Pod>(
+    map: impl AsFd,
+    start: u32,
+    all: &[V],
+    values: usize,
+) -> io::Result<()> {
+    let keys: Vec<u32> = (start..).take(all.len() / values.max(1)).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut attributes = Attributes {
+        keys: keys.as_ptr() as u64,
+        values: all.as_ptr() as u64,
+        count: keys.len() as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Attributes::default()
+    };
+    // SAFETY: the attributes name as many keys as places, whose size the map's type
+    // tells, and live through the call.
+    unsafe { bpf(UPDATE_BATCH, &mut attributes) }
 }
 
 /// # Safety

@@ -15,7 +15,7 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 25] = [
+const PINNED: [&str; 26] = [
     "assured",
     "awaited",
     "by_hand",
@@ -35,6 +35,7 @@ const PINNED: [&str; 25] = [
     "pressure",
     "punts",
     "refusals",
+    "rule_bases",
     "rule_counters",
     "rules",
     "rulesets",

@@ -195,6 +195,12 @@ impl Maps {
         Ok(sums)
     }
 
+    /// The value of each place of the `stats` map, for each CPU.
+    pub fn stats_by_cpu(&self) -> Result<Vec<[u64; STAT_PLACES]>> {
+        let cpus = self.per_cpu::<[u64; STAT_PLACES]>("stats")?.get(&0, 0)?;
+        Ok(cpus.iter().map(|cpu| cpu.0).collect())
+    }
+
     /// The live flows of both tables.
     pub fn flows(&self, now: Nanos) -> Result<Vec<(FlowTable, FlowKey, Flow)>> {
         let mut flows = Vec::new();
@@ -242,6 +248,13 @@ impl Maps {
     /// Announced flows with their control connections; an entry may outlive its flow.
     pub fn masters(&self) -> Result<Vec<(FlowKey, Master)>> {
         self.entries("masters")
+    }
+
+    /// Takes every expectation out.
+    pub fn forget_expectations(&self) -> Result<()> {
+        let data = self.data("expectations")?;
+        batch::take_all(data.fd(), |_: &ExpectationKey, _: &Expectation| {})
+            .context("cannot empty map expectations")
     }
 }
 

@@ -9,6 +9,7 @@ pub mod flows;
 pub mod load;
 pub mod maps;
 pub mod pins;
+pub(crate) mod quiescence;
 mod raw;
 pub mod rehearsal;
 pub mod rings;

@@ -1,9 +1,9 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::{fmt, io};
+use std::fmt;
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{Array, MapData, PerCpuArray};
 use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
@@ -11,10 +11,11 @@ use firewall_common::{
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey, SOURCES},
 };
-use nix::libc;
 
 use super::{
-    maps::{Maps, cpus, get, insert, remove, zeroes},
+    batch,
+    maps::{Maps, cpus, get, insert, remove},
+    quiescence::wait_for_programs,
     raw::Raw,
 };
 
@@ -24,6 +25,8 @@ pub struct Image<'a> {
     pub header: RulesetHeader,
     pub rules: &'a [Rule],
     pub port_sets: &'a [PortSet],
+    /// Of each rule, what it has counted under earlier generations.
+    pub bases: &'a [Counter],
     /// What it was compiled from, IPv4 and IPv6.
     pub texts: [&'a str; 2],
     /// Where its rules were written, likewise.
@@ -36,8 +39,8 @@ const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 pub type Patterns<'a> = &'a dyn Fn(&str) -> u64;
 
 impl Maps {
-    /// Makes this ruleset the one that every later packet is judged by, with
-    /// counters at zero; gives its generation. The caller holds
+    /// Makes this ruleset the one that every later packet is judged by; gives its
+    /// generation. Nobody counts for the generation before any more when it returns. The caller holds
     /// [`super::pins::Pins::lock_ruleset`].
     ///
     /// # Errors
@@ -67,18 +70,15 @@ impl Maps {
     fn write_rules(&self, slot: u32, image: &Image<'_>) -> Result<()> {
         ensure!(image.rules.len() <= RULES_PER_GENERATION as usize, "too many rules");
         ensure!(image.port_sets.len() <= PORT_SETS_PER_GENERATION as usize, "too many port lists");
-        let mut rules = self.array::<Rule>("rules")?;
-        let mut counters = self.per_cpu::<Counter>("rule_counters")?;
+        ensure!(image.bases.len() == image.rules.len(), "a base for each rule");
         let start = slot * RULES_PER_GENERATION;
-        let cpus = cpus()?;
-        for (index, rule) in (start..).zip(image.rules) {
-            rules.set(index, Raw(*rule), 0)?;
-            counters.set(index, zeroes(cpus)?, 0)?;
-        }
-        let mut sets = self.array::<PortSet>("port_sets")?;
-        for (index, set) in (slot * PORT_SETS_PER_GENERATION..).zip(image.port_sets) {
-            sets.set(index, Raw(*set), 0)?;
-        }
+        batch::write_array(self.data("rules")?.fd(), start, image.rules, 1)?;
+        let (cpus, rules) = (cpus()?, image.rules.len());
+        let zeroes = vec![Counter::zeroed(); cpus * rules];
+        batch::write_array(self.data("rule_counters")?.fd(), start, &zeroes, cpus)?;
+        batch::write_array(self.data("rule_bases")?.fd(), start, image.bases, 1)?;
+        let sets = slot * PORT_SETS_PER_GENERATION;
+        batch::write_array(self.data("port_sets")?.fd(), sets, image.port_sets, 1)?;
         self.array::<RulesetHeader>("rulesets")?.set(slot, Raw(image.header), 0)?;
         Ok(())
     }
@@ -175,20 +175,39 @@ impl Maps {
         Ok((header, rules?, sets?))
     }
 
-    /// The counters of the first `count` rules of a generation, summed over the CPUs.
+    /// The counters of the first `count` rules of a generation: what was counted
+    /// before, and under it on all CPUs.
     ///
     /// # Errors
-    /// When the map cannot be read.
+    /// When the maps cannot be read.
     pub fn rule_counters(&self, generation: u32, count: usize) -> Result<Vec<Counter>> {
-        let map = self.per_cpu::<Counter>("rule_counters")?;
         let start = slot(generation) * RULES_PER_GENERATION;
-        (start..).take(count).map(|index| Ok(sum(map.get(&index, 0)?.iter()))).collect()
+        let cpus = cpus()?;
+        let bases = batch::read_array::<Counter>(self.data("rule_bases")?.fd(), start, count, 1);
+        let live =
+            batch::read_array::<Counter>(self.data("rule_counters")?.fd(), start, count, cpus);
+        let (bases, live) = bases
+            .and_then(|bases| Ok((bases, live?)))
+            .context("cannot read the counters of the rules")?;
+        let of_rules = bases.into_iter().zip(live.chunks(cpus));
+        Ok(of_rules.map(|(base, cpus)| cpus.iter().copied().fold(base, plus)).collect())
+    }
+
+    /// Says what the rules of the generation in force had counted before it.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn set_rule_bases(&self, generation: u32, bases: &[Counter]) -> Result<()> {
+        let start = slot(generation) * RULES_PER_GENERATION;
+        batch::write_array(self.data("rule_bases")?.fd(), start, bases, 1)
+            .context("cannot write the counters of the rules")
     }
 }
 
 /// The counters of a generation's rules, kept open for whoever reads them often.
 pub struct RuleCounters {
     map: PerCpuArray<MapData, Raw<Counter>>,
+    bases: Array<MapData, Raw<Counter>>,
     start: u32,
 }
 
@@ -197,15 +216,18 @@ impl RuleCounters {
     /// When the map cannot be opened.
     pub fn open(maps: &Maps, generation: u32) -> Result<Self> {
         let start = slot(generation) * RULES_PER_GENERATION;
-        Ok(Self { map: maps.per_cpu("rule_counters")?, start })
+        let (map, bases) = (maps.per_cpu("rule_counters")?, maps.array("rule_bases")?);
+        Ok(Self { map, bases, start })
     }
 
-    /// The counter of the rule with this index, summed over the CPUs.
+    /// The counter of the rule with this index, as [`Maps::rule_counters`] tells it.
     ///
     /// # Errors
     /// When there is no such rule.
     pub fn get(&self, index: u32) -> Result<Counter> {
-        Ok(sum(self.map.get(&(self.start + index), 0)?.iter()))
+        let place = self.start + index;
+        let base = self.bases.get(&place, 0)?.0;
+        Ok(self.map.get(&place, 0)?.iter().map(|cpu| cpu.0).fold(base, plus))
     }
 }
 
@@ -230,20 +252,9 @@ const fn sources_key(generation: u32, family: Family) -> ChunkKey {
     ChunkKey { family: key.family | SOURCES, ..key }
 }
 
-fn sum<'a>(cpus: impl Iterator<Item = &'a Raw<Counter>>) -> Counter {
-    cpus.fold(Counter::zeroed(), |sum, cpu| Counter {
-        packets: sum.packets.wrapping_add(cpu.0.packets),
-        bytes: sum.bytes.wrapping_add(cpu.0.bytes),
-    })
-}
-
-/// Returns when no program runs that was running before: each sees the new
-/// generation from now on, and nobody reads the old one's slot.
-pub(crate) fn wait_for_programs() {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: the call takes numbers and changes no memory.
-    let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if answer != 0 {
-        tracing::debug!("membarrier: {}", io::Error::last_os_error());
+const fn plus(one: Counter, other: Counter) -> Counter {
+    Counter {
+        packets: one.packets.wrapping_add(other.packets),
+        bytes: one.bytes.wrapping_add(other.bytes),
     }
 }

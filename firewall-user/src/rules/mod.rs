@@ -25,7 +25,7 @@ pub use self::{
     error::{Error, Errors},
     interface::InterfacePattern,
     lower::{Compiled, Origin as CompiledOrigin, Part, compile},
-    parse::{edit, parse},
+    parse::{edit, edit_keeping, option_arity, parse},
     print::{ListOptions, json, list, spec_text, to_save},
     problem::Problem,
     services::{BuiltinServices, EtcServices, Services},

@@ -63,12 +63,55 @@ pub fn edit(
     text: &str,
     services: &dyn Services,
 ) -> Result<Ruleset, Errors> {
+    read(ruleset, name, text, services, Former::Goes)
+}
+
+/// As [`edit`], but a table that the text names keeps what it has: `:CHAIN -` creates a
+/// user chain or empties it, as `iptables-restore --noflush` does.
+///
+/// # Errors
+/// As there.
+pub fn edit_keeping(
+    ruleset: Ruleset,
+    name: &str,
+    text: &str,
+    services: &dyn Services,
+) -> Result<Ruleset, Errors> {
+    read(ruleset, name, text, services, Former::Stays)
+}
+
+/// How many arguments an option of a rule takes: at least, at most. `None` when there is
+/// no such option.
+pub fn option_arity(name: &str) -> Option<(usize, usize)> {
+    options::find(name).map(|fact| fact.arity)
+}
+
+/// What becomes of the rules of a table that the text names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Former {
+    Goes,
+    Stays,
+}
+
+fn read(
+    ruleset: Ruleset,
+    name: &str,
+    text: &str,
+    services: &dyn Services,
+    former: Former,
+) -> Result<Ruleset, Errors> {
     let source = Source::new(name, text);
     let mut report = Report::new(&source);
     let family = ruleset.family;
     let context = Context { report: &mut report, family, services, file: source.name.clone() };
-    let mut parser =
-        Parser { context, ruleset, section: None, written: Vec::new(), refused: Vec::new() };
+    let mut parser = Parser {
+        context,
+        ruleset,
+        former,
+        section: None,
+        written: Vec::new(),
+        refused: Vec::new(),
+    };
     parser.run(&mut Lines::new(text));
     let ruleset = parser.ruleset;
     for finding in check::family(&ruleset) {
@@ -80,6 +123,7 @@ pub fn edit(
 struct Parser<'a, 't> {
     context: Context<'a, 't>,
     ruleset: Ruleset,
+    former: Former,
     /// Between `*table` and `COMMIT`.
     section: Option<Section>,
     /// Tables of which this text has spoken.

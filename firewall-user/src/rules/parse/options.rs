@@ -138,6 +138,10 @@ pub(super) const FACTS: &[Fact] = &[
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Fact> {
+    // Most words are arguments, and the table is long.
+    if !name.starts_with('-') {
+        return None;
+    }
     FACTS.iter().find(|fact| fact.names.contains(&name))
 }
 

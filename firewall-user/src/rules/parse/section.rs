@@ -3,7 +3,7 @@
 
 use firewall_common::rule::Counter;
 
-use super::{Parser, Section, lines::Word, targets, values::number};
+use super::{Former, Parser, Section, lines::Word, targets, values::number};
 use crate::rules::{
     ast::{Chain, Policy, Table, TableName, Verdict},
     problem::{Problem, nearest},
@@ -28,7 +28,12 @@ impl Parser<'_, '_> {
             self.problem(word.span(), problem.advise("put all its rules into one place"));
         }
         self.written.push(table);
-        *self.ruleset.table_mut(table) = Table::empty(table);
+        match self.former {
+            Former::Goes => *self.ruleset.table_mut(table) = Table::empty(table),
+            Former::Stays => {
+                self.ruleset.table_mut(table);
+            }
+        }
     }
 
     pub(super) fn table_named(&mut self, name: &str, word: &Word) -> Option<TableName> {
@@ -77,7 +82,10 @@ impl Parser<'_, '_> {
             if policy.text != "-" {
                 self.problem(policy.span(), no_policy(&chain.text));
             }
-            self.create_chain(table, &chain);
+            match self.ruleset.table_mut(table).chain_mut(&chain.text) {
+                Some(known) if self.former == Former::Stays => known.rules.clear(),
+                _ => self.create_chain(table, &chain),
+            }
         }
     }
 

@@ -1,0 +1,124 @@
+//! The running instance that a call under an old name works on.
+
+use std::{
+    env,
+    fs::File,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::fcntl::Flock;
+
+use super::{
+    failure::{ABSENT, Failure, OTHER, RESOURCE},
+    program::Program,
+};
+use crate::{
+    cli::args::DEFAULT_PIN,
+    commands::Pending,
+    kernel::{maps::Maps, pins::Pins},
+    preflight,
+    rules::Errors,
+    ruleset::Edit,
+};
+
+/// How long to wait for others who change the rules (`-w`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    No,
+    For(Duration),
+    Forever,
+}
+
+/// The daemon takes the lock, too, to read the rules for a new interface: a call that
+/// does not wait for others does not fail because of that.
+const MOMENT: Duration = Duration::from_millis(250);
+
+/// The instance's directory: `$FIREWALL_PIN`, else the default.
+pub(super) fn pin() -> PathBuf {
+    env::var_os("FIREWALL_PIN").map_or_else(|| DEFAULT_PIN.into(), PathBuf::from)
+}
+
+/// The maps of the instance.
+///
+/// # Errors
+/// What is missing: rights, a bpffs, an instance.
+pub(super) fn maps() -> anyhow::Result<Maps> {
+    let pin = pin();
+    preflight::check_access(&pin)?;
+    Maps::open(&Pins::new(pin))
+}
+
+/// The rules in force, locked against every other change.
+#[derive(Debug)]
+pub(super) struct Locked {
+    pub(super) maps: Maps,
+    _lock: Flock<File>,
+}
+
+impl Locked {
+    /// To look at them: waits as long as it takes, which is the time of one change.
+    pub(super) fn to_read(program: Program) -> Result<Self, Failure> {
+        Self::open(program, Wait::Forever)
+    }
+
+    /// To change them.
+    pub(super) fn to_change(program: Program, wait: Wait) -> Result<Self, Failure> {
+        let locked = Self::open(program, wait)?;
+        if Pending::of(locked.maps.pins()).exists() {
+            let message = "an earlier `firewall apply --confirm` still waits, and would take this \
+                           change back: `firewall confirm` keeps its rules";
+            return Err(program.failed(RESOURCE, message));
+        }
+        Ok(locked)
+    }
+
+    fn open(program: Program, wait: Wait) -> Result<Self, Failure> {
+        let absent = |error: anyhow::Error| program.failed(ABSENT, &format!("{error:#}"));
+        let maps = maps().map_err(absent)?;
+        let lock = match wait {
+            Wait::Forever => maps.pins().lock_ruleset(),
+            Wait::No => poll(&maps, MOMENT),
+            Wait::For(time) => poll(&maps, time),
+        };
+        let lock = lock.map_err(absent)?.ok_or_else(|| is_locked(wait))?;
+        Ok(Self { maps, _lock: lock })
+    }
+
+    pub(super) fn edit(&self, program: Program) -> Result<Edit<'_>, Failure> {
+        Edit::begin(&self.maps).map_err(|error| program.failed(OTHER, &format!("{error:#}")))
+    }
+}
+
+fn poll(maps: &Maps, time: Duration) -> anyhow::Result<Option<Flock<File>>> {
+    let end = Instant::now() + time;
+    loop {
+        let lock = maps.pins().try_lock_ruleset()?;
+        if lock.is_some() || Instant::now() >= end {
+            return Ok(lock);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// In the words of iptables(8), which scripts look for.
+fn is_locked(wait: Wait) -> Failure {
+    let holds = "Another app is currently holding the xtables lock";
+    let message = match wait {
+        Wait::For(time) => format!("{holds}. Stopped waiting after {}s.", time.as_secs()),
+        Wait::No | Wait::Forever => format!("{holds}. Perhaps you want to use the -w option?"),
+    };
+    Failure { status: RESOURCE, message }
+}
+
+/// What kept a change from being made.
+pub(super) fn not_changed(program: Program, error: &anyhow::Error) -> Failure {
+    match error.downcast_ref::<Errors>() {
+        Some(errors) => {
+            let problems: Vec<_> = errors.0.iter().map(|one| one.problem.to_string()).collect();
+            program.failed(OTHER, &problems.join("\n"))
+        }
+        None => program.failed(OTHER, &format!("{error:#}")),
+    }
+}

@@ -1,0 +1,202 @@
+//! A change of the running rules under which those that stay go on counting.
+//!
+//! A generation's counters begin at what its rules had counted before (their *bases*).
+//! What is counted between the reading of the old counters and the switch to the new
+//! rules is added when nobody counts under the old ones any more: no packet is lost.
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::Result;
+use firewall_common::{addr::Family, rule::Counter};
+
+use super::{Rulesets, Running, index};
+use crate::{
+    kernel::{maps::Maps, ruleset::Image},
+    rules::{Chain, Compiled, Place, Rule},
+};
+
+/// What runs, read to be changed. Whoever finishes it has held the lock of the ruleset
+/// since before it began.
+#[derive(Debug)]
+pub struct Edit<'m> {
+    maps: &'m Maps,
+    running: Running,
+    /// Of each compiled rule, when the edit began.
+    counters: Vec<Counter>,
+    /// Of each family, how the text is called that its rules were read from.
+    files: [Option<Arc<str>>; 2],
+    /// Of each family, the compiled rule of each line of that text.
+    lines: [HashMap<u32, u32>; 2],
+    /// Of each family, where the rule of each line was written: a file and its line.
+    places: [HashMap<u32, (Arc<str>, u32)>; 2],
+}
+
+impl<'m> Edit<'m> {
+    /// Reads the running rules and their counters.
+    ///
+    /// # Errors
+    /// As [`Running::load`].
+    pub fn begin(maps: &'m Maps) -> Result<Self> {
+        let generation = maps.generation()?;
+        let mut running = Running::read(maps, generation)?;
+        let places = places(maps, generation, &running.rulesets)?;
+        let counters = running.counters(maps)?;
+        let (mut files, mut lines) = ([None, None], [HashMap::new(), HashMap::new()]);
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let places = running.compiled.places(family);
+            let count = |place| places.get(&place).map(|at| (*at, counters[*at as usize]));
+            let (file, lines) = (&mut files[index(family)], &mut lines[index(family)]);
+            for table in &mut running.rulesets.of[index(family)].tables {
+                for chain in &mut table.chains {
+                    let Chain { name, policy, rules } = chain;
+                    let place = |number| Place { table: table.name, chain: name, number };
+                    if let (Some(policy), Some((_, counter))) = (policy, count(place(None))) {
+                        policy.counter = counter;
+                    }
+                    for (rule, number) in rules.iter_mut().zip(1..) {
+                        let Some((at, counter)) = count(place(Some(number))) else { continue };
+                        rule.counter = counter;
+                        file.get_or_insert_with(|| rule.origin.file.clone());
+                        lines.insert(rule.origin.line, at);
+                    }
+                }
+            }
+        }
+        Ok(Self { maps, running, counters, files, lines, places })
+    }
+
+    /// The rules in force, with what they have counted.
+    pub const fn before(&self) -> &Rulesets {
+        &self.running.rulesets
+    }
+
+    /// Whether no rules were ever installed.
+    pub const fn is_first(&self) -> bool {
+        self.running.generation == 0
+    }
+
+    /// Makes these the rules in force. Each begins with the counter that it carries;
+    /// one that was there before has counted on meanwhile.
+    ///
+    /// # Errors
+    /// What is wrong with the new rules, or with the maps; nothing has changed then.
+    pub fn finish(self, after: &Rulesets) -> Result<()> {
+        let compiled = after.compile()?;
+        let (mut bases, sources) = self.carried(after, &compiled);
+        let [v4, v6] = &after.texts();
+        let written = self.placed(after).sources();
+        let image = Image {
+            header: compiled.header,
+            rules: &compiled.rules,
+            port_sets: &compiled.port_sets,
+            bases: &bases,
+            texts: [v4, v6],
+            sources: written.each_ref().map(String::as_str),
+        };
+        let generation = self.maps.install(image, &|name| compiled.patterns_of(name))?;
+        if self.is_first() {
+            return Ok(());
+        }
+        let last = self.running.counters(self.maps)?;
+        let mut is_late = false;
+        for (base, source) in bases.iter_mut().zip(sources) {
+            let Some(at) = source.map(|at| at as usize) else { continue };
+            let (seen, last) = (self.counters[at], last[at]);
+            is_late |= seen != last;
+            base.packets += last.packets.wrapping_sub(seen.packets);
+            base.bytes += last.bytes.wrapping_sub(seen.bytes);
+        }
+        if is_late {
+            self.maps.set_rule_bases(generation, &bases)?;
+        }
+        Ok(())
+    }
+
+    /// Notes where rules that say the same as those in force were written.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn note_places(&self, after: &Rulesets) -> Result<()> {
+        let written = self.placed(after).sources();
+        self.maps.write_sources(self.running.generation, written.each_ref().map(String::as_str))
+    }
+
+    /// The rules with the places where they were written, also those that stayed.
+    fn placed(&self, after: &Rulesets) -> Rulesets {
+        let mut placed = after.clone();
+        for rules in &mut placed.of {
+            let (file, places) =
+                (&self.files[index(rules.family)], &self.places[index(rules.family)]);
+            let Some(file) = file else { continue };
+            for rule in
+                rules.tables.iter_mut().flat_map(|it| &mut it.chains).flat_map(|it| &mut it.rules)
+            {
+                if Arc::ptr_eq(file, &rule.origin.file)
+                    && let Some((file, line)) = places.get(&rule.origin.line)
+                {
+                    (rule.origin.file, rule.origin.line) = (Arc::clone(file), *line);
+                }
+            }
+        }
+        placed
+    }
+
+    /// Of each compiled rule, the counter that it begins with, and the old one from
+    /// which it goes on.
+    fn carried(&self, after: &Rulesets, compiled: &Compiled) -> (Vec<Counter>, Vec<Option<u32>>) {
+        let mut bases = vec![Counter::default(); compiled.rules.len()];
+        let mut sources = vec![None; compiled.rules.len()];
+        for rules in &after.of {
+            let places = compiled.places(rules.family);
+            let policies = self.running.compiled.places(rules.family);
+            let mut carry = |place: Place<'_>, counter: Counter, source: Option<u32>| {
+                if let Some(at) = places.get(&place) {
+                    bases[*at as usize] = counter;
+                    sources[*at as usize] = source;
+                }
+            };
+            for table in &rules.tables {
+                for Chain { name, policy, rules: of_chain } in &table.chains {
+                    let place = |number| Place { table: table.name, chain: name, number };
+                    if let Some(policy) = policy {
+                        let source = policies.get(&place(None)).copied();
+                        carry(place(None), policy.counter, source);
+                    }
+                    for (rule, number) in of_chain.iter().zip(1..) {
+                        let source = self.source(rules.family, rule);
+                        carry(place(Some(number)), rule.counter, source);
+                    }
+                }
+            }
+        }
+        (bases, sources)
+    }
+
+    /// The compiled rule that this one was, if it was there before.
+    fn source(&self, family: Family, rule: &Rule) -> Option<u32> {
+        let file = self.files[index(family)].as_ref()?;
+        if !Arc::ptr_eq(file, &rule.origin.file) {
+            return None;
+        }
+        self.lines[index(family)].get(&rule.origin.line).copied()
+    }
+}
+
+/// Where the rules of a generation were written, by their lines in its text.
+fn places(
+    maps: &Maps,
+    generation: u32,
+    running: &Rulesets,
+) -> Result<[HashMap<u32, (Arc<str>, u32)>; 2]> {
+    let mut written = running.clone();
+    written.restore_places(maps, generation)?;
+    Ok([Family::Ipv4, Family::Ipv6].map(|family| {
+        let [kept, written] = [running, &written].map(|all| {
+            let tables = all.of[index(family)].tables.iter();
+            tables.flat_map(|table| &table.chains).flat_map(|chain| &chain.rules)
+        });
+        let places = kept.zip(written);
+        let place = |rule: &Rule| (Arc::clone(&rule.origin.file), rule.origin.line);
+        places.map(|(kept, written)| (kept.origin.line, place(written))).collect()
+    }))
+}
