@@ -320,6 +320,18 @@ mod rules {
     }
 
     #[test]
+    fn drops_are_reported_to_be_remembered_only_while_a_daemon_lives() {
+        let mut memory = with_rules(&[]);
+        memory.options.bits |= option::REMEMBER_DROPS;
+        send(&memory, &to_server(SYN));
+        assert_eq!(memory.events.borrow().len(), 0);
+        memory.heartbeat = NOW;
+        send(&memory, &to_server(SYN));
+        assert_eq!(memory.events.borrow().len(), 1);
+        assert_eq!(memory.stat(Stat::EventsLost as u32), 0);
+    }
+
+    #[test]
     fn a_frame_that_cannot_be_read_is_reported_too() {
         let mut memory = Memory::default();
         memory.options.bits |= option::REPORT_DROPS;

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, capability,
+    command::Background,
     conversation::Conversation,
     firewall::Setup,
     needs,
@@ -192,6 +193,34 @@ fn reverse_path() -> Result<()> {
     let line = named(&firewall, "reverse-path-filter")?;
     ensure!(message(&line).contains("answer 203.0.113.7 by eth1, and eth0"), "{line:#}");
     wires.server.has_not_seen(&syn)
+}
+
+#[test]
+fn the_monitor_tells_the_reason_of_each_drop_that_is_asked_for() {
+    needs!(capability::firewall());
+    monitored().unwrap();
+}
+
+fn monitored() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let firewall = start(&network, &RULES, &[])?;
+    let wires = Wires::across(&network)?;
+    let _control = Conversation::open(&wires, Family::V4, 39_000)?;
+    let arguments =
+        ["monitor", "-o", "json", "-i", "eth0", "--chain", "FORWARD", "--dport", "51000"];
+    let watcher = Background::start(&mut firewall.command(&arguments)?)?;
+    wait::until_true("the watcher", || watcher.stderr().contains("watching"))?;
+    wires.client.send(&data_connection(&wires, 51_002))?;
+    wires.client.send(&data_connection(&wires, 51_000))?;
+    wait::until_true("a drop", || !watcher.stdout().is_empty())?;
+    let text = watcher.stdout();
+    ensure!(text.lines().count() == 1, "{text}");
+    let line: Value = serde_json::from_str(text.trim())?;
+    ensure!(line["dport"] == 51_000 && line["reason"] == "policy", "{line:#}");
+    let why = line["why"].as_str().unwrap_or_default();
+    ensure!(why.starts_with("no flow has these endpoints; an FTP control connection"), "{why}");
+    ensure!(why.contains("(192.0.2.77:39000 -> 198.51.100.77:21)"), "{why}");
+    Ok(())
 }
 
 #[test]

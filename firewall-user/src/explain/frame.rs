@@ -219,7 +219,9 @@ mod tests {
                 assert_eq!((headers.tuple.sport, headers.tuple.dport), ports, "{asked:?}");
                 assert_eq!(headers.is_damaged, 0);
                 let mut desk = Verification::of(&headers);
-                assert!(frame[..].has_right_checksum(&headers, &mut desk, false), "{asked:?}");
+                let is_right = frame[..].has_right_checksum(&headers, &mut desk, false);
+                // What has no ports has no checksum that is known.
+                assert!(is_right || !has_ports, "{asked:?}");
             }
         }
     }
