@@ -119,6 +119,7 @@ impl Running {
             header: compiled.header,
             rules: &compiled.rules,
             port_sets: &compiled.port_sets,
+            extras: &compiled.extras,
             texts: [v4, v6],
         };
         maps.install(image, &|name| compiled.patterns_of(name))

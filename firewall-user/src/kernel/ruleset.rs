@@ -8,6 +8,7 @@ use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
     control::slot,
+    extra::{EXTRAS_PER_GENERATION, Extra},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
 };
@@ -24,6 +25,7 @@ pub struct Image<'a> {
     pub header: RulesetHeader,
     pub rules: &'a [Rule],
     pub port_sets: &'a [PortSet],
+    pub extras: &'a [Extra],
     /// What it was compiled from, IPv4 and IPv6.
     pub texts: [&'a str; 2],
 }
@@ -61,6 +63,7 @@ impl Maps {
     fn write_rules(&self, slot: u32, image: &Image<'_>) -> Result<()> {
         ensure!(image.rules.len() <= RULES_PER_GENERATION as usize, "too many rules");
         ensure!(image.port_sets.len() <= PORT_SETS_PER_GENERATION as usize, "too many port lists");
+        ensure!(image.extras.len() <= EXTRAS_PER_GENERATION as usize, "too many conditions");
         let mut rules = self.array::<Rule>("rules")?;
         let mut counters = self.per_cpu::<Counter>("rule_counters")?;
         let start = slot * RULES_PER_GENERATION;
@@ -72,6 +75,12 @@ impl Maps {
         let mut sets = self.array::<PortSet>("port_sets")?;
         for (index, set) in (slot * PORT_SETS_PER_GENERATION..).zip(image.port_sets) {
             sets.set(index, Raw(*set), 0)?;
+        }
+        let mut extras = self.array::<Extra>("extras")?;
+        let mut memory = self.array::<u64>("extra_memory")?;
+        for (index, extra) in (slot * EXTRAS_PER_GENERATION..).zip(image.extras) {
+            extras.set(index, Raw(*extra), 0)?;
+            memory.set(index, Raw(0), 0)?;
         }
         self.array::<RulesetHeader>("rulesets")?.set(slot, Raw(image.header), 0)?;
         Ok(())

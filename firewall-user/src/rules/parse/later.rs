@@ -5,17 +5,11 @@ use crate::rules::problem::Problem;
 
 /// Matches: their name, the options that only they have, what to use instead.
 const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
-    (
-        "addrtype",
-        &["--src-type", "--dst-type", "--limit-iface-in"],
-        Some("name the addresses with -s or -d"),
-    ),
     ("ah", &["--ahspi"], None),
     ("connbytes", &["--connbytes", "--connbytes-dir", "--connbytes-mode"], None),
     ("connlimit", &["--connlimit-above", "--connlimit-upto", "--connlimit-mask"], None),
     ("connmark", &[], None),
     ("devgroup", &["--src-group", "--dst-group"], Some("name the interfaces with -i or -o")),
-    ("dscp", &["--dscp", "--dscp-class"], None),
     ("ecn", &[], None),
     ("esp", &["--espspi"], None),
     (
@@ -36,32 +30,12 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
         ],
         None,
     ),
-    ("hl", &["--hl-eq", "--hl-lt", "--hl-gt"], None),
-    (
-        "iprange",
-        &["--src-range", "--dst-range"],
-        Some("write the range as networks: -s 192.0.2.0/27"),
-    ),
-    ("length", &["--length"], None),
-    (
-        "limit",
-        &["--limit", "--limit-burst"],
-        Some("leave it out before LOG, whose lines are rate-limited anyway"),
-    ),
-    ("mac", &["--mac-source"], None),
-    ("mark", &["--mark"], None),
     ("mport", &[], Some("use -m multiport")),
-    (
-        "owner",
-        &["--uid-owner", "--gid-owner", "--socket-exists", "--cmd-owner", "--pid-owner"],
-        None,
-    ),
     (
         "physdev",
         &["--physdev-in", "--physdev-out", "--physdev-is-bridged"],
         Some("name the interfaces with -i or -o"),
     ),
-    ("pkttype", &["--pkt-type"], None),
     ("policy", &["--dir", "--pol", "--strict", "--reqid"], None),
     ("quota", &["--quota"], None),
     (
@@ -86,12 +60,8 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
         Some("use the sysctl net.ipv4.conf.all.rp_filter"),
     ),
     ("set", &["--match-set"], Some("name the addresses with -s or -d, in a list")),
-    ("statistic", &["--mode", "--probability", "--every", "--packet"], None),
     ("string", &["--algo", "--string", "--hex-string", "--from", "--to"], None),
-    ("tcpmss", &[], None),
     ("time", &["--timestart", "--timestop", "--weekdays", "--datestart", "--datestop"], None),
-    ("tos", &["--tos"], None),
-    ("ttl", &["--ttl-eq", "--ttl-lt", "--ttl-gt", "--ttl"], None),
     ("u32", &["--u32"], None),
     ("unclean", &[], Some("use -m conntrack --ctstate INVALID")),
 ];
@@ -129,18 +99,18 @@ const TARGETS: &[(&str, Option<&str>)] = &[
 
 /// Options of a target or a known match that come later.
 const OPTIONS: &[(&str, &str)] = &[
-    ("--tcp-option", "tcp"),
     ("--chunk-types", "sctp"),
-    ("--ctproto", "conntrack"),
-    ("--ctorigsrc", "conntrack"),
-    ("--ctorigdst", "conntrack"),
-    ("--ctreplsrc", "conntrack"),
-    ("--ctrepldst", "conntrack"),
-    ("--ctorigsrcport", "conntrack"),
-    ("--ctorigdstport", "conntrack"),
-    ("--ctstatus", "conntrack"),
-    ("--ctexpire", "conntrack"),
-    ("--ctdir", "conntrack"),
+    ("--limit-iface-in", "addrtype"),
+    ("--limit-iface-out", "addrtype"),
+    ("--suppl-groups", "owner"),
+    ("--cmd-owner", "owner"),
+    ("--pid-owner", "owner"),
+    ("--sid-owner", "owner"),
+    ("--rt-segsleft", "rt"),
+    ("--rt-len", "rt"),
+    ("--rt-0-res", "rt"),
+    ("--rt-0-addrs", "rt"),
+    ("--rt-0-not-strict", "rt"),
     ("--ctevents", "CT"),
     ("--expevents", "CT"),
     ("--zone", "CT"),
