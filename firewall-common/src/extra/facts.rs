@@ -23,7 +23,7 @@ use crate::{
 pub mod number {
     /// Bytes from the IP header on.
     pub const LENGTH: u8 = 0;
-    /// Or hop limit.
+    /// Or hop limit: as the packet came in, or, in FORWARD, as it goes out.
     pub const TTL: u8 = 1;
     /// The byte of DSCP and ECN: type of service, or traffic class.
     pub const TOS: u8 = 2;
@@ -108,13 +108,15 @@ pub struct Facts {
     /// A bit for each address that the packet has.
     known_addresses: u32,
     options: OptionKinds,
-    _pad: u32,
+    /// Taken from the TTL when table filter is reached: the kernel takes it before FORWARD.
+    hops: u32,
 }
 
 impl Facts {
     #[inline(always)]
-    pub const fn number(&self, place: u8) -> u32 {
-        self.numbers[place as usize & (NUMBERS - 1)]
+    pub const fn number(&self, place: u8, is_filter: bool) -> u32 {
+        let hops = if place == number::TTL && is_filter { self.hops } else { 0 };
+        self.numbers[place as usize & (NUMBERS - 1)].wrapping_sub(hops)
     }
 
     #[inline(always)]
@@ -157,6 +159,8 @@ impl Facts {
     ) {
         self.known_numbers = 0;
         self.known_addresses = 0;
+        let is_on_its_way = chain == Chain::Forward as u8 && !matches!(hook, Hook::Egress);
+        self.hops = u32::from(is_on_its_way && headers.ttl != 0);
         self.set_number(number::LENGTH, headers.ip_len);
         self.set_number(number::TTL, headers.ttl.into());
         self.set_number(number::TOS, headers.tos.into());

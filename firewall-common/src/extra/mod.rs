@@ -15,7 +15,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, flow::CtState, tables::Rules, walk::Walk};
+use crate::{addr::Addr, flow::CtState, rule::NO_ENTRY, tables::Rules, walk::Walk};
 
 pub use facts::{Facts, gather};
 
@@ -92,15 +92,15 @@ pub struct Extra {
 impl Extra {
     /// Whether the fact is what the extra wants.
     #[inline(always)]
-    fn compare(&self, test: Test, facts: &Facts) -> bool {
+    fn compare(&self, test: Test, facts: &Facts, is_filter: bool) -> bool {
         let [first, last, ..] = self.arguments;
         match test {
             Test::Range => {
-                let value = facts.number(self.subject);
+                let value = facts.number(self.subject, is_filter);
                 first <= value && value <= last
             }
-            Test::Masked => facts.number(self.subject) & last == first,
-            Test::Any => facts.number(self.subject) & first != 0,
+            Test::Masked => facts.number(self.subject, is_filter) & last == first,
+            Test::Any => facts.number(self.subject, is_filter) & first != 0,
             Test::Between => {
                 let words = facts.address(self.subject).words.map(u32::from_be);
                 is_ordered(&self.low(), &words) && is_ordered(&words, &self.high())
@@ -161,11 +161,14 @@ pub struct Asking {
     pub is_question: bool,
     /// The packet belongs to a connection, as far as the chain knows.
     pub is_tracked: bool,
+    /// By table filter, not by one before it.
+    pub is_filter: bool,
 }
 
 impl Asking {
     const QUESTION: u32 = 1 << 1;
     const TRACKED: u32 = 1 << 2;
+    const FILTER: u32 = 1 << 3;
 
     /// For the table at which a walk stands.
     #[inline(always)]
@@ -175,6 +178,7 @@ impl Asking {
             slot: walk.slot,
             is_question: walk.is_question != 0,
             is_tracked: walk.ctstate & connected != 0,
+            is_filter: walk.then == NO_ENTRY,
         }
     }
 
@@ -183,7 +187,8 @@ impl Asking {
     pub const fn pack(self) -> u32 {
         let question = if self.is_question { Self::QUESTION } else { 0 };
         let tracked = if self.is_tracked { Self::TRACKED } else { 0 };
-        (self.slot & 1) | question | tracked
+        let filter = if self.is_filter { Self::FILTER } else { 0 };
+        (self.slot & 1) | question | tracked | filter
     }
 
     /// The inverse of [`Asking::pack`].
@@ -193,6 +198,7 @@ impl Asking {
             slot: packed & 1,
             is_question: packed & Self::QUESTION != 0,
             is_tracked: packed & Self::TRACKED != 0,
+            is_filter: packed & Self::FILTER != 0,
         }
     }
 }
@@ -234,7 +240,7 @@ pub fn holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) ->
             let (cost, burst) = (wide(b, a), wide(d, c));
             tables.remember(asking, index, |spent| memory::spend(spent, facts.now, cost, burst))
         }
-        _ => extra.compare(test, facts),
+        _ => extra.compare(test, facts, asking.is_filter),
     };
     holds != (extra.invert != 0)
 }
@@ -262,7 +268,7 @@ mod tests {
         let mut extra = Extra { subject: facts::address::SOURCE, ..Extra::default() };
         extra.arguments[..4].copy_from_slice(&host_words(low));
         extra.arguments[4..].copy_from_slice(&host_words(high));
-        extra.compare(Test::Between, &facts())
+        extra.compare(Test::Between, &facts(), true)
     }
 
     #[test]
@@ -277,8 +283,11 @@ mod tests {
     fn a_range_of_numbers_has_both_its_ends() {
         let length = |first, last| {
             let arguments = [first, last, 0, 0, 0, 0, 0, 0];
-            Extra { subject: facts::number::LENGTH, arguments, ..Extra::default() }
-                .compare(Test::Range, &facts())
+            Extra { subject: facts::number::LENGTH, arguments, ..Extra::default() }.compare(
+                Test::Range,
+                &facts(),
+                true,
+            )
         };
         assert!(length(100, 100) && length(0, 65_535));
         assert!(!length(101, 200) && !length(0, 99) && !length(100, 99));
@@ -287,8 +296,9 @@ mod tests {
     #[test]
     fn where_the_rules_are_asked_survives_the_word() {
         for slot in [0, 1] {
-            for (is_question, is_tracked) in [(false, true), (true, false), (true, true)] {
-                let asking = Asking { slot, is_question, is_tracked };
+            for bits in 0..8 {
+                let [is_question, is_tracked, is_filter] = [1, 2, 4].map(|bit| bits & bit != 0);
+                let asking = Asking { slot, is_question, is_tracked, is_filter };
                 assert_eq!(Asking::unpack(asking.pack()), asking);
             }
         }

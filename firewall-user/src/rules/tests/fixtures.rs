@@ -5,7 +5,8 @@
 use firewall_common::{addr::Family, rule::Counter};
 
 use crate::rules::{
-    BuiltinServices, EtcServices, ListOptions, Place, Ruleset, compile, list, parse, to_save,
+    BuiltinServices, EtcServices, ListOptions, Place, Ruleset, TableName, compile, list, parse,
+    to_save,
 };
 
 macro_rules! fixture {
@@ -83,6 +84,20 @@ fn every_match_with_options_of_its_own_is_saved_as_iptables_saves_it() {
         assert_eq!(to_save(&ruleset, None), saved);
         assert_eq!(read(name, saved), ruleset, "{name}");
     }
+}
+
+#[test]
+fn empty_tables_are_saved_as_they_came() {
+    let chain = |name: &&str| format!(":{name} ACCEPT [1:60]\n");
+    let table = |table: TableName| {
+        let chains: String = table.builtin_chains().iter().map(chain).collect();
+        format!("*{table}\n{chains}COMMIT\n")
+    };
+    let text: String = TableName::ALL.map(table).concat();
+    let ruleset = read("empty.v4", &text);
+    assert_eq!(to_save(&ruleset, None), text);
+    let compiled = compile(&ruleset, &Ruleset::empty(Family::Ipv6)).unwrap();
+    assert_eq!(compiled.rules.len(), 6, "the policies of both families, and no more");
 }
 
 #[test]
