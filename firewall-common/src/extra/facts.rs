@@ -346,7 +346,7 @@ fn group(address: &Addr) -> u32 {
     let [first, .., last] = address.words;
     let top = u32::from_be(last) >> 24;
     match address.family() {
-        Family::Ipv4 if top >= 224 && top < 240 => address_type::MULTICAST,
+        Family::Ipv4 if matches!(top, 224..240) => address_type::MULTICAST,
         Family::Ipv4 if top == 0 || last == u32::MAX => address_type::BROADCAST,
         Family::Ipv6 if u32::from_be(first) >> 24 == 0xff => address_type::MULTICAST,
         _ => 0,

@@ -382,7 +382,7 @@ impl Matches {
             }
             if let Some(kind) = extra_kind(kind, &options) {
                 match extras::read(kind, span, &options, context.family) {
-                    Ok(facts) => matches.push(extra(kind, value, facts)),
+                    Ok(facts) => matches.push(extra(kind, &value, facts)),
                     Err((span, problem)) => context.report.add(span, problem),
                 }
                 continue;
@@ -408,8 +408,8 @@ fn extra_kind(kind: Kind, options: &[Item]) -> Option<ExtraKind> {
 }
 
 /// The match of these facts, with the states of `-m conntrack` in front.
-fn extra(kind: ExtraKind, value: Value, mut facts: Vec<Condition<Fact>>) -> Match {
-    if let Value::Given(Match::State(State { negated, states, .. })) = value {
+fn extra(kind: ExtraKind, value: &Value, mut facts: Vec<Condition<Fact>>) -> Match {
+    if let Value::Given(Match::State(State { negated, states, .. })) = *value {
         facts.insert(0, Condition { negated, value: Fact::CtState(states) });
     }
     Match::Extra(Extra { kind, facts })

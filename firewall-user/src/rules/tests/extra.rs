@@ -185,7 +185,6 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
     (own, options, option::of(0..3u8), types, connection).prop_map(
         |((mark, owner, mac, packet_type), (mss, options), routing, types, connection)| {
             let (direction, status, expires) = connection;
-            let types = types.into();
             Seen {
                 mark,
                 owner,
