@@ -15,6 +15,8 @@ pub mod protocol {
     pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
+    /// The routing header of IPv6.
+    pub const ROUTING: u8 = 43;
     pub const GRE: u8 = 47;
     pub const ICMPV6: u8 = 58;
     /// IPv6: nothing follows (RFC 8200 section 4.7).

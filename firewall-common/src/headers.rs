@@ -61,6 +61,7 @@ pub struct Headers {
     /// IEEE 802.1Q VLAN identifier of the outer tag, 0 for none.
     pub vlan: u16,
     pub destination_mac: [u8; 6],
+    pub source_mac: [u8; 6],
     /// 4 or 6.
     pub version: u8,
     pub ttl: u8,
@@ -78,6 +79,9 @@ pub struct Headers {
     pub fragment_end: u16,
     /// No fragment of the datagram comes behind this one.
     pub is_last_fragment: u8,
+    /// IPv6: the type of the first routing header, and whether there is one.
+    pub routing_type: u8,
+    pub has_routing: u8,
     pub _pad: u8,
 }
 
@@ -182,6 +186,7 @@ impl Headers {
     fn link<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<u16, DropReason> {
         let ethernet: Ethernet = packet.read(0).ok_or(DropReason::Truncated)?;
         self.destination_mac = ethernet.dst;
+        self.source_mac = ethernet.src;
         self.l3 = size_of::<Ethernet>() as u32;
         let mut kind = u16::from_be(ethernet.ether_type);
         for _ in 0..MAX_VLAN_TAGS {
@@ -275,6 +280,10 @@ impl Headers {
                 _ => return Ok(()),
             };
             let header: Ipv6Extension = packet.read(self.l4).ok_or(DropReason::Truncated)?;
+            if self.tuple.protocol == protocol::ROUTING && self.has_routing == 0 {
+                self.has_routing = 1;
+                self.routing_type = packet.read(self.l4 + 2).ok_or(DropReason::Truncated)?;
+            }
             let len = u32::from(header.len) * unit + 8;
             self.tuple.protocol = header.next_header;
             self.l4 += len;

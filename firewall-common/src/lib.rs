@@ -13,6 +13,7 @@ pub mod control;
 pub mod crc32c;
 pub mod event;
 pub mod expectation;
+pub mod extra;
 pub mod flow;
 pub mod flow_event;
 pub mod fragment;

@@ -11,6 +11,7 @@ use crate::{
         quoted,
     },
     event::EVENT_FRAME,
+    extra::facts,
     flow::{Direction, Flow, Tuple},
     headers::{Headers, Parsed},
     verdict::DropReason,
@@ -86,6 +87,22 @@ pub trait Packet {
         *desk = Verification::of(headers);
         while !desk.step(self) {}
         desk.is_right(self, headers, may_be_partial)
+    }
+
+    /// The mark that the kernel's packet bears; 0 where there is none yet.
+    fn mark(&self) -> u32 {
+        0
+    }
+
+    /// To whom the frame is addressed: one of [`facts::packet_type`].
+    #[inline(always)]
+    fn packet_type(&self, headers: &Headers) -> u32 {
+        facts::packet_type_of(headers)
+    }
+
+    /// The user whose socket sends the packet; `None` when no socket does.
+    fn owner(&self) -> Option<u32> {
+        None
     }
 
     /// Whether the stack will cut this packet into segments later on, so that

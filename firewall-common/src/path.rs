@@ -4,6 +4,7 @@ use crate::{
     conntrack::{self, Effect, Tracked},
     control::{HEARTBEAT_LIMIT, Options, option, slot},
     event::{Hook, NO_CHAIN, Punt},
+    extra::need,
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     fragment,
     headers::{Headers, Parsed},
@@ -100,7 +101,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     if scratch.headers.is_first_fragment() && fragment::is_repeated(tables, scratch, now) {
         return Verdict::Drop(DropReason::FragmentOverlap);
     }
-    let verdict = whole(packet, tables, scratch, options, &route, now);
+    let verdict = whole(packet, place.hook, tables, scratch, options, &route, now);
     if scratch.headers.is_first_fragment()
         && matches!(verdict, Verdict::Drop(_) | Verdict::Reject(_))
     {
@@ -113,6 +114,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
 #[inline(always)]
 fn whole<P: Packet + ?Sized, T: Tables>(
     packet: &P,
+    hook: Hook,
     tables: &T,
     scratch: &mut Scratch,
     options: Options,
@@ -122,6 +124,10 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     let mut tracked = conntrack::track(packet, tables, scratch, now);
     tracked.effect = synproxy::effect(&scratch.proxy, tracked.effect);
     tracked.forget_how(tables);
+    scratch.walk.ctstate = tracked.ctstate.bit();
+    if needs_facts(tables, scratch) && !is_remembered(&tracked, scratch) {
+        tables.gather(packet, scratch, &tracked, hook, now);
+    }
     if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
         match tables.question(scratch) {
             synproxy::Answer::Right => return Verdict::Prove,
@@ -201,6 +207,12 @@ fn accept<P: Packet + ?Sized, T: Tables>(
         }
         Reading::NotNeeded | Reading::Forbidden => Verdict::Accept(route.chain),
     }
+}
+
+/// Whether a rule in force has extra conditions.
+#[inline(always)]
+fn needs_facts<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    tables.ruleset(scratch.walk.slot).is_some_and(|header| header.needs & need::FACTS != 0)
 }
 
 /// Whether a rule in force answers SYNs with cookies.

@@ -190,7 +190,7 @@ pub mod flag {
     /// The policy of a built-in chain, laid out as its last rule.
     pub const POLICY: u8 = 1 << 1;
     /// Looks at what may differ between packets of one flow and direction
-    /// (TCP flags, ICMP type) or acts on each packet (LOG): no verdict behind
+    /// (TCP flags, ICMP type, length, a limit) or acts on each packet (LOG): no verdict behind
     /// it is cached.
     pub const PER_PACKET: u8 = 1 << 2;
 }
@@ -231,6 +231,10 @@ pub struct Rule {
     /// Bits of [`flag`].
     pub flags: u8,
     pub argument: u32,
+    /// Index within the generation of the first [`crate::extra::Extra`], and how many
+    /// there are.
+    pub extra_first: u16,
+    pub extra_count: u16,
     /// Index of the last rule of this rule's chain: its policy or its end.
     pub chain_end: u32,
 }
@@ -275,10 +279,12 @@ pub struct RulesetHeader {
     pub entries: [[u32; CHAINS]; 2],
     /// 1 when a rule answers SYNs with cookies: an ACK may bring one back.
     pub has_proxy: u32,
+    /// Bits of [`crate::extra::need`].
+    pub needs: u32,
 }
 
 impl RulesetHeader {
-    pub const EMPTY: Self = Self { entries: [[NO_ENTRY; CHAINS]; 2], has_proxy: 0 };
+    pub const EMPTY: Self = Self { entries: [[NO_ENTRY; CHAINS]; 2], has_proxy: 0, needs: 0 };
 }
 
 /// The value of the rule counters, one per CPU.
@@ -291,5 +297,5 @@ pub struct Counter {
 }
 
 const _: () = assert!(size_of::<PortSet>() == 64);
-const _: () = assert!(size_of::<Rule>() == 104);
-const _: () = assert!(size_of::<RulesetHeader>() == 44);
+const _: () = assert!(size_of::<Rule>() == 108);
+const _: () = assert!(size_of::<RulesetHeader>() == 48);

@@ -14,6 +14,7 @@ use crate::{
     },
     event::{Event, Punt},
     expectation::{ExpectationKey, Master},
+    extra::Facts,
     flow::{Flow, FlowKey, Tuple},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey},
@@ -33,6 +34,8 @@ pub struct Scratch {
     /// Of the control connection that may have announced this flow.
     pub master_key: FlowKey,
     pub walk: Walk,
+    /// What the rules' extra conditions look at; gathered when they have any.
+    pub facts: Facts,
     pub verification: Verification,
     pub flow: Flow,
     /// The TCP options of the segment.

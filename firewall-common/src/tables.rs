@@ -9,6 +9,10 @@ use crate::{
     control::{Device, Options, Timeouts},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
+    extra::{
+        self, Asking, Extra, Facts,
+        options::{MAX_LEN, OptionKinds},
+    },
     flow::{Direction, Flow, FlowKey, Sender, State, Tuple},
     flow_event::{self, FlowEvent},
     fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
@@ -59,6 +63,33 @@ pub trait Rules {
     fn rule(&self, slot: u32, index: u32) -> Option<&Rule>;
     fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet>;
     fn count_rule(&self, slot: u32, index: u32, bytes: u64);
+
+    fn extra(&self, slot: u32, index: u32) -> Option<&Extra>;
+    /// [`extra::holds`]. The kernel's programs ask it, and the next, in functions that
+    /// the verifier checks by themselves.
+    #[inline(always)]
+    fn extra_holds(&self, index: u32, facts: &Facts, asking: Asking) -> bool
+    where
+        Self: Sized,
+    {
+        extra::holds(self, index, facts, asking)
+    }
+    /// [`extra::all_hold`].
+    #[inline(always)]
+    fn extras_hold(&self, rule: &Rule, facts: &Facts, asking: Asking) -> bool
+    where
+        Self: Sized,
+    {
+        let (first, count) = (rule.extra_first.into(), rule.extra_count.into());
+        extra::all_hold(self, first, count, facts, asking)
+    }
+    /// Any number, and another one the next time.
+    fn random(&self) -> u32;
+    /// Changes what an extra keeps in mind, unless the rules are only asked; gives
+    /// whether it holds. Two CPUs do it one after the other.
+    fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool
+    where
+        Self: Sized;
 }
 
 /// What [`crate::path::filter`] needs beside the packet.
@@ -235,6 +266,32 @@ pub trait Tables: Rules {
     fn scan(&self, header: &mut TcpHeader) {
         for _ in 0..MAX_OPTIONS {
             if header.step() {
+                return;
+            }
+        }
+    }
+
+    /// [`extra::gather`].
+    #[inline(always)]
+    fn gather<P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        scratch: &mut Scratch,
+        tracked: &Tracked<'_>,
+        hook: Hook,
+        now: Nanos,
+    ) where
+        Self: Sized,
+    {
+        let flow = tracked.flow.as_ref().map(|(_, flow)| &**flow);
+        extra::gather(packet, self, scratch, flow, tracked.direction, hook, now);
+    }
+
+    /// Calls [`OptionKinds::step`] until it says to stop.
+    #[inline(always)]
+    fn scan_kinds(&self, options: &mut OptionKinds) {
+        for _ in 0..=MAX_LEN {
+            if options.step() {
                 return;
             }
         }

@@ -6,6 +6,7 @@
 use bytemuck::Zeroable;
 
 use crate::{
+    extra::{Asking, Facts},
     flow::{CACHED_HITS, CtState, helper},
     headers::Headers,
     rule::{MAX_JUMP_DEPTH, NO_ENTRY, PortSet, PortSide, Rule, Target, condition, flag},
@@ -190,14 +191,16 @@ impl Walk {
 
 /// Looks at one rule; `true` ends the walk.
 #[inline(always)]
-pub fn step<T: Rules>(tables: &T, headers: &Headers, walk: &mut Walk) -> bool {
+pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &Facts, walk: &mut Walk) -> bool {
     let Some(rule) = tables.rule(walk.slot, walk.index) else {
         return walk.stop(Outcome::Broken);
     };
     if rule.flags & flag::PER_PACKET != 0 {
         walk.is_per_packet = 1;
     }
-    if !matches(tables, rule, headers, walk) {
+    if !matches(tables, rule, headers, walk)
+        || rule.extra_count != 0 && !tables.extras_hold(rule, facts, Asking::of(walk))
+    {
         return walk.go_on();
     }
     if rule.flags & flag::CHAIN_END == 0 && walk.is_question == 0 {

@@ -6,11 +6,14 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![feature(core_intrinsics)]
+#![allow(internal_features, reason = "the way to the BPF instruction that compares and swaps")]
 
 mod answer;
 mod chunks;
 mod cookie;
 mod maps;
+mod memory;
 mod packet;
 mod proxy;
 mod punt;

@@ -9,6 +9,7 @@ use aya_ebpf::{
 use firewall_common::{
     control::{Device, MAX_AWAITED, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
+    extra::{EXTRAS_PER_GENERATION, Extra},
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
     pressure::{PRESSURES, Pressure},
@@ -90,6 +91,13 @@ pub static RULES: Array<Rule> = Array::with_max_entries(2 * RULES_PER_GENERATION
 
 #[map(name = "port_sets")]
 pub static PORT_SETS: Array<PortSet> = Array::with_max_entries(2 * PORT_SETS_PER_GENERATION, 0);
+
+#[map(name = "extras")]
+pub static EXTRAS: Array<Extra> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
+
+/// What each of them keeps in mind.
+#[map(name = "extra_memory")]
+pub static EXTRA_MEMORY: Array<u64> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
 
 #[map(name = "rule_counters")]
 pub static RULE_COUNTERS: PerCpuArray<Counter> =

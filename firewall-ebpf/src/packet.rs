@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_MAC, xdp_md},
     helpers::{
-        bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skb_pull_data, bpf_xdp_get_buff_len,
-        bpf_xdp_load_bytes,
+        bpf_get_socket_uid, bpf_skb_load_bytes, bpf_skb_load_bytes_relative, bpf_skb_pull_data,
+        bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
     },
 };
 use bytemuck::{Pod, Zeroable};
@@ -341,6 +341,28 @@ impl Packet for SkbPacket {
     #[inline(always)]
     fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {
         stage::tc_quoted(self.skb, headers, tuple) != 0
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        self.mark()
+    }
+
+    #[inline(always)]
+    fn packet_type(&self, _headers: &Headers) -> u32 {
+        // `PACKET_HOST`, `PACKET_BROADCAST` and `PACKET_MULTICAST` are the first three.
+        1 << (self.packet_type() & 31)
+    }
+
+    #[inline(always)]
+    fn owner(&self) -> Option<u32> {
+        // SAFETY: as above; a context without a socket has a null pointer.
+        let socket = unsafe { (*self.skb).__bindgen_anon_2.sk };
+        if socket.is_null() {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { bpf_get_socket_uid(self.skb) })
     }
 
     #[inline(always)]

@@ -20,6 +20,7 @@ use firewall_common::{
         quoted,
     },
     event::Hook,
+    extra::{self, Asking, Facts},
     flow::{Direction, Flow, FlowKey, State, Tuple},
     flow_event,
     fragment::{self, Inherited, Visit},
@@ -39,7 +40,7 @@ use crate::{
     maps::OPTIONS,
     packet::{SkbPacket, XdpPacket},
     route,
-    tables::{Maps, Program, now},
+    tables::{Maps, Program, RuleMaps, now},
 };
 
 /// What a program does with a packet: a verdict without its reasons.
@@ -172,6 +173,23 @@ pub fn read_header(maps: &Maps, scratch: &mut Scratch) -> bool {
         Program::TcIngress | Program::TcEgress => tc_header(maps.ctx.cast(), scratch),
     };
     is_read != 0
+}
+
+#[inline(always)]
+pub fn gather(
+    maps: &Maps,
+    scratch: &mut Scratch,
+    flow: *const Flow,
+    direction: Direction,
+    hook: Hook,
+    now: Nanos,
+) {
+    let is_reply = direction as u32;
+    match (maps.program, hook) {
+        (Program::Xdp, _) => xdp_gather(maps.ctx.cast(), scratch, flow, is_reply, now.0),
+        (_, Hook::Ingress) => tc_gather_ingress(maps.ctx.cast(), scratch, flow, is_reply, now.0),
+        (_, Hook::Egress) => tc_gather_egress(maps.ctx.cast(), scratch, flow, is_reply, now.0),
+    };
 }
 
 #[inline(always)]
@@ -458,6 +476,79 @@ pub extern "C" fn tc_tell(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) 
     let maps = Maps::of_tc(skb, true);
     report::tell(&SkbPacket { skb }, &maps, scratch, Nanos(now));
     0
+}
+
+/// What the extra conditions of the rules may ask about the packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_gather(
+    ctx: *mut xdp_md,
+    scratch: *mut Scratch,
+    flow: *const Flow,
+    is_reply: u32,
+    now: u64,
+) -> u32 {
+    collect(&XdpPacket { ctx }, scratch, flow, is_reply, Hook::Ingress, now)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_gather_ingress(
+    skb: *mut __sk_buff,
+    scratch: *mut Scratch,
+    flow: *const Flow,
+    is_reply: u32,
+    now: u64,
+) -> u32 {
+    collect(&SkbPacket { skb }, scratch, flow, is_reply, Hook::Ingress, now)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_gather_egress(
+    skb: *mut __sk_buff,
+    scratch: *mut Scratch,
+    flow: *const Flow,
+    is_reply: u32,
+    now: u64,
+) -> u32 {
+    collect(&SkbPacket { skb }, scratch, flow, is_reply, Hook::Egress, now)
+}
+
+#[inline(always)]
+fn collect<P: Packet>(
+    packet: &P,
+    scratch: *mut Scratch,
+    flow: *const Flow,
+    is_reply: u32,
+    hook: Hook,
+    now: u64,
+) -> u32 {
+    // SAFETY: null, or memory of these types; others may write the flow meanwhile, of
+    // whose words each is read as it was or is.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_ref()) };
+    let Some(scratch) = scratch else { return 0 };
+    let (maps, direction) = (Maps::without_packet(), direction_of(is_reply));
+    extra::gather(packet, &maps, scratch, flow, direction, hook, Nanos(now));
+    0
+}
+
+/// Whether one extra condition holds, `asking` an [`Asking`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn extra_holds(facts: *const Facts, index: u32, asking: u32) -> u32 {
+    // SAFETY: null, or memory of this type that nobody writes meanwhile.
+    let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
+    u32::from(extra::holds(&RuleMaps, index, facts, Asking::unpack(asking)))
+}
+
+/// Whether `count` extra conditions hold, from the one with index `first` on.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn extras_hold(facts: *const Facts, first: u32, count: u32, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
+    u32::from(extra::all_hold(&RuleMaps, first, count, facts, Asking::unpack(asking)))
 }
 
 /// What the rules say of the packet on the desk; an [`Outcome`].

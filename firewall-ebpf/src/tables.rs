@@ -5,13 +5,19 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_ANY, BPF_EXIST, BPF_NOEXIST, xdp_md},
-    helpers::{bpf_ktime_get_coarse_ns, bpf_loop, generated::bpf_probe_read_kernel},
+    helpers::{
+        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop, generated::bpf_probe_read_kernel,
+    },
 };
 use firewall_common::{
     conntrack::{Tracked, connection::Judgement},
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
+    extra::{
+        Asking, EXTRAS_PER_GENERATION, Extra, Facts,
+        options::{MAX_LEN, OptionKinds},
+    },
     flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper, protocol},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
@@ -32,10 +38,11 @@ use firewall_common::{
 use crate::{
     cookie,
     maps::{
-        ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, FLOW_EVENTS, FORGOTTEN,
-        FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS, REFUSALS,
-        RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS, FLOW_EVENTS,
+        FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS,
+        REFUSALS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
+    memory,
     packet::SkbPacket,
     stage,
     verifier::opaque,
@@ -112,7 +119,7 @@ const MAX_STEPS: u32 = 1 << 20;
 unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
     // SAFETY: the caller passes a pointer to its pointer, and waits.
     let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
-    i64::from(walk::step(&RuleMaps, &scratch.headers, &mut scratch.walk))
+    i64::from(walk::step(&RuleMaps, &scratch.headers, &scratch.facts, &mut scratch.walk))
 }
 
 /// One option of a TCP header, for `bpf_loop`.
@@ -122,9 +129,16 @@ unsafe extern "C" fn scan_step(_step: u32, desk: *mut c_void) -> i64 {
     i64::from(header.step())
 }
 
+/// One option of a TCP header, for the facts.
+unsafe extern "C" fn kind_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: as above.
+    let options = unsafe { &mut **desk.cast::<*mut OptionKinds>() };
+    i64::from(options.step())
+}
+
 /// The maps that the walk reads.
 #[derive(Clone, Copy)]
-struct RuleMaps;
+pub struct RuleMaps;
 
 impl RuleMaps {
     const SELF: &Self = &Self;
@@ -150,6 +164,33 @@ impl Rules for RuleMaps {
         counter.packets += 1;
         counter.bytes += bytes;
     }
+
+    #[inline(always)]
+    fn extra(&self, slot: u32, index: u32) -> Option<&Extra> {
+        EXTRAS.get((slot & 1) * EXTRAS_PER_GENERATION + index)
+    }
+
+    #[inline(always)]
+    fn extra_holds(&self, index: u32, facts: &Facts, asking: Asking) -> bool {
+        stage::extra_holds(facts, index, asking.pack()) != 0
+    }
+
+    #[inline(always)]
+    fn extras_hold(&self, rule: &Rule, facts: &Facts, asking: Asking) -> bool {
+        let Rule { extra_first, extra_count, .. } = *rule;
+        stage::extras_hold(facts, extra_first.into(), extra_count.into(), asking.pack()) != 0
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        memory::remember(asking, index, change)
+    }
 }
 
 impl Rules for Maps {
@@ -166,6 +207,21 @@ impl Rules for Maps {
     #[inline(always)]
     fn count_rule(&self, slot: u32, index: u32, bytes: u64) {
         RuleMaps.count_rule(slot, index, bytes);
+    }
+
+    #[inline(always)]
+    fn extra(&self, slot: u32, index: u32) -> Option<&Extra> {
+        RuleMaps::SELF.extra(slot, index)
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        RuleMaps.random()
+    }
+
+    #[inline(always)]
+    fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        RuleMaps.remember(asking, index, change)
     }
 }
 
@@ -390,6 +446,31 @@ impl Tables for Maps {
         // SAFETY: as for the walk.
         unsafe {
             bpf_loop(MAX_OPTIONS, scan_step as *mut c_void, (&raw mut desk).cast(), 0);
+        }
+    }
+
+    #[inline(always)]
+    fn gather<P: Packet + ?Sized>(
+        &self,
+        _packet: &P,
+        scratch: &mut Scratch,
+        tracked: &Tracked<'_>,
+        hook: Hook,
+        now: Nanos,
+    ) {
+        let flow = match &tracked.flow {
+            Some((_, flow)) => core::ptr::from_ref::<Flow>(flow),
+            None => core::ptr::null(),
+        };
+        stage::gather(self, scratch, flow, tracked.direction, hook, now);
+    }
+
+    #[inline(always)]
+    fn scan_kinds(&self, options: &mut OptionKinds) {
+        let mut desk: *mut OptionKinds = options;
+        // SAFETY: as for the walk.
+        unsafe {
+            bpf_loop(MAX_LEN + 1, kind_step as *mut c_void, (&raw mut desk).cast(), 0);
         }
     }
 

@@ -183,7 +183,13 @@ fn print(reported: &Event) {
         }
         _ => {
             let time = std::time::SystemTime::UNIX_EPOCH;
-            let view = DropView { event: reported, time, interfaces, rule: Some("FORWARD 3") };
+            let view = DropView {
+                event: reported,
+                time,
+                interfaces,
+                rule: Some("FORWARD 3"),
+                why: Some("no flow"),
+            };
             assert!(!event::json(&view).contains('\n'));
             event::text(&view)
         }

@@ -52,5 +52,6 @@ fn compile(ruleset: &Ruleset) -> Result<Vec<u8>, String> {
     let mut bytes = bytemuck::bytes_of(&compiled.header).to_vec();
     bytes.extend(bytemuck::cast_slice::<_, u8>(&compiled.rules));
     bytes.extend(bytemuck::cast_slice::<_, u8>(&compiled.port_sets));
+    bytes.extend(bytemuck::cast_slice::<_, u8>(&compiled.extras));
     Ok(bytes)
 }

@@ -54,6 +54,7 @@ pub fn strict_gateway() -> Memory {
     memory.header = COMPILED.header;
     memory.rules.clone_from(&COMPILED.rules);
     memory.port_sets.clone_from(&COMPILED.port_sets);
+    memory.extras.clone_from(&COMPILED.extras);
     memory
 }
 

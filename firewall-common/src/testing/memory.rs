@@ -13,6 +13,7 @@ use crate::{
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
+    extra::{Asking, Extra},
     flow::{Flow, FlowKey, Tuple, helper},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
@@ -41,6 +42,7 @@ pub struct Memory {
     pub header: RulesetHeader,
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
+    pub extras: Vec<Extra>,
     pub helper_ports: HashMap<u16, u8>,
     /// Where packets that come in go, by their destination: the chain, and the
     /// interface they leave by.
@@ -62,6 +64,10 @@ pub struct Memory {
     fragments: RefCell<HashMap<FragmentKey, Box<UnsafeCell<FragmentGrant>>>>,
     refusals: RefCell<HashMap<FragmentKey, Nanos>>,
     rule_counters: RefCell<HashMap<u32, Counter>>,
+    /// What extra conditions keep in mind.
+    kept: RefCell<HashMap<u32, u64>>,
+    /// The last random number.
+    dice: Cell<u32>,
     stats: RefCell<[u64; STAT_PLACES]>,
     scratch: Box<Cell<Scratch>>,
 }
@@ -83,6 +89,7 @@ impl Default for Memory {
             },
             rules: vec![accept],
             port_sets: Vec::new(),
+            extras: Vec::new(),
             helper_ports: HashMap::from([(21, helper::FTP)]),
             route: |_| (Chain::Forward, 2),
             embryonic_size: usize::MAX,
@@ -98,6 +105,8 @@ impl Default for Memory {
             fragments: RefCell::default(),
             refusals: RefCell::default(),
             rule_counters: RefCell::default(),
+            kept: RefCell::default(),
+            dice: Cell::new(1),
             stats: RefCell::new([0; STAT_PLACES]),
             scratch: Box::new(Cell::new(Scratch::zeroed())),
         }
@@ -224,6 +233,26 @@ impl Rules for Memory {
         let counter = counters.entry(index).or_default();
         counter.packets += 1;
         counter.bytes += bytes;
+    }
+
+    fn extra(&self, _slot: u32, index: u32) -> Option<&Extra> {
+        self.extras.get(index as usize)
+    }
+
+    /// A linear congruence (Numerical Recipes), the same for everybody who begins anew.
+    fn random(&self) -> u32 {
+        let next = self.dice.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.dice.set(next);
+        next
+    }
+
+    fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        let mut kept = self.kept.borrow_mut();
+        let (next, holds) = change(kept.get(&index).copied().unwrap_or_default());
+        if !asking.is_question {
+            kept.insert(index, next);
+        }
+        holds
     }
 }
 
@@ -356,7 +385,7 @@ impl Tables for Memory {
     fn walk(&self, scratch: &mut Scratch) {
         const MAX_STEPS: usize = 1 << 20;
         for _ in 0..MAX_STEPS {
-            if walk::step(self, &scratch.headers, &mut scratch.walk) {
+            if walk::step(self, &scratch.headers, &scratch.facts, &mut scratch.walk) {
                 return;
             }
         }

@@ -34,7 +34,7 @@ use self::{
     announcement::controls,
     frame::{Asked, Numbers},
     tracking::{Facts, reason},
-    walk::{Considered, RuleTables, retell},
+    walk::{Considered, retell},
     way::Ways,
 };
 use crate::{
@@ -221,14 +221,17 @@ impl<'m> Scene<'m> {
         scratch: &Scratch,
     ) -> Result<(Vec<Considered>, Option<u32>)> {
         let compiled = &running.compiled;
-        let (rules, sets) = (compiled.rules.len(), compiled.port_sets.len());
-        let (header, rules, port_sets) = self.maps.rule_tables(running.generation, rules, sets)?;
-        let tables = RuleTables { header, rules, port_sets };
+        let tables = self.maps.rule_tables(running.generation, compiled)?;
+        let has_chance = tables.has_chance();
         let names = |ifindex| self.way.name(ifindex);
-        let retold = retell(&tables, &scratch.headers, &scratch.walk, &names);
+        let retold = retell(&tables, &scratch.headers, &scratch.facts, &scratch.walk, &names);
         ensure!(
             (retold.outcome, retold.decided) == (scratch.walk.outcome, scratch.walk.decided),
-            "the rules were replaced meanwhile: ask again"
+            "{}: ask again",
+            match has_chance {
+                true => "a rule decides by chance, and did so differently",
+                false => "the rules were replaced meanwhile",
+            }
         );
         Ok((retold.considered, Some(retold.decided)))
     }

@@ -1,7 +1,10 @@
 //! The walk through the rules, told step by step: the datapath's own [`walk::step`],
 //! with a look at every rule that it comes by.
 
+use std::cell::RefCell;
+
 use firewall_common::{
+    extra::{self, Asking, Extra, Facts, Test, facts::number},
     flow::{CtState, helper},
     headers::Headers,
     rule::{Chain, NO_ENTRY, PortSet, Rule, RulesetHeader, condition, flag},
@@ -10,12 +13,40 @@ use firewall_common::{
     wire::tcp_flag,
 };
 
+use crate::rules::Compiled;
+
 /// A generation of rules, as it stands in the maps.
 #[derive(Clone, Debug)]
 pub struct RuleTables {
     pub header: RulesetHeader,
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
+    pub extras: Vec<Extra>,
+    /// What limits and counts keep in mind, of each extra.
+    pub memory: RefCell<Vec<u64>>,
+}
+
+impl RuleTables {
+    /// Rules that have judged no packet yet.
+    pub fn of(compiled: &Compiled) -> Self {
+        Self {
+            header: compiled.header,
+            rules: compiled.rules.clone(),
+            port_sets: compiled.port_sets.clone(),
+            extras: compiled.extras.clone(),
+            memory: RefCell::new(vec![0; compiled.extras.len()]),
+        }
+    }
+
+    /// Whether a rule decides by chance: no walk is like the other then.
+    pub fn has_chance(&self) -> bool {
+        self.extras.iter().any(|extra| extra.test == Test::Random as u8)
+    }
+
+    /// What an extra would say and keep in mind.
+    fn remembered(&self, index: u32, change: impl Fn(u64) -> (u64, bool)) -> (u64, bool) {
+        change(self.memory.borrow().get(index as usize).copied().unwrap_or_default())
+    }
 }
 
 impl Rules for RuleTables {
@@ -28,6 +59,23 @@ impl Rules for RuleTables {
     }
 
     fn count_rule(&self, _slot: u32, _index: u32, _bytes: u64) {}
+
+    fn extra(&self, _slot: u32, index: u32) -> Option<&Extra> {
+        self.extras.get(index as usize)
+    }
+
+    /// As good as any: [`RuleTables::has_chance`].
+    fn random(&self) -> u32 {
+        u32::MAX / 2
+    }
+
+    fn remember(&self, _: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        let (next, holds) = self.remembered(index, change);
+        if let Some(word) = self.memory.borrow_mut().get_mut(index as usize) {
+            *word = next;
+        }
+        holds
+    }
 }
 
 /// A rule that was looked at.
@@ -57,6 +105,7 @@ const MAX_STEPS: usize = 1 << 20;
 pub fn retell(
     tables: &RuleTables,
     headers: &Headers,
+    facts: &Facts,
     done: &Walk,
     names: &dyn Fn(u32) -> String,
 ) -> Retold {
@@ -64,12 +113,12 @@ pub fn retell(
     let mut considered = Vec::new();
     for _ in 0..MAX_STEPS {
         let before = walk;
-        let is_over = walk::step(tables, headers, &mut walk);
+        let is_over = walk::step(tables, headers, facts, &mut walk);
         let Some(rule) = tables.rule(before.slot, before.index) else { break };
         if rule.flags & flag::CHAIN_END == 0 {
             let matches = walk.hit_count != before.hit_count;
             let because =
-                if matches { None } else { missing(tables, rule, headers, &before, names) };
+                if matches { None } else { missing(tables, rule, headers, facts, &before, names) };
             considered.push(Considered { index: before.index, matches, because });
         }
         if is_over {
@@ -118,21 +167,34 @@ impl Rules for One<'_> {
     }
 
     fn count_rule(&self, _slot: u32, _index: u32, _bytes: u64) {}
+
+    fn extra(&self, slot: u32, index: u32) -> Option<&Extra> {
+        self.tables.extra(slot, index)
+    }
+
+    fn random(&self) -> u32 {
+        self.tables.random()
+    }
+
+    fn remember(&self, _: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        self.tables.remembered(index, change).1
+    }
 }
 
 fn missing(
     tables: &RuleTables,
     rule: &Rule,
     headers: &Headers,
+    facts: &Facts,
     walk: &Walk,
     names: &dyn Fn(u32) -> String,
 ) -> Option<String> {
     let conditions = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| rule.present & bit != 0);
     let failed = conditions.filter(|condition| {
         // Target 0: counts and goes on.
-        let rule = Rule { present: *condition, target: 0, flags: 0, ..*rule };
+        let rule = Rule { present: *condition, target: 0, flags: 0, extra_count: 0, ..*rule };
         let mut alone = *walk;
-        walk::step(&One { tables, rule }, headers, &mut alone);
+        walk::step(&One { tables, rule }, headers, facts, &mut alone);
         alone.hit_count == walk.hit_count
     });
     // What tells most comes first.
@@ -140,8 +202,32 @@ fn missing(
         condition::STATES => 0,
         condition::PROTOCOL => 1,
         _ => 2,
-    })?;
-    Some(fact(first, headers, walk, names))
+    });
+    match first {
+        Some(condition) => Some(fact(condition, headers, walk, names)),
+        None => missing_extra(tables, *rule, facts, walk),
+    }
+}
+
+/// The first extra condition that does not hold, told by what the packet has.
+fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) -> Option<String> {
+    let asking = Asking::of(walk);
+    let one = One { tables, rule };
+    let mut indexes = (0..u32::from(rule.extra_count)).map(|at| u32::from(rule.extra_first) + at);
+    let failed = indexes.find(|index| !extra::holds(&one, *index, facts, asking))?;
+    let extra = tables.extras.get(failed as usize)?;
+    let value = || facts.number(extra.subject, asking.is_filter);
+    Some(match (Test::from_byte(extra.test)?, extra.subject) {
+        (Test::Limit, _) => "the limit is used up".into(),
+        (Test::Nth, _) => "it is another packet's turn".into(),
+        (Test::Random, _) => "chance was against it".into(),
+        (Test::Range, number::LENGTH) => format!("length is {}", value()),
+        (Test::Range, number::TTL) => format!("ttl is {}", value()),
+        (Test::Masked, number::MARK) => format!("mark is {:#x}", value()),
+        (Test::Range | Test::Masked, number::OWNER) => format!("owner is {}", value()),
+        (Test::Range, number::MSS) => format!("mss is {}", value()),
+        _ => "one of its further conditions does not hold".into(),
+    })
 }
 
 /// What the packet has where a rule wants something else.
@@ -213,15 +299,14 @@ mod tests {
 -A FORWARD -i eth0 -p tcp -j web
 -A FORWARD -p tcp -m multiport --dports 1:10,20 -j ACCEPT
 -A FORWARD ! -s 192.0.2.0/24 -j ACCEPT
+-A FORWARD -m length --length 100:200 -j ACCEPT
 -A web -p tcp --dport 80 -j ACCEPT
 -A web -p tcp ! --syn -j ACCEPT
 ";
 
     fn tables() -> RuleTables {
         let rules = parse("rules", RULES, Family::Ipv4, &BuiltinServices).unwrap();
-        let compiled = compile(&rules, &Ruleset::empty(Family::Ipv6)).unwrap();
-        let (header, rules, port_sets) = (compiled.header, compiled.rules, compiled.port_sets);
-        RuleTables { header, rules, port_sets }
+        RuleTables::of(&compile(&rules, &Ruleset::empty(Family::Ipv6)).unwrap())
     }
 
     fn syn(dport: u16) -> Headers {
@@ -243,6 +328,12 @@ mod tests {
         headers
     }
 
+    fn facts() -> Facts {
+        let mut facts = Facts::default();
+        facts.set_number(number::LENGTH, 40);
+        facts
+    }
+
     fn walked(dport: u16) -> Retold {
         let done = Walk {
             chain: Chain::Forward as u8,
@@ -251,7 +342,7 @@ mod tests {
             in_ifindex: 3,
             ..Walk::default()
         };
-        retell(&tables(), &syn(dport), &done, &|index| format!("eth{index}"))
+        retell(&tables(), &syn(dport), &facts(), &done, &|index| format!("eth{index}"))
     }
 
     #[test]
@@ -272,6 +363,7 @@ mod tests {
                 "flags are SYN",
                 "ports are 40000 and 51000",
                 "source is 192.0.2.7",
+                "length is 40",
                 "matches"
             ]
         );

@@ -15,7 +15,7 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 26] = [
+const PINNED: [&str; 28] = [
     "assured",
     "awaited",
     "by_hand",
@@ -25,6 +25,8 @@ const PINNED: [&str; 26] = [
     "events",
     "expectations",
     "flow_events",
+    "extra_memory",
+    "extras",
     "fragments",
     "generation",
     "heartbeat",

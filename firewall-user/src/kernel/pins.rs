@@ -1,7 +1,7 @@
 //! Where an instance keeps what must outlive its daemon.
 //!
-//! Below the instance's directory on a bpffs: `v2/maps/NAME`,
-//! `v2/programs/NAME` and `v2/links/HOOK_IFINDEX`. The directory's version is
+//! Below the instance's directory on a bpffs: `v3/maps/NAME`,
+//! `v3/programs/NAME` and `v3/links/HOOK_IFINDEX`. The directory's version is
 //! that of the maps' layout.
 
 use std::{

@@ -18,6 +18,7 @@ use firewall_common::{
     control::{Options, option},
     event::Hook,
     expectation::{Expectation, ExpectationKey},
+    extra::EXTRAS_PER_GENERATION,
     flow::{Flow, FlowKey},
     scratch::Scratch,
     tables::FlowTable,
@@ -31,9 +32,10 @@ use super::{
 };
 
 /// The maps of the instance: nothing that programs write.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 10] = [
     "awaited",
     "devices",
+    "extras",
     "generation",
     "heartbeat",
     "helper_ports",
@@ -123,6 +125,11 @@ impl Rehearsal {
         // Nobody watches here.
         options.bits &= !(option::REPORT_DROPS | option::REPORT_FLOWS | option::REMEMBER_DROPS);
         rehearsal.array::<Options>("options")?.set(0, Raw(options), 0)?;
+        // Limits and counts stand where they stand.
+        let kept = maps.extra_memory(0, 2 * EXTRAS_PER_GENERATION as usize)?;
+        for (at, word) in (0..).zip(kept).filter(|(_, word)| *word != 0) {
+            rehearsal.array::<u64>("extra_memory")?.set(at, Raw(word), 0)?;
+        }
         Ok(rehearsal)
     }
 

@@ -1,6 +1,6 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -8,6 +8,7 @@ use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
     control::slot,
+    extra::{EXTRAS_PER_GENERATION, Extra},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey, SOURCES},
 };
@@ -18,6 +19,7 @@ use super::{
     quiescence::wait_for_programs,
     raw::Raw,
 };
+use crate::{explain::walk::RuleTables, rules::Compiled};
 
 /// A compiled ruleset, ready for the maps.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,7 @@ pub struct Image<'a> {
     pub port_sets: &'a [PortSet],
     /// Of each rule, what it has counted under earlier generations.
     pub bases: &'a [Counter],
+    pub extras: &'a [Extra],
     /// What it was compiled from, IPv4 and IPv6.
     pub texts: [&'a str; 2],
     /// Where its rules were written, likewise.
@@ -71,6 +74,7 @@ impl Maps {
         ensure!(image.rules.len() <= RULES_PER_GENERATION as usize, "too many rules");
         ensure!(image.port_sets.len() <= PORT_SETS_PER_GENERATION as usize, "too many port lists");
         ensure!(image.bases.len() == image.rules.len(), "a base for each rule");
+        ensure!(image.extras.len() <= EXTRAS_PER_GENERATION as usize, "too many conditions");
         let start = slot * RULES_PER_GENERATION;
         batch::write_array(self.data("rules")?.fd(), start, image.rules, 1)?;
         let (cpus, rules) = (cpus()?, image.rules.len());
@@ -79,6 +83,10 @@ impl Maps {
         batch::write_array(self.data("rule_bases")?.fd(), start, image.bases, 1)?;
         let sets = slot * PORT_SETS_PER_GENERATION;
         batch::write_array(self.data("port_sets")?.fd(), sets, image.port_sets, 1)?;
+        let extras = slot * EXTRAS_PER_GENERATION;
+        batch::write_array(self.data("extras")?.fd(), extras, image.extras, 1)?;
+        let memory = vec![0u64; image.extras.len()];
+        batch::write_array(self.data("extra_memory")?.fd(), extras, &memory, 1)?;
         self.array::<RulesetHeader>("rulesets")?.set(slot, Raw(image.header), 0)?;
         Ok(())
     }
@@ -153,26 +161,46 @@ impl Maps {
         String::from_utf8(bytes).context("the rules' text is not UTF-8")
     }
 
-    /// A generation as the programs read it: the header, the first `rules` rules and the
-    /// first `sets` port sets.
+    /// A generation as the programs read it, as much of each table as `compiled` fills.
     ///
     /// # Errors
     /// When a map cannot be read.
-    pub fn rule_tables(
-        &self,
-        generation: u32,
-        rules: usize,
-        sets: usize,
-    ) -> Result<(RulesetHeader, Vec<Rule>, Vec<PortSet>)> {
+    pub fn rule_tables(&self, generation: u32, compiled: &Compiled) -> Result<RuleTables> {
         let slot = slot(generation);
-        let header = self.array::<RulesetHeader>("rulesets")?.get(&slot, 0)?.0;
-        let map = self.array::<Rule>("rules")?;
-        let start = slot * RULES_PER_GENERATION;
-        let rules: Result<_> = (start..).take(rules).map(|at| Ok(map.get(&at, 0)?.0)).collect();
-        let map = self.array::<PortSet>("port_sets")?;
-        let start = slot * PORT_SETS_PER_GENERATION;
-        let sets: Result<_> = (start..).take(sets).map(|at| Ok(map.get(&at, 0)?.0)).collect();
-        Ok((header, rules?, sets?))
+        let [rules, sets] = [compiled.rules.len(), compiled.port_sets.len()];
+        let extras = compiled.extras.len();
+        let memory = self.extra_memory(slot * EXTRAS_PER_GENERATION, extras)?;
+        Ok(RuleTables {
+            header: self.array::<RulesetHeader>("rulesets")?.get(&slot, 0)?.0,
+            rules: batch::read_array(
+                self.data("rules")?.fd(),
+                slot * RULES_PER_GENERATION,
+                rules,
+                1,
+            )?,
+            port_sets: batch::read_array(
+                self.data("port_sets")?.fd(),
+                slot * PORT_SETS_PER_GENERATION,
+                sets,
+                1,
+            )?,
+            extras: batch::read_array(
+                self.data("extras")?.fd(),
+                slot * EXTRAS_PER_GENERATION,
+                extras,
+                1,
+            )?,
+            memory: RefCell::new(memory),
+        })
+    }
+
+    /// What extra conditions keep in mind, from a place on.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub(super) fn extra_memory(&self, first: u32, count: usize) -> Result<Vec<u64>> {
+        batch::read_array(self.data("extra_memory")?.fd(), first, count, 1)
+            .context("cannot read what limits keep in mind")
     }
 
     /// The counters of the first `count` rules of a generation: what was counted

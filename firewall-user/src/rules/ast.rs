@@ -12,7 +12,7 @@ use firewall_common::{
     synproxy::offer::Offer,
 };
 
-use super::{interface::InterfacePattern, source::Span};
+use super::{extra::Extra, interface::InterfacePattern, source::Span};
 
 /// The rules of one family. The table `filter` is always there; tables stand
 /// in the order in which they are printed.
@@ -93,6 +93,8 @@ pub struct RuleSpec {
     pub input: Option<Condition<InterfacePattern>>,
     pub output: Option<Condition<InterfacePattern>>,
     pub protocol: Option<Condition<u8>>,
+    /// `-f`: fragments behind the first one.
+    pub fragments: Option<Condition<()>>,
     /// In the order in which they were written.
     pub matches: Vec<Match>,
     pub target: Target,
@@ -121,6 +123,8 @@ pub enum Match {
     Helper(Condition<u8>),
     Comment(String),
     Icmp(Condition<IcmpType>),
+    /// Those with options of their own.
+    Extra(Extra),
 }
 
 /// `-m tcp`, `-m udp` or `-m sctp`.
@@ -129,7 +133,9 @@ pub struct Transport {
     pub protocol: TransportProtocol,
     pub sport: Option<Condition<PortRange>>,
     pub dport: Option<Condition<PortRange>>,
-    /// TCP only.
+    /// `--tcp-option`: its kind.
+    pub option: Option<Condition<u8>>,
+    /// TCP only, as the one before.
     pub flags: Option<Condition<TcpFlags>>,
 }
 
@@ -162,9 +168,13 @@ pub struct Multiport {
 pub struct State {
     pub form: StateForm,
     pub negated: bool,
-    /// Bits of [`firewall_common::flow::CtState`].
+    /// Bits of [`firewall_common::flow::CtState`], [`SNAT`] and [`DNAT`].
     pub states: u8,
 }
+
+/// Bits of [`State::states`] that no packet has: addresses are not translated.
+pub const SNAT: u8 = 1 << 5;
+pub const DNAT: u8 = 1 << 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateForm {
@@ -414,7 +424,7 @@ impl TransportProtocol {
 
 impl Transport {
     pub const fn new(protocol: TransportProtocol) -> Self {
-        Self { protocol, sport: None, dport: None, flags: None }
+        Self { protocol, sport: None, dport: None, option: None, flags: None }
     }
 }
 

@@ -8,6 +8,7 @@
 mod ast;
 mod check;
 pub(crate) mod error;
+mod extra;
 mod interface;
 pub mod lint;
 mod lower;
@@ -23,6 +24,7 @@ mod tests;
 pub use self::{
     ast::*,
     error::{Error, Errors},
+    extra::{Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
     interface::InterfacePattern,
     lower::{Compiled, Origin as CompiledOrigin, Part, compile},
     parse::{edit, edit_keeping, option_arity, parse},

@@ -9,7 +9,7 @@ use firewall_common::{
     rule::RejectKind,
 };
 
-use super::ast::IcmpType;
+use super::ast::{DNAT, IcmpType, SNAT};
 
 /// As /etc/protocols has them, with the names that iptables adds.
 const PROTOCOLS: &[(&str, u8)] = &[
@@ -89,6 +89,12 @@ pub(crate) const SYN: u8 = 0x02;
 /// In the order in which they are printed.
 pub(crate) const STATES: [CtState; 5] =
     [CtState::Invalid, CtState::New, CtState::Related, CtState::Established, CtState::Untracked];
+
+/// The bits of states by their names, those that no packet has behind the others.
+pub(crate) fn states() -> impl Iterator<Item = (&'static str, u8)> {
+    let tracked = STATES.iter().map(|state| (state.name(), state.bit()));
+    tracked.chain([("SNAT", SNAT), ("DNAT", DNAT)])
+}
 
 /// syslog(3), with the name that a listing shows first.
 const LOG_LEVELS: &[(&str, u8)] = &[

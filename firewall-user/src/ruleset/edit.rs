@@ -28,8 +28,11 @@ pub struct Edit<'m> {
     /// Of each family, the compiled rule of each line of that text.
     lines: [HashMap<u32, u32>; 2],
     /// Of each family, where the rule of each line was written: a file and its line.
-    places: [HashMap<u32, (Arc<str>, u32)>; 2],
+    places: [Places; 2],
 }
+
+/// Files and lines, by lines of the text that is kept.
+type Places = HashMap<u32, (Arc<str>, u32)>;
 
 impl<'m> Edit<'m> {
     /// Reads the running rules and their counters.
@@ -89,6 +92,7 @@ impl<'m> Edit<'m> {
             header: compiled.header,
             rules: &compiled.rules,
             port_sets: &compiled.port_sets,
+            extras: &compiled.extras,
             bases: &bases,
             texts: [v4, v6],
             sources: written.each_ref().map(String::as_str),
@@ -183,11 +187,7 @@ impl<'m> Edit<'m> {
 }
 
 /// Where the rules of a generation were written, by their lines in its text.
-fn places(
-    maps: &Maps,
-    generation: u32,
-    running: &Rulesets,
-) -> Result<[HashMap<u32, (Arc<str>, u32)>; 2]> {
+fn places(maps: &Maps, generation: u32, running: &Rulesets) -> Result<[Places; 2]> {
     let mut written = running.clone();
     written.restore_places(maps, generation)?;
     Ok([Family::Ipv4, Family::Ipv6].map(|family| {

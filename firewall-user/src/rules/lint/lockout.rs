@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use firewall_common::{
     addr::Family,
+    extra::Facts,
     flow::{CtState, protocol},
     rule::Chain,
     walk::{Outcome, Walk},
@@ -153,12 +154,9 @@ fn refused(
     };
     let (chain, ctstate) = (chain as u8, ctstate.bit());
     let done = Walk { chain, ctstate, in_patterns, out_patterns, ..Walk::default() };
-    let tables = RuleTables {
-        header: compiled.header,
-        rules: compiled.rules.clone(),
-        port_sets: compiled.port_sets.clone(),
-    };
-    let retold = retell(&tables, &headers, &done, &|_| String::new());
+    let tables = RuleTables::of(compiled);
+    // What only the packet itself could tell is not known.
+    let retold = retell(&tables, &headers, &Facts::default(), &done, &|_| String::new());
     let passes = [Outcome::Accept, Outcome::Proxy].map(|outcome| outcome as u8);
     (!passes.contains(&retold.outcome)).then_some(retold.decided)
 }

@@ -2,16 +2,18 @@
 
 use firewall_common::{
     addr::{Addr, Family},
+    extra::{Extra as Record, MAX_EXTRAS},
     flow::CtState,
     rule::{MULTIPORT_SLOTS, PortRange, PortSet, Rule, condition, flag},
 };
 
-use super::layout::Pool;
+use super::{extras, layout::Pool};
 use crate::rules::{
     ast::{
         Condition, IcmpType, Match, Multiport, Network, RuleSpec, State, TableName, TcpFlags,
         Transport,
     },
+    extra::{Extra, Fact},
     interface::InterfacePattern,
     problem::Problem,
 };
@@ -30,7 +32,7 @@ pub(super) fn lower(
     pool: &mut Pool,
 ) -> Result<Rule, Problem> {
     let is_tracked = table != TableName::Raw;
-    let mut lowering = Lowering { rule: Rule::default(), family, is_tracked };
+    let mut lowering = Lowering { rule: Rule::default(), extras: Vec::new(), family, is_tracked };
     lowering.addresses(spec);
     lowering.interfaces(spec, pool);
     if let Some(Condition { negated, value }) = spec.protocol {
@@ -40,17 +42,38 @@ pub(super) fn lower(
     for one in &spec.matches {
         lowering.one_match(one, pool)?;
     }
-    Ok(lowering.rule)
+    // Fragments behind the first follow it, and no rule sees one.
+    if let Some(Condition { negated: false, .. }) = spec.fragments {
+        lowering.never();
+    }
+    lowering.finish(pool)
 }
 
 struct Lowering {
     rule: Rule,
+    extras: Vec<Record>,
     family: Family,
     /// Table raw comes before tracking: there, no packet has a state or helper.
     is_tracked: bool,
 }
 
 impl Lowering {
+    /// The rule, with its extra conditions behind those of other rules.
+    fn finish(mut self, pool: &mut Pool) -> Result<Rule, Problem> {
+        if self.extras.len() > MAX_EXTRAS as usize {
+            let count = self.extras.len();
+            return Err(Problem::new(format!(
+                "a rule can have {MAX_EXTRAS} conditions with options of their own, not {count}"
+            ))
+            .advise("split them over a chain of their own"));
+        }
+        self.rule.extra_count = self.extras.len() as u16;
+        if !self.extras.is_empty() {
+            self.rule.extra_first = pool.extras(self.extras);
+        }
+        Ok(self.rule)
+    }
+
     fn set(&mut self, bit: u32, negated: bool) {
         self.rule.present |= bit;
         if negated {
@@ -151,7 +174,23 @@ impl Lowering {
             }
             Match::Comment(_) => Ok(()),
             Match::Icmp(icmp) => self.icmp(*icmp),
+            Match::Extra(extra) => {
+                self.extra(extra);
+                Ok(())
+            }
         }
+    }
+
+    fn extra(&mut self, extra: &Extra) {
+        for Condition { negated, value } in &extra.facts {
+            if let Fact::CtState(states) = value {
+                self.states(if *negated { ALL_STATES & !states } else { *states });
+            }
+            if !extras::is_constant(value) {
+                self.rule.flags |= flag::PER_PACKET;
+            }
+        }
+        self.extras.extend(extras::records(extra));
     }
 
     fn transport(&mut self, transport: &Transport) -> Result<(), Problem> {
@@ -162,6 +201,10 @@ impl Lowering {
         if let Some(Condition { negated, value }) = transport.dport {
             self.rule.dport = value;
             self.set_once(condition::DPORT, negated, "--dport")?;
+        }
+        if let Some(option) = transport.option {
+            self.rule.flags |= flag::PER_PACKET;
+            self.extras.push(extras::tcp_option(option));
         }
         if let Some(Condition { negated, value: TcpFlags { mask, compare } }) = transport.flags {
             (self.rule.tcp_mask, self.rule.tcp_flags) = (mask, compare);

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use firewall_common::{
     addr::Family,
+    extra::{EXTRAS_PER_GENERATION, Extra, Test, facts::number, need},
     rule::{
         Chain as Hook, MAX_INTERFACE_PATTERNS, NO_ENTRY, PORT_SETS_PER_GENERATION, PortSet,
         RULES_PER_GENERATION, Rule, RulesetHeader, Target as Code, flag,
@@ -46,6 +47,7 @@ impl Default for Layout {
 #[derive(Default)]
 pub(super) struct Pool {
     port_sets: Vec<PortSet>,
+    extras: Vec<Extra>,
     known_sets: HashMap<Vec<u8>, u16>,
     patterns: Vec<InterfacePattern>,
 }
@@ -58,6 +60,14 @@ impl Pool {
             self.port_sets.push(set);
             next
         })
+    }
+
+    /// Adds the extra conditions of one rule; gives the index of the first. What does
+    /// not fit is refused by [`Layout::finish`].
+    pub(super) fn extras(&mut self, extras: Vec<Extra>) -> u16 {
+        let first = u16::try_from(self.extras.len()).unwrap_or(u16::MAX);
+        self.extras.extend(extras);
+        first
     }
 
     pub(super) fn pattern(&mut self, pattern: &InterfacePattern) -> u8 {
@@ -158,6 +168,7 @@ impl Layout {
             Rule::default()
         });
         let (code, argument) = target(&rule.spec.target, starts);
+        self.header.needs |= needs(&self.pool, &compiled);
         compiled.target = code as u8;
         compiled.argument = argument;
         if code == Code::Log {
@@ -181,6 +192,11 @@ impl Layout {
                 PORT_SETS_PER_GENERATION as usize,
                 "different multiport lists",
             ),
+            (
+                self.pool.extras.len(),
+                EXTRAS_PER_GENERATION as usize,
+                "conditions with options of their own",
+            ),
             (self.pool.patterns.len(), MAX_INTERFACE_PATTERNS, "different interface names"),
         ];
         for (count, most, what) in limits {
@@ -195,9 +211,9 @@ impl Layout {
         if !self.errors.is_empty() {
             return Err(Errors(self.errors));
         }
-        let Pool { port_sets, patterns, .. } = self.pool;
+        let Pool { port_sets, extras, patterns, .. } = self.pool;
         let (rules, header, origins) = (self.rules, self.header, self.origins);
-        Ok(Compiled { rules, port_sets, header, patterns, origins })
+        Ok(Compiled { rules, port_sets, extras, header, patterns, origins })
     }
 
     fn last_place(&self) -> (Arc<str>, u32) {
@@ -206,6 +222,17 @@ impl Layout {
             None => ("rules".into(), 1),
         }
     }
+}
+
+/// What the extra conditions of a rule look at.
+fn needs(pool: &Pool, rule: &Rule) -> u32 {
+    let extras = pool.extras.iter().skip(rule.extra_first.into()).take(rule.extra_count.into());
+    let of = |extra: &Extra| {
+        let is_of_options = extra.subject >= number::TCP_OPTIONS || extra.subject == number::MSS;
+        let is_number = extra.test <= Test::Any as u8;
+        need::FACTS | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
+    };
+    extras.fold(0, |needs, extra| needs | of(extra))
 }
 
 fn family_index(family: Family) -> usize {

@@ -6,12 +6,14 @@
 //! of its chain's last; a packet that meets no chain is not walked at all.
 
 mod conditions;
+mod extras;
 mod layout;
 
 use std::{collections::HashMap, sync::Arc};
 
 use firewall_common::{
     addr::Family,
+    extra::Extra,
     rule::{PortSet, Rule, RulesetHeader},
 };
 
@@ -28,6 +30,7 @@ use super::{
 pub struct Compiled {
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
+    pub extras: Vec<Extra>,
     pub header: RulesetHeader,
     /// The index is the pattern's bit.
     pub patterns: Vec<InterfacePattern>,

@@ -17,6 +17,23 @@ pub(super) fn networks(word: &Word, family: Family) -> Parsed<Vec<Network>> {
         .collect()
 }
 
+/// One network, as `--ctorigsrc` takes it.
+pub(super) fn network_of(word: &Word, family: Family) -> Parsed<Network> {
+    network(&word.text, family).map_err(|problem| (word.span(), problem))
+}
+
+/// `192.0.2.1-192.0.2.9`, or one address.
+pub(super) fn range(word: &Word, family: Family) -> Parsed<(IpAddr, IpAddr)> {
+    let (first, last) = word.text.split_once('-').unwrap_or((&word.text, &word.text));
+    let one = |text| parse_address(text, family).map_err(|problem| (word.span(), problem));
+    let (first, last) = (one(first)?, one(last)?);
+    if first > last {
+        let problem = Problem::new(format!("the range {} is empty", word.text));
+        return Err((word.span(), problem.advise(format!("write {last}-{first}"))));
+    }
+    Ok((first, last))
+}
+
 fn network(text: &str, family: Family) -> Result<Network, Problem> {
     let (address, mask) = match text.split_once('/') {
         Some((address, mask)) => (address, Some(mask)),

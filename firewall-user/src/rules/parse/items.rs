@@ -189,7 +189,7 @@ impl Splitter<'_, '_, '_> {
     /// options then need no message.
     fn note_refused(&mut self, item: &Item) {
         let is_refused = match item.opt {
-            Opt::Match => !pending::is_known(item.arg()),
+            Opt::Match => pending::named(item.arg()).is_none(),
             Opt::Jump => later::is_target(item.arg()),
             _ => false,
         };
@@ -245,10 +245,6 @@ fn is_argument(word: &Word, must: bool, item: &Item) -> bool {
 fn unknown_word(word: &Word, name: &str, begins_with_dash: bool) -> Problem {
     if !begins_with_dash {
         return Problem::new(format!("unexpected '{}'", word.text));
-    }
-    if name == "-f" || name == "--fragment" {
-        return Problem::new(format!("{name} is not supported"))
-            .advise("take it out: a fragment follows the verdict of its first one");
     }
     if let Some(problem) = later::option(name) {
         return problem;

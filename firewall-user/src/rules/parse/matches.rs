@@ -10,15 +10,17 @@ use firewall_common::{
 
 use super::{
     Context,
+    extras::{self, Field},
     items::Item,
     later,
     options::Opt,
-    pending::{Counts, Kind, NAMES, Pending, Value, missing},
+    pending::{self, Counts, Kind, Pending, Value, missing},
     ports::Ports,
     values::{self, Parsed},
 };
 use crate::rules::{
     ast::{Condition, Match, Multiport, State, StateForm, TcpFlags, Transport, TransportProtocol},
+    extra::{Extra, ExtraKind, Fact},
     names,
     problem::{Problem, nearest},
     source::Span,
@@ -50,16 +52,16 @@ impl Matches {
     /// `-m NAME`.
     pub(super) fn name(&mut self, context: &mut Context<'_, '_>, item: &Item) {
         let name = item.arg();
-        let Some((_, kind)) = NAMES.iter().find(|(known, _)| *known == name) else {
+        let Some(kind) = pending::named(name) else {
             let unknown = || {
                 Problem::new(format!("unknown match '{name}'"))
-                    .did_you_mean(nearest(name, NAMES.iter().map(|(known, _)| *known)))
+                    .did_you_mean(nearest(name, pending::names()))
             };
             let problem = later::match_named(name).unwrap_or_else(unknown);
             self.has_unknown = true;
             return context.report.add(item.value_span(), problem);
         };
-        if let Err((span, problem)) = self.open(*kind, name, item.value_span(), context.family) {
+        if let Err((span, problem)) = self.open(kind, name, item.value_span(), context.family) {
             context.report.add(span, problem);
         }
     }
@@ -81,9 +83,19 @@ impl Matches {
                 self.icmp_protocol(span, &format!("-m {name}"), family)?;
                 Value::Missing
             }
+            Kind::Extra(kind) => {
+                let is_tcp = matches!(self.protocol, Protocol::Only(6) | Protocol::Wrong);
+                match extras::misplaced(kind, family, is_tcp) {
+                    Some(problem) => {
+                        self.has_unknown = true;
+                        return Err((span, problem));
+                    }
+                    None => Value::Missing,
+                }
+            }
             _ => Value::Missing,
         };
-        self.pending.push(Pending { kind, span, value });
+        self.pending.push(Pending::new(kind, span, value));
         Ok(())
     }
 
@@ -157,6 +169,12 @@ impl Matches {
             }
             Opt::Sport | Opt::Dport => self.port(context, item),
             Opt::Syn | Opt::TcpFlags => self.tcp_flags(item),
+            Opt::TcpOption => self.tcp_option(item),
+            Opt::Extra(field) => self.collect(field.kind(), item),
+            Opt::Mss => {
+                let opt = Opt::Extra(Field::Mss);
+                self.collect(ExtraKind::TcpMss, &Item { opt, ..item.clone() })
+            }
             Opt::Sports => self.multiport(context, item, PortSide::Source),
             Opt::Dports => self.multiport(context, item, PortSide::Destination),
             Opt::Ports => self.multiport(context, item, PortSide::Either),
@@ -213,7 +231,7 @@ impl Matches {
         let at = self.pending.iter().position(|pending| pending.kind == Kind::Transport);
         let at = at.unwrap_or_else(|| {
             let value = Value::Given(Match::Transport(Transport::new(protocol)));
-            self.pending.push(Pending { kind: Kind::Transport, span: item.span, value });
+            self.pending.push(Pending::new(Kind::Transport, item.span, value));
             self.pending.len() - 1
         });
         match &mut self.pending[at].value {
@@ -254,6 +272,45 @@ impl Matches {
         let is_any = value == (TcpFlags { mask: 0, compare: 0 }) && !item.negated;
         transport.flags = (!is_any).then_some(Condition { negated: item.negated, value });
         Ok(())
+    }
+
+    fn tcp_option(&mut self, item: &Item) -> Parsed<()> {
+        let transport = self.transport_mut(item)?;
+        if transport.protocol != TransportProtocol::Tcp {
+            return Err((item.span, Problem::new(format!("{} needs -p tcp", item.name))));
+        }
+        let value = values::tcp_option(&item.args[0])?;
+        if transport.option.is_some() {
+            return Err(twice(item));
+        }
+        transport.option = Some(Condition { negated: item.negated, value });
+        Ok(())
+    }
+
+    /// Whether `--mss` is an option of a match in this rule, not of a target.
+    pub(super) fn wants_mss(&self) -> bool {
+        let is_named = |pending: &Pending| pending.kind == Kind::Extra(ExtraKind::TcpMss);
+        self.has_unknown || self.pending.iter().any(is_named)
+    }
+
+    /// Keeps an option for the match that was named last.
+    fn collect(&mut self, kind: ExtraKind, item: &Item) -> Parsed<()> {
+        let wanted = match kind {
+            ExtraKind::Conntrack => Kind::State(StateForm::Conntrack),
+            kind => Kind::Extra(kind),
+        };
+        match self.pending.iter_mut().rev().find(|pending| pending.kind == wanted) {
+            Some(pending) => {
+                pending.options.push(item.clone());
+                Ok(())
+            }
+            None if self.has_unknown => Ok(()),
+            None => {
+                let name = kind.name();
+                let problem = Problem::new(format!("{} needs -m {name}", item.name));
+                Err((item.span, problem.advise(format!("write -m {name} before it"))))
+            }
+        }
     }
 
     fn multiport(&mut self, context: &Context<'_, '_>, item: &Item, side: PortSide) -> Parsed<()> {
@@ -302,7 +359,7 @@ impl Matches {
         self.icmp_protocol(item.span, &item.name, family)?;
         if !self.pending.iter().any(|pending| pending.kind == Kind::Icmp) {
             let value = Value::Missing;
-            self.pending.push(Pending { kind: Kind::Icmp, span: item.span, value });
+            self.pending.push(Pending::new(Kind::Icmp, item.span, value));
         }
         self.fill(Kind::Icmp, item, "-m icmp", || {
             let value = values::icmp_type(&item.args[0], family)?;
@@ -312,11 +369,23 @@ impl Matches {
 
     /// The matches in their order; one that was never given its option is
     /// reported.
-    pub(super) fn finish(self, context: &mut Context<'_, '_>) -> Vec<Match> {
+    pub(super) fn finish(self, context: &mut Context<'_, '_>, chain: &str) -> Vec<Match> {
         let (mut matches, mut counts) = (Vec::new(), Counts::default());
-        for Pending { kind, span, value } in self.pending {
+        for Pending { kind, span, value, options } in self.pending {
             if let Some(problem) = counts.one_more(kind) {
                 context.report.add(span, problem);
+            }
+            if let Kind::Extra(kind) = kind
+                && let Some(problem) = extras::misplaced_in(kind, chain)
+            {
+                context.report.add(span, problem);
+            }
+            if let Some(kind) = extra_kind(kind, &options) {
+                match extras::read(kind, span, &options, context.family) {
+                    Ok(facts) => matches.push(extra(kind, &value, facts)),
+                    Err((span, problem)) => context.report.add(span, problem),
+                }
+                continue;
             }
             match value {
                 Value::Given(one) => matches.push(one),
@@ -326,6 +395,24 @@ impl Matches {
         }
         matches
     }
+}
+
+/// What a match is whose options were collected; a limit may have none.
+fn extra_kind(kind: Kind, options: &[Item]) -> Option<ExtraKind> {
+    match kind {
+        Kind::Extra(ExtraKind::Limit) => Some(ExtraKind::Limit),
+        _ if options.is_empty() => None,
+        Kind::Extra(kind) => Some(kind),
+        _ => Some(ExtraKind::Conntrack),
+    }
+}
+
+/// The match of these facts, with the states of `-m conntrack` in front.
+fn extra(kind: ExtraKind, value: &Value, mut facts: Vec<Condition<Fact>>) -> Match {
+    if let Value::Given(Match::State(State { negated, states, .. })) = *value {
+        facts.insert(0, Condition { negated, value: Fact::CtState(states) });
+    }
+    Match::Extra(Extra { kind, facts })
 }
 
 fn twice(item: &Item) -> (Span, Problem) {

@@ -5,6 +5,7 @@ mod address;
 mod chains;
 mod command;
 mod dash;
+mod extras;
 mod items;
 mod later;
 mod lines;

@@ -2,8 +2,10 @@
 
 use firewall_common::addr::Family;
 
+use super::items::Item;
 use crate::rules::{
     ast::{Match, StateForm},
+    extra::ExtraKind,
     problem::Problem,
     source::Span,
 };
@@ -16,6 +18,8 @@ pub(super) enum Kind {
     Helper,
     Comment,
     Icmp,
+    /// Its options are collected and read at the end.
+    Extra(ExtraKind),
 }
 
 /// A match that was named; its options follow.
@@ -23,6 +27,14 @@ pub(super) struct Pending {
     pub(super) kind: Kind,
     pub(super) span: Span,
     pub(super) value: Value,
+    /// Of [`Kind::Extra`], and of `-m conntrack` beside `--ctstate`.
+    pub(super) options: Vec<Item>,
+}
+
+impl Pending {
+    pub(super) const fn new(kind: Kind, span: Span, value: Value) -> Self {
+        Self { kind, span, value, options: Vec::new() }
+    }
 }
 
 pub(super) enum Value {
@@ -32,7 +44,7 @@ pub(super) enum Value {
     Given(Match),
 }
 
-pub(super) const NAMES: &[(&str, Kind)] = &[
+const NAMES: &[(&str, Kind)] = &[
     ("tcp", Kind::Transport),
     ("udp", Kind::Transport),
     ("sctp", Kind::Transport),
@@ -47,8 +59,16 @@ pub(super) const NAMES: &[(&str, Kind)] = &[
     ("ipv6-icmp", Kind::Icmp),
 ];
 
-pub(super) fn is_known(name: &str) -> bool {
-    NAMES.iter().any(|(known, _)| *known == name)
+/// The kind of match that has this name.
+pub(super) fn named(name: &str) -> Option<Kind> {
+    let first = NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+    let extra = || ExtraKind::ALL.into_iter().find(|kind| kind.name() == name).map(Kind::Extra);
+    first.or_else(extra)
+}
+
+/// All that can stand behind `-m`.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name).chain(ExtraKind::ALL.map(ExtraKind::name))
 }
 
 /// How often each match stands in the rule, where that is bounded.
@@ -65,7 +85,7 @@ impl Counts {
             Kind::Multiport => (&mut self.multiports, 2, "multiport"),
             Kind::Icmp => (&mut self.icmps, 1, "icmp"),
             Kind::Helper => (&mut self.helpers, 1, "helper"),
-            Kind::Transport | Kind::State(_) | Kind::Comment => return None,
+            Kind::Transport | Kind::State(_) | Kind::Comment | Kind::Extra(_) => return None,
         };
         *count += 1;
         (*count == most + 1).then(|| {
@@ -85,6 +105,7 @@ pub(super) fn missing(kind: Kind, family: Family) -> Problem {
         Kind::Comment => ("comment", "--comment"),
         Kind::Icmp if family == Family::Ipv4 => ("icmp", "--icmp-type"),
         Kind::Icmp => ("icmp6", "--icmpv6-type"),
+        Kind::Extra(kind) => (kind.name(), kind.option()),
     };
     Problem::new(format!("-m {name} does nothing by itself"))
         .advise(format!("write {option} behind it"))

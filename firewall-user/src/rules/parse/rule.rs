@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use firewall_common::rule::Counter;
+use firewall_common::{addr::Family, rule::Counter};
 
 use super::{
     Context, address,
@@ -49,6 +49,7 @@ pub(super) fn read(
         dst: None,
         input: None,
         output: None,
+        fragments: None,
         counter: Counter::default(),
         jumps_to_ct: items.iter().any(|item| item.opt == Opt::Jump && item.arg() == "CT"),
         chain,
@@ -92,6 +93,7 @@ struct Reader<'i> {
     dst: Option<Condition<Vec<Network>>>,
     input: Option<Condition<InterfacePattern>>,
     output: Option<Condition<InterfacePattern>>,
+    fragments: Option<Condition<()>>,
     counter: Counter,
     jumps_to_ct: bool,
     chain: &'i str,
@@ -117,6 +119,11 @@ impl Reader<'_> {
             }
             Opt::Jump | Opt::Goto => {
                 self.target.jump(context, item);
+                Ok(())
+            }
+            Opt::Fragment => self.fragment(context.family, item),
+            Opt::Mss if self.matches.wants_mss() && !self.target.is("SYNPROXY") => {
+                self.matches.option(context, item);
                 Ok(())
             }
             Opt::RejectWith
@@ -157,6 +164,14 @@ impl Reader<'_> {
         values::interface(&item.args[0])
     }
 
+    fn fragment(&mut self, family: Family, item: &Item) -> Parsed<()> {
+        if family == Family::Ipv6 {
+            let problem = Problem::new(format!("{} in IPv6 rules", item.name));
+            return Err((item.span, problem.advise("take it out: fragments are joined before")));
+        }
+        put(&mut self.fragments, item, ())
+    }
+
     fn finish(
         self,
         context: &mut Context<'_, '_>,
@@ -174,7 +189,8 @@ impl Reader<'_> {
             input: self.input.filter(|input| !any(input)),
             output: self.output.filter(|output| !any(output)),
             protocol,
-            matches: self.matches.finish(context),
+            fragments: self.fragments,
+            matches: self.matches.finish(context, self.chain),
             target,
         };
         let specs = alternatives(self.src)

@@ -64,6 +64,11 @@ impl Reading {
         self.name.as_ref().map_or(Span::default(), |(_, span)| *span)
     }
 
+    /// Whether the target has been named, and is this.
+    pub(super) fn is(&self, target: &str) -> bool {
+        self.name.as_ref().is_some_and(|(name, _)| name == target)
+    }
+
     pub(super) fn jump(&mut self, context: &mut Context<'_, '_>, item: &Item) {
         if self.name.is_some() {
             let problem = Problem::new("a rule has one target");
@@ -124,6 +129,10 @@ impl Reading {
     }
 
     fn offer(&mut self, item: &Item) -> values::Parsed<()> {
+        if item.negated {
+            let problem = Problem::new(format!("'!' cannot stand with {} of SYNPROXY", item.name));
+            return Err((item.span, problem.advise("take it out, or write -m tcpmss before it")));
+        }
         self.offer_option.get_or_insert_with(|| item.clone());
         self.offer.present |= match item.opt {
             Opt::Mss => {

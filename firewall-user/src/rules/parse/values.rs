@@ -5,7 +5,7 @@ use firewall_common::{addr::Family, flow::helper};
 
 use super::lines::Word;
 use crate::rules::{
-    ast::{IcmpType, StateForm, TcpFlags},
+    ast::{DNAT, IcmpType, SNAT, StateForm, TcpFlags},
     interface::{InterfacePattern, LONGEST_NAME},
     names,
     problem::{Problem, nearest},
@@ -113,18 +113,23 @@ pub(super) fn states(word: &Word, form: StateForm) -> Parsed<u8> {
     let mut states = 0;
     for (name, span) in list(word) {
         let upper = name.to_ascii_uppercase();
-        match names::STATES.iter().find(|state| state.name() == upper) {
-            Some(state) => states |= state.bit(),
-            None => return Err((span, unknown_state(name, &upper, form))),
+        match names::states().find(|(known, _)| *known == upper) {
+            Some((_, bit)) if form == StateForm::Conntrack || bit & (SNAT | DNAT) == 0 => {
+                states |= bit;
+            }
+            Some(_) => return Err((span, needs_conntrack(&upper))),
+            None => return Err((span, unknown_state(name, &upper))),
         }
     }
     Ok(states)
 }
 
-fn unknown_state(name: &str, upper: &str, form: StateForm) -> Problem {
-    if form == StateForm::Conntrack && (upper == "SNAT" || upper == "DNAT") {
-        return Problem::new(format!("the state {upper} is not supported yet"));
-    }
+fn needs_conntrack(state: &str) -> Problem {
+    Problem::new(format!("-m state does not know {state}"))
+        .advise(format!("write -m conntrack --ctstate {state}"))
+}
+
+fn unknown_state(name: &str, upper: &str) -> Problem {
     if name.is_empty() {
         return Problem::new("a state is missing beside the comma")
             .advise("write the list without blanks");
@@ -195,6 +200,15 @@ pub(super) fn segment_size(word: &Word) -> Parsed<u16> {
     size.filter(|size| *size > 0).ok_or_else(|| {
         let problem = Problem::new(format!("'{}' is no segment size", word.text));
         (word.span(), problem.advise("write the server's in bytes, as 1460; at most 65535"))
+    })
+}
+
+/// The kind of a TCP option.
+pub(super) fn tcp_option(word: &Word) -> Parsed<u8> {
+    let kind = number(&word.text).and_then(|kind| u8::try_from(kind).ok());
+    kind.filter(|kind| *kind > 0).ok_or_else(|| {
+        let problem = Problem::new(format!("'{}' is no kind of TCP option", word.text));
+        (word.span(), problem.advise("write 1 to 255, as 2 for the segment size"))
     })
 }
 

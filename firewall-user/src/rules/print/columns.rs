@@ -10,6 +10,7 @@ use firewall_common::{
 };
 
 use super::{
+    extra,
     list::ListOptions,
     spec::{Flags, States, offered},
 };
@@ -69,6 +70,10 @@ impl Remarks<'_> {
             }
             Match::Comment(comment) => self.add(format_args!(" /* {comment} */")),
             Match::Icmp(icmp) => self.icmp(*icmp),
+            Match::Extra(one) => {
+                let remark = extra::remark(one, self.options.names.is_some());
+                self.add(format_args!("{remark}"));
+            }
         }
     }
 
@@ -94,6 +99,9 @@ impl Remarks<'_> {
                 let range = self.range(value, protocol);
                 self.add(format_args!(" {name}{several}:{not}{range}"));
             }
+        }
+        if let Some(Condition { negated, value }) = transport.option {
+            self.add(format_args!(" option={}{value}", if negated { "!" } else { "" }));
         }
         let Some(Condition { negated, value }) = transport.flags else { return };
         self.add(format_args!(" flags:{}", if negated { "!" } else { "" }));

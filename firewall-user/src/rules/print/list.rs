@@ -122,8 +122,11 @@ impl Listing<'_> {
             let _ = write!(out, "{packets} {bytes} ");
         }
         let _ = write!(out, "{:<9} {}", spec.target.name(), self.protocol(spec));
-        // Fragments have no rules of their own.
-        out.push_str("-- ");
+        out.push_str(match spec.fragments {
+            None => "-- ",
+            Some(Condition { negated: false, .. }) => "-f ",
+            Some(Condition { negated: true, .. }) => "!f ",
+        });
         if self.options.verbose {
             let input = self.interface(spec.input.as_ref());
             let output = self.interface(spec.output.as_ref());

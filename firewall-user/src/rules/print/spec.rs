@@ -12,6 +12,7 @@ use firewall_common::{
     synproxy::{header::has, offer::Offer},
 };
 
+use super::extra;
 use crate::rules::{
     ast::{
         Condition, IcmpType, Log, Match, Multiport, Network, RuleSpec, State, StateForm, Target,
@@ -26,6 +27,9 @@ pub fn spec_text(family: Family, spec: &RuleSpec) -> String {
     text.networks(spec);
     text.interfaces(spec);
     text.protocol(spec.protocol);
+    if let Some(Condition { negated, .. }) = spec.fragments {
+        text.add(format_args!("{}-f", not(negated)));
+    }
     spec.matches.iter().for_each(|one| text.one_match(one));
     text.target(&spec.target);
     text.out
@@ -89,6 +93,7 @@ impl Text {
                 };
                 self.add(format_args!("-m {name} {}{option} {}", not(*negated), Icmp(*value)));
             }
+            Match::Extra(match_) => self.add(format_args!("{}", extra::spec(match_))),
         }
     }
 
@@ -98,6 +103,9 @@ impl Text {
             if let Some(Condition { negated, value }) = ports {
                 self.add(format_args!("{}{option} {}", not(negated), Ports(value)));
             }
+        }
+        if let Some(Condition { negated, value }) = transport.option {
+            self.add(format_args!("{}--tcp-option {value}", not(negated)));
         }
         if let Some(Condition { negated, value }) = transport.flags {
             let (mask, compare) = (Flags(value.mask), Flags(value.compare));
@@ -240,8 +248,8 @@ pub(super) struct States(pub(super) u8);
 
 impl fmt::Display for States {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let set = names::STATES.iter().filter(|state| self.0 & state.bit() != 0);
-        let set: Vec<_> = set.map(|state| state.name()).collect();
+        let set = names::states().filter(|(_, bit)| self.0 & bit != 0);
+        let set: Vec<_> = set.map(|(name, _)| name).collect();
         f.write_str(&set.join(","))
     }
 }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use firewall_common::{
     addr::Family,
+    extra::{Asking, Extra},
     rule::{Chain, NO_ENTRY, PortSet, RejectKind, Rule, flag},
     synproxy::offer::Offer,
     tables::Rules,
@@ -34,6 +35,18 @@ impl Rules for Memory<'_> {
 
     fn count_rule(&self, _: u32, index: u32, _: u64) {
         self.counted.borrow_mut().push(index);
+    }
+
+    fn extra(&self, _: u32, index: u32) -> Option<&Extra> {
+        self.compiled.extras.get(index as usize)
+    }
+
+    fn random(&self) -> u32 {
+        unreachable!("no random rule is left to chance")
+    }
+
+    fn remember(&self, _: Asking, _: u32, _: impl Fn(u64) -> (u64, bool)) -> bool {
+        unreachable!("no random rule keeps something in mind")
     }
 }
 
@@ -66,7 +79,8 @@ fn walk(compiled: &Compiled, raw: Chain, filter: Chain, subject: &Subject) -> Tr
         (state.index, state.then, state.ctstate) = (first, filter, 0);
     }
     let memory = Memory { compiled, counted: RefCell::default() };
-    let steps = (0..10_000).find(|_| step(&memory, &subject.headers, &mut state));
+    let facts = subject.seen.facts(subject);
+    let steps = (0..10_000).find(|_| step(&memory, &subject.headers, &facts, &mut state));
     assert!(steps.is_some(), "the walk does not end");
     let steps = memory.counted.into_inner().into_iter().map(|index| place(compiled, index));
     Trace {

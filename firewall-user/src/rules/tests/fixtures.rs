@@ -5,7 +5,8 @@
 use firewall_common::{addr::Family, rule::Counter};
 
 use crate::rules::{
-    BuiltinServices, EtcServices, ListOptions, Place, Ruleset, compile, list, parse, to_save,
+    BuiltinServices, EtcServices, ListOptions, Place, Ruleset, TableName, compile, list, parse,
+    to_save,
 };
 
 macro_rules! fixture {
@@ -71,6 +72,35 @@ fn every_construct_is_saved_as_iptables_saves_it() {
 }
 
 #[test]
+fn every_match_with_options_of_its_own_is_saved_as_iptables_saves_it() {
+    for (name, text, saved) in [
+        ("extras.v4", fixture!("extras.v4"), fixture!("extras.v4.save")),
+        ("extras.v6", fixture!("extras.v6"), fixture!("extras.v6.save")),
+    ] {
+        let ruleset = read(name, text);
+        for (ours, theirs) in to_save(&ruleset, None).lines().zip(saved.lines()) {
+            assert_eq!(ours, theirs);
+        }
+        assert_eq!(to_save(&ruleset, None), saved);
+        assert_eq!(read(name, saved), ruleset, "{name}");
+    }
+}
+
+#[test]
+fn empty_tables_are_saved_as_they_came() {
+    let chain = |name: &&str| format!(":{name} ACCEPT [1:60]\n");
+    let table = |table: TableName| {
+        let chains: String = table.builtin_chains().iter().map(chain).collect();
+        format!("*{table}\n{chains}COMMIT\n")
+    };
+    let text: String = TableName::ALL.map(table).concat();
+    let ruleset = read("empty.v4", &text);
+    assert_eq!(to_save(&ruleset, None), text);
+    let compiled = compile(&ruleset, &Ruleset::empty(Family::Ipv6)).unwrap();
+    assert_eq!(compiled.rules.len(), 6, "the policies of both families, and no more");
+}
+
+#[test]
 fn a_listing_is_that_of_iptables() {
     let services =
         EtcServices::parse("tcpmux 1/tcp\nftp 21/tcp\nhttp 80/tcp\nhttps 443/tcp\ndomain 53/udp\n");
@@ -79,6 +109,10 @@ fn a_listing_is_that_of_iptables() {
     let names = ListOptions { names: Some(&services), ..plain };
     let exact = ListOptions { exact: true, names: Some(&services), ..numbers };
     for (name, text, options, expected) in [
+        ("v4", fixture!("extras.v4"), numbers, fixture!("extras.v4.list")),
+        ("v4", fixture!("extras.v4"), names, fixture!("extras.v4.names")),
+        (".v6", fixture!("extras.v6"), numbers, fixture!("extras.v6.list")),
+        (".v6", fixture!("extras.v6"), names, fixture!("extras.v6.names")),
         ("v4", fixture!("everything.v4"), numbers, fixture!("everything.v4.list")),
         ("v4", fixture!("everything.v4"), names, fixture!("everything.v4.names")),
         ("v4", fixture!("everything.v4"), exact, fixture!("everything.v4.exact")),

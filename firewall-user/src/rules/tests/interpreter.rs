@@ -12,6 +12,7 @@ use firewall_common::{
     wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
+use super::extra::{self, Seen};
 use crate::rules::ast::{
     Condition, IcmpType, Match, Network, RuleSpec, Ruleset, Table, TableName, Target, Verdict,
 };
@@ -24,6 +25,7 @@ pub(super) struct Subject {
     pub(super) output: Option<&'static str>,
     pub(super) state: u8,
     pub(super) announced_by: u8,
+    pub(super) seen: Seen,
 }
 
 /// Table, chain, and rule number or policy.
@@ -138,6 +140,8 @@ fn fits(spec: &RuleSpec, subject: &Subject) -> bool {
                 subject.output.is_some_and(|name| c.value.matches(name)) || c.value.is_any(),
             )
         })
+        // Fragments are joined before a rule sees them.
+        && spec.fragments.is_none_or(|c| c.negated)
         && spec.matches.iter().all(|one| fits_match(one, subject))
 }
 
@@ -147,6 +151,7 @@ fn fits_match(one: &Match, subject: &Subject) -> bool {
     let within = |range: &PortRange, port: u16| (range.first..=range.last).contains(&port);
     match one {
         Match::Comment(_) => true,
+        Match::Extra(one) => extra::fits(one, subject),
         Match::Helper(Condition { negated, value }) => *negated != (subject.announced_by == *value),
         // A packet without a state, in table raw, has none of any set.
         Match::State(state) if subject.state == 0 => state.states == 0,
@@ -154,6 +159,7 @@ fn fits_match(one: &Match, subject: &Subject) -> bool {
         Match::Transport(transport) => {
             transport.sport.is_none_or(|c| c.negated != within(&c.value, sport))
                 && transport.dport.is_none_or(|c| c.negated != within(&c.value, dport))
+                && transport.option.is_none_or(|c| c.negated != extra::has_option(c.value, subject))
                 && transport.flags.is_none_or(|c| {
                     c.negated != (headers.tcp_flags & c.value.mask == c.value.compare)
                 })

@@ -74,6 +74,11 @@ fn a_rule_that_looks_at_single_packets_says_so() {
         ("-p tcp --syn", true),
         ("-p icmp --icmp-type 8", true),
         ("-j LOG", true),
+        ("-m limit --limit 3/min", true),
+        ("-m length --length 100", true),
+        ("-p tcp --tcp-option 2", true),
+        ("-m conntrack --ctstate NEW --ctdir ORIGINAL --ctorigsrc 192.0.2.1", false),
+        ("-m iprange --src-range 192.0.2.1-192.0.2.9", false),
         ("-p icmp --icmp-type any", false),
         ("-p tcp --dport 21 -m state --state NEW", false),
     ] {

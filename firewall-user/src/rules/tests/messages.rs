@@ -140,20 +140,12 @@ fn conditions_say_what_they_take() {
 fn what_comes_later_is_refused_once_with_what_to_use() {
     refuses(&[
         (
-            "-A INPUT -m limit --limit 5/min --limit-burst 3 -j LOG",
-            "1:13: the match 'limit' is not supported yet; leave it out before LOG, whose lines are rate-limited anyway",
-        ),
-        (
             "-A INPUT -p tcp --dport 22 -m recent --set --name ssh",
             "1:31: the match 'recent' is not supported yet; take the rule out: it would not be enforced",
         ),
         (
-            "-A OUTPUT -m owner --uid-owner 0 -j ACCEPT",
-            "1:14: the match 'owner' is not supported yet; take the rule out: it would not be enforced",
-        ),
-        (
-            "-A INPUT -f -j DROP",
-            "1:10: -f is not supported; take it out: a fragment follows the verdict of its first one",
+            "-A OUTPUT -m owner --gid-owner 0 -j ACCEPT",
+            "1:32: the group of a packet's owner is not known here; write --uid-owner with the users of the group",
         ),
         (
             "-t nat -A POSTROUTING -o eth0 -j MASQUERADE",
@@ -164,10 +156,106 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
             "1:15: the target MARK is not supported yet; take the rule out: it would not be enforced",
         ),
         (
-            "-A INPUT --limit 5/min",
-            "1:10: --limit: the match 'limit' is not supported yet; leave it out before LOG, whose lines are rate-limited anyway",
+            "-A INPUT --seconds 5",
+            "1:10: --seconds: the match 'recent' is not supported yet; take the rule out: it would not be enforced",
         ),
     ]);
+}
+
+#[test]
+fn matches_say_what_their_options_take() {
+    refuses(&[
+        ("-A INPUT --limit 5/min", "1:10: --limit needs -m limit; write -m limit before it"),
+        (
+            "-A INPUT -m limit --limit 5/week",
+            "1:27: '5/week' is no rate; write as 5/second, 3/minute, 10/hour or 1/day",
+        ),
+        (
+            "-A INPUT -m limit --limit 1/day",
+            "1:19: a burst of 5 takes too long to earn; write a higher rate, or a smaller --limit-burst",
+        ),
+        (
+            "-A INPUT -m limit --limit 5/min --limit 6/min",
+            "1:33: --limit is a second test of the same; write one of them, or a second -m before it",
+        ),
+        ("-A INPUT -m length", "1:13: -m length does nothing by itself; write --length behind it"),
+        ("-A INPUT -m length --length 9:5", "1:29: the range 9:5 is empty; write 5:9"),
+        (
+            "-A INPUT -m length --length 65536",
+            "1:29: '65536' is no length or range of them; write 0 to 65535, or two with : between",
+        ),
+        ("-A INPUT -m hl --hl-eq 1", "1:13: -m hl in IPv4 rules; write -m ttl --ttl-eq"),
+        ("-A INPUT -m ttl --ttl-eq 256", "1:26: '256' is no number of hops; write 0 to 255"),
+        (
+            "-A INPUT -m iprange --src-range 192.0.2.9-192.0.2.1",
+            "1:33: the range 192.0.2.9-192.0.2.1 is empty; write 192.0.2.1-192.0.2.9",
+        ),
+        (
+            "-A INPUT -m mac --mac-source 00:11:22:33:44",
+            "1:30: '00:11:22:33:44' is no Ethernet address; write it as in 00:00:5e:00:53:01",
+        ),
+        (
+            "-A INPUT -m addrtype --dst-type LOCAL,BLACKHOLE",
+            "1:39: the address type BLACKHOLE is not supported; name the addresses with -s or -d",
+        ),
+        (
+            "-A INPUT -m owner --uid-owner 0",
+            "1:13: -m owner does not work in INPUT; put the rule into OUTPUT: only there a packet has an owner",
+        ),
+        (
+            "-A OUTPUT -m owner --uid-owner www-data",
+            "1:32: 'www-data' is a user name; write the number that `id -u www-data` tells",
+        ),
+        (
+            "-A OUTPUT -m mac --mac-source 00:00:5e:00:53:01",
+            "1:14: -m mac does not work in OUTPUT; put the rule into INPUT or FORWARD",
+        ),
+        ("-A INPUT -m tcpmss --mss 1", "1:13: -m tcpmss needs -p tcp; write -p tcp before it"),
+        (
+            "-A INPUT -m statistic --mode nth --every 3",
+            "1:23: --mode nth needs --packet; write --packet behind it",
+        ),
+        (
+            "-A INPUT -m statistic --mode nth --every 3 --packet 3",
+            "1:53: '3' is no place among 3; write 0 to 2",
+        ),
+        (
+            "-A INPUT -m conntrack --ctdir BOTH",
+            "1:31: unknown direction 'BOTH'; write ORIGINAL or REPLY",
+        ),
+        (
+            "-A INPUT -m state --state DNAT",
+            "1:27: -m state does not know DNAT; write -m conntrack --ctstate DNAT",
+        ),
+        (
+            "-A INPUT -m dscp --dscp 64",
+            "1:25: '64' is no DSCP; write 0 to 63 (0x3f), or a name behind --dscp-class",
+        ),
+        (
+            "-A INPUT -p tcp -j SYNPROXY ! --mss 5",
+            "1:31: '!' cannot stand with --mss of SYNPROXY; take it out, or write -m tcpmss before it",
+        ),
+    ]);
+}
+
+#[test]
+fn fragments_are_no_matter_of_ipv6() {
+    let errors = errors_of("-A INPUT -f -j DROP", Family::Ipv6);
+    assert!(errors[0].starts_with("rules.v4:1:10: -f in IPv6 rules"), "{errors:?}");
+}
+
+#[test]
+fn a_rule_has_sixteen_conditions_with_options_of_their_own_and_no_more() {
+    let rule = |count| format!("-A INPUT{}", " -m length --length 1".repeat(count));
+    let compile = |count| {
+        let ruleset = parse("rules", &rule(count), Family::Ipv4, &BuiltinServices).unwrap();
+        crate::rules::compile(&ruleset, &Ruleset::empty(Family::Ipv6))
+    };
+    assert_eq!(compile(16).unwrap().extras.len(), 16);
+    assert_eq!(
+        compile(17).unwrap_err().to_string(),
+        "rules:1: a rule can have 16 conditions with options of their own, not 17; split them over a chain of their own"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! messages, round trips, and compiled rules against a plain interpreter.
 
 mod differential;
+mod extra;
 mod fixtures;
 mod interpreter;
 mod limits;

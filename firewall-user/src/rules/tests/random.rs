@@ -15,7 +15,7 @@ use firewall_common::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::interpreter::Subject;
+use super::{extra, interpreter::Subject};
 use crate::rules::{
     ast::{
         Chain, Condition, IcmpType, Log, Match, Multiport, Network, Origin, Policy, Rule, RuleSpec,
@@ -34,14 +34,14 @@ pub(super) fn any_family() -> impl Strategy<Value = Family> {
     select(vec![Family::Ipv4, Family::Ipv6])
 }
 
-fn condition<T: std::fmt::Debug>(
+pub(super) fn condition<T: std::fmt::Debug>(
     value: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = Condition<T>> {
     (proptest::bool::weighted(0.3), value).prop_map(|(negated, value)| Condition { negated, value })
 }
 
 /// Four hosts in two networks.
-fn address(family: Family) -> impl Strategy<Value = IpAddr> {
+pub(super) fn address(family: Family) -> impl Strategy<Value = IpAddr> {
     (0..2u8, 1..3u8).prop_map(move |(network, host)| match family {
         Family::Ipv4 => Ipv4Addr::new(192, 0, 2 + network, host).into(),
         Family::Ipv6 => {
@@ -50,7 +50,7 @@ fn address(family: Family) -> impl Strategy<Value = IpAddr> {
     })
 }
 
-fn network(family: Family) -> impl Strategy<Value = Network> {
+pub(super) fn network(family: Family) -> impl Strategy<Value = Network> {
     let masks: Vec<IpAddr> = match family {
         Family::Ipv4 => ["255.255.255.255", "255.255.255.0", "255.0.0.0", "255.0.0.255"].to_vec(),
         Family::Ipv6 => {
@@ -69,7 +69,7 @@ fn pattern() -> impl Strategy<Value = InterfacePattern> {
         .prop_map(|(name, wildcard)| InterfacePattern { name: name.into(), wildcard })
 }
 
-fn port() -> impl Strategy<Value = u16> {
+pub(super) fn port() -> impl Strategy<Value = u16> {
     select(vec![20, 21, 1023, 1024, 40_000])
 }
 
@@ -86,9 +86,11 @@ fn transport(protocol: TransportProtocol) -> impl Strategy<Value = Match> {
         (1..64u8, 0..64u8).prop_map(|(mask, compare)| TcpFlags { mask, compare: compare & mask });
     let flags = option::weighted(0.2, condition(flags));
     let is_tcp = protocol == TransportProtocol::Tcp;
-    (option::of(condition(range())), option::of(condition(range())), flags).prop_map(
-        move |(sport, dport, flags)| {
-            Match::Transport(Transport { protocol, sport, dport, flags: flags.filter(|_| is_tcp) })
+    let option = option::weighted(0.2, condition(select(vec![2, 8, 40, 254])));
+    (option::of(condition(range())), option::of(condition(range())), option, flags).prop_map(
+        move |(sport, dport, option, flags)| {
+            let (option, flags) = (option.filter(|_| is_tcp), flags.filter(|_| is_tcp));
+            Match::Transport(Transport { protocol, sport, dport, option, flags })
         },
     )
 }
@@ -177,7 +179,11 @@ fn target(family: Family, table: TableName, from: usize) -> BoxedStrategy<Target
 
 fn spec(family: Family, table: TableName, from: usize) -> impl Strategy<Value = RuleSpec> {
     let helper = vec(condition(Just(helper::FTP)).prop_map(Match::Helper), 0..2);
-    let extra = (vec(state(), 0..2), helper, vec(text(40).prop_map(Match::Comment), 0..2));
+    let fragments = option::weighted(0.1, condition(Just(())))
+        .prop_map(move |fragments| fragments.filter(|_| family == Family::Ipv4));
+    let extras = vec(extra::extra(family).prop_map(Match::Extra), 0..3);
+    let comments = vec(text(40).prop_map(Match::Comment), 0..2);
+    let others = (vec(state(), 0..2), helper, comments, extras, fragments);
     let sparse = 0.3;
     (
         option::weighted(sparse, condition(network(family))),
@@ -185,15 +191,14 @@ fn spec(family: Family, table: TableName, from: usize) -> impl Strategy<Value = 
         option::weighted(0.2, condition(pattern())),
         option::weighted(0.2, condition(pattern())),
         protocol_and_matches(family),
-        extra,
+        others,
         target(family, table, from),
     )
-        .prop_map(
-            |(src, dst, input, output, (protocol, own), (states, helper, comment), target)| {
-                let matches = [states, own, helper, comment].concat();
-                RuleSpec { src, dst, input, output, protocol, matches, target }
-            },
-        )
+        .prop_map(|(src, dst, input, output, (protocol, own), others, target)| {
+            let (states, helper, comments, extras, fragments) = others;
+            let matches = [states, own, extras, helper, comments].concat();
+            RuleSpec { src, dst, input, output, protocol, fragments, matches, target }
+        })
 }
 
 /// Built-in chains have one interface only, as the datapath fills in no other.
@@ -204,6 +209,7 @@ fn suits(chain: &str, spec: &mut RuleSpec) {
         _ => {}
     }
     let is_tcp = spec.protocol == Some(Condition { negated: false, value: protocol::TCP });
+    spec.matches.retain(|one| extra::suits(one, chain, is_tcp));
     if is_tcp && spec.target == Target::Return && chain == "PREROUTING" {
         spec.target = Target::Helper(helper::FTP);
     }
@@ -274,11 +280,12 @@ pub(super) fn subject(family: Family) -> impl Strategy<Value = Subject> {
     let protocols = vec![6, 6, 17, names::icmp_protocol(family), 47];
     let icmp = (0..4u8, 0..3u8);
     let interface = || option::of(select(INTERFACES.to_vec()));
-    let facts = (select(vec![1, 2, 4, 8, 16]), 0..2u8);
+    let facts = (select(vec![1, 2, 4, 8, 16]), 0..2u8, extra::seen(), (20..120u32, 0..5u8, 0..8u8));
     let addresses = (address(family), address(family));
     (addresses, select(protocols), port(), port(), 0..64u8, icmp, (interface(), interface()), facts)
         .prop_map(
             move |((src, dst), protocol, sport, dport, flags, icmp, (input, output), facts)| {
+                let (state, announced_by, seen, (ip_len, ttl, tos)) = facts;
                 let tuple = Tuple {
                     src: Addr::from(src),
                     dst: Addr::from(dst),
@@ -290,14 +297,15 @@ pub(super) fn subject(family: Family) -> impl Strategy<Value = Subject> {
                 let headers = Headers {
                     tuple,
                     version: if family == Family::Ipv4 { 4 } else { 6 },
-                    ip_len: 60,
+                    ip_len,
+                    ttl,
+                    tos,
                     tcp_flags: if protocol == 6 { flags } else { 0 },
                     icmp_type: icmp.0,
                     icmp_code: icmp.1,
                     ..Headers::default()
                 };
-                let (state, announced_by) = facts;
-                Subject { headers, input, output, state, announced_by }
+                Subject { headers, input, output, state, announced_by, seen }
             },
         )
 }

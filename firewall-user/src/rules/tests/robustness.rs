@@ -3,8 +3,8 @@
 use firewall_common::{addr::Family, rule::Counter};
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use super::random;
-use crate::rules::{BuiltinServices, Place, Ruleset, parse, to_save};
+use super::{extra, random};
+use crate::rules::{BuiltinServices, Match, Place, Ruleset, TableName, compile, parse, to_save};
 
 fn own(ruleset: &Ruleset, place: Place<'_>) -> Counter {
     let chain = ruleset.table(place.table).unwrap().chain(place.chain).unwrap();
@@ -93,6 +93,28 @@ const WORDS: &[&str] = &[
     "-pé",
     "limit",
     "--limit",
+    "3/min",
+    "--limit-burst",
+    "length",
+    "--length",
+    "statistic",
+    "--mode",
+    "nth",
+    "--every",
+    "--packet",
+    "conntrack",
+    "--ctdir",
+    "REPLY",
+    "--ctstate",
+    "--ctorigsrc",
+    "-f",
+    "tcpmss",
+    "--mss",
+    "--tcp-option",
+    "iprange",
+    "--src-range",
+    "1.2.3.4-1.2.3.5",
+    "SYNPROXY",
     "MARK",
     "\0",
     "\r",
@@ -120,6 +142,21 @@ proptest! {
         let read = read.map_err(|errors| TestCaseError::fail(format!("{errors}\n{saved}")))?;
         prop_assert_eq!(&read, &ruleset, "{}", saved);
         prop_assert_eq!(to_save(&read, None), to_save(&ruleset, None));
+    }
+
+    #[test]
+    fn a_match_that_keeps_something_in_mind_is_read_back_as_it_was(
+        matches in vec(extra::remembering().prop_map(Match::Extra), 1..4)
+    ) {
+        let text = "-A INPUT -j LOG";
+        let mut ruleset = parse("rules", text, Family::Ipv4, &BuiltinServices).unwrap();
+        ruleset.table_mut(TableName::Filter).chain_mut("INPUT").unwrap().rules[0].spec.matches =
+            matches;
+        let saved = to_save(&ruleset, None);
+        let read = parse("saved", &saved, Family::Ipv4, &BuiltinServices);
+        let read = read.map_err(|errors| TestCaseError::fail(format!("{errors}\n{saved}")))?;
+        prop_assert_eq!(&read, &ruleset, "{}", saved);
+        prop_assert!(compile(&read, &Ruleset::empty(Family::Ipv6)).is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod judge;
 mod listing;
 mod port;
 mod reference;
+pub mod ruling;
 mod session;
 mod subject;
 

@@ -33,6 +33,11 @@ impl Sites {
     pub fn new() -> Result<Self> {
         Ok(Self { reference: Site::new()?, subject: Site::new()? })
     }
+
+    /// The kernel's, and the firewall's.
+    pub(super) const fn both(&self) -> [&Site; 2] {
+        [&self.reference, &self.subject]
+    }
 }
 
 /// Both trackers, ready to judge.

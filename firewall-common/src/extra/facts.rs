@@ -1,0 +1,375 @@
+//! What extra conditions look at, gathered once for a packet whose rules are walked.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{need, options::OptionKinds};
+use crate::{
+    addr::{Addr, Family},
+    conntrack::{
+        find,
+        icmp::{Class, classify},
+    },
+    event::Hook,
+    flow::{CtState, Direction, Flow, Tuple, protocol, status},
+    headers::Headers,
+    packet::Packet,
+    rule::Chain,
+    scratch::Scratch,
+    tables::Tables,
+    time::Nanos,
+};
+
+/// Places of numbers.
+pub mod number {
+    /// Bytes from the IP header on.
+    pub const LENGTH: u8 = 0;
+    /// Or hop limit: as the packet came in, or, in FORWARD, as it goes out.
+    pub const TTL: u8 = 1;
+    /// The byte of DSCP and ECN: type of service, or traffic class.
+    pub const TOS: u8 = 2;
+    /// The mark of the kernel's packet; 0 in XDP, which comes before all that marks.
+    pub const MARK: u8 = 3;
+    /// The user whose socket sends it; only in OUTPUT.
+    pub const OWNER: u8 = 4;
+    /// One of [`super::packet_type`].
+    pub const PACKET_TYPE: u8 = 5;
+    /// Bits of [`super::address_type`].
+    pub const SOURCE_TYPE: u8 = 6;
+    /// Bits of [`super::address_type`].
+    pub const DESTINATION_TYPE: u8 = 7;
+    /// The type of the first routing header of IPv6.
+    pub const ROUTING_TYPE: u8 = 8;
+    /// The maximum segment size of the TCP header.
+    pub const MSS: u8 = 9;
+    /// Of the connection, as those below.
+    pub const CT_PROTOCOL: u8 = 10;
+    /// Bits of [`super::ct_status`].
+    pub const CT_STATUS: u8 = 11;
+    /// Seconds that it lives if no other packet comes.
+    pub const CT_EXPIRES: u8 = 12;
+    /// 0 original, 1 reply.
+    pub const CT_DIRECTION: u8 = 13;
+    pub const CT_SPORT: u8 = 14;
+    pub const CT_DPORT: u8 = 15;
+    /// Eight of them, a bit for each kind.
+    pub const TCP_OPTIONS: u8 = 24;
+}
+
+/// Places of addresses.
+pub mod address {
+    pub const SOURCE: u8 = 0;
+    pub const DESTINATION: u8 = 1;
+    /// Of the connection's first packet; replies go the other way.
+    pub const CT_SOURCE: u8 = 2;
+    pub const CT_DESTINATION: u8 = 3;
+    /// The sender's Ethernet address, in the last 48 bits.
+    pub const MAC: u8 = 4;
+}
+
+/// To whom a frame is addressed.
+pub mod packet_type {
+    pub const UNICAST: u32 = 1 << 0;
+    pub const BROADCAST: u32 = 1 << 1;
+    pub const MULTICAST: u32 = 1 << 2;
+}
+
+/// Kinds of addresses, numbered as iptables numbers them.
+pub mod address_type {
+    pub const UNICAST: u32 = 1 << 1;
+    pub const LOCAL: u32 = 1 << 2;
+    pub const BROADCAST: u32 = 1 << 3;
+    pub const MULTICAST: u32 = 1 << 5;
+}
+
+/// What is known of a connection, numbered as the kernel numbers it.
+pub mod ct_status {
+    pub const EXPECTED: u32 = 1 << 0;
+    pub const SEEN_REPLY: u32 = 1 << 1;
+    pub const ASSURED: u32 = 1 << 2;
+    pub const CONFIRMED: u32 = 1 << 3;
+}
+
+const NUMBERS: usize = 32;
+const ADDRESSES: usize = 8;
+/// Bits of [`number::CT_PROTOCOL`] to [`number::CT_DPORT`].
+const CT_NUMBERS: u32 = 0b11_1111 << number::CT_PROTOCOL;
+/// Bits of [`address::CT_SOURCE`] and the next.
+const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE;
+
+/// Numbers and addresses by their places.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Facts {
+    pub now: Nanos,
+    numbers: [u32; NUMBERS],
+    addresses: [Addr; ADDRESSES],
+    /// A bit for each number that the packet has.
+    known_numbers: u32,
+    /// A bit for each address that the packet has.
+    known_addresses: u32,
+    options: OptionKinds,
+    /// Taken from the TTL when table filter is reached: the kernel takes it before FORWARD.
+    hops: u32,
+}
+
+impl Facts {
+    #[inline(always)]
+    pub const fn number(&self, place: u8, is_filter: bool) -> u32 {
+        let hops = if place == number::TTL && is_filter { self.hops } else { 0 };
+        self.numbers[place as usize & (NUMBERS - 1)].wrapping_sub(hops)
+    }
+
+    #[inline(always)]
+    pub const fn address(&self, place: u8) -> Addr {
+        self.addresses[place as usize & (ADDRESSES - 1)]
+    }
+
+    #[inline(always)]
+    pub const fn has_number(&self, place: u8, is_tracked: bool) -> bool {
+        let known = self.known_numbers & if is_tracked { u32::MAX } else { !CT_NUMBERS };
+        known >> (place & 31) & 1 != 0
+    }
+
+    #[inline(always)]
+    pub const fn has_address(&self, place: u8, is_tracked: bool) -> bool {
+        let known = self.known_addresses & if is_tracked { u32::MAX } else { !CT_ADDRESSES };
+        known >> (place & 31) & 1 != 0
+    }
+
+    #[inline(always)]
+    pub const fn set_number(&mut self, place: u8, value: u32) {
+        self.numbers[place as usize & (NUMBERS - 1)] = value;
+        self.known_numbers |= 1 << (place & 31);
+    }
+
+    #[inline(always)]
+    pub const fn set_address(&mut self, place: u8, value: Addr) {
+        self.addresses[place as usize & (ADDRESSES - 1)] = value;
+        self.known_addresses |= 1 << (place & 31);
+    }
+
+    /// What a packet's headers say, and where it was met.
+    #[inline(always)]
+    fn headers<P: Packet + ?Sized>(
+        &mut self,
+        packet: &P,
+        headers: &Headers,
+        chain: u8,
+        hook: Hook,
+    ) {
+        self.known_numbers = 0;
+        self.known_addresses = 0;
+        let is_on_its_way = chain == Chain::Forward as u8 && !matches!(hook, Hook::Egress);
+        self.hops = u32::from(is_on_its_way && headers.ttl != 0);
+        self.set_number(number::LENGTH, headers.ip_len);
+        self.set_number(number::TTL, headers.ttl.into());
+        self.set_number(number::TOS, headers.tos.into());
+        self.set_number(number::MARK, packet.mark());
+        self.set_number(number::PACKET_TYPE, packet.packet_type(headers));
+        self.set_number(number::SOURCE_TYPE, source_type(&headers.tuple.src, chain));
+        self.set_number(number::DESTINATION_TYPE, destination_type(headers, chain));
+        if headers.has_routing != 0 {
+            self.set_number(number::ROUTING_TYPE, headers.routing_type.into());
+        }
+        self.set_address(address::SOURCE, headers.tuple.src);
+        self.set_address(address::DESTINATION, headers.tuple.dst);
+        // What leaves has the address of the interface by which it does.
+        if headers.l3 != 0 && !matches!(hook, Hook::Egress) {
+            self.set_address(address::MAC, mac(headers.source_mac));
+        }
+        if chain == Chain::Output as u8
+            && let Some(owner) = packet.owner()
+        {
+            self.set_number(number::OWNER, owner);
+        }
+    }
+
+    /// What is known of the connection, by its first packet's tuple.
+    #[inline(always)]
+    fn connection(&mut self, original: &Tuple, direction: Direction, status: u32, expires: u32) {
+        self.set_address(address::CT_SOURCE, original.src);
+        self.set_address(address::CT_DESTINATION, original.dst);
+        self.numbers[number::CT_PROTOCOL as usize] = original.protocol.into();
+        self.numbers[number::CT_STATUS as usize] = status;
+        self.numbers[number::CT_EXPIRES as usize] = expires;
+        self.numbers[number::CT_DIRECTION as usize] = direction as u32;
+        self.numbers[number::CT_SPORT as usize] = original.sport.into();
+        self.numbers[number::CT_DPORT as usize] = original.dport.into();
+        self.known_numbers |= CT_NUMBERS;
+    }
+
+    /// The options of the segment that [`Tables::scan_kinds`] has read.
+    #[inline(always)]
+    fn options(&mut self) {
+        self.numbers[number::TCP_OPTIONS as usize..].copy_from_slice(&self.options.kinds);
+        self.known_numbers |= 0xff << number::TCP_OPTIONS;
+        if self.options.has_mss != 0 {
+            self.set_number(number::MSS, self.options.mss.into());
+        }
+    }
+}
+
+/// Puts on the desk what the extra conditions of the ruleset may ask about its packet.
+/// `flow` is that of the packet, which goes in this direction.
+#[inline(always)]
+pub fn gather<P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &T,
+    scratch: &mut Scratch,
+    flow: Option<&Flow>,
+    direction: Direction,
+    hook: Hook,
+    now: Nanos,
+) {
+    let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
+    let Scratch { facts, headers, walk, .. } = scratch;
+    facts.now = now;
+    facts.headers(packet, headers, walk.chain, hook);
+    if needs & need::TCP_OPTIONS != 0 && headers.tuple.protocol == protocol::TCP {
+        facts.options.begin(packet, headers);
+        tables.scan_kinds(&mut facts.options);
+        facts.options();
+    }
+    tracked(tables, scratch, flow, direction, now);
+}
+
+/// A packet that is INVALID or UNTRACKED has no connection.
+#[inline(always)]
+fn tracked<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    flow: Option<&Flow>,
+    direction: Direction,
+    now: Nanos,
+) {
+    let ctstate = scratch.walk.ctstate;
+    if ctstate & (CtState::Invalid.bit() | CtState::Untracked.bit()) != 0 {
+        return;
+    }
+    let Scratch { facts, headers, key, quoted, .. } = scratch;
+    if let Some(flow) = flow {
+        let original = key.tuple(flow.originator());
+        facts.connection(&original, direction, status_of(flow, direction), remaining(flow, now));
+    } else if is_error(headers) {
+        // The connection is that of the packet which the error quotes.
+        let Some((_, flow)) = find(tables, key, now) else { return };
+        let original = key.tuple(flow.originator());
+        let direction = if *quoted == original { Direction::Original } else { Direction::Reply };
+        facts.connection(&original, direction, status_of(flow, direction), remaining(flow, now));
+    } else {
+        let is_expected = ctstate == CtState::Related.bit();
+        let status = if is_expected { ct_status::EXPECTED } else { 0 };
+        facts.connection(&headers.tuple, Direction::Original, status, 0);
+    }
+}
+
+#[inline(always)]
+fn is_error(headers: &Headers) -> bool {
+    let protocol = headers.tuple.protocol;
+    matches!(protocol, protocol::ICMP | protocol::ICMPV6)
+        && matches!(classify(protocol, headers.icmp_type), Class::Error)
+}
+
+/// As the kernel has it when the rules see the packet: a reply is a reply already.
+#[inline(always)]
+fn status_of(flow: &Flow, direction: Direction) -> u32 {
+    let is_reply = matches!(direction, Direction::Reply);
+    let mut bits = ct_status::CONFIRMED;
+    if flow.has(status::EXPECTED) {
+        bits |= ct_status::EXPECTED;
+    }
+    if flow.has(status::SEEN_REPLY) || is_reply {
+        bits |= ct_status::SEEN_REPLY;
+    }
+    if flow.has(status::ASSURED) {
+        bits |= ct_status::ASSURED;
+    }
+    bits
+}
+
+#[inline(always)]
+const fn remaining(flow: &Flow, now: Nanos) -> u32 {
+    flow.expires.since(now).as_secs() as u32
+}
+
+/// An Ethernet address as an address: its bytes are the last six.
+#[inline(always)]
+pub const fn mac(bytes: [u8; 6]) -> Addr {
+    let [a, b, c, d, e, f] = bytes;
+    let high = u32::from_ne_bytes([0, 0, a, b]);
+    let low = u32::from_ne_bytes([c, d, e, f]);
+    Addr { words: [0, 0, high, low] }
+}
+
+/// The kind of address that can be told without asking the routing table: which one
+/// came in and stays is this host's, which one leaves has its source from it.
+#[inline(always)]
+fn source_type(address: &Addr, chain: u8) -> u32 {
+    match group(address) {
+        0 if chain == Chain::Output as u8 || is_loopback(address) => own(address),
+        0 => address_type::UNICAST,
+        kind => kind,
+    }
+}
+
+#[inline(always)]
+fn destination_type(headers: &Headers, chain: u8) -> u32 {
+    let address = &headers.tuple.dst;
+    match group(address) {
+        // A network's own broadcast address is told by the frame that bears it.
+        0 if chain == Chain::Input as u8
+            && headers.l3 != 0
+            && headers.destination_mac == [0xff; 6]
+            && matches!(headers.family(), Family::Ipv4) =>
+        {
+            address_type::BROADCAST
+        }
+        0 if chain == Chain::Input as u8 || is_loopback(address) => own(address),
+        0 => address_type::UNICAST,
+        kind => kind,
+    }
+}
+
+/// One of this host's; in IPv6 it is a unicast address besides.
+#[inline(always)]
+fn own(address: &Addr) -> u32 {
+    match address.family() {
+        Family::Ipv4 => address_type::LOCAL,
+        Family::Ipv6 => address_type::LOCAL | address_type::UNICAST,
+    }
+}
+
+/// Multicast and broadcast by the address itself, 0 for neither. `0.0.0.0/8` counts as
+/// broadcast, as in the kernel.
+#[inline(always)]
+fn group(address: &Addr) -> u32 {
+    let [first, .., last] = address.words;
+    let top = u32::from_be(last) >> 24;
+    match address.family() {
+        Family::Ipv4 if matches!(top, 224..240) => address_type::MULTICAST,
+        Family::Ipv4 if top == 0 || last == u32::MAX => address_type::BROADCAST,
+        Family::Ipv6 if u32::from_be(first) >> 24 == 0xff => address_type::MULTICAST,
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn is_loopback(address: &Addr) -> bool {
+    const V6: [u32; 4] = [0, 0, 0, 1u32.to_be()];
+    let [.., last] = address.words;
+    match address.family() {
+        Family::Ipv4 => u32::from_be(last) >> 24 == 127,
+        Family::Ipv6 => address.words == V6,
+    }
+}
+
+/// To whom a frame is addressed, by the Ethernet address that it bears.
+#[inline(always)]
+pub fn packet_type_of(headers: &Headers) -> u32 {
+    match headers.destination_mac {
+        _ if headers.l3 == 0 => packet_type::UNICAST,
+        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => packet_type::BROADCAST,
+        [first, ..] if first & 1 != 0 => packet_type::MULTICAST,
+        _ => packet_type::UNICAST,
+    }
+}

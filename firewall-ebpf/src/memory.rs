@@ -1,0 +1,37 @@
+//! What extra conditions keep in mind, in words that all CPUs change.
+
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+
+use firewall_common::extra::{Asking, EXTRAS_PER_GENERATION};
+
+use crate::maps::EXTRA_MEMORY;
+
+/// How often a CPU tries to be the one that changes a word, before it lets the others
+/// have it: the condition does not hold then.
+const TRIES: u32 = 8;
+
+/// Changes the word of an extra condition, unless the rules are only asked; gives
+/// whether it holds.
+#[inline(always)]
+pub fn remember(asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
+    let index = asking.slot * EXTRAS_PER_GENERATION + index;
+    let Some(word) = EXTRA_MEMORY.get_ptr_mut(index) else { return false };
+    for _ in 0..TRIES {
+        // SAFETY: the word is the map's, and the kernel reads it in one piece.
+        let before = unsafe { word.read_volatile() };
+        let (after, holds) = change(before);
+        if asking.is_question || after == before || exchange(word, before, after) {
+            return holds;
+        }
+    }
+    false
+}
+
+/// Writes the word if it is still what it was.
+#[inline(always)]
+fn exchange(word: *mut u64, before: u64, after: u64) -> bool {
+    // SAFETY: the word is the map's.
+    let (_, is_written) =
+        unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, before, after) };
+    is_written
+}

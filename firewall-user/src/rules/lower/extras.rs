@@ -1,0 +1,164 @@
+//! Matches with options of their own as records of [`firewall_common::extra`].
+
+use std::net::IpAddr;
+
+use firewall_common::{
+    addr::{Addr, Family},
+    extra::{
+        Extra as Record, Test,
+        facts::{address, mac, number, packet_type},
+    },
+    flow::Direction,
+    rule::PortRange,
+};
+
+use crate::rules::{
+    ast::{Condition, Network},
+    extra::{Comparison, Extra, Fact, Limit, Masked, PacketType, Way},
+};
+
+/// Whether what a fact asks for is the same for all packets of one direction of a
+/// connection between the same interfaces.
+pub(super) const fn is_constant(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::SourceRange(..)
+            | Fact::DestinationRange(..)
+            | Fact::SourceType(_)
+            | Fact::DestinationType(_)
+            | Fact::CtState(_)
+            | Fact::CtProtocol(_)
+            | Fact::CtAddress(..)
+            | Fact::CtPort(..)
+            | Fact::CtDirection(_)
+    )
+}
+
+/// The records of a match; `--ctstate` has its place in the rule itself.
+pub(super) fn records(extra: &Extra) -> Vec<Record> {
+    let has_state = extra.facts.iter().any(|fact| matches!(fact.value, Fact::CtState(_)));
+    extra.facts.iter().filter_map(|fact| record(fact, has_state)).collect()
+}
+
+/// As iptables judges a packet that does not have what is asked for: a connection with
+/// `--ctstate` leaves all to the state; a TCP option that is not there is not one.
+fn record(Condition { negated, value }: &Condition<Fact>, has_state: bool) -> Option<Record> {
+    let record = plain(value)?;
+    let absent = match value {
+        Fact::SocketExists | Fact::Uid(..) | Fact::Mss(..) => *negated,
+        _ => has_state,
+    };
+    Some(Record { invert: u8::from(*negated), absent: u8::from(absent), ..record })
+}
+
+fn plain(fact: &Fact) -> Option<Record> {
+    Some(match *fact {
+        Fact::Length(first, last) => range(number::LENGTH, first.into(), last.into()),
+        Fact::Ttl(Comparison::Equal, ttl) => range(number::TTL, ttl.into(), ttl.into()),
+        // Nothing is below 0 or above 255: such a range is empty.
+        Fact::Ttl(Comparison::Below, 0) => range(number::TTL, 1, 0),
+        Fact::Ttl(Comparison::Below, ttl) => range(number::TTL, 0, u32::from(ttl) - 1),
+        Fact::Ttl(Comparison::Above, ttl) => range(number::TTL, u32::from(ttl) + 1, 255),
+        Fact::Tos(tos) => masked(number::TOS, tos),
+        Fact::Dscp(dscp) => masked(number::TOS, Masked { value: u32::from(dscp) << 2, mask: 0xfc }),
+        Fact::SourceRange(first, last) => between(address::SOURCE, first, last),
+        Fact::DestinationRange(first, last) => between(address::DESTINATION, first, last),
+        Fact::Mac(bytes) => network(address::MAC, mac(bytes), mac([0xff; 6])),
+        Fact::PacketType(kind) => any(number::PACKET_TYPE, packet_type_bit(kind)),
+        Fact::SourceType(types) => any(number::SOURCE_TYPE, types),
+        Fact::DestinationType(types) => any(number::DESTINATION_TYPE, types),
+        Fact::Mark(mark) => masked(number::MARK, mark),
+        Fact::Uid(first, last) => range(number::OWNER, first, last),
+        Fact::SocketExists => range(number::OWNER, 0, u32::MAX),
+        Fact::CtState(_) => return None,
+        Fact::CtProtocol(protocol) => range(number::CT_PROTOCOL, protocol.into(), protocol.into()),
+        Fact::CtAddress(way, of) => ct_address(way, of),
+        Fact::CtPort(way, PortRange { first, last }) => {
+            let place = if is_originator(way) { number::CT_SPORT } else { number::CT_DPORT };
+            range(place, first.into(), last.into())
+        }
+        Fact::CtStatus(status) => any(number::CT_STATUS, status),
+        Fact::CtExpire(first, last) => range(number::CT_EXPIRES, first, last),
+        Fact::CtDirection(direction) => {
+            let direction = u32::from(direction == Direction::Reply);
+            range(number::CT_DIRECTION, direction, direction)
+        }
+        Fact::Mss(first, last) => range(number::MSS, first.into(), last.into()),
+        Fact::RoutingType(first, last) => range(number::ROUTING_TYPE, first, last),
+        Fact::Random(times) => with(Test::Random, 0, [times, 0, 0, 0]),
+        Fact::Nth { every, packet } => with(Test::Nth, 0, [every, packet, 0, 0]),
+        Fact::Limit(limit) => bucket(limit),
+    })
+}
+
+/// `--tcp-option`
+pub(super) fn tcp_option(Condition { negated, value }: Condition<u8>) -> Record {
+    let bit = any(number::TCP_OPTIONS + (value >> 5), 1 << (value & 31));
+    Record { invert: u8::from(negated), absent: u8::from(negated), ..bit }
+}
+
+const fn with(test: Test, subject: u8, [a, b, c, d]: [u32; 4]) -> Record {
+    let arguments = [a, b, c, d, 0, 0, 0, 0];
+    Record { test: test as u8, subject, invert: 0, absent: 0, arguments }
+}
+
+const fn range(subject: u8, first: u32, last: u32) -> Record {
+    with(Test::Range, subject, [first, last, 0, 0])
+}
+
+const fn masked(subject: u8, Masked { value, mask }: Masked) -> Record {
+    with(Test::Masked, subject, [value, mask, 0, 0])
+}
+
+const fn any(subject: u8, bits: u32) -> Record {
+    with(Test::Any, subject, [bits, 0, 0, 0])
+}
+
+fn between(subject: u8, first: IpAddr, last: IpAddr) -> Record {
+    let mut record = with(Test::Between, subject, host_order(first));
+    record.arguments[4..].copy_from_slice(&host_order(last));
+    record
+}
+
+fn host_order(address: IpAddr) -> [u32; 4] {
+    Addr::from(address).words.map(u32::from_be)
+}
+
+fn network(subject: u8, prefix: Addr, mask: Addr) -> Record {
+    let mut record = with(Test::Network, subject, prefix.and(mask).words);
+    record.arguments[4..].copy_from_slice(&mask.words);
+    record
+}
+
+fn ct_address(way: Way, of: Network) -> Record {
+    let place = if is_originator(way) { address::CT_SOURCE } else { address::CT_DESTINATION };
+    let mask = match of.mask {
+        IpAddr::V4(mask) => {
+            let [a, b, c, _] = Addr::mask(Family::Ipv4, 0).words;
+            Addr { words: [a, b, c, u32::from_ne_bytes(mask.octets())] }
+        }
+        IpAddr::V6(mask) => mask.into(),
+    };
+    network(place, of.address.into(), mask)
+}
+
+/// Without address translation, replies go to where the original packets came from.
+const fn is_originator(way: Way) -> bool {
+    matches!(way, Way::OriginalSource | Way::ReplyDestination)
+}
+
+const fn packet_type_bit(kind: PacketType) -> u32 {
+    match kind {
+        PacketType::Unicast => packet_type::UNICAST,
+        PacketType::Broadcast => packet_type::BROADCAST,
+        PacketType::Multicast => packet_type::MULTICAST,
+    }
+}
+
+/// Nanoseconds for one packet, and for the burst.
+fn bucket(Limit { period, burst }: Limit) -> Record {
+    let cost = u64::from(period) * (1_000_000_000 / u64::from(Limit::SCALE));
+    let burst = cost.saturating_mul(burst.into());
+    let words = [cost as u32, (cost >> 32) as u32, burst as u32, (burst >> 32) as u32];
+    with(Test::Limit, 0, words)
+}

@@ -1,0 +1,354 @@
+//! Matches with options of their own: random ones, packets for them, and what is right
+//! by the plainest means.
+
+use std::net::IpAddr;
+
+use firewall_common::{
+    addr::Family,
+    extra::{
+        Facts,
+        facts::{address, mac, number},
+    },
+    flow::{Direction, Tuple},
+    rule::PortRange,
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::{interpreter::Subject, random};
+use crate::rules::{
+    ast::{Condition, Match, Network},
+    extra::{ADDRESS_TYPES, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
+};
+
+/// What is known of a packet beside its headers.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    mark: u32,
+    owner: Option<u32>,
+    mac: Option<[u8; 6]>,
+    mss: Option<u16>,
+    /// Kinds.
+    options: Vec<u8>,
+    routing: Option<u8>,
+    packet_type: PacketType,
+    /// Of source and destination.
+    types: [u32; 2],
+    direction: Direction,
+    status: u32,
+    expires: u32,
+}
+
+impl Seen {
+    /// Those whose place in the compiled form the datapath fills.
+    pub(super) fn facts(&self, subject: &Subject) -> Facts {
+        let mut facts = Facts::default();
+        let (headers, original) = (&subject.headers, self.original(subject));
+        let kinds = (0..8).map(|word| {
+            let of_word = self.options.iter().filter(|kind| *kind >> 5 == word);
+            (
+                number::TCP_OPTIONS + word,
+                Some(of_word.fold(0, |bits, kind| bits | 1 << (kind & 31))),
+            )
+        });
+        let numbers = [
+            (number::LENGTH, Some(headers.ip_len)),
+            (number::TTL, Some(headers.ttl.into())),
+            (number::TOS, Some(headers.tos.into())),
+            (number::MARK, Some(self.mark)),
+            (number::OWNER, self.owner),
+            (number::MSS, self.mss.map(u32::from)),
+            (number::ROUTING_TYPE, self.routing.map(u32::from)),
+            (number::PACKET_TYPE, Some(1 << self.packet_type as u32)),
+            (number::SOURCE_TYPE, Some(self.types[0])),
+            (number::DESTINATION_TYPE, Some(self.types[1])),
+            (number::CT_PROTOCOL, Some(original.protocol.into())),
+            (number::CT_STATUS, Some(self.status)),
+            (number::CT_EXPIRES, Some(self.expires)),
+            (number::CT_DIRECTION, Some(self.direction as u32)),
+            (number::CT_SPORT, Some(original.sport.into())),
+            (number::CT_DPORT, Some(original.dport.into())),
+        ];
+        for (place, value) in numbers.into_iter().chain(kinds) {
+            if let Some(value) = value {
+                facts.set_number(place, value);
+            }
+        }
+        facts.set_address(address::SOURCE, headers.tuple.src);
+        facts.set_address(address::DESTINATION, headers.tuple.dst);
+        facts.set_address(address::CT_SOURCE, original.src);
+        facts.set_address(address::CT_DESTINATION, original.dst);
+        if let Some(bytes) = self.mac {
+            facts.set_address(address::MAC, mac(bytes));
+        }
+        facts
+    }
+
+    fn original(&self, subject: &Subject) -> Tuple {
+        match self.direction {
+            Direction::Original => subject.headers.tuple,
+            Direction::Reply => subject.headers.tuple.reversed(),
+        }
+    }
+}
+
+pub(super) fn fits(extra: &Extra, subject: &Subject) -> bool {
+    let holds = |fact: &Condition<Fact>| fits_fact(extra.kind, fact, subject);
+    if extra.kind != ExtraKind::Conntrack {
+        return extra.facts.iter().all(holds);
+    }
+    let (state, others): (Vec<_>, Vec<_>) =
+        extra.facts.iter().partition(|fact| matches!(fact.value, Fact::CtState(_)));
+    let has_connection = subject.state & (1 | 2 | 4) != 0;
+    let state_fits = state.iter().all(|fact: &&Condition<Fact>| {
+        let Fact::CtState(states) = fact.value else { return false };
+        subject.state != 0 && fact.negated != (states & subject.state != 0)
+    });
+    state_fits
+        && match has_connection {
+            true => others.into_iter().all(holds),
+            false => !state.is_empty(),
+        }
+}
+
+fn fits_fact(
+    kind: ExtraKind,
+    Condition { negated, value }: &Condition<Fact>,
+    subject: &Subject,
+) -> bool {
+    let (headers, seen) = (&subject.headers, &subject.seen);
+    let original = seen.original(subject);
+    let (source, destination) = (headers.tuple.src.to_ip(), headers.tuple.dst.to_ip());
+    let test = match *value {
+        Fact::Length(first, last) => (u32::from(first)..=u32::from(last)).contains(&headers.ip_len),
+        Fact::Ttl(Comparison::Equal, hops) => headers.ttl == hops,
+        Fact::Ttl(Comparison::Below, hops) => headers.ttl < hops,
+        Fact::Ttl(Comparison::Above, hops) => headers.ttl > hops,
+        Fact::Tos(Masked { value, mask }) => u32::from(headers.tos) & mask == value,
+        Fact::Dscp(value) => headers.tos >> 2 == value,
+        Fact::SourceRange(first, last) => (first..=last).contains(&source),
+        Fact::DestinationRange(first, last) => (first..=last).contains(&destination),
+        Fact::PacketType(kind) => seen.packet_type == kind,
+        Fact::SourceType(types) => seen.types[0] & types != 0,
+        Fact::DestinationType(types) => seen.types[1] & types != 0,
+        Fact::Mark(Masked { value, mask }) => seen.mark & mask == value,
+        // A packet that does not have it never fits, negated or not.
+        Fact::Mac(bytes) => return seen.mac.is_some_and(|mac| *negated != (mac == bytes)),
+        Fact::RoutingType(first, last) => {
+            let within = |kind| (first..=last).contains(&u32::from(kind));
+            return seen.routing.is_some_and(|kind| *negated != within(kind));
+        }
+        Fact::Uid(first, last) => seen.owner.is_some_and(|uid| (first..=last).contains(&uid)),
+        Fact::SocketExists => seen.owner.is_some(),
+        Fact::Mss(first, last) => seen.mss.is_some_and(|mss| (first..=last).contains(&mss)),
+        Fact::CtProtocol(protocol) => original.protocol == protocol,
+        Fact::CtAddress(way, Network { address, mask }) => {
+            let own = match way {
+                Way::OriginalSource | Way::ReplyDestination => original.src,
+                Way::OriginalDestination | Way::ReplySource => original.dst,
+            };
+            let (own, mask, address) = (own.to_ip(), mask, address);
+            match (own, mask, address) {
+                (IpAddr::V4(own), IpAddr::V4(mask), IpAddr::V4(address)) => own & mask == address,
+                (IpAddr::V6(own), IpAddr::V6(mask), IpAddr::V6(address)) => own & mask == address,
+                _ => false,
+            }
+        }
+        Fact::CtPort(way, PortRange { first, last }) => {
+            let own = match way {
+                Way::OriginalSource | Way::ReplyDestination => original.sport,
+                Way::OriginalDestination | Way::ReplySource => original.dport,
+            };
+            (first..=last).contains(&own)
+        }
+        Fact::CtStatus(status) => seen.status & status != 0,
+        Fact::CtExpire(first, last) => (first..=last).contains(&seen.expires),
+        Fact::CtDirection(direction) => seen.direction == direction,
+        Fact::CtState(_) | Fact::Random(_) | Fact::Nth { .. } | Fact::Limit(_) => {
+            panic!("{kind:?} is judged elsewhere")
+        }
+    };
+    *negated != test
+}
+
+pub(super) fn has_option(kind: u8, subject: &Subject) -> bool {
+    subject.seen.options.contains(&kind)
+}
+
+pub(super) fn seen() -> impl Strategy<Value = Seen> {
+    let packet_type =
+        select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
+    let own = (0..3u32, option::of(0..3u32), option::of(select(MACS.to_vec())), packet_type);
+    let options = (option::of(select(vec![536, 1460])), vec(select(vec![2, 3, 8, 40, 254]), 0..3));
+    let types = [0, 1].map(|_| select(ADDRESS_TYPES.map(|(_, bit)| bit).to_vec()));
+    let direction = select(vec![Direction::Original, Direction::Reply]);
+    let connection = (direction, 0..16u32, 0..4u32);
+    (own, options, option::of(0..3u8), types, connection).prop_map(
+        |((mark, owner, mac, packet_type), (mss, options), routing, types, connection)| {
+            let (direction, status, expires) = connection;
+            Seen {
+                mark,
+                owner,
+                mac,
+                mss,
+                options,
+                routing,
+                packet_type,
+                types,
+                direction,
+                status,
+                expires,
+            }
+        },
+    )
+}
+
+const MACS: [[u8; 6]; 2] = [[0, 0, 0x5e, 0, 0x53, 1], [0, 0, 0x5e, 0, 0x53, 0xff]];
+
+fn pair(most: u32) -> impl Strategy<Value = (u32, u32)> {
+    (0..=most, 0..=most).prop_map(|(a, b)| (a.min(b), a.max(b)))
+}
+
+fn one(kind: ExtraKind, fact: impl Strategy<Value = Fact> + 'static) -> BoxedStrategy<Extra> {
+    let fact = random::condition(fact);
+    fact.prop_map(move |fact| Extra { kind, facts: vec![fact] }).boxed()
+}
+
+/// Any that judges a packet by itself: what keeps something in mind has its own tests.
+pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
+    let ttl = match family {
+        Family::Ipv4 => ExtraKind::Ttl,
+        Family::Ipv6 => ExtraKind::HopLimit,
+    };
+    let hops = (select(vec![Comparison::Equal, Comparison::Below, Comparison::Above]), 0..4u8);
+    let hops =
+        random::condition(hops).prop_map(move |Condition { negated, value: (how, hops) }| {
+            let negated = negated && how == Comparison::Equal;
+            Extra { kind: ttl, facts: vec![Condition { negated, value: Fact::Ttl(how, hops) }] }
+        });
+    let length = pair(100).prop_map(|(a, b)| Fact::Length(a as u16, b as u16));
+    let tos = (0..4u32, 0..4u32).prop_map(|(value, mask)| Fact::Tos(Masked { value, mask }));
+    let mark = (0..4u32, select(vec![u32::MAX, 1, 2]))
+        .prop_map(|(value, mask)| Fact::Mark(Masked { value, mask }));
+    let packet_type =
+        select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
+    let mss = select(vec![(536, 536), (1, 1000), (1460, 9000)]);
+    let uid = pair(2).prop_map(|(first, last)| Fact::Uid(first, last));
+    let mut all = vec![
+        hops.boxed(),
+        one(ExtraKind::Length, length),
+        one(ExtraKind::Tos, tos),
+        one(ExtraKind::Dscp, (0..2u8).prop_map(Fact::Dscp)),
+        one(ExtraKind::Mark, mark),
+        one(ExtraKind::PacketType, packet_type.prop_map(Fact::PacketType)),
+        ranges(family),
+        types(),
+        conntrack(family),
+        one(ExtraKind::TcpMss, mss.prop_map(|(first, last)| Fact::Mss(first, last))),
+        one(ExtraKind::Owner, prop_oneof![uid, Just(Fact::SocketExists)]),
+        one(ExtraKind::Mac, select(MACS.to_vec()).prop_map(Fact::Mac)),
+    ];
+    if family == Family::Ipv6 {
+        let kind = pair(2).prop_map(|(first, last)| Fact::RoutingType(first, last));
+        all.push(one(ExtraKind::Routing, kind));
+    }
+    proptest::strategy::Union::new(all).boxed()
+}
+
+/// Whether iptables takes the match in this chain, with this protocol.
+pub(super) fn suits(one: &Match, chain: &str, is_tcp: bool) -> bool {
+    let Match::Extra(Extra { kind, .. }) = one else { return true };
+    match kind {
+        ExtraKind::Owner => !matches!(chain, "INPUT" | "FORWARD" | "PREROUTING"),
+        ExtraKind::Mac => chain != "OUTPUT",
+        ExtraKind::TcpMss => is_tcp,
+        _ => true,
+    }
+}
+
+fn ranges(family: Family) -> BoxedStrategy<Extra> {
+    let range = move || {
+        (random::address(family), random::address(family)).prop_map(|(a, b)| (a.min(b), a.max(b)))
+    };
+    let source = range().prop_map(|(first, last)| Fact::SourceRange(first, last));
+    let destination = range().prop_map(|(first, last)| Fact::DestinationRange(first, last));
+    both(ExtraKind::IpRange, source.boxed(), destination.boxed())
+}
+
+fn types() -> BoxedStrategy<Extra> {
+    let types = || {
+        let bits = vec(select(ADDRESS_TYPES.map(|(_, bit)| bit).to_vec()), 1..3);
+        bits.prop_map(|bits| bits.into_iter().fold(0, |all, bit| all | bit))
+    };
+    let (source, destination) =
+        (types().prop_map(Fact::SourceType), types().prop_map(Fact::DestinationType));
+    both(ExtraKind::AddressType, source.boxed(), destination.boxed())
+}
+
+/// One or both of two options.
+fn both(kind: ExtraKind, a: BoxedStrategy<Fact>, b: BoxedStrategy<Fact>) -> BoxedStrategy<Extra> {
+    let (a, b) = (random::condition(a).boxed(), random::condition(b).boxed());
+    let facts = prop_oneof![
+        a.clone().prop_map(|a| vec![a]),
+        b.clone().prop_map(|b| vec![b]),
+        (a, b).prop_map(|(a, b)| vec![a, b]),
+    ];
+    facts.prop_map(move |facts| Extra { kind, facts }).boxed()
+}
+
+fn conntrack(family: Family) -> BoxedStrategy<Extra> {
+    let some = |fact: BoxedStrategy<Fact>| option::weighted(0.3, random::condition(fact)).boxed();
+    let address =
+        |way| random::network(family).prop_map(move |of| Fact::CtAddress(way, of)).boxed();
+    let ports = (random::port(), random::port()).prop_map(|(a, b)| {
+        let range = PortRange { first: a.min(b), last: a.max(b) };
+        Fact::CtPort(Way::OriginalDestination, range)
+    });
+    let direction = select(vec![Direction::Original, Direction::Reply])
+        .prop_map(|direction| Condition { negated: false, value: Fact::CtDirection(direction) });
+    // As iptables orders them; the last is always there, or it were `--ctstate` alone.
+    let facts = (
+        some((1..128u8).prop_map(Fact::CtState).boxed()),
+        some(select(vec![6, 17]).prop_map(Fact::CtProtocol).boxed()),
+        some(address(Way::OriginalSource)),
+        some(address(Way::ReplySource)),
+        some(ports.boxed()),
+        some((0..16u32).prop_map(Fact::CtStatus).boxed()),
+        some(pair(4).prop_map(|(first, last)| Fact::CtExpire(first, last)).boxed()),
+        direction.prop_map(Some),
+    );
+    facts
+        .prop_map(|(a, b, c, d, e, f, g, h)| {
+            let facts = [a, b, c, d, e, f, g, h].into_iter().flatten().collect();
+            Extra { kind: ExtraKind::Conntrack, facts }
+        })
+        .boxed()
+}
+
+/// Those that keep something in mind, for the printer and the parser alone.
+pub(super) fn remembering() -> BoxedStrategy<Extra> {
+    let chance = (0..=2_147_483_648u32).prop_map(Fact::Random);
+    let nth =
+        (1..9u32, 0..9u32).prop_map(|(every, place)| Fact::Nth { every, packet: place % every });
+    let limit = (0..4usize, 1..60u32, 1..4u32)
+        .prop_map(|(unit, count, burst)| Limit { period: Limit::UNITS[unit].1 / count, burst });
+    let limit = limit
+        .prop_filter("takes too long", |limit| limit.period.checked_mul(limit.burst).is_some());
+    // A rate is kept as iptables rounds it: what is printed must say the same.
+    let limit = limit.prop_filter("printed otherwise", is_exact);
+    prop_oneof![
+        one(ExtraKind::Statistic, chance),
+        one(ExtraKind::Statistic, nth),
+        limit.prop_map(|limit| {
+            let value = Fact::Limit(limit);
+            Extra { kind: ExtraKind::Limit, facts: vec![Condition { negated: false, value }] }
+        }),
+    ]
+    .boxed()
+}
+
+fn is_exact(limit: &Limit) -> bool {
+    let rate = limit.rate();
+    let (count, unit) = rate.split_once('/').unwrap();
+    let scale = Limit::UNITS.iter().find(|(name, _)| *name == unit).unwrap().1;
+    scale / count.parse::<u32>().unwrap() == limit.period
+}

@@ -1,0 +1,141 @@
+//! Rules of the field's styles judge random packets as iptables of this kernel does:
+//! the same packets go on, and every rule counts the same.
+//!
+//! `FIREWALL_RULING_PACKETS=100000` makes it as long as wanted, `FIREWALL_RULING_SEED=N`
+//! plays other packets.
+
+use std::env;
+
+use anyhow::{Result, ensure};
+use firewall_tests::{
+    capability, needs,
+    oracle::bench::{Hook, Sites, ruling},
+};
+
+/// Packets for each ruleset.
+const PACKETS: usize = 3_000;
+
+/// What a host's headers say.
+const HEADERS: &str = "\
+-A FORWARD -m ttl --ttl-lt 2 -j DROP
+-A FORWARD -m ttl --ttl-eq 4
+-A FORWARD -m ttl --ttl-gt 63
+-A FORWARD -m ttl ! --ttl-eq 6
+-A FORWARD -m length --length 60
+-A FORWARD -m length ! --length 40:90
+-A FORWARD -m tos --tos 0x10
+-A FORWARD -m tos ! --tos Minimize-Delay
+-A FORWARD -m dscp --dscp-class EF -j DROP
+-A FORWARD -m dscp ! --dscp-class CS6
+-A FORWARD -m iprange --src-range 198.18.0.1-198.18.0.2
+-A FORWARD -m iprange ! --src-range 198.18.0.2-198.18.0.3 --dst-range 198.19.0.1-198.19.0.2
+-A FORWARD -m mac --mac-source 00:00:5e:00:53:01
+-A FORWARD -m mac ! --mac-source 00:00:5e:00:53:01
+-A FORWARD -m pkttype --pkt-type unicast
+-A FORWARD -m pkttype --pkt-type broadcast
+-A FORWARD -m mark --mark 0
+-A FORWARD -m mark ! --mark 0/0xff
+-A FORWARD -m addrtype --dst-type UNICAST
+-A FORWARD -m addrtype --dst-type LOCAL,BROADCAST
+-A FORWARD -m addrtype ! --src-type MULTICAST ! --dst-type MULTICAST
+-A FORWARD -f -j DROP
+-A FORWARD ! -f
+-A FORWARD -p tcp -m tcp --tcp-option 2
+-A FORWARD -p tcp -m tcp ! --tcp-option 8
+-A FORWARD -p tcp -m tcp --tcp-option 254 -j DROP
+-A FORWARD -p tcp -m tcpmss --mss 1:540
+-A FORWARD -p tcp -m tcpmss ! --mss 1460
+-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -m tcpmss ! --mss 536:65535
+";
+
+/// What tracking knows.
+const CONNECTIONS: &str = "\
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -m conntrack --ctproto 6
+-A FORWARD -m conntrack ! --ctproto 17
+-A FORWARD -m conntrack --ctdir ORIGINAL
+-A FORWARD -m conntrack --ctdir REPLY
+-A FORWARD -m conntrack --ctorigsrc 198.18.0.1
+-A FORWARD -m conntrack ! --ctorigdst 198.19.0.0/30
+-A FORWARD -m conntrack --ctreplsrc 198.19.0.2
+-A FORWARD -m conntrack --ctrepldst 198.18.0.4/31
+-A FORWARD -p udp -m conntrack --ctorigdstport 53
+-A FORWARD -p udp -m conntrack --ctreplsrcport 22:80
+-A FORWARD -p tcp -m conntrack --ctorigsrcport 1024:40000 ! --ctrepldstport 1024
+-A FORWARD -m conntrack --ctstate NEW --ctproto 6 --ctdir ORIGINAL
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED --ctorigsrc 198.18.0.0/16
+-A FORWARD -m conntrack --ctstatus SEEN_REPLY
+-A FORWARD -m conntrack --ctstatus NONE
+-A FORWARD -m conntrack ! --ctstatus EXPECTED
+-A FORWARD -m conntrack --ctstatus CONFIRMED
+-A FORWARD -m conntrack --ctstate SNAT -j DROP
+-A FORWARD -m conntrack ! --ctstate DNAT
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -p tcp -m tcp --dport 22 -m conntrack --ctstate NEW --ctdir ORIGINAL -j ACCEPT
+-A FORWARD -p udp -m udp --dport 53 -j ACCEPT
+-A FORWARD -p icmp -m icmp --icmp-type 8 -j ACCEPT
+-A FORWARD -j DROP
+";
+
+/// What rules keep in mind: so rare that no time passes for them. No segment of TCP is
+/// dropped but an INVALID one, as the kernel lets what it drops change a connection.
+const LIMITS: &str = "\
+:LOGDROP - [0:0]
+-A FORWARD -p icmp -m limit --limit 1/hour --limit-burst 7
+-A FORWARD -p udp -m udp --dport 22 -m limit --limit 2/hour --limit-burst 20 -j ACCEPT
+-A FORWARD -p udp -m udp --dport 22 -j DROP
+-A FORWARD -m statistic --mode nth --every 3 --packet 0
+-A FORWARD -p udp -m statistic --mode nth --every 4 --packet 2 -j DROP
+-A FORWARD -m length --length 60:80 -m statistic --mode nth ! --every 5 --packet 4
+-A FORWARD -m statistic --mode random --probability 1
+-A FORWARD -m statistic --mode random --probability 0
+-A FORWARD -m conntrack --ctstate INVALID -j LOGDROP
+-A LOGDROP -m limit --limit 3/hour --limit-burst 10
+-A LOGDROP -j DROP
+";
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn agree(hook: Hook, rules: &str) -> Result<()> {
+    let sites = Sites::new()?;
+    let packets = number("FIREWALL_RULING_PACKETS", PACKETS);
+    let seed = number("FIREWALL_RULING_SEED", 1);
+    let found = ruling::compare(&sites, hook, rules, packets, seed)?;
+    ensure!(found.counters.is_empty() && found.fates.is_empty(), "seed {seed}: {found:#?}");
+    ensure!(found.used > 2 * found.unused, "the packets meet too few rules: {found:?}");
+    Ok(())
+}
+
+macro_rules! judged_as_iptables_does {
+    ($($module:ident, $hook:expr;)*) => {$(
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn headers_are_judged_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
+                agree($hook, HEADERS).unwrap();
+            }
+
+            #[test]
+            fn connections_are_judged_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
+                agree($hook, CONNECTIONS).unwrap();
+            }
+
+            #[test]
+            fn limits_are_kept_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
+                agree($hook, LIMITS).unwrap();
+            }
+        }
+    )*};
+}
+
+judged_as_iptables_does! {
+    native_xdp, Hook::Xdp;
+    generic_xdp, Hook::XdpGeneric;
+    tc, Hook::Tc;
+}
