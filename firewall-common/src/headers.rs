@@ -177,7 +177,7 @@ impl Headers {
         if self.is_later_fragment() {
             return Ok(Parsed::Ip);
         }
-        self.transport(packet)?;
+        packet.transport(self)?;
         Ok(Parsed::Ip)
     }
 
@@ -340,8 +340,12 @@ impl Headers {
         if self.ip_len > available { Err(DropReason::Truncated) } else { Ok(()) }
     }
 
+    /// Reads the transport header, to which the others have led.
+    ///
+    /// # Errors
+    /// As [`Headers::parse`].
     #[inline(always)]
-    fn transport<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
+    pub fn transport<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
         let available = self.l4_len();
         let needed = match self.tuple.protocol {
             protocol::TCP => Tcp::LEN,

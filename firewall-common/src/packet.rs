@@ -47,6 +47,15 @@ pub trait Packet {
         headers.parse(self, has_ethernet)
     }
 
+    /// Reads the transport header: [`Headers::transport`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    fn transport(&self, headers: &mut Headers) -> Result<(), DropReason> {
+        headers.transport(self)
+    }
+
     /// Reads the packet that an ICMP error quotes: [`quoted::read`].
     #[inline(always)]
     fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {

@@ -339,6 +339,11 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn transport(&self, headers: &mut Headers) -> Result<(), DropReason> {
+        stage::unpack(stage::tc_transport(self.skb, headers))
+    }
+
+    #[inline(always)]
     fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {
         stage::tc_quoted(self.skb, headers, tuple) != 0
     }

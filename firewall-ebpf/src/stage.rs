@@ -220,6 +220,19 @@ pub extern "C" fn tc_headers(skb: *mut __sk_buff, headers: *mut Headers, has_eth
     Parsed::pack(headers.parse(&SkbPacket { skb }, has_ethernet != 0))
 }
 
+/// The second half of [`tc_headers`]; gives 0, or what [`unpack`] reads. In XDP, where
+/// a frame's length is one, both are looked at together for less.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_transport(skb: *mut __sk_buff, headers: *mut Headers) -> u32 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_mut() }) else { return pack(DropReason::Malformed) };
+    match headers.transport(&SkbPacket { skb }) {
+        Ok(()) => 0,
+        Err(reason) => pack(reason),
+    }
+}
+
 #[inline(always)]
 const fn refused() -> u32 {
     Parsed::pack(Err(DropReason::Malformed))
@@ -305,7 +318,7 @@ const fn pack(reason: DropReason) -> u32 {
     reason as u32 + 1
 }
 
-/// The result of [`commit`].
+/// The result of [`commit`], and of what packs a reason as it does.
 #[inline(always)]
 pub fn unpack(packed: u32) -> Result<(), DropReason> {
     match packed {

@@ -33,7 +33,9 @@ impl<'a> Pair<'a> {
         let links = tempfile::Builder::new().prefix("fw-links-").tempdir()?;
         let dir = links.path().to_string_lossy().into_owned();
         firewall.text(&["link", "--dir", &dir])?;
-        Ok(Self { firewall, links, kernel: Netns::new("kernel")? })
+        let kernel = Netns::new("kernel")?;
+        kernel.set("ipv6/conf/all/disable_ipv6", "1")?;
+        Ok(Self { firewall, links, kernel })
     }
 
     /// A shell script that calls the old names.
@@ -105,6 +107,7 @@ fn plain(text: &str) -> String {
 fn with_pair(test: impl FnOnce(&Pair<'_>) -> Result<()>) {
     let run = || -> Result<()> {
         let network = Gateway::new(Offload::Tuned)?;
+        network.hush()?;
         let firewall = Setup::on(&["eth0", "eth1"]).both(OPEN).start(network.gateway())?;
         test(&Pair::new(&firewall)?)
     };
