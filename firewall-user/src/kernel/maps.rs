@@ -57,7 +57,7 @@ impl Maps {
         if !pins.exists() {
             bail!(
                 "no firewall is loaded at {}: start one with `firewall run`, or name the \
-                 directory of a running one with --pin",
+                 directory of a running one with --pin or FIREWALL_PIN",
                 pins.root().display()
             );
         }
