@@ -125,7 +125,8 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     tracked.effect = synproxy::effect(&scratch.proxy, tracked.effect);
     tracked.forget_how(tables);
     scratch.walk.ctstate = tracked.ctstate.bit();
-    if needs_facts(tables, scratch) && !is_remembered(&tracked, scratch) {
+    let is_remembered = is_remembered(&tracked, scratch);
+    if !is_remembered && needs_facts(tables, scratch) {
         tables.gather(packet, scratch, &tracked, hook, now);
     }
     if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
@@ -135,10 +136,9 @@ fn whole<P: Packet + ?Sized, T: Tables>(
             synproxy::Answer::NotAsked => {}
         }
     }
-    scratch.walk.ctstate = tracked.ctstate.bit();
     scratch.walk.announced_by = tracked.announced_by;
 
-    let outcome = if is_remembered(&tracked, scratch) {
+    let outcome = if is_remembered {
         count_remembered(tables, scratch, &tracked)
     } else {
         tables.judge(scratch)

@@ -39,7 +39,7 @@ use crate::{
     scratch::Scratch,
     tables::Tables,
     time::Nanos,
-    walk::Outcome,
+    walk::{Outcome, Walk},
     wire::{
         Ethernet,
         tcp_flag::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG},
@@ -197,8 +197,9 @@ pub const fn may_prove(headers: &Headers, proxy: &Proxy) -> bool {
 /// No counter moves. The proof stands on the desk when the answer is right.
 #[inline(always)]
 pub fn question<T: Tables>(tables: &T, scratch: &mut Scratch) -> Answer {
+    let ctstate = scratch.walk.ctstate;
     let answer = ask(tables, scratch);
-    scratch.walk = scratch.walk.restarted();
+    scratch.walk = Walk { ctstate, ..scratch.walk.restarted() };
     answer
 }
 
