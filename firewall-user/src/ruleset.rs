@@ -77,11 +77,6 @@ impl Rulesets {
         self.of.each_ref().map(|rules| rules::to_save(rules, None))
     }
 
-    /// What tells where the rules were written: [`sources`].
-    fn sources(&self) -> [String; 2] {
-        self.of.each_ref().map(sources::write)
-    }
-
     /// Gives the rules of a generation the places where they were written.
     fn restore_places(&mut self, maps: &Maps, generation: u32) -> Result<()> {
         if generation == 0 {

@@ -9,10 +9,13 @@ use std::{collections::HashMap, sync::Arc};
 use anyhow::Result;
 use firewall_common::{addr::Family, rule::Counter};
 
-use super::{Rulesets, Running, index};
+use super::{
+    Rulesets, Running, index,
+    sources::{self, Written},
+};
 use crate::{
     kernel::{maps::Maps, ruleset::Image},
-    rules::{Chain, Compiled, Place, Rule},
+    rules::{Chain, Compiled, Origin, Place, Rule},
 };
 
 /// What runs, read to be changed. Whoever finishes it has held the lock of the ruleset
@@ -32,7 +35,7 @@ pub struct Edit<'m> {
 }
 
 /// Files and lines, by lines of the text that is kept.
-type Places = HashMap<u32, (Arc<str>, u32)>;
+type Places = HashMap<u32, Written>;
 
 impl<'m> Edit<'m> {
     /// Reads the running rules and their counters.
@@ -87,7 +90,7 @@ impl<'m> Edit<'m> {
         let compiled = after.compile()?;
         let (mut bases, sources) = self.carried(after, &compiled);
         let [v4, v6] = &after.texts();
-        let written = self.placed(after).sources();
+        let written = self.sources(after);
         let image = Image {
             header: compiled.header,
             rules: &compiled.rules,
@@ -121,28 +124,24 @@ impl<'m> Edit<'m> {
     /// # Errors
     /// When the map cannot be written.
     pub fn note_places(&self, after: &Rulesets) -> Result<()> {
-        let written = self.placed(after).sources();
+        let written = self.sources(after);
         self.maps.write_sources(self.running.generation, written.each_ref().map(String::as_str))
     }
 
-    /// The rules with the places where they were written, also those that stayed.
-    fn placed(&self, after: &Rulesets) -> Rulesets {
-        let mut placed = after.clone();
-        for rules in &mut placed.of {
+    /// What tells where the rules were written, also those that stayed.
+    fn sources(&self, after: &Rulesets) -> [String; 2] {
+        after.of.each_ref().map(|rules| {
             let (file, places) =
                 (&self.files[index(rules.family)], &self.places[index(rules.family)]);
-            let Some(file) = file else { continue };
-            for rule in
-                rules.tables.iter_mut().flat_map(|it| &mut it.chains).flat_map(|it| &mut it.rules)
-            {
-                if Arc::ptr_eq(file, &rule.origin.file)
-                    && let Some((file, line)) = places.get(&rule.origin.line)
-                {
-                    (rule.origin.file, rule.origin.line) = (Arc::clone(file), *line);
+            sources::write(rules, |rule| {
+                let Origin { file: own, line, .. } = &rule.origin;
+                let stays = file.as_ref().is_some_and(|file| Arc::ptr_eq(file, own));
+                match places.get(line) {
+                    Some((file, line)) if stays => (file, *line),
+                    _ => (own, *line),
                 }
-            }
-        }
-        placed
+            })
+        })
     }
 
     /// Of each compiled rule, the counter that it begins with, and the old one from
@@ -188,15 +187,15 @@ impl<'m> Edit<'m> {
 
 /// Where the rules of a generation were written, by their lines in its text.
 fn places(maps: &Maps, generation: u32, running: &Rulesets) -> Result<[Places; 2]> {
-    let mut written = running.clone();
-    written.restore_places(maps, generation)?;
-    Ok([Family::Ipv4, Family::Ipv6].map(|family| {
-        let [kept, written] = [running, &written].map(|all| {
-            let tables = all.of[index(family)].tables.iter();
-            tables.flat_map(|table| &table.chains).flat_map(|chain| &chain.rules)
-        });
-        let places = kept.zip(written);
-        let place = |rule: &Rule| (Arc::clone(&rule.origin.file), rule.origin.line);
-        places.map(|(kept, written)| (kept.origin.line, place(written))).collect()
-    }))
+    let mut all = [Places::new(), Places::new()];
+    if generation == 0 {
+        return Ok(all);
+    }
+    for rules in &running.of {
+        let text = maps.rule_sources(generation, rules.family)?;
+        let written = sources::read(rules, &text).unwrap_or_default();
+        let lines = sources::rules(rules).map(|rule| rule.origin.line);
+        all[index(rules.family)] = lines.zip(written).collect();
+    }
+    Ok(all)
 }

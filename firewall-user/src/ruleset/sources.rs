@@ -9,18 +9,21 @@ use std::{path::Path, sync::Arc};
 
 use crate::rules::{Rule, Ruleset};
 
+/// A file and its line.
+pub type Written = (Arc<str>, u32);
+
 /// Writes down where the rules of one family come from.
-pub fn write(ruleset: &Ruleset) -> String {
-    let mut files: Vec<Arc<str>> = Vec::new();
+pub fn write<'r>(ruleset: &'r Ruleset, place: impl Fn(&'r Rule) -> (&'r Arc<str>, u32)) -> String {
+    let mut files: Vec<&Arc<str>> = Vec::new();
     let mut places = Vec::new();
     for rule in rules(ruleset) {
-        let file = &rule.origin.file;
-        let known = files.iter().position(|known| known == file);
+        let (file, line) = place(rule);
+        let known = files.iter().position(|known| *known == file);
         let number = known.unwrap_or_else(|| {
-            files.push(Arc::clone(file));
+            files.push(file);
             files.len() - 1
         });
-        places.push(format!("{number}:{}", rule.origin.line));
+        places.push(format!("{number}:{line}"));
     }
     if places.is_empty() {
         return String::new();
@@ -31,17 +34,15 @@ pub fn write(ruleset: &Ruleset) -> String {
 
 /// Gives the rules back their places; leaves them as they are where `text` is not theirs.
 pub fn restore(ruleset: &mut Ruleset, text: &str) {
-    let Some(places) = read(text) else { return };
-    if places.len() != rules(ruleset).count() {
-        return;
-    }
+    let Some(places) = read(ruleset, text) else { return };
     let tables = ruleset.tables.iter_mut().flat_map(|table| &mut table.chains);
     for (rule, (file, line)) in tables.flat_map(|chain| &mut chain.rules).zip(places) {
         (rule.origin.file, rule.origin.line) = (file, line);
     }
 }
 
-fn read(text: &str) -> Option<Vec<(Arc<str>, u32)>> {
+/// The places of the rules, in their order; `None` where `text` is not theirs.
+pub fn read(ruleset: &Ruleset, text: &str) -> Option<Vec<Written>> {
     let (files, places) = text.split_once('\n')?;
     let files: Vec<String> = serde_json::from_str(files).ok()?;
     let files: Vec<Arc<str>> = files.into_iter().map(Into::into).collect();
@@ -50,10 +51,12 @@ fn read(text: &str) -> Option<Vec<(Arc<str>, u32)>> {
         let file = files.get(file.parse::<usize>().ok()?)?;
         Some((Arc::clone(file), line.parse().ok()?))
     };
-    places.split(' ').map(place).collect()
+    let places: Vec<_> = places.split(' ').map(place).collect::<Option<_>>()?;
+    (places.len() == rules(ruleset).count()).then_some(places)
 }
 
-fn rules(ruleset: &Ruleset) -> impl Iterator<Item = &Rule> {
+/// All rules of a family, in the order of the text.
+pub fn rules(ruleset: &Ruleset) -> impl Iterator<Item = &Rule> {
     ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules)
 }
 
@@ -86,6 +89,10 @@ mod tests {
         parse(name, text, Family::Ipv4, &BuiltinServices).unwrap()
     }
 
+    fn written(ruleset: &Ruleset) -> String {
+        write(ruleset, |rule| (&rule.origin.file, rule.origin.line))
+    }
+
     fn places(ruleset: &Ruleset) -> Vec<(String, u32)> {
         rules(ruleset).map(|rule| (rule.origin.file.to_string(), rule.origin.line)).collect()
     }
@@ -94,7 +101,7 @@ mod tests {
     fn rules_that_were_printed_and_read_again_know_where_they_were_written() {
         let written = parsed("stdin", RULES);
         let mut running = parsed("the running rules", &to_save(&written, None));
-        restore(&mut running, &write(&written));
+        restore(&mut running, &self::written(&written));
         let wanted = [("stdin", 6), ("stdin", 3), ("stdin", 5)];
         assert_eq!(places(&running), wanted.map(|(file, line)| (file.to_owned(), line)));
         assert_eq!(running, written);
@@ -115,8 +122,8 @@ mod tests {
     fn a_file_is_named_from_the_root_on() {
         let written = parsed("Cargo.toml", "-A INPUT -j DROP\n");
         let mut running = written.clone();
-        restore(&mut running, &write(&written));
+        restore(&mut running, &self::written(&written));
         assert!(places(&running)[0].0.starts_with('/'), "{:?}", places(&running));
-        assert_eq!(write(&parsed("x", "*filter\nCOMMIT\n")), "");
+        assert_eq!(self::written(&parsed("x", "*filter\nCOMMIT\n")), "");
     }
 }
