@@ -9,7 +9,7 @@ use crate::time::Nanos;
 
 /// Version of everything that is pinned: maps, their keys and values. The pin
 /// directory carries it; a daemon that meets another version says what to do.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// The mark of a frame that the daemon sends on an interface to have it turned
 /// back into that interface's ingress, where it was held. The whole word is
@@ -84,8 +84,7 @@ impl Options {
     }
 }
 
-/// The slot of the ruleset maps that holds a generation, 0 or 1. Generations
-/// count from 1; the `generation` map names the active one.
+/// The slot of the ruleset maps that holds a generation, 0 or 1.
 #[inline(always)]
 pub const fn slot(generation: u32) -> u32 {
     generation & 1

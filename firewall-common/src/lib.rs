@@ -17,6 +17,7 @@ pub mod extra;
 pub mod flow;
 pub mod flow_event;
 pub mod fragment;
+pub mod generation;
 pub mod headers;
 pub mod packet;
 pub mod path;

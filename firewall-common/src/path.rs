@@ -39,14 +39,14 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
     let options = tables.options();
     let verdict = match packet.headers(&mut scratch.headers, place.has_ethernet) {
         Err(reason) => {
-            let verdict = unreadable(tables, place, scratch, reason);
+            let verdict = unreadable(tables, place, scratch, reason, now);
             if scratch.headers.is_first_fragment() {
                 fragment::refuse(tables, scratch, now);
             }
             verdict
         }
         Ok(Parsed::NotIp) if options.has(option::DROP_NON_IP) => {
-            unreadable(tables, place, scratch, DropReason::NonIp)
+            unreadable(tables, place, scratch, DropReason::NonIp, now)
         }
         Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
         Ok(Parsed::Ip) => ip(packet, place, tables, scratch, options, now),
@@ -66,9 +66,10 @@ fn unreadable<T: Tables>(
     place: Place,
     scratch: &mut Scratch,
     reason: DropReason,
+    now: Nanos,
 ) -> Verdict {
     scratch.walk = Walk {
-        generation: tables.generation(),
+        generation: tables.generation(now),
         in_ifindex: tables.came_in_by(place),
         out_ifindex: if matches!(place.hook, Hook::Egress) { place.ifindex } else { 0 },
         chain: NO_CHAIN,
@@ -90,7 +91,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
         return Verdict::Pass(Stat::PassOtherHost);
     }
     let route = tables.route(place, &scratch.headers);
-    prepare(scratch, tables.generation(), &route);
+    prepare(scratch, tables.generation(now), &route);
     scratch.proxy.task = task::NONE;
     scratch.proxy.is_first = 0;
     scratch.proxy.is_open = 0;

@@ -98,8 +98,8 @@ pub trait Rules {
 /// same flow. Fields are plain words, so that a reader sees the old or the new
 /// one.
 pub trait Tables: Rules {
-    /// The active ruleset generation.
-    fn generation(&self) -> u32;
+    /// The ruleset generation that counts now.
+    fn generation(&self, now: Nanos) -> u32;
     fn options(&self) -> Options;
     /// When the daemon last showed itself.
     fn heartbeat(&self) -> Nanos;

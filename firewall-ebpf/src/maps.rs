@@ -12,6 +12,7 @@ use firewall_common::{
     extra::{EXTRAS_PER_GENERATION, Extra},
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
+    generation::InForce,
     pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
@@ -24,9 +25,9 @@ use firewall_common::reject::Answer;
 
 use crate::{cookie::Quote, route::Delivery};
 
-/// The active ruleset generation; written when a ruleset is swapped.
+/// Which ruleset counts; written when one is swapped.
 #[map(name = "generation")]
-pub static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+pub static GENERATION: Array<InForce> = Array::with_max_entries(1, 0);
 
 #[map(name = "options")]
 pub static OPTIONS: Array<Options> = Array::with_max_entries(1, 0);

@@ -227,8 +227,8 @@ impl Rules for Maps {
 
 impl Tables for Maps {
     #[inline(always)]
-    fn generation(&self) -> u32 {
-        GENERATION.get(0).copied().unwrap_or_default()
+    fn generation(&self, now: Nanos) -> u32 {
+        GENERATION.get(0).map_or(0, |in_force| in_force.at(now))
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The rules that are in force: from text to the maps, and back with counters.
 
-use std::{cell::OnceCell, collections::HashMap};
+use std::{cell::OnceCell, collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result};
 use firewall_common::{addr::Family, rule::Counter};
@@ -15,9 +15,13 @@ use crate::{
     },
 };
 
+mod difference;
 mod edit;
 
-pub use edit::Edit;
+pub use self::{
+    difference::{Change, Difference, differences},
+    edit::Edit,
+};
 
 /// The rules of both families.
 #[derive(Clone, Debug)]
@@ -150,22 +154,42 @@ impl Running {
         Ok(Self { generation, rulesets, compiled })
     }
 
-    /// Changes the rules in force; gives those that were, with their counters. Rules
-    /// that stay go on counting.
+    /// Changes the rules in force. Those that stay go on counting.
     ///
     /// # Errors
     /// What is wrong with the new rules, or with the maps; nothing has changed then.
-    pub fn change(maps: &Maps, change: impl FnOnce(Rulesets) -> Rulesets) -> Result<Rulesets> {
+    pub fn change(maps: &Maps, change: impl FnOnce(Rulesets) -> Rulesets) -> Result<()> {
+        Self::replace(maps, change, None).map(drop)
+    }
+
+    /// As [`Running::change`], for so long: then the former rules count again, unless
+    /// somebody confirms. Gives the generation on trial; `None` when the rules say what
+    /// was said before, so that there is nothing to confirm.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_out(
+        maps: &Maps,
+        time: Duration,
+        change: impl FnOnce(Rulesets) -> Rulesets,
+    ) -> Result<Option<u32>> {
+        Self::replace(maps, change, Some(time))
+    }
+
+    fn replace(
+        maps: &Maps,
+        change: impl FnOnce(Rulesets) -> Rulesets,
+        trial: Option<Duration>,
+    ) -> Result<Option<u32>> {
         let _lock = maps.pins().lock_ruleset()?;
+        maps.refuse_trial()?;
         let edit = Edit::begin(maps)?;
-        let before = edit.before().clone();
-        let after = change(before.clone());
-        if edit.is_first() || !after.says_the_same(&before) {
-            edit.finish(&after)?;
-        } else {
+        let after = change(edit.before().clone());
+        if !edit.is_first() && after.says_the_same(edit.before()) {
             edit.note_places(&after)?;
+            return Ok(None);
         }
-        Ok(before)
+        edit.install(&after, trial).map(Some)
     }
 
     /// The interface patterns that a name fits, as a set of bits.

@@ -6,7 +6,7 @@ use std::{path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, capability,
-    command::{Background, output},
+    command::{Background, finish, output},
     firewall::{Setup, binary},
     ledger::refused_since,
     needs,
@@ -194,19 +194,73 @@ mod on_trial {
     }
 
     #[test]
-    fn rules_whose_command_was_killed_do_not_stand_in_the_way_for_ever() {
+    fn rules_go_also_when_nobody_is_alive_to_take_them_back() {
         needs!(capability::firewall());
         killed().unwrap();
     }
 
+    /// The command and the daemon are killed; packets tell which rules count.
     fn killed() -> Result<()> {
         let network = Gateway::new(Offload::Tuned)?;
-        let firewall = start(&network)?;
+        let wires = Wires::across(&network)?;
+        let mut firewall = start(&network)?;
         let file = tempfile::NamedTempFile::new()?;
-        apply(&firewall, "1", file.path())?.kill();
-        wait::until_true("the end of the trial", || firewall.apply(CLOSED).is_ok())?;
-        ensure!(!is_other(&firewall), "applied, and not in force");
+        let mut applied = apply(&firewall, "2", file.path())?;
+        let (client, server) =
+            (wires.client.endpoint(Family::V4, 4_000), wires.server.endpoint(Family::V4, 53));
+        wires.cross(End::Client, &Packet::udp(client, server, b"admitted by the new rules"))?;
+        applied.kill();
+        firewall.kill();
+        ensure!(is_other(&firewall), "the time is not over, and the old rules are back");
+        wait::until_true("the old rules", || !is_other(&firewall))?;
+        let before = firewall.stat("policy")?;
+        let question = Packet::udp(client, server, b"refused by the old rules");
+        wires.client.send(&question)?;
+        refused_since(&firewall, before, "by the old rules")?;
+        wires.server.has_not_seen(&question)?;
+        let late = firewall.cli(&["confirm"])?;
+        ensure!(late.code() == 1 && late.stderr.contains("too late"), "{late:?}");
+        // The generation that failed stands in nobody's way.
+        firewall.apply(OTHER)?;
+        ensure!(is_other(&firewall), "applied after the trial, and not in force");
+        firewall.apply(CLOSED)?;
+        ensure!(!is_other(&firewall), "applied after the trial, and not in force");
         Ok(())
+    }
+
+    #[test]
+    fn a_daemon_that_starts_during_a_trial_leaves_it_alone() {
+        needs!(capability::firewall());
+        restarted().unwrap();
+    }
+
+    fn restarted() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let mut firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        let mut applied = apply(&firewall, "600", file.path())?;
+        firewall.restart()?;
+        ensure!(is_other(&firewall), "the start took the rules back");
+        ensure!(firewall.said().contains("wait to be confirmed"), "{}", firewall.said());
+        firewall.text(&["confirm"])?;
+        ensure!(applied.wait(wait::DEADLINE)?.success(), "{}", applied.stderr());
+        ensure!(is_other(&firewall), "confirmed, and the old rules are back");
+        Ok(())
+    }
+
+    #[test]
+    fn rules_that_are_in_force_already_need_no_confirmation() {
+        needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let firewall = start(&network).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rules.v4");
+        std::fs::write(&file, CLOSED).unwrap();
+        let applied =
+            firewall.cli(&["apply", &file.to_string_lossy(), "--confirm", "600"]).unwrap();
+        assert_eq!(applied.code(), 0, "{applied:?}");
+        assert!(applied.stderr.contains("nothing to confirm"), "{applied:?}");
+        firewall.apply(OTHER).unwrap();
     }
 
     #[test]
@@ -226,5 +280,81 @@ mod on_trial {
         firewall.text(&["confirm"])?;
         ensure!(applied.wait(wait::DEADLINE)?.success(), "{}", applied.stderr());
         firewall.apply(CLOSED)
+    }
+}
+
+mod looked_at_before {
+    use super::*;
+
+    #[test]
+    fn the_difference_is_told_and_nothing_changes() {
+        needs!(capability::firewall());
+        difference().unwrap();
+    }
+
+    fn difference() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("rules.v4");
+        let path = file.to_string_lossy();
+        std::fs::write(&file, "*filter\n:FORWARD DROP\n-A FORWARD -p icmp -j ACCEPT\nCOMMIT\n")?;
+        let told = firewall.text(&["apply", "--dry-run", &path])?;
+        ensure!(told == "IPv4 filter FORWARD: + rule 1: -A FORWARD -p icmp -j ACCEPT\n", "{told}");
+        let json = firewall.json(&["apply", "--dry-run", &path])?;
+        ensure!(json[0]["change"] == "added" && json[0]["number"] == 1, "{json:?}");
+        ensure!(!firewall.text(&["save"])?.contains("icmp"), "the rules have changed");
+        std::fs::write(&file, CLOSED)?;
+        let told = firewall.text(&["apply", "--dry-run", &path])?;
+        ensure!(told == "nothing changes\n", "{told}");
+        Ok(())
+    }
+}
+
+mod over_the_network {
+    use super::*;
+
+    const LOCKS_OUT: &str = "*filter\n:INPUT DROP\n-A INPUT -p tcp --dport 80 -j ACCEPT\nCOMMIT\n";
+    const LETS_IN: &str = "*filter\n:INPUT DROP\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n";
+
+    #[test]
+    fn rules_that_cut_the_session_of_the_caller_are_refused() {
+        needs!(capability::firewall());
+        session().unwrap();
+    }
+
+    fn session() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let ssh = format!("{} 50000 192.0.2.1 22", network.client_address(Family::V4));
+        let directory = tempfile::tempdir()?;
+        let file = directory.path().join("rules.v4");
+        let path = file.to_string_lossy();
+        let apply = |rules: &str, options: &[&str]| {
+            std::fs::write(&file, rules)?;
+            let mut command = firewall.command(&[&["apply", &*path], options].concat())?;
+            finish(command.env("SSH_CONNECTION", &ssh), wait::DEADLINE)
+        };
+        let refused = apply(LOCKS_OUT, &[])?;
+        ensure!(
+            refused.code() == 1 && refused.stderr.contains("your connection is cut off"),
+            "{refused:?}"
+        );
+        ensure!(refused.stderr.contains("--force"), "{refused:?}");
+        ensure!(firewall.text(&["save"])?.contains(":INPUT ACCEPT"), "refused, and applied");
+        let told = apply(LOCKS_OUT, &["--dry-run"])?;
+        ensure!(told.code() == 0 && told.stdout.contains("your connection is cut off"), "{told:?}");
+        let allowed = apply(LETS_IN, &[])?;
+        ensure!(allowed.code() == 0 && allowed.stderr.is_empty(), "{allowed:?}");
+        let forced = apply(LOCKS_OUT, &["--force"])?;
+        ensure!(forced.code() == 0, "{forced:?}");
+        ensure!(firewall.text(&["save"])?.contains("--dport 80"), "forced, and not applied");
+        // An interface that nobody judges cuts nobody off.
+        let elsewhere = "192.0.2.7 50000 192.0.2.8 22";
+        std::fs::write(&file, LOCKS_OUT.replace("80", "81"))?;
+        let mut command = firewall.command(&["apply", &path])?;
+        let applied = finish(command.env("SSH_CONNECTION", elsewhere), wait::DEADLINE)?;
+        ensure!(applied.code() == 0, "{applied:?}");
+        Ok(())
     }
 }

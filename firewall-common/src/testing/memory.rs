@@ -257,7 +257,7 @@ impl Rules for Memory {
 }
 
 impl Tables for Memory {
-    fn generation(&self) -> u32 {
+    fn generation(&self, _now: Nanos) -> u32 {
         self.generation
     }
 

@@ -229,6 +229,14 @@ pub struct Apply {
     /// Go back to the old rules after this time unless `firewall confirm` comes
     #[arg(long, value_name = "SECONDS", value_parser = value::seconds)]
     pub confirm: Option<Duration>,
+
+    /// Say what would change, and change nothing
+    #[arg(short = 'n', long, conflicts_with = "confirm")]
+    pub dry_run: bool,
+
+    /// Also rules that cut the session from which this is typed
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Print the running rules as iptables-save does

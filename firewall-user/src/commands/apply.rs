@@ -1,83 +1,124 @@
 //! `firewall apply`: replaces the running rules, all at once.
 //!
-//! With `--confirm` the command waits, and goes back unless `firewall confirm`
-//! comes in time. It outlives its terminal: rules that cut off whoever applied
-//! them do not stay.
+//! With `--confirm` the rules count for a time only, unless `firewall confirm` comes. The
+//! programs themselves go back when it is over, whatever has become of this command and
+//! of the daemon; the command waits to tell how it ended.
 
 use std::{
-    fs, io,
-    path::PathBuf,
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use firewall_common::control::device;
 use nix::sys::{
     signal::{SigHandler, SigSet, Signal, signal},
     signalfd::{SfdFlags, SignalFd},
 };
 
-use super::{maps, source};
+use super::{maps, output::print, source};
 use crate::{
-    cli::args::{self, Global},
-    daemon::events,
-    kernel::pins::Pins,
-    ruleset::Running,
+    cli::args::{self, Global, Output},
+    kernel::{in_force::TrialEnd, maps::Maps},
+    rules::{
+        Ruleset,
+        lint::{Cut, Lockout, lockout},
+    },
+    ruleset::{Running, differences},
+    session,
 };
 
 pub fn apply(global: &Global, command: &args::Apply) -> Result<()> {
     let rules = source::read(&command.file, command.ipv6)?;
     let maps = maps(global)?;
-    let pending = Pending::of(maps.pins());
-    if pending.exists() {
-        bail!(
-            "an earlier `firewall apply --confirm` still waits: `firewall confirm` keeps its rules"
-        );
+    let cut = cut(&maps, &rules)?;
+    if command.dry_run {
+        return preview(global, &maps, &rules, cut.as_ref());
     }
-    let Some(time) = command.confirm else {
-        Running::change(&maps, |running| running.with(rules))?;
+    match cut {
+        Some(found) if found.cut == Cut::Session && !command.force => bail!(
+            "{}: {}\n{}, or apply it all the same with --force",
+            command.file.display(),
+            found.message,
+            found.advice
+        ),
+        Some(found) => eprintln!("warning: {}: {}", command.file.display(), found.message),
+        None => {}
+    }
+    match command.confirm {
+        None => Running::change(&maps, |running| running.with(rules)),
+        Some(time) => on_trial(&maps, rules, time),
+    }
+}
+
+/// What the rules would do to the session by which the caller is here, if it comes by an
+/// interface that is judged.
+fn cut(maps: &Maps, rules: &Ruleset) -> Result<Option<Lockout>> {
+    let Some(caller) = session::caller() else { return Ok(None) };
+    let Some(name) = &caller.interface else { return Ok(None) };
+    let is_judged = maps
+        .devices()?
+        .iter()
+        .any(|(_, device)| device.name() == name && device.flags & device::OURS != 0);
+    Ok(if is_judged { lockout(rules, &caller) } else { None })
+}
+
+/// What would change, without changing it.
+fn preview(global: &Global, maps: &Maps, rules: &Ruleset, cut: Option<&Lockout>) -> Result<()> {
+    let running = Running::load(maps)?;
+    let mut whole = running.rulesets.clone();
+    whole = whole.with(rules.clone());
+    whole.compile()?;
+    let found = differences(running.rulesets.family(rules.family), rules);
+    let mut lines: Vec<String> = match global.output {
+        Output::Text => found.iter().map(ToString::to_string).collect(),
+        Output::Json => found.iter().map(serde_json::to_string).collect::<Result<_, _>>()?,
+    };
+    if global.output == Output::Text {
+        if found.is_empty() {
+            lines.push("nothing changes".into());
+        }
+        lines.extend(cut.map(|cut| format!("warning: {}", cut.message)));
+    } else if let Some(cut) = cut {
+        lines.push(serde_json::json!({ "warning": cut.message, "advice": cut.advice }).to_string());
+    }
+    print(lines)
+}
+
+fn on_trial(maps: &Maps, rules: Ruleset, time: Duration) -> Result<()> {
+    let mut ended = Ended::catch()?;
+    let generation = Running::try_out(maps, time, |running| running.with(rules))?;
+    let Some(generation) = generation else {
+        eprintln!("these rules are in force already: there is nothing to confirm");
         return Ok(());
     };
-    // Whatever ends this command from here on, the way back is prepared.
-    let mut ended = Ended::catch()?;
-    pending.place(time)?;
-    let before = Running::change(&maps, |running| running.with(rules));
-    let before = before.inspect_err(|_| drop(pending.take()))?;
     eprintln!("applied; back to the old rules in {} s unless `firewall confirm`", time.as_secs());
-    let why = match wait(&pending, time, &mut ended) {
-        Outcome::Confirmed => {
-            eprintln!("confirmed");
-            return Ok(());
-        }
-        Outcome::TimeOver => format!("not confirmed in {} s", time.as_secs()),
-        Outcome::Ended => "interrupted".to_owned(),
+    let is_interrupted = wait(maps, generation, time, &mut ended)?;
+    let _lock = maps.pins().lock_ruleset()?;
+    if maps.was_confirmed(generation)? {
+        eprintln!("confirmed");
+        return Ok(());
+    }
+    let end = maps.end_trial().context("cannot go back to the old rules")?;
+    let why = match end {
+        TrialEnd::Now if is_interrupted => "interrupted".to_owned(),
+        _ => format!("not confirmed in {} s", time.as_secs()),
     };
-    Running::change(&maps, |_| before).context("cannot go back to the old rules")?;
     bail!("{why}: the old rules are back")
 }
 
-/// How the wait for a confirmation ends.
-enum Outcome {
-    Confirmed,
-    TimeOver,
-    Ended,
-}
-
-fn wait(pending: &Pending, time: Duration, ended: &mut Ended) -> Outcome {
+/// Until the trial is over; gives whether this command was asked to end before.
+fn wait(maps: &Maps, generation: u32, time: Duration, ended: &mut Ended) -> Result<bool> {
+    // The programs' clock is coarse, and stands still while the machine sleeps.
     let end = Instant::now() + time;
-    while pending.exists() {
-        let outcome = match (Instant::now() >= end, ended.is_so()) {
-            (true, _) => Outcome::TimeOver,
-            (_, true) => Outcome::Ended,
-            _ => {
-                thread::sleep(Duration::from_millis(50));
-                continue;
-            }
-        };
-        // A confirmation of this very moment counts.
-        return if pending.take().unwrap_or(true) { outcome } else { Outcome::Confirmed };
+    while maps.is_on_trial(generation)? {
+        if ended.is_so() {
+            return Ok(true);
+        }
+        let rest = end.saturating_duration_since(Instant::now());
+        thread::sleep(rest.clamp(Duration::from_millis(5), Duration::from_millis(50)));
     }
-    Outcome::Confirmed
+    Ok(false)
 }
 
 /// The signals that ask the command to end. The one that its terminal is gone is
@@ -97,51 +138,5 @@ impl Ended {
 
     fn is_so(&mut self) -> bool {
         matches!(self.0.read_signal(), Ok(Some(_)))
-    }
-}
-
-/// The file tells whole seconds, and going back takes a moment.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// The sign that rules wait to be confirmed: a file that `firewall confirm` takes
-/// away.
-#[derive(Debug)]
-pub struct Pending(PathBuf);
-
-impl Pending {
-    pub fn of(pins: &Pins) -> Self {
-        Self(events::socket_path(pins).with_extension("pending"))
-    }
-
-    /// Whether rules wait; those whose time is over do not, whatever became of
-    /// the command that was to go back.
-    pub fn exists(&self) -> bool {
-        self.until().is_some_and(|until| until + GRACE > SystemTime::now())
-    }
-
-    /// When the old rules come back.
-    pub fn until(&self) -> Option<SystemTime> {
-        let seconds: u64 = fs::read_to_string(&self.0).ok()?.trim().parse().ok()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-    }
-
-    /// The file says when the time is over, in seconds since 1970.
-    fn place(&self, time: Duration) -> Result<()> {
-        if let Some(directory) = self.0.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        let until = SystemTime::now() + time;
-        let seconds = until.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        fs::write(&self.0, seconds.to_string())
-            .with_context(|| format!("cannot write {}", self.0.display()))
-    }
-
-    /// `true` for the one who took it.
-    pub fn take(&self) -> io::Result<bool> {
-        match fs::remove_file(&self.0) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }

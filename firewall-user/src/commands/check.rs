@@ -1,17 +1,15 @@
 //! `firewall check`: reads and compiles rules, says what is likely to be wrong with them,
 //! and changes nothing.
 
-use std::{env, net::IpAddr};
-
 use anyhow::{Result, bail};
-use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use serde_json::json;
 
 use super::{output::print, source};
 use crate::{
     cli::args::{self, Global, Output},
-    rules::lint::{Caller, Finding, lint},
+    rules::lint::{Finding, lint},
     ruleset::Rulesets,
+    session,
 };
 
 pub fn check(global: &Global, command: &args::Check) -> Result<()> {
@@ -19,7 +17,7 @@ pub fn check(global: &Global, command: &args::Check) -> Result<()> {
     let count: usize =
         rules.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
     Rulesets::default().with(rules.clone()).compile()?;
-    let findings = lint(&rules, caller().as_ref());
+    let findings = lint(&rules, session::caller().as_ref());
     let file = command.file.display().to_string();
     print(match global.output {
         Output::Text => text(&file, count, &findings),
@@ -70,22 +68,4 @@ fn json_lines(file: &str, rules: usize, findings: &[Finding]) -> Vec<String> {
 
 fn warnings(count: usize) -> String {
     if count == 1 { "1 warning".into() } else { format!("{count} warnings") }
-}
-
-/// Who runs this over ssh, and could lock themselves out.
-fn caller() -> Option<Caller> {
-    Caller::from_ssh(&env::var("SSH_CONNECTION").ok()?, interface)
-}
-
-/// The interface that has an address of this host.
-fn interface(address: IpAddr) -> Option<String> {
-    let own =
-        |storage: &SockaddrStorage| match (storage.as_sockaddr_in(), storage.as_sockaddr_in6()) {
-            (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
-            (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
-            _ => None,
-        };
-    let mut all = getifaddrs().ok()?;
-    let found = all.find(|one| one.address.as_ref().and_then(own) == Some(address))?;
-    Some(found.interface_name)
 }

@@ -33,7 +33,6 @@ mod unload;
 mod why;
 
 pub(crate) use self::{
-    apply::Pending,
     events::events,
     output::{Printer, print},
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, time::SystemTime};
 use anyhow::Result;
 use firewall_common::control::{Device, device};
 
-use super::{apply::Pending, maps, output::print, stats};
+use super::{maps, output::print, stats};
 use crate::{
     cli::args::{Global, Output},
     kernel::{
@@ -26,7 +26,7 @@ pub fn status(global: &Global) -> Result<()> {
         interfaces: interfaces(&maps)?,
         generation: running.generation,
         rules: running.rule_count(),
-        confirm_until: Pending::of(maps.pins()).until(),
+        confirm_until: maps.trial_until()?,
         ftp_ports: maps.helper_ports()?.into_iter().map(|(port, _)| port).collect(),
         tables: stats::tables(&maps)?,
     };

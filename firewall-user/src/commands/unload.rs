@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::apply::Pending;
 use crate::{
     cli::args::Global,
     daemon::events,
@@ -29,6 +28,5 @@ pub fn unload(global: &Global) -> Result<()> {
     }
     pins.remove().context("cannot unload")?;
     let _ = std::fs::remove_file(events::socket_path(&pins));
-    let _ = Pending::of(&pins).take();
     Ok(())
 }

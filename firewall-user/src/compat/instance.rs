@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     cli::args::DEFAULT_PIN,
-    commands::Pending,
     kernel::{maps::Maps, pins::Pins},
     preflight,
     rules::Errors,
@@ -66,11 +65,8 @@ impl Locked {
     /// To change them.
     pub(super) fn to_change(program: Program, wait: Wait) -> Result<Self, Failure> {
         let locked = Self::open(program, wait)?;
-        if Pending::of(locked.maps.pins()).exists() {
-            let message = "an earlier `firewall apply --confirm` still waits, and would take this \
-                           change back: `firewall confirm` keeps its rules";
-            return Err(program.failed(RESOURCE, message));
-        }
+        let refused = |error: anyhow::Error| program.failed(RESOURCE, &format!("{error:#}"));
+        locked.maps.refuse_trial().map_err(refused)?;
         Ok(locked)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use firewall_common::control::{Device, device};
+use firewall_common::control::{Device, device, slot};
 
 use crate::{
     kernel::{
@@ -15,7 +15,6 @@ use crate::{
         load::Programs,
         maps::Maps,
         pins::{LinkKind, LinkName, Pins},
-        ruleset::Patterns,
     },
     netlink::{
         links::{self, Link, XdpMode},
@@ -39,6 +38,8 @@ pub struct Interfaces {
     in_transit: HashSet<u32>,
     /// The rules in force, as far as they were last looked at.
     running: Option<Running>,
+    /// The rules that come back, while those in force are on trial.
+    former: Option<Running>,
 }
 
 impl Interfaces {
@@ -51,6 +52,7 @@ impl Interfaces {
             ours: HashMap::new(),
             in_transit: HashSet::new(),
             running: None,
+            former: None,
         }
     }
 
@@ -191,16 +193,15 @@ impl Interfaces {
         // Whoever changes the rules now writes the patterns, too; the next look
         // comes soon.
         let Some(_lock) = self.pins().try_lock_ruleset()? else { return Ok(()) };
-        let generation = self.maps.generation()?;
-        if self.running.as_ref().is_none_or(|running| running.generation != generation) {
-            self.running = Some(Running::load(&self.maps)?);
+        if self.maps.end_trial_over()? {
+            tracing::warn!("nobody confirmed the rules that were on trial: the old rules are back");
         }
-        let running = self.running.as_ref();
-        let patterns: Patterns<'_> = &|name| running.map_or(0, |running| running.patterns(name));
+        self.read_rules()?;
+        let patterns = |name: &str| self.patterns(name);
         let features = features();
         let known: HashMap<_, _> = self.maps.devices()?.into_iter().collect();
         for link in links {
-            let device = self.describe(link, features.get(&link.index), patterns);
+            let device = self.describe(link, features.get(&link.index), &patterns);
             if known.get(&link.index) != Some(&device) {
                 self.maps.set_device(link.index, device)?;
             }
@@ -211,11 +212,33 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Has the rules at hand that are in force, and those that may come back.
+    fn read_rules(&mut self) -> Result<()> {
+        let wanted = [Some(self.maps.generation()?), self.maps.former_generation()?];
+        for (known, wanted) in [&mut self.running, &mut self.former].into_iter().zip(wanted) {
+            if known.as_ref().map(|known| known.generation) != wanted {
+                let load = |generation| Running::load_generation(&self.maps, generation);
+                *known = wanted.map(load).transpose()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface patterns that a name fits, of the ruleset in each slot.
+    fn patterns(&self, name: &str) -> [u64; 2] {
+        let fits = |running: &Running| running.patterns(name);
+        let mut patterns = [self.running.as_ref().map_or(0, fits); 2];
+        if let Some(former) = &self.former {
+            patterns[slot(former.generation) as usize & 1] = fits(former);
+        }
+        patterns
+    }
+
     fn describe(
         &self,
         link: &Link,
         features: Option<&XdpFeatures>,
-        patterns: Patterns<'_>,
+        patterns: &dyn Fn(&str) -> [u64; 2],
     ) -> Device {
         let mut flags = 0;
         if link.is_ethernet() {
@@ -242,7 +265,7 @@ impl Interfaces {
             flags |= device::PARTIAL_CHECKSUMS;
         }
         let mut described = Device {
-            patterns: [patterns(&link.name); 2],
+            patterns: patterns(&link.name),
             flags,
             mac: link.mac.unwrap_or_default(),
             ..Device::default()

@@ -191,8 +191,14 @@ fn configure(config: &Config, maps: &Maps) -> Result<()> {
     if maps.generation()? == 0 && config.rules.is_empty() {
         tracing::warn!("no --rules: every packet is accepted until `firewall apply` brings some");
     }
-    Running::change(maps, |running| config.rules.iter().cloned().fold(running, Rulesets::with))?;
-    Ok(())
+    if maps.former_generation()?.is_some() && !config.rules.is_empty() {
+        tracing::warn!(
+            "the rules of `firewall apply --confirm` wait to be confirmed: those of this start are \
+             not applied"
+        );
+        return Ok(());
+    }
+    Running::change(maps, |running| config.rules.iter().cloned().fold(running, Rulesets::with))
 }
 
 /// The tables of a daemon before stay as they are, whatever was asked for.

@@ -110,14 +110,6 @@ impl Maps {
             .with_context(|| format!("cannot write map {name}"))
     }
 
-    pub fn generation(&self) -> Result<u32> {
-        self.single("generation")
-    }
-
-    pub(super) fn set_generation(&self, generation: u32) -> Result<()> {
-        self.set_single("generation", generation)
-    }
-
     pub fn options(&self) -> Result<Options> {
         self.single("options")
     }

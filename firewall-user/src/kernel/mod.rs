@@ -6,6 +6,7 @@ mod batch;
 pub mod fill;
 pub mod first_fragments;
 pub mod flows;
+pub mod in_force;
 pub mod load;
 pub mod maps;
 pub mod pins;

@@ -1,6 +1,6 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -42,18 +42,22 @@ const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 pub type Patterns<'a> = &'a dyn Fn(&str) -> u64;
 
 impl Maps {
-    /// Makes this ruleset the one that every later packet is judged by; gives its
-    /// generation. Nobody counts for the generation before any more when it returns. The caller holds
-    /// [`super::pins::Pins::lock_ruleset`].
+    /// Makes this ruleset the one that every later packet is judged by, for good or on
+    /// trial for so long; gives its generation. Nobody counts for the generation before
+    /// any more when it returns. The caller holds [`super::pins::Pins::lock_ruleset`].
     ///
     /// # Errors
-    /// What went wrong; the former ruleset then still stands.
-    pub fn install(&self, image: Image<'_>, patterns: Patterns<'_>) -> Result<u32> {
-        let before = self.generation()?;
-        let generation = before.wrapping_add(1);
+    /// What went wrong, a trial under way among it; the former ruleset then still stands.
+    pub fn install(
+        &self,
+        image: Image<'_>,
+        patterns: Patterns<'_>,
+        trial: Option<Duration>,
+    ) -> Result<u32> {
+        let (in_force, generation, replaced) = self.next_in_force()?;
         let slot = slot(generation);
         self.write_rules(slot, &image).context("cannot write the rules")?;
-        self.forget_texts(before.wrapping_sub(1))?;
+        self.forget_texts(replaced)?;
         // What an install that was cut off has left.
         self.forget_texts(generation)?;
         for (family, text) in FAMILIES.into_iter().zip(image.texts) {
@@ -65,7 +69,7 @@ impl Maps {
             device.patterns[slot as usize & 1] = patterns(device.name());
             self.set_device(ifindex, device)?;
         }
-        self.set_generation(generation)?;
+        self.switch(in_force, trial)?;
         wait_for_programs();
         Ok(generation)
     }

@@ -4,7 +4,7 @@
 //! What is counted between the reading of the old counters and the switch to the new
 //! rules is added when nobody counts under the old ones any more: no packet is lost.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use firewall_common::{addr::Family, rule::Counter};
@@ -87,6 +87,15 @@ impl<'m> Edit<'m> {
     /// # Errors
     /// What is wrong with the new rules, or with the maps; nothing has changed then.
     pub fn finish(self, after: &Rulesets) -> Result<()> {
+        self.install(after, None).map(drop)
+    }
+
+    /// As [`Edit::finish`]; gives the generation, which counts for so long, if a time is
+    /// given, unless it is confirmed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn install(self, after: &Rulesets, trial: Option<Duration>) -> Result<u32> {
         let compiled = after.compile()?;
         let (mut bases, sources) = self.carried(after, &compiled);
         let [v4, v6] = &after.texts();
@@ -100,9 +109,9 @@ impl<'m> Edit<'m> {
             texts: [v4, v6],
             sources: written.each_ref().map(String::as_str),
         };
-        let generation = self.maps.install(image, &|name| compiled.patterns_of(name))?;
+        let generation = self.maps.install(image, &|name| compiled.patterns_of(name), trial)?;
         if self.is_first() {
-            return Ok(());
+            return Ok(generation);
         }
         let last = self.running.counters(self.maps)?;
         let mut is_late = false;
@@ -116,7 +125,7 @@ impl<'m> Edit<'m> {
         if is_late {
             self.maps.set_rule_bases(generation, &bases)?;
         }
-        Ok(())
+        Ok(generation)
     }
 
     /// Notes where rules that say the same as those in force were written.

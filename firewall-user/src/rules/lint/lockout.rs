@@ -50,7 +50,7 @@ impl Caller {
 pub fn lint(ruleset: &Ruleset, caller: Option<&Caller>, findings: &mut Vec<Finding>) {
     match caller {
         Some(caller) if caller.client.is_ipv4() == (ruleset.family == Family::Ipv4) => {
-            findings.extend(of_caller(ruleset, caller));
+            findings.extend(lockout(ruleset, caller).map(Lockout::finding));
         }
         _ => findings.extend(of_anybody(ruleset)),
     }
@@ -74,7 +74,37 @@ fn of_anybody(ruleset: &Ruleset) -> Option<Finding> {
     })
 }
 
-fn of_caller(ruleset: &Ruleset, caller: &Caller) -> Option<Finding> {
+/// What the rules of one family take from the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The connection by which they are here.
+    Session,
+    /// The next one.
+    Login,
+}
+
+/// How a caller is locked out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lockout {
+    pub cut: Cut,
+    line: Option<u32>,
+    /// Without an end; so is the next.
+    pub message: String,
+    pub advice: String,
+}
+
+impl Lockout {
+    fn finding(self) -> Finding {
+        let Self { line, message, advice, .. } = self;
+        Finding { lint: "locks-out", line, message, advice }
+    }
+}
+
+/// Whether the rules lock the caller out, as far as their family is the caller's.
+pub fn lockout(ruleset: &Ruleset, caller: &Caller) -> Option<Lockout> {
+    if caller.client.is_ipv4() != (ruleset.family == Family::Ipv4) {
+        return None;
+    }
     let empty = |family| Ruleset::empty(family);
     let compiled = match ruleset.family {
         Family::Ipv4 => compile(ruleset, &empty(Family::Ipv6)),
@@ -90,10 +120,11 @@ fn of_caller(ruleset: &Ruleset, caller: &Caller) -> Option<Finding> {
         (answer, Chain::Output, CtState::Established, "nothing is sent to you any more"),
         (syn, Chain::Input, CtState::New, "you cannot log in again"),
     ];
-    let (chain, rule, what) = ways.into_iter().find_map(|(asked, chain, ctstate, what)| {
-        let decided = refused(&compiled, &asked, chain, ctstate, caller.interface.as_deref())?;
-        Some((chain, decided, what))
-    })?;
+    let (chain, ctstate, rule, what) =
+        ways.into_iter().find_map(|(asked, chain, ctstate, what)| {
+            let decided = refused(&compiled, &asked, chain, ctstate, caller.interface.as_deref())?;
+            Some((chain, ctstate, decided, what))
+        })?;
     let origin = compiled.origins.get(rule as usize)?;
     let (by, line) = match origin.part {
         Part::Rule(number) => {
@@ -113,7 +144,8 @@ fn of_caller(ruleset: &Ruleset, caller: &Caller) -> Option<Finding> {
         ),
     };
     let message = format!("{by} drops {ends}: {what}");
-    Some(Finding { lint: "locks-out", line, message, advice })
+    let cut = if ctstate == CtState::New { Cut::Login } else { Cut::Session };
+    Some(Lockout { cut, line, message, advice })
 }
 
 const fn ssh(caller: &Caller) -> &'static str {

@@ -11,7 +11,7 @@ mod wide;
 
 use std::fmt;
 
-pub use self::lockout::Caller;
+pub use self::lockout::{Caller, Cut, Lockout, lockout};
 use super::ast::{Chain, Match, Origin, Rule, RuleSpec, Ruleset, Target};
 
 /// Something that is likely to be wrong.
