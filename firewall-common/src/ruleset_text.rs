@@ -9,12 +9,16 @@ pub const CHUNK: usize = 4096;
 /// Added to the family: not the rules, but where each of them was written.
 pub const SOURCES: u32 = 0x100;
 
+/// Not rules, but what the daemon was told at its start, as a configuration file. It
+/// belongs to no generation.
+pub const CONFIGURATION: ChunkKey = ChunkKey { generation: 0, family: 0, number: 0 };
+
 /// Which piece of which text; the last piece is filled up with zero bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct ChunkKey {
     pub generation: u32,
-    /// 4 or 6, or one of them with [`SOURCES`].
+    /// 4 or 6, or one of them with [`SOURCES`]; 0 in [`CONFIGURATION`].
     pub family: u32,
     /// Counts from 0.
     pub number: u32,

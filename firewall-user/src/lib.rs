@@ -18,5 +18,6 @@ pub mod rules;
 pub mod ruleset;
 pub mod session;
 pub mod settings;
+pub mod state;
 pub mod watch;
 pub mod why;

@@ -91,12 +91,27 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct Run {
     /// Interface whose packets are judged; repeat it for each
-    #[arg(short, long = "interface", value_name = "IF", required_unless_present = "config")]
+    #[arg(
+        short,
+        long = "interface",
+        value_name = "IF",
+        required_unless_present_any = ["config", "state"]
+    )]
     pub interfaces: Vec<InterfaceName>,
 
     /// Settings from a file, see docs/firewall.toml; what is given here wins
     #[arg(short, long, value_name = "FILE", value_parser = value::path)]
     pub config: Option<PathBuf>,
+
+    /// Begin as `firewall save --all DIR` found it; an instance that is there goes on as it
+    /// is
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_parser = value::path,
+        conflicts_with_all = ["config", "rules", "rules6"]
+    )]
+    pub state: Option<PathBuf>,
 
     /// IPv4 rules, as iptables-save writes them
     #[arg(long, value_name = "FILE")]
@@ -239,9 +254,13 @@ pub struct Apply {
     pub force: bool,
 }
 
-/// Print the running rules as iptables-save does
+/// Print the running rules as iptables-save does, or save everything for `run --state`
 #[derive(Args, Clone, Debug)]
 pub struct Save {
+    /// Write the rules of both families and every setting to this directory, all at once
+    #[arg(long, value_name = "DIR", value_parser = value::path, conflicts_with_all = ["ipv6", "counters"])]
+    pub all: Option<PathBuf>,
+
     /// Those of ip6tables
     #[arg(long)]
     pub ipv6: bool,

@@ -1,5 +1,7 @@
 //! `firewall run`: enforces in the foreground.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use firewall_common::{control::option, flow::helper};
 
@@ -11,17 +13,19 @@ use crate::{
     ftp::Policy,
     kernel::{
         attach::Hook,
+        maps::Maps,
         pins::{LinkKind, Pins},
     },
     log, preflight,
     ruleset::Rulesets,
+    settings::Chosen,
+    state,
 };
 
 pub fn run(global: &Global, command: &args::Run) -> Result<()> {
-    let file = command.config.as_deref().map(config::read).transpose()?;
-    let wanted = Wanted::new(command, file.unwrap_or_default())?;
+    let wanted = Wanted::new(command, file(command)?)?;
     log::init(wanted.log_level);
-    let config = config(global, wanted)?;
+    let config = config(global, wanted, command.state.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -29,9 +33,39 @@ pub fn run(global: &Global, command: &args::Run) -> Result<()> {
     runtime.block_on(daemon::run(config))
 }
 
+/// The configuration that the arguments name.
+fn file(command: &args::Run) -> Result<config::File> {
+    let file = match (&command.config, &command.state) {
+        (Some(file), _) => file.clone(),
+        (None, Some(directory)) => directory.join(state::CONFIGURATION),
+        (None, None) => return Ok(config::File::default()),
+    };
+    let read = config::read(&file);
+    match &command.state {
+        Some(directory) if !file.exists() => read.with_context(|| {
+            format!(
+                "no state is saved in {}: start with -i and --rules, then \
+                 `firewall save --all {0}`",
+                directory.display()
+            )
+        }),
+        _ => read,
+    }
+}
+
 /// Everything that can be wrong is found here, before anything is changed.
-fn config(global: &Global, wanted: Wanted) -> Result<Config> {
+fn config(global: &Global, mut wanted: Wanted, state: Option<&Path>) -> Result<Config> {
     let pins = Pins::new(&global.pin);
+    if let Some(directory) = state
+        && pins.exists()
+    {
+        tracing::info!(
+            "an instance is loaded: its rules and settings stay; those in {} are older",
+            directory.display()
+        );
+        (wanted.rules, wanted.rules6) = (None, None);
+        wanted.settings = Chosen::all_of(&Maps::open(&pins)?.settings()?);
+    }
     let links = pins.links()?.into_iter().filter(|link| link.kind == LinkKind::Xdp);
     let interfaces = preflight::check(&preflight::Request {
         pin: pins.root(),
@@ -49,6 +83,8 @@ fn config(global: &Global, wanted: Wanted) -> Result<Config> {
     rules.iter().cloned().fold(Rulesets::default(), Rulesets::with).compile()?;
     Ok(Config {
         pins,
+        told: config::print(&wanted.to_file()),
+        keeps_counters: state.is_some(),
         interfaces,
         hook: match wanted.hook {
             HookChoice::Auto => Hook::Auto,

@@ -7,9 +7,11 @@
 
 mod document;
 mod file;
+mod print;
 mod wanted;
 
 pub use self::{
-    file::{File, read},
+    file::{File, parse, read},
+    print::print,
     wanted::Wanted,
 };

@@ -37,6 +37,27 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// As a configuration file would say it, without the rules.
+    pub fn to_file(&self) -> File {
+        File {
+            interfaces: Some(self.interfaces.clone()),
+            rules: None,
+            rules6: None,
+            hook: Some(self.hook),
+            drop_non_ip: Some(self.drop_non_ip),
+            unload_on_exit: Some(self.unload_on_exit),
+            log_level: Some(self.log_level),
+            max_flows: self.named.assured,
+            max_embryonic: self.named.embryonic,
+            max_expectations: self.named.expectations,
+            max_fragments: self.named.fragments,
+            ftp_ports: Some(self.ftp_ports.clone()),
+            ftp_loose: Some(self.ftp_loose.clone()),
+            helper_failure: Some(self.helper_failure),
+            settings: self.settings.clone(),
+        }
+    }
+
     /// # Errors
     /// When neither names an interface.
     pub fn new(run: &Run, file: File) -> Result<Self> {

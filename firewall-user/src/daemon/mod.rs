@@ -64,6 +64,10 @@ pub struct Config {
     pub hook: Hook,
     /// Of the families that were given; the others keep what they have.
     pub rules: Vec<Ruleset>,
+    /// The rules begin with the counters that they carry, not with zero.
+    pub keeps_counters: bool,
+    /// All that follows, as a configuration file says it.
+    pub told: String,
     pub sizes: TableSizes,
     /// Of the sizes, those that somebody has named.
     pub sizes_named: SizesNamed,
@@ -181,6 +185,7 @@ fn start(config: &Config) -> Result<Daemon> {
 /// that are in force; rules that were not given stay.
 fn configure(config: &Config, maps: &Maps) -> Result<()> {
     maps.set_helper_ports(&config.helper_ports)?;
+    maps.keep_configuration(&config.told)?;
     let token = token()?;
     maps.change_settings(|live| {
         let bits = config.options | option::REMEMBER_DROPS;
@@ -198,7 +203,8 @@ fn configure(config: &Config, maps: &Maps) -> Result<()> {
         );
         return Ok(());
     }
-    Running::change(maps, |running| config.rules.iter().cloned().fold(running, Rulesets::with))
+    let with = if config.keeps_counters { Rulesets::with_counted } else { Rulesets::with };
+    Running::change(maps, |running| config.rules.iter().cloned().fold(running, with))
 }
 
 /// The tables of a daemon before stay as they are, whatever was asked for.

@@ -77,6 +77,18 @@ fn mask_length(address: IpAddr, mask: &str) -> Option<u8> {
     (mask.is_ipv4() == address.is_ipv4() && ones == rest).then_some(ones as u8)
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ones: u32 = self.mask.words.iter().map(|word| word.count_ones()).sum();
+        // IPv4 stands in the last word.
+        let length = match self.family {
+            Family::Ipv4 => ones - 96,
+            Family::Ipv6 => ones,
+        };
+        write!(f, "{}/{length}", self.prefix.to_ip())
+    }
+}
+
 /// The rules that hold for every control connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {

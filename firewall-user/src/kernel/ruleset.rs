@@ -10,7 +10,7 @@ use firewall_common::{
     control::slot,
     extra::{EXTRAS_PER_GENERATION, Extra},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
-    ruleset_text::{CHUNK, ChunkKey, SOURCES},
+    ruleset_text::{CHUNK, CONFIGURATION, ChunkKey, SOURCES},
 };
 
 use super::{
@@ -106,6 +106,23 @@ impl Maps {
             self.write_text(key, text).context("cannot keep where the rules were written")?;
         }
         Ok(())
+    }
+
+    /// Keeps what the daemon was told, as a configuration file says it.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn keep_configuration(&self, text: &str) -> Result<()> {
+        self.forget_text(CONFIGURATION)?;
+        self.write_text(CONFIGURATION, text).context("cannot keep the configuration")
+    }
+
+    /// What the last daemon was told.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn configuration(&self) -> Result<String> {
+        self.read_text(CONFIGURATION)
     }
 
     fn write_text(&self, key: ChunkKey, text: &str) -> Result<()> {

@@ -82,6 +82,11 @@ fn mask(setting: &Setting) -> u64 {
 }
 
 impl Chosen {
+    /// Every setting as it is.
+    pub fn all_of(live: &Live) -> Self {
+        Self(ALL.iter().map(|setting| (setting, live.get(setting))).collect())
+    }
+
     /// A later value of a setting counts.
     pub fn add(&mut self, setting: &'static Setting, value: Value) {
         self.0.push((setting, value));

@@ -62,7 +62,11 @@ pub fn read(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn parse(name: &str, text: &str) -> Result<File, Errors> {
+/// As [`read`]; paths stay as they are written.
+///
+/// # Errors
+/// Every mistake in the text.
+pub fn parse(name: &str, text: &str) -> Result<File, Errors> {
     let source = Source::new(name, text);
     let mistakes = Mistakes::default();
     let mut file = File::default();

@@ -240,3 +240,35 @@ fn paths_count_from_where_the_file_lies() {
     let missing = read(&directory.path().join("nowhere.toml")).unwrap_err();
     assert!(format!("{missing:#}").contains("nowhere.toml"), "{missing:#}");
 }
+
+mod printed {
+    use super::*;
+    use crate::config::print;
+
+    #[test]
+    fn a_configuration_is_read_back_as_it_was() {
+        let complete: String = EXAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(key) if key.starts_with(|first: char| first.is_ascii_lowercase()) => key,
+                _ => line,
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let odd = "[run]\ninterfaces = [\"a\\\\b\", \"\u{e9}\"]\nrules = \"a \\\"file\\\"\\twith\\nall\"\n\
+                   [helper.ftp]\nports = []\nloose = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n\
+                   [conntrack]\nudp_timeout = 90\n";
+        for text in ["", EXAMPLE, &complete, odd] {
+            let printed = print(&parse("before", text).unwrap());
+            let again = print(&parse("printed", &printed).unwrap());
+            assert_eq!(printed, again);
+        }
+        let printed = print(&parse("before", odd).unwrap());
+        assert_eq!(
+            printed,
+            "[run]\ninterfaces = [\"a\\\\b\", \"\u{e9}\"]\nrules = \"a \\\"file\\\"\\twith\\nall\"\n\n\
+             [conntrack]\nudp_timeout = \"1m 30s\"\n\n[helper.ftp]\nports = []\nloose = \
+             [\"192.0.2.0/24\", \"2001:db8::/32\"]\n"
+        );
+    }
+}
