@@ -1,0 +1,229 @@
+//! Rules are replaced under load, again and again: no packet is lost, none is judged by
+//! a mixture of two rulesets, and a rule that stays counts every packet.
+//!
+//! ```text
+//! client: a flow as fast as it is answered    ─┐
+//! client: a new TCP connection a millisecond  ─┴─ gateway ── server: echo, and accept
+//!                                                  rules A, B, A, B …
+//! ```
+//!
+//! Both rulesets let all of it pass. Read together they would not: what one of them
+//! accepts with stands where the other drops, be it a chain's place, a list of ports, an
+//! interface's bit or a condition.
+//!
+//! `FIREWALL_SWAPS=1000` says how often.
+
+use std::{
+    env, io,
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use firewall_common::addr::Family;
+use firewall_tests::{Firewall, Gateway, Offload, capability, firewall::Setup, needs, wait};
+use firewall_user::{
+    kernel::{maps::Maps, pins::Pins},
+    rules::{BuiltinServices, Ruleset, TableName, parse},
+    ruleset::Edit,
+};
+
+const A: &str = "\
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:early - [0:0]
+:late - [0:0]
+-A FORWARD
+-A FORWARD -i eth8 -j late
+-A FORWARD -p udp -m multiport --ports 6000,6001 -j late
+-A FORWARD -m length --length 0:19 -j late
+-A FORWARD -i eth0 -o eth1 -p udp -m multiport --dports 5000,5002 -m length --length 20:65535 -j early
+-A FORWARD -i eth1 -o eth0 -p udp -m multiport --sports 5000,5002 -j early
+-A FORWARD -p tcp -j early
+-A early -j ACCEPT
+-A late -j DROP
+COMMIT
+";
+
+const B: &str = "\
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:early - [0:0]
+:late - [0:0]
+-A FORWARD
+-A FORWARD -i eth0 -p udp -m multiport --ports 5000,5003 -m length --length 20:65535 -j late
+-A FORWARD -i eth1 -p udp -m multiport --ports 5000,5003 -j late
+-A FORWARD -p udp -m multiport --dports 7000,7001 -j early
+-A FORWARD -o eth8 -j early
+-A FORWARD -p tcp -m length --length 20:65535 -j late
+-A FORWARD -m length --length 0:19 -j early
+-A early -j DROP
+-A late -j ACCEPT
+COMMIT
+";
+
+/// In the ordinary run.
+const SWAPS: u32 = 200;
+/// Datagrams on their way at once.
+const WINDOW: usize = 16;
+const ECHO: &str = "198.51.100.2:5000";
+const ACCEPT: &str = "198.51.100.2:5001";
+
+/// What passed.
+#[derive(Debug, Default)]
+struct Load {
+    has_ended: AtomicBool,
+    datagrams: AtomicU64,
+    connections: AtomicU64,
+}
+
+impl Load {
+    fn goes_on(&self) -> bool {
+        !self.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Sends numbered datagrams as fast as they come back; each must.
+    fn flow(&self, socket: &UdpSocket) -> Result<()> {
+        let mut first = 0u64;
+        while self.goes_on() {
+            for number in first..first + WINDOW as u64 {
+                socket.send(&number.to_be_bytes())?;
+            }
+            for number in first..first + WINDOW as u64 {
+                let mut answer = [0; 8];
+                socket.recv(&mut answer).with_context(|| format!("the answer to {number}"))?;
+                ensure!(u64::from_be_bytes(answer) == number, "another answer than to {number}");
+            }
+            first += WINDOW as u64;
+            self.datagrams.store(first, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A connection each millisecond; each must be made.
+    fn newcomers(&self, connect: impl Fn(SocketAddr) -> io::Result<TcpStream>) -> Result<()> {
+        let server = ACCEPT.parse()?;
+        let mut next = Instant::now();
+        while self.goes_on() {
+            let number = self.connections.fetch_add(1, Ordering::Relaxed);
+            connect(server).with_context(|| format!("connection {number}"))?;
+            next += Duration::from_millis(1);
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        Ok(())
+    }
+}
+
+fn echo(socket: &UdpSocket, load: &Load) {
+    let mut datagram = [0; 8];
+    while load.goes_on() {
+        if let Ok((size, client)) = socket.recv_from(&mut datagram) {
+            let _ = socket.send_to(&datagram[..size], client);
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, load: &Load) {
+    while load.goes_on() {
+        if listener.accept().is_err() {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// The rule without a condition, which both rulesets begin with, stays as it is.
+fn swap(maps: &Maps, wanted: &str) -> Result<()> {
+    let _lock = maps.pins().lock_ruleset()?;
+    let edit = Edit::begin(maps)?;
+    let mut rules = parse("swapped", wanted, Family::Ipv4, &BuiltinServices)?;
+    let stays = forward(edit.before().family(Family::Ipv4)).context("the rules")?.clone();
+    let first = rules.table_mut(TableName::Filter).chain_mut("FORWARD").context("FORWARD")?;
+    first.rules[0] = stays;
+    let after = edit.before().clone().with_counted(rules);
+    edit.finish(&after)
+}
+
+fn forward(rules: &Ruleset) -> Option<&firewall_user::rules::Rule> {
+    rules.table(TableName::Filter)?.chain("FORWARD")?.rules.first()
+}
+
+/// What the rule without a condition has counted.
+fn counted(firewall: &Firewall<'_>) -> Result<u64> {
+    let saved = firewall.text(&["save", "-c"])?;
+    let line = saved.lines().find(|line| line.ends_with("] -A FORWARD")).context("the rule")?;
+    let packets = line.trim_start_matches('[').split(':').next().context("a counter")?;
+    Ok(packets.parse()?)
+}
+
+fn dropped(firewall: &Firewall<'_>) -> Result<Vec<(&'static str, u64)>> {
+    let of = |name| Ok((name, firewall.stat(name)?));
+    ["rule", "policy", "reject", "ruleset-broken", "table-full"].into_iter().map(of).collect()
+}
+
+#[test]
+fn no_packet_is_lost_or_judged_by_two_rulesets() {
+    needs!(capability::firewall());
+    under_load().unwrap();
+}
+
+fn under_load() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    network.hush()?;
+    network.client.set("ipv4/ip_local_port_range", "1024 65535")?;
+    let firewall = Setup::on(&["eth0", "eth1"]).rules(A).start(network.gateway())?;
+    let maps = Maps::open(&Pins::new(firewall.pin()))?;
+    let swaps = env::var("FIREWALL_SWAPS").ok().and_then(|it| it.parse().ok()).unwrap_or(SWAPS);
+
+    let echoing = network.server.enter(|| UdpSocket::bind(ECHO))?;
+    let listener = network.server.enter(|| TcpListener::bind(ACCEPT))?;
+    let socket = network.client.enter(|| UdpSocket::bind("192.0.2.2:0"))?;
+    socket.connect(ECHO)?;
+    listener.set_nonblocking(true)?;
+    echoing.set_read_timeout(Some(Duration::from_millis(50)))?;
+    socket.set_read_timeout(Some(wait::DEADLINE))?;
+
+    let (load, before) = (Load::default(), dropped(&firewall)?);
+    let connect = |server| TcpStream::connect_timeout(&server, wait::DEADLINE);
+    thread::scope(|scope| -> Result<()> {
+        scope.spawn(|| echo(&echoing, &load));
+        scope.spawn(|| accept(&listener, &load));
+        let flow = scope.spawn(|| load.flow(&socket));
+        let newcomers = scope.spawn(|| network.client.enter(|| load.newcomers(connect)));
+        let swapped = (0..swaps).try_for_each(|number| {
+            swap(&maps, if number % 2 == 0 { B } else { A })?;
+            // Packets pass under each of them.
+            let passed = load.datagrams.load(Ordering::Relaxed);
+            wait::until_true("a packet under these rules", || {
+                load.datagrams.load(Ordering::Relaxed) > passed
+                    || flow.is_finished()
+                    || newcomers.is_finished()
+            })
+        });
+        load.has_ended.store(true, Ordering::Relaxed);
+        let flow = flow.join().expect("the flow's thread");
+        let newcomers = newcomers.join().expect("the newcomers' thread");
+        flow.context("the flow").and(newcomers.context("new connections")).and(swapped)
+    })?;
+    let after = dropped(&firewall)?;
+    ensure!(before == after, "dropped: {before:?}, then {after:?}");
+    println!("{swaps} swaps: {load:?}");
+
+    // The last of them close their connections still.
+    let mut last = [0, 1];
+    wait::until_true("every packet to be counted", || {
+        let Ok(counts) =
+            counted(&firewall).and_then(|it| Ok([it, firewall.stat("accept-forward")?]))
+        else {
+            return false;
+        };
+        last = counts;
+        counts[0] == counts[1]
+    })
+    .with_context(|| format!("counted by the rule and by the programs: {last:?}"))
+}
