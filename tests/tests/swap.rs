@@ -2,8 +2,8 @@
 //! a mixture of two rulesets, and a rule that stays counts every packet.
 //!
 //! ```text
-//! client: a flow as fast as it is answered    ─┐
-//! client: a new TCP connection a millisecond  ─┴─ gateway ── server: echo, and accept
+//! client: a flow as fast as it arrives         ─┐
+//! client: a new TCP connection a millisecond  ─┴─ gateway ── server
 //!                                                  rules A, B, A, B …
 //! ```
 //!
@@ -11,11 +11,13 @@
 //! accepts with stands where the other drops, be it a chain's place, a list of ports, an
 //! interface's bit or a condition.
 //!
+//! The flow is read from packet sockets: UDP sockets of a busy machine keep datagrams back.
+//!
 //! `FIREWALL_SWAPS=1000` says how often.
 
 use std::{
     env, io,
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -23,7 +25,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_common::addr::Family;
-use firewall_tests::{Firewall, Gateway, Offload, capability, firewall::Setup, needs, wait};
+use firewall_tests::{
+    Family::V4,
+    Firewall, capability,
+    firewall::Setup,
+    needs,
+    packet::Packet,
+    wait,
+    wire::{End, Wires, quiet_gateway},
+};
 use firewall_user::{
     kernel::{maps::Maps, pins::Pins},
     rules::{BuiltinServices, Ruleset, TableName, parse},
@@ -71,8 +81,9 @@ COMMIT
 /// In the ordinary run.
 const SWAPS: u32 = 200;
 /// Datagrams on their way at once.
-const WINDOW: usize = 16;
-const ECHO: &str = "198.51.100.2:5000";
+const WINDOW: u64 = 16;
+/// The flow's port.
+const SERVICE: u16 = 5_000;
 const ACCEPT: &str = "198.51.100.2:5001";
 
 /// What passed.
@@ -88,20 +99,25 @@ impl Load {
         !self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Sends numbered datagrams as fast as they come back; each must.
-    fn flow(&self, socket: &UdpSocket) -> Result<()> {
-        let mut first = 0u64;
-        while self.goes_on() {
-            for number in first..first + WINDOW as u64 {
-                socket.send(&number.to_be_bytes())?;
+    /// Sends numbered datagrams from the client as fast as they arrive, then others back;
+    /// each must.
+    fn flow(&self, wires: &Wires) -> Result<()> {
+        let (client, server) =
+            (wires.client.endpoint(V4, 40_000), wires.server.endpoint(V4, SERVICE));
+        for round in 0u64.. {
+            if !self.goes_on() {
+                break;
             }
-            for number in first..first + WINDOW as u64 {
-                let mut answer = [0; 8];
-                socket.recv(&mut answer).with_context(|| format!("the answer to {number}"))?;
-                ensure!(u64::from_be_bytes(answer) == number, "another answer than to {number}");
+            for (from, source, destination) in
+                [(End::Client, client, server), (End::Server, server, client)]
+            {
+                let packet = |number: u64| {
+                    let payload = (round * WINDOW + number).to_be_bytes();
+                    Packet::udp(source, destination, &payload)
+                };
+                window(wires, from, (0..WINDOW).map(packet).collect())?;
+                self.datagrams.fetch_add(WINDOW, Ordering::Relaxed);
             }
-            first += WINDOW as u64;
-            self.datagrams.store(first, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -120,13 +136,18 @@ impl Load {
     }
 }
 
-fn echo(socket: &UdpSocket, load: &Load) {
-    let mut datagram = [0; 8];
-    while load.goes_on() {
-        if let Ok((size, client)) = socket.recv_from(&mut datagram) {
-            let _ = socket.send_to(&datagram[..size], client);
+/// All of them arrive at the other end, whichever first.
+fn window(wires: &Wires, from: End, mut missing: Vec<Packet>) -> Result<()> {
+    missing.iter().try_for_each(|packet| wires.at(from).send(packet))?;
+    let start = Instant::now();
+    while !missing.is_empty() {
+        ensure!(start.elapsed() < wait::DEADLINE, "lost: {missing:?}");
+        for seen in wires.at(from.other()).pending() {
+            missing.retain(|packet| *packet != seen.packet);
         }
+        thread::yield_now();
     }
+    Ok(())
 }
 
 fn accept(listener: &TcpListener, load: &Load) {
@@ -173,27 +194,20 @@ fn no_packet_is_lost_or_judged_by_two_rulesets() {
 }
 
 fn under_load() -> Result<()> {
-    let network = Gateway::new(Offload::Tuned)?;
-    network.hush()?;
+    let (network, wires) = quiet_gateway()?;
     network.client.set("ipv4/ip_local_port_range", "1024 65535")?;
     let firewall = Setup::on(&["eth0", "eth1"]).rules(A).start(network.gateway())?;
     let maps = Maps::open(&Pins::new(firewall.pin()))?;
     let swaps = env::var("FIREWALL_SWAPS").ok().and_then(|it| it.parse().ok()).unwrap_or(SWAPS);
 
-    let echoing = network.server.enter(|| UdpSocket::bind(ECHO))?;
     let listener = network.server.enter(|| TcpListener::bind(ACCEPT))?;
-    let socket = network.client.enter(|| UdpSocket::bind("192.0.2.2:0"))?;
-    socket.connect(ECHO)?;
     listener.set_nonblocking(true)?;
-    echoing.set_read_timeout(Some(Duration::from_millis(50)))?;
-    socket.set_read_timeout(Some(wait::DEADLINE))?;
 
     let (load, before) = (Load::default(), dropped(&firewall)?);
     let connect = |server| TcpStream::connect_timeout(&server, wait::DEADLINE);
     thread::scope(|scope| -> Result<()> {
-        scope.spawn(|| echo(&echoing, &load));
         scope.spawn(|| accept(&listener, &load));
-        let flow = scope.spawn(|| load.flow(&socket));
+        let flow = scope.spawn(|| load.flow(&wires));
         let newcomers = scope.spawn(|| network.client.enter(|| load.newcomers(connect)));
         let swapped = (0..swaps).try_for_each(|number| {
             swap(&maps, if number % 2 == 0 { B } else { A })?;
@@ -209,7 +223,8 @@ fn under_load() -> Result<()> {
         let flow = flow.join().expect("the flow's thread");
         let newcomers = newcomers.join().expect("the newcomers' thread");
         flow.context("the flow").and(newcomers.context("new connections")).and(swapped)
-    })?;
+    })
+    .with_context(|| format!("{:?}\n{}", firewall.cli(&["stats"]), firewall.said()))?;
     let after = dropped(&firewall)?;
     ensure!(before == after, "dropped: {before:?}, then {after:?}");
     println!("{swaps} swaps: {load:?}");
