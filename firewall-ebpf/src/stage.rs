@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     checksum::Verification,
+    classifier::{self, Next},
     conntrack::{
         self, Tracked,
         connection::{self, Judgement},
@@ -571,6 +572,26 @@ pub extern "C" fn judge_rules(scratch: *mut Scratch) -> u32 {
     // SAFETY: null, or memory of this type that nobody else uses meanwhile.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return Outcome::Broken as u32 };
     path::judge(&Maps::without_packet(), scratch) as u32
+}
+
+/// Prepares the search in the index for the packet on the desk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn classify(scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    classifier::classify(&RuleMaps, scratch);
+    0
+}
+
+/// Moves the walk to the next rule that the packet may match; 0 to be asked again.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn seek(scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 1 };
+    let Scratch { search, walk, .. } = scratch;
+    u32::from(classifier::seek(&RuleMaps, search, walk) != Next::NotYet)
 }
 
 /// What the rules and the cookie say of an ACK; a [`synproxy::Answer`].

@@ -10,6 +10,7 @@ use aya_ebpf::{
     },
 };
 use firewall_common::{
+    classifier::{self, Index, LINES_PER_GENERATION, Line, PLAIN_RULES},
     conntrack::{Tracked, connection::Judgement},
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
@@ -40,7 +41,7 @@ use crate::{
     maps::{
         ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS, FLOW_EVENTS,
         FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS,
-        REFUSALS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     memory,
     packet::SkbPacket,
@@ -122,6 +123,16 @@ unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
     i64::from(walk::step(&RuleMaps, &scratch.headers, &scratch.facts, &mut scratch.walk))
 }
 
+/// One step of a walk that the index leads, for `bpf_loop`.
+unsafe extern "C" fn led_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: as above.
+    let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
+    if stage::seek(scratch) == 0 {
+        return 0;
+    }
+    i64::from(walk::step(&RuleMaps, &scratch.headers, &scratch.facts, &mut scratch.walk))
+}
+
 /// One option of a TCP header, for `bpf_loop`.
 unsafe extern "C" fn scan_step(_step: u32, desk: *mut c_void) -> i64 {
     // SAFETY: as above.
@@ -190,6 +201,13 @@ impl Rules for RuleMaps {
     #[inline(always)]
     fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
         memory::remember(asking, index, change)
+    }
+}
+
+impl Index for RuleMaps {
+    #[inline(always)]
+    fn line(&self, slot: u32, line: u32) -> Option<&Line> {
+        RULE_INDEX.get((slot & 1) * LINES_PER_GENERATION + line)
     }
 }
 
@@ -409,11 +427,21 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn walk(&self, scratch: &mut Scratch) {
+        let is_indexed = classifier::is_indexed(&RuleMaps, &scratch.headers, &scratch.walk);
+        let plain = if is_indexed { PLAIN_RULES } else { MAX_STEPS };
         let mut desk: *mut Scratch = scratch;
         // SAFETY: the callback has the signature that the helper wants, and its
         // argument lives on this stack.
         unsafe {
-            bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut desk).cast(), 0);
+            bpf_loop(plain, walk_step as *mut c_void, (&raw mut desk).cast(), 0);
+        }
+        if !is_indexed || scratch.walk.is_over() {
+            return;
+        }
+        stage::classify(scratch);
+        // SAFETY: as above.
+        unsafe {
+            bpf_loop(MAX_STEPS, led_step as *mut c_void, (&raw mut desk).cast(), 0);
         }
     }
 

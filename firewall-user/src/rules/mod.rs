@@ -7,6 +7,7 @@
 
 mod ast;
 mod check;
+pub mod classifier;
 pub(crate) mod error;
 mod extra;
 mod interface;
