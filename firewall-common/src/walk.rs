@@ -117,12 +117,6 @@ impl Walk {
         self.is_per_packet == 0 && self.hit_count as usize <= CACHED_HITS
     }
 
-    /// Whether the rules have decided.
-    #[inline(always)]
-    pub const fn is_over(&self) -> bool {
-        self.outcome != Outcome::Running as u8
-    }
-
     #[inline(always)]
     fn hit(&mut self) {
         let index = self.index as u16;

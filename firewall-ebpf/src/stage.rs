@@ -574,13 +574,14 @@ pub extern "C" fn judge_rules(scratch: *mut Scratch) -> u32 {
     path::judge(&Maps::without_packet(), scratch) as u32
 }
 
-/// Prepares the search in the index for the packet on the desk.
+/// Finds the rules that one field's index names for the packet on the desk.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn classify(scratch: *mut Scratch) -> u32 {
+pub extern "C" fn look_up(scratch: *mut Scratch, field: u32) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    classifier::classify(&RuleMaps, scratch);
+    let Scratch { search, walk, headers, .. } = scratch;
+    search.look_up(&RuleMaps, walk.slot, headers, field);
     0
 }
 
@@ -590,8 +591,27 @@ pub extern "C" fn classify(scratch: *mut Scratch) -> u32 {
 pub extern "C" fn seek(scratch: *mut Scratch) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 1 };
-    let Scratch { search, walk, .. } = scratch;
-    u32::from(classifier::seek(&RuleMaps, search, walk) != Next::NotYet)
+    let next = classifier::seek(
+        &RuleMaps,
+        scratch,
+        |scratch, field| {
+            look_up(scratch, field);
+        },
+        |scratch, field| {
+            advance(scratch, field);
+        },
+    );
+    u32::from(next != Next::NotYet)
+}
+
+/// Goes on in the list of one field.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn advance(scratch: *mut Scratch, field: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    scratch.search.advance(&RuleMaps, scratch.walk.slot, field);
+    0
 }
 
 /// What the rules and the cookie say of an ACK; a [`synproxy::Answer`].

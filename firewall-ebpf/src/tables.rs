@@ -10,7 +10,7 @@ use aya_ebpf::{
     },
 };
 use firewall_common::{
-    classifier::{self, Index, LINES_PER_GENERATION, Line, PLAIN_RULES},
+    classifier::{Index, LINES_PER_GENERATION, Line},
     conntrack::{Tracked, connection::Judgement},
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
@@ -117,17 +117,10 @@ pub fn is_ours<T: Tables>(tables: &T, ifindex: u32) -> bool {
 const MAX_STEPS: u32 = 1 << 20;
 
 /// One step of the walk, for `bpf_loop`.
-unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
+unsafe extern "C" fn walk_step(step: u32, desk: *mut c_void) -> i64 {
     // SAFETY: the caller passes a pointer to its pointer, and waits.
     let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
-    i64::from(walk::step(&RuleMaps, &scratch.headers, &scratch.facts, &mut scratch.walk))
-}
-
-/// One step of a walk that the index leads, for `bpf_loop`.
-unsafe extern "C" fn led_step(_step: u32, desk: *mut c_void) -> i64 {
-    // SAFETY: as above.
-    let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
-    if stage::seek(scratch) == 0 {
+    if step >= scratch.search.plain && stage::seek(scratch) == 0 {
         return 0;
     }
     i64::from(walk::step(&RuleMaps, &scratch.headers, &scratch.facts, &mut scratch.walk))
@@ -427,21 +420,13 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn walk(&self, scratch: &mut Scratch) {
-        let is_indexed = classifier::is_indexed(&RuleMaps, &scratch.headers, &scratch.walk);
-        let plain = if is_indexed { PLAIN_RULES } else { MAX_STEPS };
+        let Scratch { search, walk, headers, .. } = &mut *scratch;
+        search.prepare(&RuleMaps, walk.slot, headers);
         let mut desk: *mut Scratch = scratch;
         // SAFETY: the callback has the signature that the helper wants, and its
         // argument lives on this stack.
         unsafe {
-            bpf_loop(plain, walk_step as *mut c_void, (&raw mut desk).cast(), 0);
-        }
-        if !is_indexed || scratch.walk.is_over() {
-            return;
-        }
-        stage::classify(scratch);
-        // SAFETY: as above.
-        unsafe {
-            bpf_loop(MAX_STEPS, led_step as *mut c_void, (&raw mut desk).cast(), 0);
+            bpf_loop(MAX_STEPS, walk_step as *mut c_void, (&raw mut desk).cast(), 0);
         }
     }
 

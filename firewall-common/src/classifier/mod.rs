@@ -22,7 +22,7 @@ use core::mem::size_of;
 use bytemuck::{Pod, Zeroable};
 
 pub use self::search::{List, Next, Search};
-use crate::{headers::Headers, scratch::Scratch, walk::Walk};
+use crate::{headers::Headers, scratch::Scratch};
 
 /// Lines of both families in one generation.
 pub const LINES_PER_GENERATION: u32 = 65_536;
@@ -144,28 +144,25 @@ pub const fn family_of(headers: &Headers) -> u32 {
     (headers.version != 4) as u32
 }
 
-/// Whether the rules that this packet is judged by have an index.
+/// Moves the walk on the desk to the next rule that its packet may match. `look_up` and
+/// `advance` do for one field what [`Search`]'s methods of these names do: the kernel's
+/// programs have them checked by themselves.
 #[inline(always)]
-pub fn is_indexed<I: Index>(index: &I, headers: &Headers, walk: &Walk) -> bool {
-    match index.line(walk.slot, family_of(headers)) {
-        Some(line) => bytemuck::cast_ref::<Line, FamilyLine>(line).end != 0,
-        None => false,
+pub fn seek<I: Index>(
+    index: &I,
+    scratch: &mut Scratch,
+    look_up: impl Fn(&mut Scratch, u32),
+    advance: impl Fn(&mut Scratch, u32),
+) -> Next {
+    if scratch.search.is_ready == 0 {
+        scratch.search.begin(index, scratch.walk.slot, &scratch.headers);
+        for field in 0..FIELDS as u32 {
+            look_up(scratch, field);
+        }
     }
-}
-
-/// Prepares the search for the packet on the desk.
-#[inline(always)]
-pub fn classify<I: Index>(index: &I, scratch: &mut Scratch) {
-    let Scratch { headers, walk, search, .. } = scratch;
-    search.begin(index, walk.slot, headers);
-}
-
-/// Moves a walk to the next rule that the packet may match.
-#[inline(always)]
-pub fn seek<I: Index>(index: &I, search: &mut Search, walk: &mut Walk) -> Next {
-    let next = search.next(index, walk.slot, walk.index);
+    let next = search::next(index, scratch, advance);
     if let Next::Rule(rule) = next {
-        walk.index = rule;
+        scratch.walk.index = rule;
     }
     next
 }

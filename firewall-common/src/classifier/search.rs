@@ -3,11 +3,11 @@
 use bytemuck::Zeroable;
 
 use super::{
-    CLASS_BITS, CLASS_MASK, FIELDS, FamilyLine, Field, FieldLine, Index, Line, SPANS, UNFILED,
-    WORDS, family_of, field_line, port_value,
+    CLASS_BITS, CLASS_MASK, FIELDS, FamilyLine, Field, FieldLine, Index, Line, PLAIN_RULES, SPANS,
+    UNFILED, WORDS, family_of, field_line, port_value,
     tree::{class, class_of_wide},
 };
-use crate::headers::Headers;
+use crate::{headers::Headers, scratch::Scratch};
 
 /// Entries that are looked at before the search is asked again: a bound for the
 /// verifier.
@@ -42,6 +42,10 @@ pub struct List {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
 pub struct Search {
+    /// Steps of the walk that the index does not lead.
+    pub plain: u32,
+    /// 1 when the lists are those of this packet.
+    pub is_ready: u32,
     /// As in [`FamilyLine`].
     pub first: u32,
     pub end: u32,
@@ -55,123 +59,53 @@ pub struct Search {
 }
 
 impl Search {
-    /// Finds the lists for a packet.
+    /// Before the walk: whether the index leads it, and from where on.
     #[inline(always)]
-    pub fn begin<I: Index>(&mut self, index: &I, slot: u32, headers: &Headers) {
-        let family = family_of(headers);
+    pub fn prepare<I: Index>(&mut self, index: &I, slot: u32, headers: &Headers) {
+        self.is_ready = 0;
+        self.plain = if is_indexed(index, slot, headers) { PLAIN_RULES } else { u32::MAX };
+    }
+
+    /// Before the lists are found by [`Search::look_up`].
+    #[inline(always)]
+    pub(super) fn begin<I: Index>(&mut self, index: &I, slot: u32, headers: &Headers) {
         self.sought = 0;
-        // Without rules of its own the search leaves out nothing.
-        self.end = 0;
-        let Some(line) = index.line(slot, family) else { return };
-        let line: &FamilyLine = bytemuck::cast_ref(line);
-        let (source, destination) = (headers.tuple.src.words, headers.tuple.dst.words);
-        let protocol = headers.tuple.protocol;
-        let found = if family == 0 {
-            self.look_up(index, slot, family, Field::Source, u32::from_be(source[3]))
-                && self.look_up(
-                    index,
-                    slot,
-                    family,
-                    Field::Destination,
-                    u32::from_be(destination[3]),
-                )
-        } else {
-            self.look_up_wide(index, slot, Field::Source, source)
-                && self.look_up_wide(index, slot, Field::Destination, destination)
+        self.is_ready = 1;
+        let Some(line) = index.line(slot, family_of(headers)) else {
+            self.leave_out_nothing();
+            return;
         };
-        let sport = port_value(protocol, headers.tuple.sport);
-        let dport = port_value(protocol, headers.tuple.dport);
-        if found
-            && self.look_up(index, slot, family, Field::SourcePort, sport)
-            && self.look_up(index, slot, family, Field::DestinationPort, dport)
-        {
-            (self.first, self.end) = (line.first, line.end);
-            (self.unfiled, self.entries) = (line.unfiled, line.entries);
+        let line: &FamilyLine = bytemuck::cast_ref(line);
+        (self.first, self.end) = (line.first, line.end);
+        (self.unfiled, self.entries) = (line.unfiled, line.entries);
+    }
+
+    /// Finds the list of one [`Field`] for a packet.
+    #[inline(always)]
+    pub fn look_up<I: Index>(&mut self, index: &I, slot: u32, headers: &Headers, field: u32) {
+        let Some(class) = class_in(index, slot, headers, field) else {
+            self.leave_out_nothing();
+            return;
+        };
+        let place = field as usize & (FIELDS - 1);
+        self.classes[place] = class;
+        match List::of(index, slot, headers, field, class) {
+            Some(list) => self.lists[place] = list,
+            None => self.leave_out_nothing(),
         }
     }
 
+    /// An index that has no rules knows none that a packet cannot match.
     #[inline(always)]
-    fn look_up<I: Index>(
-        &mut self,
-        index: &I,
-        slot: u32,
-        family: u32,
-        field: Field,
-        value: u32,
-    ) -> bool {
-        let Some(line) = index.line(slot, field_line(family, field as u32)) else { return false };
-        let line: &FieldLine = bytemuck::cast_ref(line);
-        match class(index, slot, line, value) {
-            Some(class) => self.take_list(index, slot, field, line.spans, class),
-            None => false,
-        }
+    const fn leave_out_nothing(&mut self) {
+        self.end = 0;
     }
 
+    /// Goes on in the list of one [`Field`], to the next rule that may match.
     #[inline(always)]
-    fn look_up_wide<I: Index>(
-        &mut self,
-        index: &I,
-        slot: u32,
-        field: Field,
-        value: [u32; 4],
-    ) -> bool {
-        let Some(line) = index.line(slot, field_line(1, field as u32)) else { return false };
-        let line: &FieldLine = bytemuck::cast_ref(line);
-        match class_of_wide(index, slot, line, value.map(u32::from_be)) {
-            Some(class) => self.take_list(index, slot, field, line.spans, class),
-            None => false,
-        }
-    }
-
-    /// `false` when the list cannot be read.
-    #[inline(always)]
-    fn take_list<I: Index>(
-        &mut self,
-        index: &I,
-        slot: u32,
-        field: Field,
-        spans: u32,
-        class: u32,
-    ) -> bool {
-        self.classes[field as usize] = class;
-        let list = &mut self.lists[field as usize];
-        *list = List { rule: NO_RULE, ..List::default() };
-        if spans == 0 {
-            return true;
-        }
-        let Some(line) = index.line(slot, spans + class / SPANS) else { return false };
-        let at = (class % SPANS) as usize * 2;
-        let (start, end) = (line.words[at & (WORDS - 1)], line.words[(at + 1) & (WORDS - 1)]);
-        if start != end {
-            *list = List { start, end, at: start, rule: 0 };
-        }
-        true
-    }
-
-    /// The first rule from `from` on that the packet may match.
-    #[inline(always)]
-    pub fn next<I: Index>(&mut self, index: &I, slot: u32, from: u32) -> Next {
-        if from < self.first || from >= self.end {
-            return Next::Rule(from);
-        }
-        if from < self.sought {
-            self.go_back();
-        }
-        self.sought = from;
-        let Some(mut next) = self.next_unfiled(index, slot, from) else { return Next::Rule(from) };
-        for field in 0..FIELDS {
-            let list = &mut self.lists[field];
-            if list.rule <= from {
-                list.advance(index, slot, self.entries, &self.classes, from);
-            }
-            match list.rule {
-                0 => return Next::NotYet,
-                NO_RULE => {}
-                rule if rule - 1 < next => next = rule - 1,
-                _ => {}
-            }
-        }
-        Next::Rule(next)
+    pub fn advance<I: Index>(&mut self, index: &I, slot: u32, field: u32) {
+        let Self { entries, sought, classes, lists, .. } = self;
+        lists[field as usize & (FIELDS - 1)].advance(index, slot, *entries, classes, *sought);
     }
 
     /// To the beginning of the lists: a walk has come back from a chain.
@@ -192,7 +126,87 @@ impl Search {
     }
 }
 
+/// The first rule, from the walk's on, that the packet may match.
+#[inline(always)]
+pub(super) fn next<I: Index>(
+    index: &I,
+    scratch: &mut Scratch,
+    advance: impl Fn(&mut Scratch, u32),
+) -> Next {
+    let (slot, from) = (scratch.walk.slot, scratch.walk.index);
+    let search = &mut scratch.search;
+    if from < search.first || from >= search.end {
+        return Next::Rule(from);
+    }
+    if from < search.sought {
+        search.go_back();
+    }
+    search.sought = from;
+    let Some(mut next) = search.next_unfiled(index, slot, from) else { return Next::Rule(from) };
+    for field in 0..FIELDS {
+        if scratch.search.lists[field].rule <= from {
+            advance(scratch, field as u32);
+        }
+        match scratch.search.lists[field].rule {
+            0 => return Next::NotYet,
+            NO_RULE => {}
+            rule if rule - 1 < next => next = rule - 1,
+            _ => {}
+        }
+    }
+    Next::Rule(next)
+}
+
+/// The packet's class of a field; 0 when nobody asks for it.
+#[inline(always)]
+fn class_in<I: Index>(index: &I, slot: u32, headers: &Headers, field: u32) -> Option<u32> {
+    let family = family_of(headers);
+    let line: &FieldLine = bytemuck::cast_ref(index.line(slot, field_line(family, field))?);
+    let tuple = &headers.tuple;
+    let is_source = field == Field::Source as u32;
+    if is_source || field == Field::Destination as u32 {
+        let [a, b, c, d] = if is_source { tuple.src.words } else { tuple.dst.words };
+        if family == 0 {
+            return class(index, slot, line, u32::from_be(d));
+        }
+        let words = [u32::from_be(a), u32::from_be(b), u32::from_be(c), u32::from_be(d)];
+        return class_of_wide(index, slot, line, words);
+    }
+    let port = if field == Field::SourcePort as u32 { tuple.sport } else { tuple.dport };
+    class(index, slot, line, port_value(tuple.protocol, port))
+}
+
+/// Whether the rules that this packet is judged by have an index.
+#[inline(always)]
+fn is_indexed<I: Index>(index: &I, slot: u32, headers: &Headers) -> bool {
+    match index.line(slot, family_of(headers)) {
+        Some(line) => bytemuck::cast_ref::<Line, FamilyLine>(line).end != 0,
+        None => false,
+    }
+}
+
 impl List {
+    /// The rules that are filed under a class.
+    #[inline(always)]
+    fn of<I: Index>(
+        index: &I,
+        slot: u32,
+        headers: &Headers,
+        field: u32,
+        class: u32,
+    ) -> Option<Self> {
+        let line: &FieldLine =
+            bytemuck::cast_ref(index.line(slot, field_line(family_of(headers), field))?);
+        let empty = Self { start: 0, end: 0, at: 0, rule: NO_RULE };
+        if line.spans == 0 {
+            return Some(empty);
+        }
+        let line = index.line(slot, line.spans + class / SPANS)?;
+        let at = (class % SPANS) as usize * 2;
+        let (start, end) = (line.words[at & (WORDS - 1)], line.words[(at + 1) & (WORDS - 1)]);
+        Some(if start == end { empty } else { Self { start, end, at: start, rule: 0 } })
+    }
+
     /// Goes to the first entry that is of use from a rule on, or some way to it.
     #[inline(always)]
     fn advance<I: Index>(

@@ -61,14 +61,14 @@ fn below(line: &Line, value: u32) -> u32 {
 /// As [`below`]; each line holds one word of all separators.
 #[inline(always)]
 fn below_wide(lines: [&Line; LINES_OF_WIDE as usize], value: Wide) -> u32 {
+    let ([first, second, third, fourth], [a, b, c, d]) = (lines, value);
     let mut found = 0;
     for half in [8, 4, 2, 1] {
         let at = found + half - 1;
-        let mut carried = 0;
-        for (line, value) in lines.into_iter().zip(value).rev() {
-            carried = borrow(word(line, at), value, carried);
-        }
-        found += half * carried;
+        let carried = borrow(word(fourth, at), d, 0);
+        let carried = borrow(word(third, at), c, carried);
+        let carried = borrow(word(second, at), b, carried);
+        found += half * borrow(word(first, at), a, carried);
     }
     found
 }

@@ -3,11 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 
+use bytemuck::Zeroable;
 use firewall_common::{
-    classifier::{Index, Line, Next, PLAIN_RULES, Search, seek},
-    extra::{Asking, Extra, Facts},
+    classifier::{Index, Line, Next, PLAIN_RULES, seek},
+    extra::{Asking, Extra},
     headers::Headers,
     rule::{Chain, NO_ENTRY, PortSet, Rule},
+    scratch::Scratch,
     tables::Rules,
     walk::{Walk, step},
 };
@@ -72,28 +74,27 @@ impl Rules for Tables<'_> {
 type Trace = (Vec<u32>, Walk, usize);
 
 /// Looks at `plain` rules one by one, then at those that the index names.
-fn walked(tables: &Tables<'_>, headers: &Headers, mut walk: Walk, plain: u32) -> Trace {
+fn walked(tables: &Tables<'_>, headers: &Headers, walk: Walk, plain: u32) -> Trace {
     const MAX_STEPS: u32 = 1 << 20;
     tables.counted.borrow_mut().clear();
     tables.visited.set(0);
-    let facts = Facts::default();
-    let mut is_over = false;
-    for _ in 0..plain {
-        is_over = is_over || step(tables, headers, &facts, &mut walk);
-    }
-    let mut search = Search::default();
-    search.begin(tables, walk.slot, headers);
-    for _ in 0..MAX_STEPS {
-        if is_over {
-            break;
-        }
-        if seek(tables, &mut search, &mut walk) == Next::NotYet {
-            continue;
-        }
-        is_over = step(tables, headers, &facts, &mut walk);
-    }
+    let mut scratch = Scratch { headers: *headers, walk, ..Scratch::zeroed() };
+    let is_over = (0..MAX_STEPS).any(|number| {
+        (number < plain || found(tables, &mut scratch))
+            && step(tables, &scratch.headers, &scratch.facts, &mut scratch.walk)
+    });
     assert!(is_over, "the walk does not end");
-    (tables.counted.borrow().clone(), walk, tables.visited.get())
+    (tables.counted.borrow().clone(), scratch.walk, tables.visited.get())
+}
+
+fn found(tables: &Tables<'_>, scratch: &mut Scratch) -> bool {
+    let look_up = |scratch: &mut Scratch, field| {
+        scratch.search.look_up(tables, scratch.walk.slot, &scratch.headers, field);
+    };
+    let advance = |scratch: &mut Scratch, field| {
+        scratch.search.advance(tables, scratch.walk.slot, field);
+    };
+    seek(tables, scratch, look_up, advance) == Next::Rule(scratch.walk.index)
 }
 
 fn plainly_walked(tables: &Tables<'_>, headers: &Headers, walk: Walk) -> Trace {
