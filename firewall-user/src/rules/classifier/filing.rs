@@ -89,7 +89,7 @@ impl Filing {
 
     /// Whether enough rules are filed for the index to pay.
     pub(super) fn is_worthwhile(&self) -> bool {
-        self.rules.iter().flatten().count() >= super::MIN_RULES
+        self.rules.iter().flatten().count() >= super::MIN_RULES / 2
     }
 
     fn longest_list(&self, fields: Fields<'_>) -> usize {

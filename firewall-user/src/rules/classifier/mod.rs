@@ -26,9 +26,10 @@ use self::{
     ranges::{Domain, Ranges},
 };
 
-/// Rules of a family from which on it has an index: to classify a packet costs as much
-/// as to look at some of them.
-pub const MIN_RULES: usize = 32;
+/// Rules of a family, policies and ends of chains among them, from which on it has an
+/// index: to classify a packet costs as much as to look at a dozen (see
+/// docs/adr/0006-the-index-of-long-rulesets.md).
+pub const MIN_RULES: usize = 24;
 
 /// The index of one generation: its lines, as many as are used.
 pub fn build(header: &RulesetHeader, rules: &[Rule], port_sets: &[PortSet]) -> Vec<Line> {
