@@ -33,10 +33,19 @@ pub const MIN_RULES: usize = 24;
 
 /// The index of one generation: its lines, as many as are used.
 pub fn build(header: &RulesetHeader, rules: &[Rule], port_sets: &[PortSet]) -> Vec<Line> {
+    build_within(LINES_PER_GENERATION as usize, header, rules, port_sets)
+}
+
+/// As [`build`], with so many lines at most, the fixed ones among them.
+pub(super) fn build_within(
+    most: usize,
+    header: &RulesetHeader,
+    rules: &[Rule],
+    port_sets: &[PortSet],
+) -> Vec<Line> {
     let ipv6_from = (header.ipv6_from as usize).min(rules.len());
-    let mut lines = Lines::new(LINES_PER_GENERATION as usize);
+    let mut lines = Lines::new(most);
     for (family, range) in [(Family::Ipv4, 0..ipv6_from), (Family::Ipv6, ipv6_from..rules.len())] {
-        // One family alone may take what both need.
         if range.len() >= MIN_RULES {
             Index::of(family, rules, range, port_sets).write(&mut lines);
         }

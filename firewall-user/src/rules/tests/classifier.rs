@@ -5,8 +5,9 @@ use std::cell::{Cell, RefCell};
 
 use bytemuck::Zeroable;
 use firewall_common::{
-    classifier::{Index, Line, Next, PLAIN_RULES, seek},
+    classifier::{Index, LINES_PER_GENERATION, Line, Next, PLAIN_RULES, seek},
     extra::{Asking, Extra},
+    flow::CtState,
     headers::Headers,
     rule::{Chain, NO_ENTRY, PortSet, Rule},
     scratch::Scratch,
@@ -15,7 +16,10 @@ use firewall_common::{
 };
 
 use super::field::{Field, HOOKS, Random};
-use crate::rules::classifier::build;
+use crate::rules::{
+    classifier::{build, build_within},
+    remembering::preventing,
+};
 
 /// Rulesets, and packets for each, whose three ways through the chains are walked.
 const RULESETS: usize = 350;
@@ -30,8 +34,9 @@ pub(super) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    fn of(field: &'a Field) -> Self {
-        let index = build(&field.header, &field.rules, &field.port_sets);
+    /// With an index of so many lines at most.
+    fn of(field: &'a Field, most: usize) -> Self {
+        let index = build_within(most, &field.header, &field.rules, &field.port_sets);
         Self { field, index, counted: RefCell::default(), visited: Cell::default() }
     }
 }
@@ -115,23 +120,40 @@ fn entered(field: &Field, headers: &Headers, [raw, filter]: [Chain; 2], state: u
 /// Gives how many packets were judged, and how many rules were looked at: plainly and
 /// with the index.
 fn compare(field: &Field, packets: usize, random: &mut Random) -> (usize, [usize; 2]) {
-    let tables = Tables::of(field);
+    compare_within(LINES_PER_GENERATION as usize, field, packets, random)
+}
+
+/// As [`compare`], with an index of so many lines at most.
+fn compare_within(
+    most: usize,
+    field: &Field,
+    packets: usize,
+    random: &mut Random,
+) -> (usize, [usize; 2]) {
+    let tables = Tables::of(field, most);
+    assert!(tables.index.len() <= most, "{} lines", tables.index.len());
     let (mut judged, mut visited) = (0, [0; 2]);
     for _ in 0..packets {
         let headers = field.packet(random);
         for hook in HOOKS {
-            let walk = entered(field, &headers, hook, random.of(&[1, 2, 4, 8]));
+            let state = random.of(&[1, 2, 4, 8]);
+            let walk = entered(field, &headers, hook, state);
             let (counted, end, looked_at) = plainly_walked(&tables, &headers, walk);
+            if state == CtState::Established.bit() && end.is_per_packet != 0 {
+                let entries = field.header.entries[usize::from(headers.version != 4)];
+                let named = preventing(&field.rules, hook.map(|chain| entries[chain as usize]));
+                assert!(!named.is_empty(), "{headers:?} is not remembered by {field:?}");
+            }
             visited[0] += looked_at;
             for plain in [0, PLAIN_RULES] {
                 let (found, found_end, looked_at) = walked(&tables, &headers, walk, plain);
                 assert_eq!((&found, found_end), (&counted, end), "{headers:?} in {field:?}");
-                visited[1] += looked_at / 2;
+                visited[1] += looked_at;
             }
             judged += 1;
         }
     }
-    (judged, visited)
+    (judged, [visited[0], visited[1] / 2])
 }
 
 #[test]
@@ -145,7 +167,7 @@ fn the_index_and_the_plain_walk_agree_about_every_packet_and_ruleset() {
         visited = [visited[0] + looked_at[0], visited[1] + looked_at[1]];
     }
     assert!(pairs >= 100_000, "{pairs} pairs");
-    assert!(visited[1] * 2 < visited[0], "the index saves too little: {visited:?}");
+    assert!(visited[1] * 4 < visited[0] * 3, "the index saves too little: {visited:?}");
 }
 
 #[test]
@@ -187,4 +209,24 @@ fn rules_that_fit_everybody_are_all_looked_at() {
     let field = Field::nested(400);
     let (judged, [plain, led]) = compare(&field, 100, &mut Random::new(6));
     assert!(led <= plain && led > judged, "{led} of {plain} rules for {judged} packets");
+}
+
+#[test]
+fn an_index_with_too_little_space_leaves_fewer_rules_out() {
+    let mut random = Random::new(7);
+    for field in [Field::grid(30, 30), Field::nested(900), Field::distinct(6, 900)] {
+        let led = |most, random: &mut Random| compare_within(most, &field, 40, random).1[1];
+        let plain = compare(&field, 40, &mut Random::new(8)).1[0];
+        assert_eq!(led(10, &mut Random::new(8)), plain, "no space for more than the fixed lines");
+        for most in [40, 120, 250, 500, 2_000] {
+            led(most, &mut random);
+        }
+    }
+}
+
+#[test]
+fn a_field_of_too_many_classes_is_not_used() {
+    let field = Field::scattered(6_000);
+    let (judged, [plain, led]) = compare(&field, 30, &mut Random::new(9));
+    assert!(led * 20 < plain, "{led} of {plain} rules for {judged} packets");
 }

@@ -8,7 +8,7 @@ use firewall_common::{
     addr::{Addr, Family},
     flow::Tuple,
     headers::Headers,
-    rule::{Chain, PortRange, PortSet, Rule, RulesetHeader, Target, condition, flag},
+    rule::{Chain, PortRange, PortSet, PortSide, Rule, RulesetHeader, Target, condition, flag},
 };
 
 /// A filter chain, after the raw chain before it.
@@ -106,7 +106,7 @@ impl Field {
             let hooks = [Chain::Input, Chain::Forward, Chain::Output];
             let hooks: Vec<_> = raw.iter().filter(|_| has_raw).chain(&hooks).copied().collect();
             let all = hooks.len() + users;
-            let longest = random.of(&[3, 20, 60]);
+            let longest = random.of(&[5, 60, 150]);
             let chains = (0..all).map(|at| {
                 let later = (at + 1).max(hooks.len())..all;
                 let count = random.below(longest);
@@ -149,6 +149,28 @@ impl Field {
             ..Network::v4(0x0a00_0000 | u32::from(number) << 6, (number % 30) as u8).as_source()
         };
         Self::forwarding(4, (0..count).map(rule).collect())
+    }
+
+    /// A rule for each of so many sources and for fifteen ports that no two rules share.
+    pub(super) fn scattered(count: u16) -> Self {
+        let mut port_sets = Vec::new();
+        let rule = |number: u16| {
+            let mut set_of = PortSet::zeroed();
+            for (at, range) in set_of.ranges.iter_mut().enumerate() {
+                let port = (usize::from(number) * 15 + at) as u16;
+                *range = PortRange { first: port << 1, last: port << 1 };
+            }
+            set_of.side = PortSide::Destination as u8;
+            port_sets.push(set_of);
+            Rule {
+                present: condition::SRC | condition::PROTOCOL | condition::PORTS_0,
+                protocol: PROTOCOLS[usize::from(number) % PROTOCOLS.len()],
+                port_sets: [number, 0],
+                ..Network::v4(0x0a00_0000 | u32::from(number) << 8, 24).as_source()
+            }
+        };
+        let rules = (0..count).map(rule).collect();
+        Self { port_sets, ..Self::forwarding(4, rules) }
     }
 
     fn forwarding(version: u8, rules: Vec<Rule>) -> Self {
