@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod checksum;
+pub mod classifier;
 pub mod conntrack;
 pub mod control;
 pub mod crc32c;

@@ -190,8 +190,8 @@ pub mod flag {
     /// The policy of a built-in chain, laid out as its last rule.
     pub const POLICY: u8 = 1 << 1;
     /// Looks at what may differ between packets of one flow and direction
-    /// (TCP flags, ICMP type, length, a limit) or acts on each packet (LOG): no verdict behind
-    /// it is cached.
+    /// (TCP flags, ICMP type, length, a limit) or acts on each packet (LOG): no verdict
+    /// behind it is cached for flows that fit its other conditions.
     pub const PER_PACKET: u8 = 1 << 2;
 }
 
@@ -277,6 +277,8 @@ pub const NO_ENTRY: u32 = u32::MAX;
 pub struct RulesetHeader {
     /// Rule index of each [`Chain`], IPv4 then IPv6, or [`NO_ENTRY`].
     pub entries: [[u32; CHAINS]; 2],
+    /// Rule index of the first IPv6 rule: those before it are of IPv4.
+    pub ipv6_from: u32,
     /// 1 when a rule answers SYNs with cookies: an ACK may bring one back.
     pub has_proxy: u32,
     /// Bits of [`crate::extra::need`].
@@ -284,7 +286,8 @@ pub struct RulesetHeader {
 }
 
 impl RulesetHeader {
-    pub const EMPTY: Self = Self { entries: [[NO_ENTRY; CHAINS]; 2], has_proxy: 0, needs: 0 };
+    pub const EMPTY: Self =
+        Self { entries: [[NO_ENTRY; CHAINS]; 2], ipv6_from: 0, has_proxy: 0, needs: 0 };
 }
 
 /// The value of the rule counters, one per CPU.
@@ -298,4 +301,4 @@ pub struct Counter {
 
 const _: () = assert!(size_of::<PortSet>() == 64);
 const _: () = assert!(size_of::<Rule>() == 108);
-const _: () = assert!(size_of::<RulesetHeader>() == 48);
+const _: () = assert!(size_of::<RulesetHeader>() == 52);

@@ -7,6 +7,7 @@ use bytemuck::Zeroable;
 
 use crate::{
     checksum::Verification,
+    classifier::Search,
     conntrack::{
         association::Association,
         options::TcpOptions,
@@ -34,6 +35,8 @@ pub struct Scratch {
     /// Of the control connection that may have announced this flow.
     pub master_key: FlowKey,
     pub walk: Walk,
+    /// Where the walk stands in the index, when its rules have one.
+    pub search: Search,
     /// What the rules' extra conditions look at; gathered when they have any.
     pub facts: Facts,
     pub verification: Verification,

@@ -195,10 +195,14 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &Facts, walk: &mut W
     let Some(rule) = tables.rule(walk.slot, walk.index) else {
         return walk.stop(Outcome::Broken);
     };
+    if !fits_flow(tables, rule, headers, walk) {
+        return walk.go_on();
+    }
+    // No packet of a flow that does not fit makes a difference here.
     if rule.flags & flag::PER_PACKET != 0 {
         walk.is_per_packet = 1;
     }
-    if !matches(tables, rule, headers, walk)
+    if !fits_packet(rule, headers)
         || rule.extra_count != 0 && !tables.extras_hold(rule, facts, Asking::of(walk))
     {
         return walk.go_on();
@@ -253,11 +257,12 @@ fn act(rule: &Rule, headers: &Headers, walk: &mut Walk) -> bool {
     }
 }
 
-/// Whether every condition of the rule holds.
+/// Whether the conditions hold that look at what all packets of a flow and direction
+/// have in common.
 #[inline(always)]
-fn matches<T: Rules>(tables: &T, rule: &Rule, headers: &Headers, walk: &Walk) -> bool {
+fn fits_flow<T: Rules>(tables: &T, rule: &Rule, headers: &Headers, walk: &Walk) -> bool {
     let tuple = &headers.tuple;
-    let check = Check { present: rule.present, invert: rule.invert };
+    let check = Check::of(rule);
     check.holds(condition::STATES, || rule.states & walk.ctstate != 0)
         && check.holds(condition::PROTOCOL, || rule.protocol == tuple.protocol)
         && check.holds(condition::DPORT, || rule.dport.contains(tuple.dport))
@@ -266,11 +271,17 @@ fn matches<T: Rules>(tables: &T, rule: &Rule, headers: &Headers, walk: &Walk) ->
         && check.holds(condition::DST, || tuple.dst.matches(rule.dst, rule.dst_mask))
         && check.holds(condition::IN, || has_bit(walk.in_patterns, rule.in_pattern))
         && check.holds(condition::OUT, || has_bit(walk.out_patterns, rule.out_pattern))
-        && check.holds(condition::TCP_FLAGS, || headers.tcp_flags & rule.tcp_mask == rule.tcp_flags)
-        && check.holds(condition::ICMP, || matches_icmp(rule, headers))
         && check.holds(condition::HELPER, || rule.helper == walk.announced_by)
         && check.holds(condition::PORTS_0, || in_set(tables, walk.slot, rule.port_sets[0], headers))
         && check.holds(condition::PORTS_1, || in_set(tables, walk.slot, rule.port_sets[1], headers))
+}
+
+/// Whether the conditions hold that look at this packet.
+#[inline(always)]
+fn fits_packet(rule: &Rule, headers: &Headers) -> bool {
+    let check = Check::of(rule);
+    check.holds(condition::TCP_FLAGS, || headers.tcp_flags & rule.tcp_mask == rule.tcp_flags)
+        && check.holds(condition::ICMP, || matches_icmp(rule, headers))
 }
 
 struct Check {
@@ -279,6 +290,11 @@ struct Check {
 }
 
 impl Check {
+    #[inline(always)]
+    const fn of(rule: &Rule) -> Self {
+        Self { present: rule.present, invert: rule.invert }
+    }
+
     /// An absent condition holds; a negated one when its test does not.
     #[inline(always)]
     fn holds(&self, condition: u32, test: impl FnOnce() -> bool) -> bool {

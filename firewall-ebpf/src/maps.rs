@@ -7,6 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use firewall_common::{
+    classifier::{LINES_PER_GENERATION, Line},
     control::{Device, MAX_AWAITED, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{EXTRAS_PER_GENERATION, Extra},
@@ -89,6 +90,10 @@ pub static RULESETS: Array<RulesetHeader> = Array::with_max_entries(2, 0);
 
 #[map(name = "rules")]
 pub static RULES: Array<Rule> = Array::with_max_entries(2 * RULES_PER_GENERATION, 0);
+
+/// Which rules a packet can match; see [`firewall_common::classifier`].
+#[map(name = "rule_index")]
+pub static RULE_INDEX: Array<Line> = Array::with_max_entries(2 * LINES_PER_GENERATION, 0);
 
 #[map(name = "port_sets")]
 pub static PORT_SETS: Array<PortSet> = Array::with_max_entries(2 * PORT_SETS_PER_GENERATION, 0);

@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     checksum::Verification,
+    classifier::{self, Next},
     conntrack::{
         self, Tracked,
         connection::{self, Judgement},
@@ -571,6 +572,46 @@ pub extern "C" fn judge_rules(scratch: *mut Scratch) -> u32 {
     // SAFETY: null, or memory of this type that nobody else uses meanwhile.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return Outcome::Broken as u32 };
     path::judge(&Maps::without_packet(), scratch) as u32
+}
+
+/// Finds the rules that one field's index names for the packet on the desk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look_up(scratch: *mut Scratch, field: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Scratch { search, walk, headers, .. } = scratch;
+    search.look_up(&RuleMaps, walk.slot, headers, field);
+    0
+}
+
+/// Moves the walk to the next rule that the packet may match; 0 to be asked again.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn seek(scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 1 };
+    let next = classifier::seek(
+        &RuleMaps,
+        scratch,
+        |scratch, field| {
+            look_up(scratch, field);
+        },
+        |scratch, field| {
+            advance(scratch, field);
+        },
+    );
+    u32::from(next != Next::NotYet)
+}
+
+/// Goes on in the list of one field.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn advance(scratch: *mut Scratch, field: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    scratch.search.advance(&RuleMaps, scratch.walk.slot, field);
+    0
 }
 
 /// What the rules and the cookie say of an ACK; a [`synproxy::Answer`].

@@ -10,6 +10,7 @@ use aya_ebpf::{
     },
 };
 use firewall_common::{
+    classifier::{Index, LINES_PER_GENERATION, Line},
     conntrack::{Tracked, connection::Judgement},
     control::{Device, Options, Timeouts, device},
     event::{Event, Hook},
@@ -40,7 +41,7 @@ use crate::{
     maps::{
         ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS, FLOW_EVENTS,
         FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS,
-        REFUSALS, RULE_COUNTERS, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
     },
     memory,
     packet::SkbPacket,
@@ -116,9 +117,12 @@ pub fn is_ours<T: Tables>(tables: &T, ifindex: u32) -> bool {
 const MAX_STEPS: u32 = 1 << 20;
 
 /// One step of the walk, for `bpf_loop`.
-unsafe extern "C" fn walk_step(_step: u32, desk: *mut c_void) -> i64 {
+unsafe extern "C" fn walk_step(step: u32, desk: *mut c_void) -> i64 {
     // SAFETY: the caller passes a pointer to its pointer, and waits.
     let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
+    if step >= scratch.search.plain && stage::seek(scratch) == 0 {
+        return 0;
+    }
     i64::from(walk::step(&RuleMaps, &scratch.headers, &scratch.facts, &mut scratch.walk))
 }
 
@@ -190,6 +194,13 @@ impl Rules for RuleMaps {
     #[inline(always)]
     fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
         memory::remember(asking, index, change)
+    }
+}
+
+impl Index for RuleMaps {
+    #[inline(always)]
+    fn line(&self, slot: u32, line: u32) -> Option<&Line> {
+        RULE_INDEX.get((slot & 1) * LINES_PER_GENERATION + line)
     }
 }
 
@@ -409,6 +420,8 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn walk(&self, scratch: &mut Scratch) {
+        let Scratch { search, walk, headers, .. } = &mut *scratch;
+        search.prepare(&RuleMaps, walk.slot, headers);
         let mut desk: *mut Scratch = scratch;
         // SAFETY: the callback has the signature that the helper wants, and its
         // argument lives on this stack.

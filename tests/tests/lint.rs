@@ -81,3 +81,35 @@ fn strict() -> Result<()> {
     ensure!(good.code() == 0 && good.stdout.ends_with("1 rules, no errors\n"), "{good:?}");
     Ok(())
 }
+
+#[test]
+fn verbose_says_of_each_chain_what_is_remembered_and_what_prevents_it() {
+    verbose().unwrap();
+}
+
+fn verbose() -> Result<()> {
+    let text = check(RULES, &["--verbose"])?.stdout;
+    let told: Vec<_> =
+        text.lines().take(4).map(|line| &line[line.find("rules.v4").unwrap_or(0)..]).collect();
+    let remembers = "established connections remember that they are accepted";
+    ensure!(
+        told == [
+            format!("rules.v4: INPUT: {remembers}"),
+            format!(
+                "rules.v4: FORWARD: {remembers}, but for packets that fit the other conditions \
+                 of 1 rule:"
+            ),
+            "rules.v4:6: FORWARD 1 reports each packet".into(),
+            "  -A FORWARD -j LOG".into(),
+        ],
+        "{text}"
+    );
+    let json = check(RULES, &["-v", "-o", "json"])?.stdout;
+    let lines: Vec<Value> =
+        json.lines().take(3).map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let chains: Vec<_> = lines.iter().map(|line| line["chain"].as_str().unwrap_or("?")).collect();
+    ensure!(chains == ["INPUT", "FORWARD", "OUTPUT"], "{json}");
+    ensure!(lines[1]["not_remembered"][0]["line"] == 6, "{json}");
+    ensure!(lines[2]["not_remembered"].as_array().is_some_and(Vec::is_empty), "{json}");
+    Ok(())
+}

@@ -228,6 +228,10 @@ pub struct Check {
     /// Fail where there is a warning, too
     #[arg(long)]
     pub strict: bool,
+
+    /// Say of each chain what established connections remember, and which rules prevent it
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
 /// Replace the running rules, all at once

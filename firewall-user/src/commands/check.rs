@@ -7,7 +7,11 @@ use serde_json::json;
 use super::{output::print, source};
 use crate::{
     cli::args::{self, Global, Output},
-    rules::lint::{Finding, lint},
+    rules::{
+        Preventing, Remembering,
+        lint::{Finding, lint},
+        remembering,
+    },
     ruleset::Rulesets,
     session,
 };
@@ -16,17 +20,50 @@ pub fn check(global: &Global, command: &args::Check) -> Result<()> {
     let rules = source::read(&command.file, command.ipv6)?;
     let count: usize =
         rules.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
-    Rulesets::default().with(rules.clone()).compile()?;
+    let compiled = Rulesets::default().with(rules.clone()).compile()?;
     let findings = lint(&rules, session::caller().as_ref());
     let file = command.file.display().to_string();
-    print(match global.output {
-        Output::Text => text(&file, count, &findings),
-        Output::Json => json_lines(&file, count, &findings),
-    })?;
+    let chains = if command.verbose { remembering(&rules, &compiled) } else { Vec::new() };
+    let (mut lines, summary) = match global.output {
+        Output::Text => (told(&file, &chains), text(&file, count, &findings)),
+        Output::Json => (told_json(&file, &chains), json_lines(&file, count, &findings)),
+    };
+    lines.extend(summary);
+    print(lines)?;
     if command.strict && !findings.is_empty() {
         bail!("{file}: {} (--strict)", warnings(findings.len()));
     }
     Ok(())
+}
+
+/// What each chain remembers, and after it the rules that prevent it.
+fn told(file: &str, chains: &[Remembering]) -> Vec<String> {
+    let of_chain = |Remembering { chain, preventing }: &Remembering| {
+        let but = match preventing.len() {
+            0 => String::new(),
+            1 => ", but for packets that fit the other conditions of 1 rule:".into(),
+            count => format!(", but for packets that fit the other conditions of {count} rules:"),
+        };
+        let rules = preventing.iter().map(|Preventing { line, place, reason, rule }| {
+            format!("{file}:{line}: {place} {reason}\n  {rule}")
+        });
+        let first = format!(
+            "{file}: {chain}: established connections remember that they are accepted{but}"
+        );
+        std::iter::once(first).chain(rules).collect::<Vec<_>>()
+    };
+    chains.iter().flat_map(of_chain).collect()
+}
+
+fn told_json(file: &str, chains: &[Remembering]) -> Vec<String> {
+    let of_chain = |Remembering { chain, preventing }: &Remembering| {
+        let rules = preventing.iter().map(|Preventing { line, place, reason, rule }| {
+            json!({ "line": line, "place": place, "reason": reason, "rule": rule })
+        });
+        let rules: Vec<_> = rules.collect();
+        json!({ "file": file, "chain": chain, "not_remembered": rules }).to_string()
+    };
+    chains.iter().map(of_chain).collect()
 }
 
 fn text(file: &str, rules: usize, findings: &[Finding]) -> Vec<String> {

@@ -15,7 +15,7 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 28] = [
+const PINNED: [&str; 29] = [
     "assured",
     "awaited",
     "by_hand",
@@ -39,6 +39,7 @@ const PINNED: [&str; 28] = [
     "refusals",
     "rule_bases",
     "rule_counters",
+    "rule_index",
     "rules",
     "rulesets",
     "ruleset_text",

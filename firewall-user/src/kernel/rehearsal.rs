@@ -32,7 +32,7 @@ use super::{
 };
 
 /// The maps of the instance: nothing that programs write.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 11] = [
     "awaited",
     "devices",
     "extras",
@@ -40,6 +40,7 @@ const SHARED: [&str; 10] = [
     "heartbeat",
     "helper_ports",
     "port_sets",
+    "rule_index",
     "rules",
     "rulesets",
     "timeouts",

@@ -7,6 +7,7 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
+    classifier::LINES_PER_GENERATION,
     control::slot,
     extra::{EXTRAS_PER_GENERATION, Extra},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
@@ -19,7 +20,10 @@ use super::{
     quiescence::wait_for_programs,
     raw::Raw,
 };
-use crate::{explain::walk::RuleTables, rules::Compiled};
+use crate::{
+    explain::walk::RuleTables,
+    rules::{Compiled, classifier},
+};
 
 /// A compiled ruleset, ready for the maps.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +89,8 @@ impl Maps {
         let zeroes = vec![Counter::zeroed(); cpus * rules];
         batch::write_array(self.data("rule_counters")?.fd(), start, &zeroes, cpus)?;
         batch::write_array(self.data("rule_bases")?.fd(), start, image.bases, 1)?;
+        let index = classifier::build(&image.header, image.rules, image.port_sets);
+        batch::write_array(self.data("rule_index")?.fd(), slot * LINES_PER_GENERATION, &index, 1)?;
         let sets = slot * PORT_SETS_PER_GENERATION;
         batch::write_array(self.data("port_sets")?.fd(), sets, image.port_sets, 1)?;
         let extras = slot * EXTRAS_PER_GENERATION;

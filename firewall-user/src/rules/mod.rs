@@ -7,6 +7,7 @@
 
 mod ast;
 mod check;
+pub mod classifier;
 pub(crate) mod error;
 mod extra;
 mod interface;
@@ -16,6 +17,7 @@ mod names;
 mod parse;
 mod print;
 pub(crate) mod problem;
+mod remembering;
 mod services;
 pub(crate) mod source;
 #[cfg(test)]
@@ -30,5 +32,6 @@ pub use self::{
     parse::{edit, edit_keeping, option_arity, parse},
     print::{ListOptions, json, list, spec_text, to_save},
     problem::Problem,
+    remembering::{Preventing, Remembering, remembering},
     services::{BuiltinServices, EtcServices, Services},
 };

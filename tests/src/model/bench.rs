@@ -1,6 +1,9 @@
 //! One frame through both, and the comparison.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_common::{
@@ -154,6 +157,21 @@ impl Bench {
         }
         ensure!(verdicts == 1, "frame {number}, {what:?}: {verdicts} verdicts were counted");
         Ok(verdict)
+    }
+
+    /// What a frame costs that comes in by a port so many times, on average; nothing is
+    /// compared, and the model does not see it.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn cost(&mut self, frame: &[u8], port: usize, times: u32) -> Result<Duration> {
+        let (ifindex, _) = self.ports[port];
+        let trial = match self.way {
+            Way::Xdp => self.programs.try_xdp(frame, ifindex, times)?,
+            Way::TcIngress => self.programs.try_tc(Hook::Ingress, frame, ifindex, times)?,
+            Way::TcEgress => self.programs.try_tc(Hook::Egress, frame, ifindex, times)?,
+        };
+        Ok(trial.duration)
     }
 
     /// All flows with all that they hold, and the counters of all rules; gives the

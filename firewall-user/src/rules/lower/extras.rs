@@ -19,7 +19,7 @@ use crate::rules::{
 
 /// Whether what a fact asks for is the same for all packets of one direction of a
 /// connection between the same interfaces.
-pub(super) const fn is_constant(fact: &Fact) -> bool {
+pub(in crate::rules) const fn is_constant(fact: &Fact) -> bool {
     matches!(
         fact,
         Fact::SourceRange(..)

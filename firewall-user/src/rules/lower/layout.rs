@@ -82,6 +82,9 @@ impl Pool {
 
 impl Layout {
     pub(super) fn family(&mut self, ruleset: &Ruleset) {
+        if ruleset.family == Family::Ipv6 {
+            self.header.ipv6_from = index(self.rules.len());
+        }
         for name in [TableName::Raw, TableName::Filter] {
             match ruleset.table(name) {
                 Some(table) => self.table(ruleset.family, table),

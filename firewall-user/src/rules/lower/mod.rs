@@ -17,6 +17,7 @@ use firewall_common::{
     rule::{PortSet, Rule, RulesetHeader},
 };
 
+pub(super) use self::extras::is_constant;
 use self::layout::Layout;
 use super::{
     ast::{Log, Place, Ruleset, TableName},

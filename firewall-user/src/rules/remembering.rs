@@ -1,0 +1,274 @@
+//! Which rules keep the datapath from remembering a verdict.
+//!
+//! An established connection remembers, for each direction, that its packets are
+//! accepted and which counters they move. It does so unless a packet came by a rule that
+//! looks at single packets, or does something for each, and fitted the rule's other
+//! conditions ([`firewall_common::walk::step`]). What is told here is every rule that
+//! this can happen to: one behind a rule that decides about all established connections
+//! is not among them, nor is one for other states.
+
+use std::collections::{BTreeSet, HashMap};
+
+use firewall_common::{
+    flow::CtState,
+    rule::{Chain, NO_ENTRY, Rule, Target as Code, condition, flag},
+};
+
+use super::{
+    ast::{self, Condition, IcmpType, Match, Ruleset, Target},
+    extra::{Extra, ExtraKind},
+    lower::{Compiled, Part, is_constant},
+    print::spec_text,
+};
+
+/// The chains that a packet enters one after another, under the name of the last.
+const WAYS: [(&str, [Chain; 2]); 3] = [
+    ("INPUT", [Chain::RawPrerouting, Chain::Input]),
+    ("FORWARD", [Chain::RawPrerouting, Chain::Forward]),
+    ("OUTPUT", [Chain::RawOutput, Chain::Output]),
+];
+
+/// A built-in chain and the rules on the way through it that keep verdicts from being
+/// remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembering {
+    pub chain: &'static str,
+    pub preventing: Vec<Preventing>,
+}
+
+/// A rule that is looked at for each packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preventing {
+    pub line: u32,
+    /// `FORWARD 3`, and in other tables than filter `raw PREROUTING 1`.
+    pub place: String,
+    /// `looks at the TCP flags`
+    pub reason: String,
+    /// As iptables-save writes it.
+    pub rule: String,
+}
+
+/// What each built-in chain of these rules remembers; `compiled` holds them.
+pub fn remembering(ruleset: &Ruleset, compiled: &Compiled) -> Vec<Remembering> {
+    let family = usize::from(ruleset.family == firewall_common::addr::Family::Ipv6);
+    let entries = compiled.header.entries[family];
+    WAYS.map(|(chain, way)| {
+        let found = preventing(&compiled.rules, way.map(|chain| entries[chain as usize]));
+        let told = found.into_iter().filter_map(|index| tell(ruleset, compiled, index));
+        Remembering { chain, preventing: told.collect() }
+    })
+    .into()
+}
+
+fn tell(ruleset: &Ruleset, compiled: &Compiled, index: u32) -> Option<Preventing> {
+    let origin = compiled.origins.get(index as usize)?;
+    let Part::Rule(number) = origin.part else { return None };
+    let chain = ruleset.table(origin.table)?.chain(&origin.chain)?;
+    let rule = chain.rules.get(number as usize - 1)?;
+    let table = match origin.table {
+        ast::TableName::Filter => String::new(),
+        other => format!("{other} "),
+    };
+    Some(Preventing {
+        line: rule.origin.line,
+        place: format!("{table}{} {number}", chain.name),
+        reason: reasons(&rule.spec),
+        rule: format!("-A {} {}", chain.name, spec_text(ruleset.family, &rule.spec).trim()),
+    })
+}
+
+/// Why no packet that fits may be taken for another one.
+fn reasons(spec: &ast::RuleSpec) -> String {
+    let mut reasons: Vec<String> = spec.matches.iter().filter_map(of_match).collect();
+    reasons.extend(match &spec.target {
+        Target::Log(_) => Some("reports each packet".into()),
+        Target::Proxy(_) => Some("answers single packets".into()),
+        Target::Untrack(_) => Some("leaves its packets without a connection".into()),
+        _ => None,
+    });
+    if reasons.is_empty() { "looks at each packet".into() } else { reasons.join(", and ") }
+}
+
+fn of_match(one: &Match) -> Option<String> {
+    match one {
+        Match::Transport(transport) => match (transport.flags, transport.option) {
+            (Some(_), None) => Some("looks at the TCP flags".into()),
+            (None, Some(_)) => Some("looks at the TCP options".into()),
+            (Some(_), Some(_)) => Some("looks at the TCP flags and options".into()),
+            (None, None) => None,
+        },
+        Match::Icmp(Condition { value: IcmpType::Any, .. }) => None,
+        Match::Icmp(_) => Some("looks at the ICMP type".into()),
+        Match::Extra(extra) => of_extra(extra),
+        _ => None,
+    }
+}
+
+fn of_extra(extra: &Extra) -> Option<String> {
+    if extra.facts.iter().all(|fact| is_constant(&fact.value)) {
+        return None;
+    }
+    Some(match extra.kind {
+        ExtraKind::Limit => "counts each packet for its limit".into(),
+        ExtraKind::Statistic => "decides packet by packet (-m statistic)".into(),
+        kind => format!("looks at each packet (-m {})", kind.name()),
+    })
+}
+
+/// The compiled rules that keep a verdict from being remembered, on the way through
+/// table raw, if it is there, and table filter.
+pub(super) fn preventing(rules: &[Rule], [raw, filter]: [u32; 2]) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    for (start, is_tracked) in [(raw, false), (filter, true)] {
+        if start != NO_ENTRY {
+            Tour { rules, is_tracked, known: HashMap::new(), found: &mut found }.chain(start);
+        }
+    }
+    found
+}
+
+/// A look at every rule of a table that a packet of an established connection may come
+/// by.
+struct Tour<'a> {
+    rules: &'a [Rule],
+    /// Before tracking no packet has a state.
+    is_tracked: bool,
+    /// Of each chain, by its first rule, whether it decides about every such packet.
+    known: HashMap<u32, bool>,
+    found: &'a mut BTreeSet<u32>,
+}
+
+impl Tour<'_> {
+    /// Whether the chain from this rule on decides about every packet.
+    fn chain(&mut self, start: u32) -> bool {
+        if let Some(decides) = self.known.get(&start) {
+            return *decides;
+        }
+        let decides = self.look_at(start);
+        self.known.insert(start, decides);
+        decides
+    }
+
+    fn look_at(&mut self, start: u32) -> bool {
+        let Some(first) = self.rules.get(start as usize) else { return false };
+        for index in start..=first.chain_end {
+            let Some(rule) = self.rules.get(index as usize) else { return false };
+            if !self.may_fit(rule) {
+                continue;
+            }
+            if prevents(rule) {
+                self.found.insert(index);
+            }
+            let fits_all = rule.present & !condition::STATES == 0 && rule.extra_count == 0;
+            let (ends, decides) = match Code::from_byte(rule.target) {
+                Some(Code::Accept | Code::Drop | Code::Reject) => (true, true),
+                Some(Code::Return) => (true, false),
+                Some(Code::Goto) => (true, self.chain(rule.argument)),
+                Some(Code::Jump) => {
+                    let decides = self.chain(rule.argument);
+                    (decides, decides)
+                }
+                _ => (false, false),
+            };
+            if fits_all && ends {
+                return decides;
+            }
+        }
+        false
+    }
+
+    const fn may_fit(&self, rule: &Rule) -> bool {
+        let is_for_some = rule.present & condition::STATES != 0;
+        !is_for_some || self.is_tracked && rule.states & CtState::Established.bit() != 0
+    }
+}
+
+fn prevents(rule: &Rule) -> bool {
+    let target = Code::from_byte(rule.target);
+    rule.flags & flag::PER_PACKET != 0 || matches!(target, Some(Code::Proxy | Code::Untrack))
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_common::addr::Family;
+
+    use super::*;
+    use crate::rules::{BuiltinServices, compile, parse};
+
+    fn told(text: &str) -> Vec<String> {
+        let rules = parse("rules", text, Family::Ipv4, &BuiltinServices).unwrap();
+        let compiled = compile(&rules, &Ruleset::empty(Family::Ipv6)).unwrap();
+        let chains = remembering(&rules, &compiled).into_iter().flat_map(|of| {
+            let Remembering { chain, preventing } = of;
+            preventing.into_iter().map(move |Preventing { line, place, reason, .. }| {
+                format!("{chain}: {line}: {place} {reason}")
+            })
+        });
+        chains.collect()
+    }
+
+    #[test]
+    fn a_rule_that_looks_at_single_packets_is_named_with_its_reason() {
+        let text = "\
+-A INPUT -p icmp --icmp-type 8 -j ACCEPT
+-A INPUT -p tcp --dport 22 -m limit --limit 3/min -j ACCEPT
+-A FORWARD -p tcp --syn -m length --length 60 -j ACCEPT
+-A FORWARD -s 192.0.2.1 -j LOG
+-A OUTPUT -p tcp --dport 80 -j ACCEPT
+";
+        assert_eq!(
+            told(text),
+            [
+                "INPUT: 1: INPUT 1 looks at the ICMP type",
+                "INPUT: 2: INPUT 2 counts each packet for its limit",
+                "FORWARD: 3: FORWARD 1 looks at the TCP flags, and looks at each packet (-m length)",
+                "FORWARD: 4: FORWARD 2 reports each packet",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_established_connections_never_come_by_is_not_named() {
+        let text = "\
+-N web
+-A INPUT -m conntrack --ctstate NEW -j LOG
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -j LOG
+-A FORWARD -j web
+-A FORWARD -j LOG
+-A web -m state --state ESTABLISHED -g web2
+-N web2
+-A web2 -j ACCEPT
+";
+        assert_eq!(told(text), [""; 0]);
+    }
+
+    #[test]
+    fn rules_of_other_chains_are_named_where_a_packet_comes_by() {
+        let text = "\
+-N web
+-t raw -A PREROUTING -p udp -j CT --notrack
+-t raw -A PREROUTING -m state --state NEW -j LOG
+-A INPUT -p tcp -j web
+-A INPUT -p tcp -j RETURN
+-A INPUT -j LOG
+-A FORWARD -j web
+-A FORWARD -j ACCEPT
+-A FORWARD -j LOG
+-A web -m ttl --ttl-lt 2 -j DROP
+-A web -j RETURN
+-A web -j LOG
+";
+        let udp = "raw PREROUTING 1 leaves its packets without a connection";
+        assert_eq!(
+            told(text),
+            [
+                format!("INPUT: 2: {udp}"),
+                "INPUT: 6: INPUT 3 reports each packet".into(),
+                "INPUT: 10: web 1 looks at each packet (-m ttl)".into(),
+                format!("FORWARD: 2: {udp}"),
+                "FORWARD: 10: web 1 looks at each packet (-m ttl)".into(),
+            ]
+        );
+    }
+}
