@@ -9,7 +9,7 @@ use crate::time::Nanos;
 
 /// Version of everything that is pinned: maps, their keys and values. The pin
 /// directory carries it; a daemon that meets another version says what to do.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// The mark of a frame that the daemon sends on an interface to have it turned
 /// back into that interface's ingress, where it was held. The whole word is
@@ -26,6 +26,16 @@ pub const FRAGMENT_WAITED_EGRESS_MARK: u32 = 0xf7b1_5c61;
 /// The same for those that there was no space to hold.
 pub const FRAGMENT_NO_SPACE_INGRESS_MARK: u32 = 0xf7b1_5c62;
 pub const FRAGMENT_NO_SPACE_EGRESS_MARK: u32 = 0xf7b1_5c63;
+
+/// Whether a mark is one by which the daemon's frames are known: rules set no such mark.
+#[inline(always)]
+pub const fn is_reserved(mark: u32) -> bool {
+    matches!(
+        mark,
+        REINJECT_INGRESS_MARK..=REINJECT_EGRESS_MARK
+            | FRAGMENT_WAITED_INGRESS_MARK..=FRAGMENT_NO_SPACE_EGRESS_MARK
+    )
+}
 
 /// Datagrams of which fragments are kept at once until their first one comes.
 pub const MAX_AWAITED: u32 = 1_024;

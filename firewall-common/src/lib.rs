@@ -18,6 +18,7 @@ pub mod flow;
 pub mod flow_event;
 pub mod fragment;
 pub mod headers;
+pub mod mangle;
 pub mod packet;
 pub mod path;
 pub mod pressure;

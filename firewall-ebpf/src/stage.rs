@@ -25,6 +25,7 @@ use firewall_common::{
     flow_event,
     fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
+    mangle::{Mangling, change},
     packet::Packet,
     path, report,
     rule::Chain,
@@ -63,23 +64,26 @@ pub mod decision {
     pub const PROXIED: u32 = 1 << 8;
     /// With PROXIED: the server's SYN/ACK, which becomes two packets.
     pub const ANNOUNCE: u32 = 1 << 9;
-    /// Less the two above.
+    /// With PASS, FORWARD or HOLD: rules have changed the packet.
+    pub const MANGLED: u32 = 1 << 10;
+    /// Less the three above.
     pub const ACTION: u32 = PROXIED - 1;
 }
 
 #[inline(always)]
-const fn decision(verdict: Verdict, task: u8) -> u32 {
+const fn decision(verdict: Verdict, task: u8, mangling: &Mangling) -> u32 {
+    let mangled = if mangling.has(!change::CT_MARK) { decision::MANGLED } else { 0 };
     let proxied = match task {
         task::TRANSLATE => decision::PROXIED,
         task::ANNOUNCE => decision::PROXIED | decision::ANNOUNCE,
         _ => 0,
     };
     match verdict {
-        Verdict::Accept(Chain::Forward) => decision::FORWARD | proxied,
+        Verdict::Accept(Chain::Forward) => decision::FORWARD | proxied | mangled,
         Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
-        Verdict::Accept(_) => decision::PASS | proxied,
+        Verdict::Accept(_) => decision::PASS | proxied | mangled,
         Verdict::Pass(_) => decision::PASS,
-        Verdict::Punt(_) => decision::HOLD | proxied,
+        Verdict::Punt(_) => decision::HOLD | proxied | mangled,
         Verdict::Wait(_) => decision::WAIT,
         Verdict::Cookie => decision::COOKIE,
         Verdict::Prove => decision::PROVE,
@@ -102,7 +106,7 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
         visit: Visit::New,
     };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task)
+    decision(verdict, scratch.proxy.task, &scratch.mangling)
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
@@ -133,7 +137,7 @@ fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> 
     }
     let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task)
+    decision(verdict, scratch.proxy.task, &scratch.mangling)
 }
 
 /// Where the packet goes, and by which interface it will leave.
@@ -571,6 +575,99 @@ pub extern "C" fn judge_rules(scratch: *mut Scratch) -> u32 {
     // SAFETY: null, or memory of this type that nobody else uses meanwhile.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return Outcome::Broken as u32 };
     path::judge(&Maps::without_packet(), scratch) as u32
+}
+
+/// What the rules say, and make, of the packet on the desk; an [`Outcome`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_decide(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return Outcome::Broken as u32 };
+    let packet = XdpPacket { ctx };
+    let place = Place {
+        hook: Hook::Ingress,
+        ifindex: packet.ifindex(),
+        has_ethernet: true,
+        visit: Visit::New,
+    };
+    path::decide(&Maps::of_xdp(ctx), scratch, place) as u32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_decide(skb: *mut __sk_buff, scratch: *mut Scratch, is_egress: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return Outcome::Broken as u32 };
+    let packet = SkbPacket { skb };
+    let hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress };
+    let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: true, visit: Visit::New };
+    path::decide(&Maps::of_tc(skb, is_egress != 0), scratch, place) as u32
+}
+
+/// Where a packet goes that bears a mark, and by which interface it will leave.
+#[inline(always)]
+pub fn reroute(maps: &Maps, headers: &Headers, ifindex: u32, mark: u32) -> (Chain, u32) {
+    let answer = match maps.program {
+        Program::Xdp => xdp_reroute(maps.ctx.cast(), headers, ifindex, mark),
+        Program::TcIngress => tc_reroute(maps.ctx.cast(), headers, ifindex, mark, 0),
+        Program::TcEgress => tc_reroute(maps.ctx.cast(), headers, ifindex, mark, 1),
+    };
+    let chain = if answer & FORWARD == 0 { Chain::Input } else { Chain::Forward };
+    (chain, answer as u32)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_reroute(
+    ctx: *mut xdp_md,
+    headers: *const Headers,
+    ifindex: u32,
+    mark: u32,
+) -> u64 {
+    // SAFETY: null, or memory of this type that nobody writes meanwhile.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 0 };
+    let ctx = ctx.cast::<c_void>();
+    pack_route(route::look_up_marked(Program::Xdp, ctx, ifindex, headers, mark))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_reroute(
+    skb: *mut __sk_buff,
+    headers: *const Headers,
+    ifindex: u32,
+    mark: u32,
+    is_egress: u32,
+) -> u64 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_ref() }) else { return 0 };
+    let program = if is_egress != 0 { Program::TcEgress } else { Program::TcIngress };
+    pack_route(route::look_up_marked(program, skb.cast::<c_void>(), ifindex, headers, mark))
+}
+
+/// The smaller MTU of a packet's way and the way back; 0 when it is not known.
+#[inline(always)]
+pub fn path_mtu(maps: &Maps, scratch: &Scratch, mark: u32) -> u32 {
+    match maps.program {
+        Program::Xdp => xdp_path_mtu(maps.ctx.cast(), scratch, mark),
+        Program::TcIngress | Program::TcEgress => tc_path_mtu(maps.ctx.cast(), scratch, mark),
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_path_mtu(ctx: *mut xdp_md, scratch: *const Scratch, mark: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(Scratch { headers, walk, .. }) = (unsafe { scratch.as_ref() }) else { return 0 };
+    route::path_mtu(ctx.cast(), headers, walk.in_ifindex, walk.out_ifindex, mark)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_path_mtu(skb: *mut __sk_buff, scratch: *const Scratch, mark: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(Scratch { headers, walk, .. }) = (unsafe { scratch.as_ref() }) else { return 0 };
+    route::path_mtu(skb.cast(), headers, walk.in_ifindex, walk.out_ifindex, mark)
 }
 
 /// What the rules and the cookie say of an ACK; a [`synproxy::Answer`].

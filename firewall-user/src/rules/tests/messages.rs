@@ -149,7 +149,7 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
         ),
         (
             "-t nat -A POSTROUTING -o eth0 -j MASQUERADE",
-            "1:11: rules of table nat are not supported yet; take them out: tables with rules are filter and raw",
+            "1:11: rules of table nat are not supported yet; take them out: tables with rules are filter, mangle and raw",
         ),
         (
             "-A FORWARD -j MARK --set-mark 1",

@@ -6,6 +6,7 @@ mod extra;
 mod fixtures;
 mod interpreter;
 mod limits;
+mod mangle;
 mod messages;
 mod random;
 mod robustness;
