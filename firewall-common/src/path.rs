@@ -352,6 +352,7 @@ pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Out
             return outcome;
         }
         scratch.walk.part = part::REST;
+        scratch.facts.route();
         let so_far = Mangling::of(&scratch.facts, false);
         if so_far.has(change::MARK | change::TOS) {
             scratch.headers.tos = so_far.tos;

@@ -227,6 +227,12 @@ fn egress(skb: *mut __sk_buff) -> i32 {
     }
     match decided {
         decision::PASS if is_mangled && leaves_elsewhere(&maps, ifindex) => tc_redirect(skb),
+        // Nobody could bring it to that interface afterwards: it goes on unread.
+        decision::HOLD if is_mangled && leaves_elsewhere(&maps, ifindex) => {
+            maps.count(Stat::AcceptOutput as u32);
+            maps.count(Stat::PuntSkipped as u32);
+            tc_redirect(skb)
+        }
         decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
