@@ -36,7 +36,7 @@ use firewall_common::{
 };
 
 use crate::{
-    cookie,
+    cookie, decide,
     maps::{
         ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS, FLOW_EVENTS,
         FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS,
@@ -426,9 +426,9 @@ impl Tables for Maps {
     fn decide(&self, scratch: &mut Scratch, place: Place) -> Outcome {
         let is_egress = u32::from(matches!(place.hook, Hook::Egress));
         let outcome = match self.program {
-            Program::Xdp => stage::xdp_decide(self.ctx.cast(), scratch),
+            Program::Xdp => decide::xdp_decide(self.ctx.cast(), scratch),
             Program::TcIngress | Program::TcEgress => {
-                stage::tc_decide(self.ctx.cast(), scratch, is_egress)
+                decide::tc_decide(self.ctx.cast(), scratch, is_egress)
             }
         };
         Outcome::from_byte(outcome as u8)
@@ -438,11 +438,11 @@ impl Tables for Maps {
     fn reroute(&self, place: Place, headers: &Headers, mark: u32) -> Route {
         match (place.hook, self.ingress_ifindex) {
             (Hook::Ingress, _) => {
-                let (chain, out) = stage::reroute(self, headers, place.ifindex, mark);
+                let (chain, out) = decide::reroute(self, headers, place.ifindex, mark);
                 Route { chain, in_ifindex: place.ifindex, out_ifindex: out }
             }
             (Hook::Egress, 0) => {
-                let (chain, out) = stage::reroute(self, headers, place.ifindex, mark);
+                let (chain, out) = decide::reroute(self, headers, place.ifindex, mark);
                 let is_found = matches!(chain, Chain::Forward) && is_ours(self, out);
                 let out_ifindex = if is_found { out } else { place.ifindex };
                 Route { chain: Chain::Output, in_ifindex: 0, out_ifindex }
@@ -456,7 +456,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn path_mtu(&self, _place: Place, scratch: &Scratch, mark: u32) -> u32 {
-        stage::path_mtu(self, scratch, mark)
+        decide::path_mtu(self, scratch, mark)
     }
 
     #[inline(always)]

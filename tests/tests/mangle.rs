@@ -231,3 +231,45 @@ mod a_ttl {
         Ok(())
     }
 }
+
+mod a_rule {
+    use super::*;
+
+    #[test]
+    fn is_added_under_the_old_name_and_shown_everywhere() {
+        needs!(capability::firewall());
+        shown().unwrap();
+    }
+
+    fn shown() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = Setup::on(&["eth0", "eth1"]).start(network.gateway())?;
+        let iptables = |line: &str| {
+            firewall.text(
+                &[&["iptables", "-t", "mangle"], &line.split(' ').collect::<Vec<_>>()[..]].concat(),
+            )
+        };
+        iptables("-A PREROUTING -i eth0 -p tcp --dport 80 -j MARK --set-mark 5")?;
+        iptables("-A FORWARD -p tcp --syn -j TCPMSS --clamp-mss-to-pmtu")?;
+        let rule =
+            "-A PREROUTING -i eth0 -p tcp -m tcp --dport 80 -j MARK --set-xmark 0x5/0xffffffff";
+        ensure!(iptables("-S PREROUTING")?.contains(rule));
+        ensure!(firewall.text(&["save"])?.contains(rule));
+        ensure!(firewall.text(&["rules"])?.contains("MARK set 0x5"));
+        let lines = firewall.json(&["rules"])?;
+        let line = lines.iter().find(|line| line["target"] == "TCPMSS").context("a line")?;
+        ensure!(line["table"] == "mangle" && line["chain"] == "FORWARD", "{line}");
+        let to = network.server_address(Family::V4).to_string();
+        let from = network.client_address(Family::V4).to_string();
+        let asked = firewall.text(&[
+            "explain", "-i", "eth0", "-p", "tcp", "-s", &from, "-d", &to, "--sport", "40000",
+            "--dport", "80", "--syn",
+        ])?;
+        for told in ["mangle PREROUTING 1", "mangle FORWARD 1", "ACCEPT"] {
+            ensure!(asked.contains(told), "{asked}");
+        }
+        iptables("-D PREROUTING 1")?;
+        ensure!(!firewall.text(&["save"])?.contains("MARK"));
+        Ok(())
+    }
+}

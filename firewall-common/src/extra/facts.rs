@@ -165,6 +165,13 @@ impl Facts {
         }
     }
 
+    /// Notes how the packet came, once everything is known of it.
+    #[inline(always)]
+    pub const fn arrive(&mut self) {
+        self.came = self.changeable();
+        self.routed = self.came;
+    }
+
     /// Takes back what rules have changed: another walk begins with the packet as it came.
     #[inline(always)]
     pub const fn restart(&mut self) {
@@ -314,8 +321,7 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
         facts.options();
     }
     tracked(tables, scratch, flow, direction, now);
-    scratch.facts.came = scratch.facts.changeable();
-    scratch.facts.restart();
+    scratch.facts.arrive();
 }
 
 /// A packet that is INVALID or UNTRACKED has no connection.

@@ -326,6 +326,7 @@ mod tests {
     fn facts() -> Facts {
         let mut facts = Facts::default();
         facts.set_number(number::LENGTH, 40);
+        facts.arrive();
         facts
     }
 
