@@ -58,11 +58,11 @@ fn tos<F: Frame + ?Sized>(frame: &F, headers: &mut Headers, tos: u8) -> bool {
     headers.tos = tos;
     match headers.family() {
         Family::Ipv4 => {
-            let now = u16::from_be(was) & 0xff00 | tos as u16;
+            let now = u16::from_be(was) & 0xff00 | u16::from(tos);
             in_header(frame, at, headers.l3, was, now.to_be())
         }
         Family::Ipv6 => {
-            let now = u16::from_be(was) & 0xf00f | (tos as u16) << 4;
+            let now = u16::from_be(was) & 0xf00f | u16::from(tos) << 4;
             frame.write_uncovered(at, now.to_be())
         }
     }
@@ -98,7 +98,7 @@ fn checksum_at(headers: &Headers) -> u32 {
 /// The segment size in the option that is there.
 #[inline(always)]
 fn segment_size<F: Frame + ?Sized>(frame: &F, headers: &Headers, mangling: &Mangling) -> bool {
-    let at = headers.l4 + FIXED + mangling.mss_at as u32 + 2;
+    let at = headers.l4 + FIXED + u32::from(mangling.mss_at) + 2;
     let Some(was) = frame.read::<u16>(at) else { return false };
     let now = mangling.mss.to_be();
     // Behind an odd number of bytes it is summed up the other way round.
