@@ -160,6 +160,12 @@ impl Verification {
     }
 }
 
+/// A checksum after one word that it covers has changed (RFC 1624 section 3).
+#[inline(always)]
+pub const fn replaced(checksum: u16, was: u16, now: u16) -> u16 {
+    Sum(0).word(!checksum).word(!was).word(now).finish()
+}
+
 /// The IPv4 header checksum after the TTL went down by one (RFC 1624).
 #[inline(always)]
 pub const fn after_ttl_decrement(checksum: u16) -> u16 {

@@ -27,6 +27,16 @@ pub const FRAGMENT_WAITED_EGRESS_MARK: u32 = 0xf7b1_5c61;
 pub const FRAGMENT_NO_SPACE_INGRESS_MARK: u32 = 0xf7b1_5c62;
 pub const FRAGMENT_NO_SPACE_EGRESS_MARK: u32 = 0xf7b1_5c63;
 
+/// Whether a mark is one by which the daemon's frames are known: rules set no such mark.
+#[inline(always)]
+pub const fn is_reserved(mark: u32) -> bool {
+    matches!(
+        mark,
+        REINJECT_INGRESS_MARK..=REINJECT_EGRESS_MARK
+            | FRAGMENT_WAITED_INGRESS_MARK..=FRAGMENT_NO_SPACE_EGRESS_MARK
+    )
+}
+
 /// Datagrams of which fragments are kept at once until their first one comes.
 pub const MAX_AWAITED: u32 = 1_024;
 

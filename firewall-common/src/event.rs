@@ -59,6 +59,9 @@ pub struct Punt {
     pub helper: u8,
     /// 1 when the beginning of the connection was not seen.
     pub picked_up: u8,
+    /// The mark that rules have set, 0 for none.
+    pub mark: u32,
+    pub _pad: u32,
 }
 
 /// What an [`Event`] reports.
@@ -116,5 +119,5 @@ pub struct Event {
     pub frame: [u8; EVENT_FRAME],
 }
 
-const _: () = assert!(size_of::<Punt>() == 88);
+const _: () = assert!(size_of::<Punt>() == 96);
 const _: () = assert!(size_of::<Event>() == 168);

@@ -8,15 +8,17 @@ use crate::{
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     fragment,
     headers::{Headers, Parsed},
+    mangle::{Mangling, change},
     packet::Packet,
     report,
-    rule::{Chain, NO_ENTRY, RejectKind},
+    rule::{Chain, RejectKind},
     scratch::Scratch,
     synproxy::{self, task},
     tables::{Place, Route, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
-    walk::{Outcome, Walk},
+    walk::{Outcome, Walk, part},
+    wire::tcp_flag::SYN,
 };
 
 /// Decides about one packet, from cheap to dear, and counts the verdict:
@@ -97,12 +99,13 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     scratch.proxy.is_open = 0;
     scratch.proxy.reopens = 0;
     if scratch.headers.is_later_fragment() {
-        return tables.inherit(scratch, place.visit, now).verdict(route.chain);
+        let inherited = tables.inherit(scratch, place.visit, now);
+        return inherited.verdict(chain(scratch, route.chain));
     }
     if scratch.headers.is_first_fragment() && fragment::is_repeated(tables, scratch, now) {
         return Verdict::Drop(DropReason::FragmentOverlap);
     }
-    let verdict = whole(packet, place.hook, tables, scratch, options, &route, now);
+    let verdict = whole(packet, place, tables, scratch, options, &route, now);
     if scratch.headers.is_first_fragment()
         && matches!(verdict, Verdict::Drop(_) | Verdict::Reject(_))
     {
@@ -115,7 +118,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
 #[inline(always)]
 fn whole<P: Packet + ?Sized, T: Tables>(
     packet: &P,
-    hook: Hook,
+    place: Place,
     tables: &T,
     scratch: &mut Scratch,
     options: Options,
@@ -128,7 +131,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     scratch.walk.ctstate = tracked.ctstate.bit();
     let is_remembered = is_remembered(&tracked, scratch);
     if !is_remembered && needs_facts(tables, scratch) {
-        tables.gather(packet, scratch, &tracked, hook, now);
+        tables.gather(packet, scratch, &tracked, place.hook, now);
     }
     if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
         match tables.question(scratch) {
@@ -142,7 +145,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     let outcome = if is_remembered {
         count_remembered(tables, scratch, &tracked)
     } else {
-        tables.judge(scratch)
+        tables.decide(scratch, place)
     };
     let is_proven = matches!(outcome, Outcome::Proxy) && scratch.proxy.proof.is_proven != 0;
     if !is_proven {
@@ -153,7 +156,10 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     }
     let outcome = if is_proven { Outcome::Accept } else { outcome };
     match outcome {
-        Outcome::Accept => accept(packet, tables, scratch, &mut tracked, options, route, now),
+        Outcome::Accept => {
+            let chain = chain(scratch, route.chain);
+            accept(packet, tables, scratch, &mut tracked, options, chain, now)
+        }
         Outcome::Drop if scratch.walk.is_policy != 0 => Verdict::Drop(DropReason::Policy),
         Outcome::Drop => Verdict::Drop(DropReason::Rule),
         Outcome::Reject => match RejectKind::from_byte(scratch.walk.argument as u8) {
@@ -173,7 +179,7 @@ fn accept<P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     tracked: &mut Tracked<'_>,
     options: Options,
-    route: &Route,
+    chain: Chain,
     now: Nanos,
 ) -> Verdict {
     let reading = reading(tables, scratch, tracked, options, now);
@@ -181,6 +187,11 @@ fn accept<P: Packet + ?Sized, T: Tables>(
         return Verdict::Drop(DropReason::HelperAway);
     }
     remember(scratch, tracked);
+    if scratch.mangling.has(change::CT_MARK)
+        && let Some((_, flow)) = &mut tracked.flow
+    {
+        flow.mark = scratch.mangling.ct_mark;
+    }
     let is_proxied = scratch.proxy.task != task::NONE || scratch.proxy.proof.is_proven != 0;
     if is_proxied && let Some((_, flow)) = &mut tracked.flow {
         tables.settle(packet, scratch, flow, tracked.direction);
@@ -200,13 +211,13 @@ fn accept<P: Packet + ?Sized, T: Tables>(
     match reading {
         Reading::Needed => {
             tables.count(Stat::Punted as u32);
-            Verdict::Punt(route.chain)
+            Verdict::Punt(chain)
         }
         Reading::Skipped => {
             tables.count(Stat::PuntSkipped as u32);
-            Verdict::Accept(route.chain)
+            Verdict::Accept(chain)
         }
-        Reading::NotNeeded | Reading::Forbidden => Verdict::Accept(route.chain),
+        Reading::NotNeeded | Reading::Forbidden => Verdict::Accept(chain),
     }
 }
 
@@ -316,33 +327,64 @@ fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos
     };
 }
 
-/// Walks the rules for the packet on the desk: table raw for one that enters, then
-/// table filter.
+/// The chain of a packet, which its mark may have changed.
+#[inline(always)]
+fn chain(scratch: &Scratch, routed: Chain) -> Chain {
+    match scratch.mangling.has(change::MARK | change::TOS) {
+        true => Chain::from_byte(scratch.walk.chain).unwrap_or(routed),
+        false => routed,
+    }
+}
+
+/// Asks the rules about the packet on the desk, and notes what they make of it. Where rules
+/// before routing change its mark or type of service, it is routed anew behind them, as the
+/// stack will route it.
+#[inline(always)]
+pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Outcome {
+    let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
+    if needs & need::MANGLING == 0 {
+        return tables.judge(scratch);
+    }
+    scratch.facts.restart();
+    if needs & need::REROUTING != 0 {
+        scratch.walk.part = part::ENTRANCE;
+        let outcome = tables.judge(scratch);
+        if !matches!(outcome, Outcome::Accept) {
+            return outcome;
+        }
+        scratch.walk.part = part::REST;
+        scratch.facts.route();
+        let so_far = Mangling::of(&scratch.facts, false);
+        if so_far.has(change::MARK | change::TOS) {
+            scratch.headers.tos = so_far.tos;
+            let route = tables.reroute(place, &scratch.headers, so_far.mark);
+            scratch.walk.chain = route.chain as u8;
+            scratch.walk.out_ifindex = route.out_ifindex;
+            scratch.facts.settle_hops(route.chain, &scratch.headers, place.hook);
+        }
+    }
+    if needs & need::PATH_MTU != 0 && scratch.headers.has_tcp_flag(SYN) {
+        let mark = scratch.facts.changeable().mark;
+        scratch.facts.path_mtu = tables.path_mtu(place, scratch, mark);
+    }
+    let outcome = tables.judge(scratch);
+    let is_forwarded = scratch.walk.chain == Chain::Forward as u8;
+    let is_on_its_way = is_forwarded && matches!(place.hook, Hook::Ingress);
+    scratch.mangling = Mangling::of(&scratch.facts, is_on_its_way);
+    outcome
+}
+
+/// Walks the rules for the packet on the desk, from table to table.
 #[inline(always)]
 pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Outcome {
-    let chain = Chain::from_byte(scratch.walk.chain).unwrap_or(Chain::Forward);
-    let family = usize::from(scratch.headers.version != 4);
     let Some(header) = tables.ruleset(scratch.walk.slot) else { return Outcome::Broken };
-    let entries = &header.entries[family & 1];
-    let raw = match chain {
-        Chain::Output => entries[Chain::RawOutput as usize],
-        _ => entries[Chain::RawPrerouting as usize],
-    };
-    let filter = match chain {
-        Chain::Input => entries[Chain::Input as usize],
-        Chain::Forward => entries[Chain::Forward as usize],
-        _ => entries[Chain::Output as usize],
-    };
+    let is_v4 = scratch.headers.version == 4;
     let walk = &mut scratch.walk;
     walk.in_patterns = tables.patterns(walk.in_ifindex, walk.slot);
     walk.out_patterns = tables.patterns(walk.out_ifindex, walk.slot);
-    if raw == NO_ENTRY {
-        walk.index = filter;
-        walk.then = NO_ENTRY;
-    } else {
-        walk.index = raw;
-        walk.then = filter;
-        walk.ctstate_then = core::mem::take(&mut walk.ctstate);
+    if !walk.set_out(header, is_v4) {
+        // No rule stands before routing; table filter is always there.
+        return if walk.part == part::ENTRANCE { Outcome::Accept } else { Outcome::Broken };
     }
     tables.walk(scratch);
     Outcome::from_byte(scratch.walk.outcome)
@@ -359,6 +401,7 @@ fn prepare(scratch: &mut Scratch, generation: u32, route: &Route) {
         chain: route.chain as u8,
         ..Walk::default()
     };
+    scratch.mangling.changes = 0;
 }
 
 /// The kernel's filter never sees a frame that the stack ignores.

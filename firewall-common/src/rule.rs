@@ -117,6 +117,23 @@ pub enum Target {
     Proxy = 9,
     /// `CT --notrack`: UNTRACKED from the next table on.
     Untrack = 10,
+    /// MARK: the packet's mark loses the bits of [`Rule::mask`], and then those of the
+    /// argument change. So with the two after it.
+    Mark = 11,
+    /// CONNMARK: the connection's mark.
+    SetCtMark = 12,
+    /// TOS and DSCP: the byte of both.
+    Tos = 13,
+    /// CONNMARK `--save-mark`: bits of the packet's mark, under the argument, into those
+    /// of the connection's, under [`Rule::mask`].
+    SaveMark = 14,
+    /// CONNMARK `--restore-mark`: the other way, with the same masks: the argument is the
+    /// packet's, [`Rule::mask`] the connection's.
+    RestoreMark = 15,
+    /// TTL and HL. Argument: how far; [`Rule::mask`]: one of [`crate::mangle::hops`].
+    Hops = 16,
+    /// TCPMSS. Argument: the segment size, or [`crate::mangle::CLAMP`].
+    Mss = 17,
 }
 
 impl Target {
@@ -134,6 +151,13 @@ impl Target {
             8 => Self::Helper,
             9 => Self::Proxy,
             10 => Self::Untrack,
+            11 => Self::Mark,
+            12 => Self::SetCtMark,
+            13 => Self::Tos,
+            14 => Self::SaveMark,
+            15 => Self::RestoreMark,
+            16 => Self::Hops,
+            17 => Self::Mss,
             _ => return None,
         })
     }
@@ -231,6 +255,8 @@ pub struct Rule {
     /// Bits of [`flag`].
     pub flags: u8,
     pub argument: u32,
+    /// What some targets take beside the argument.
+    pub mask: u32,
     /// Index within the generation of the first [`crate::extra::Extra`], and how many
     /// there are.
     pub extra_first: u16,
@@ -251,6 +277,12 @@ pub enum Chain {
     RawPrerouting = 3,
     /// Table raw.
     RawOutput = 4,
+    /// Table mangle, as those below.
+    ManglePrerouting = 5,
+    MangleInput = 6,
+    MangleForward = 7,
+    MangleOutput = 8,
+    ManglePostrouting = 9,
 }
 
 impl Chain {
@@ -262,12 +294,17 @@ impl Chain {
             2 => Self::Output,
             3 => Self::RawPrerouting,
             4 => Self::RawOutput,
+            5 => Self::ManglePrerouting,
+            6 => Self::MangleInput,
+            7 => Self::MangleForward,
+            8 => Self::MangleOutput,
+            9 => Self::ManglePostrouting,
             _ => return None,
         })
     }
 }
 
-pub const CHAINS: usize = 5;
+pub const CHAINS: usize = 10;
 /// The chain is not there (a table without rules): nothing is walked.
 pub const NO_ENTRY: u32 = u32::MAX;
 
@@ -288,6 +325,16 @@ pub struct RulesetHeader {
 impl RulesetHeader {
     pub const EMPTY: Self =
         Self { entries: [[NO_ENTRY; CHAINS]; 2], ipv6_from: 0, has_proxy: 0, needs: 0 };
+
+    /// Without rules but in the chains of table filter, which all begin with this one, in
+    /// both families.
+    pub const fn of_filter(first: u32) -> Self {
+        let mut entries = [NO_ENTRY; CHAINS];
+        entries[Chain::Input as usize] = first;
+        entries[Chain::Forward as usize] = first;
+        entries[Chain::Output as usize] = first;
+        Self { entries: [entries; 2], ..Self::EMPTY }
+    }
 }
 
 /// The value of the rule counters, one per CPU.
@@ -300,5 +347,5 @@ pub struct Counter {
 }
 
 const _: () = assert!(size_of::<PortSet>() == 64);
-const _: () = assert!(size_of::<Rule>() == 108);
-const _: () = assert!(size_of::<RulesetHeader>() == 52);
+const _: () = assert!(size_of::<Rule>() == 112);
+const _: () = assert!(size_of::<RulesetHeader>() == 92);

@@ -20,6 +20,7 @@ use crate::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey},
     headers::Headers,
+    mangle::Mangling,
     synproxy::Proxy,
     time::Nanos,
     walk::Walk,
@@ -39,6 +40,11 @@ pub struct Scratch {
     pub search: Search,
     /// What the rules' extra conditions look at; gathered when they have any.
     pub facts: Facts,
+    /// What the rules have made of the packet; for [`crate::verdict::Verdict::Accept`] and
+    /// [`crate::verdict::Verdict::Punt`].
+    pub mangling: Mangling,
+    /// Room for the options of a TCP header that is written anew.
+    pub options_desk: [u8; 64],
     pub verification: Verification,
     pub flow: Flow,
     /// The TCP options of the segment.

@@ -184,6 +184,27 @@ pub trait Tables: Rules {
         path::judge(self, scratch)
     }
 
+    /// [`path::decide`], and with it the next two.
+    #[inline(always)]
+    fn decide(&self, scratch: &mut Scratch, place: Place) -> Outcome
+    where
+        Self: Sized,
+    {
+        path::decide(self, scratch, place)
+    }
+
+    /// Where a packet goes whose mark or type of service rules have changed.
+    #[inline(always)]
+    fn reroute(&self, place: Place, headers: &Headers, _mark: u32) -> Route {
+        self.route(place, headers)
+    }
+
+    /// The smallest MTU, in bytes, on the way of the packet in `scratch` and the way back;
+    /// 0 when it is not known.
+    fn path_mtu(&self, _place: Place, _scratch: &Scratch, _mark: u32) -> u32 {
+        0
+    }
+
     /// The SYN cookie for these endpoints and this sequence number, by the kernel's
     /// secret; `None` when it has none. To the kernel it is right for the three
     /// numbers that follow, too, and for none before.

@@ -206,9 +206,11 @@ impl Verdict {
 
 const fn accept_stat(chain: Chain) -> Stat {
     match chain {
-        Chain::Input | Chain::RawPrerouting => Stat::AcceptInput,
-        Chain::Forward => Stat::AcceptForward,
-        Chain::Output | Chain::RawOutput => Stat::AcceptOutput,
+        Chain::Input | Chain::MangleInput | Chain::RawPrerouting | Chain::ManglePrerouting => {
+            Stat::AcceptInput
+        }
+        Chain::Forward | Chain::MangleForward | Chain::ManglePostrouting => Stat::AcceptForward,
+        Chain::Output | Chain::RawOutput | Chain::MangleOutput => Stat::AcceptOutput,
     }
 }
 

@@ -9,7 +9,11 @@ use crate::{
     extra::{Asking, Facts},
     flow::{CACHED_HITS, CtState, helper},
     headers::Headers,
-    rule::{MAX_JUMP_DEPTH, NO_ENTRY, PortSet, PortSide, Rule, Target, condition, flag},
+    mangle,
+    rule::{
+        Chain, MAX_JUMP_DEPTH, NO_ENTRY, PortSet, PortSide, Rule, RulesetHeader, Target, condition,
+        flag,
+    },
     synproxy::is_for_proxy,
     tables::Rules,
 };
@@ -46,6 +50,29 @@ impl Outcome {
     }
 }
 
+/// The chains that a packet walks through, in their order: places of [`Walk::stations`].
+pub mod station {
+    /// Table raw, which comes before tracking.
+    pub const RAW: usize = 0;
+    /// Table mangle before routing: PREROUTING, or OUTPUT.
+    pub const ENTRANCE: usize = 1;
+    /// Table mangle behind routing: INPUT or FORWARD.
+    pub const MANGLE: usize = 2;
+    pub const FILTER: usize = 3;
+    /// Table mangle: POSTROUTING.
+    pub const EXIT: usize = 4;
+    pub const COUNT: usize = 5;
+}
+
+/// Which stations a walk comes by, as [`Walk::part`].
+pub mod part {
+    pub const WHOLE: u8 = 0;
+    /// Those before routing.
+    pub const ENTRANCE: u8 = 1;
+    /// Those behind it.
+    pub const REST: u8 = 2;
+}
+
 /// The facts that rules ask for, and the place in the list.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
@@ -59,8 +86,8 @@ pub struct Walk {
     pub slot: u32,
     /// The rule to look at next.
     pub index: u32,
-    /// Where to go on when this table accepts; [`NO_ENTRY`] when it decides.
-    pub then: u32,
+    /// Where the chain of each [`station`] begins, or [`NO_ENTRY`].
+    pub stations: [u32; 8],
     /// The rule that decided.
     pub decided: u32,
     /// Of the deciding rule.
@@ -76,7 +103,7 @@ pub struct Walk {
     pub log_count: u32,
     /// A [`crate::flow::CtState`] bit; 0 in table raw, which comes before tracking.
     pub ctstate: u8,
-    /// The state that holds from `then` on.
+    /// The state that holds behind table raw.
     pub ctstate_then: u8,
     /// The helper that announced this packet's flow.
     pub announced_by: u8,
@@ -94,6 +121,10 @@ pub struct Walk {
     pub chain: u8,
     /// The rules are only asked: no counter moves, nothing is reported.
     pub is_question: u8,
+    /// One of [`station`]: where the walk is.
+    pub station: u8,
+    /// One of [`part`].
+    pub part: u8,
 }
 
 impl Walk {
@@ -108,6 +139,70 @@ impl Walk {
             chain: self.chain,
             ..Self::default()
         }
+    }
+
+    /// Sets out for the first rule of this part of the way, of a packet whose chain is
+    /// known; `false` when the part has no rules.
+    #[inline(always)]
+    pub fn set_out(&mut self, header: &RulesetHeader, is_v4: bool) -> bool {
+        let entries = &header.entries[usize::from(!is_v4) & 1];
+        let entry = |chain: Chain| entries[chain as usize];
+        let (entrance, rest) = match Chain::from_byte(self.chain) {
+            Some(Chain::Output) => (
+                [entry(Chain::RawOutput), entry(Chain::MangleOutput)],
+                [NO_ENTRY, entry(Chain::Output), entry(Chain::ManglePostrouting)],
+            ),
+            Some(Chain::Input) => (
+                [entry(Chain::RawPrerouting), entry(Chain::ManglePrerouting)],
+                [entry(Chain::MangleInput), entry(Chain::Input), NO_ENTRY],
+            ),
+            _ => (
+                [entry(Chain::RawPrerouting), entry(Chain::ManglePrerouting)],
+                [
+                    entry(Chain::MangleForward),
+                    entry(Chain::Forward),
+                    entry(Chain::ManglePostrouting),
+                ],
+            ),
+        };
+        self.stations = [NO_ENTRY; 8];
+        if self.part != part::REST {
+            [self.stations[0], self.stations[1]] = entrance;
+        }
+        if self.part != part::ENTRANCE {
+            [self.stations[2], self.stations[3], self.stations[4]] = rest;
+        }
+        self.depth = 0;
+        self.outcome = Outcome::Running as u8;
+        self.ctstate_then = self.ctstate;
+        if !self.go_to_station(0) {
+            return false;
+        }
+        if self.station as usize == station::RAW {
+            self.ctstate = 0;
+        }
+        true
+    }
+
+    /// Goes to the chain of the first station from this one on that has rules; `false` when
+    /// none has.
+    #[inline(always)]
+    fn go_to_station(&mut self, first: usize) -> bool {
+        for at in 0..station::COUNT {
+            let entry = self.stations[at];
+            if at >= first && entry != NO_ENTRY {
+                self.index = entry;
+                self.station = at as u8;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Behind routing: the TTL has been taken one from.
+    #[inline(always)]
+    pub const fn is_routed(&self) -> bool {
+        self.station as usize >= station::MANGLE
     }
 
     /// Whether the next packets of this flow and direction would move the same
@@ -149,12 +244,24 @@ impl Walk {
         }
     }
 
+    /// This table lets the packet pass: the next one is asked. What table filter has
+    /// decided is what is told.
     #[inline(always)]
-    fn next_table(&mut self) -> bool {
-        self.index = self.then;
-        self.then = NO_ENTRY;
+    fn accept(&mut self, rule: &Rule, facts: &mut Facts) -> bool {
+        if self.station as usize <= station::FILTER {
+            self.decided = self.index;
+            self.argument = rule.argument;
+            self.is_policy = rule.flags & flag::POLICY;
+        }
+        let was_routed = self.is_routed();
         self.ctstate = self.ctstate_then;
+        if !self.go_to_station(self.station as usize + 1) {
+            return self.stop(Outcome::Accept);
+        }
         self.depth = 0;
+        if !was_routed && self.is_routed() {
+            facts.route();
+        }
         false
     }
 
@@ -191,7 +298,7 @@ impl Walk {
 
 /// Looks at one rule; `true` ends the walk.
 #[inline(always)]
-pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &Facts, walk: &mut Walk) -> bool {
+pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &mut Facts, walk: &mut Walk) -> bool {
     let Some(rule) = tables.rule(walk.slot, walk.index) else {
         return walk.stop(Outcome::Broken);
     };
@@ -211,18 +318,17 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &Facts, walk: &mut W
         tables.count_rule(walk.slot, walk.index, u64::from(headers.ip_len));
         walk.hit();
     }
-    act(rule, headers, walk)
+    act(rule, headers, facts, walk)
 }
 
 #[inline(always)]
-fn act(rule: &Rule, headers: &Headers, walk: &mut Walk) -> bool {
+fn act(rule: &Rule, headers: &Headers, facts: &mut Facts, walk: &mut Walk) -> bool {
     let Some(target) = Target::from_byte(rule.target) else {
         return walk.stop(Outcome::Broken);
     };
     match target {
         Target::Continue => walk.go_on(),
-        Target::Accept if walk.then != NO_ENTRY => walk.next_table(),
-        Target::Accept => walk.decide(Outcome::Accept, rule),
+        Target::Accept => walk.accept(rule, facts),
         Target::Drop => walk.decide(Outcome::Drop, rule),
         Target::Reject => walk.decide(Outcome::Reject, rule),
         Target::Log => {
@@ -254,6 +360,33 @@ fn act(rule: &Rule, headers: &Headers, walk: &mut Walk) -> bool {
             walk.announced_by = helper::NONE;
             walk.go_on()
         }
+        Target::Mark
+        | Target::SetCtMark
+        | Target::Tos
+        | Target::SaveMark
+        | Target::RestoreMark
+        | Target::Hops
+        | Target::Mss => {
+            alter(target, rule, headers, facts, walk);
+            walk.is_per_packet = 1;
+            walk.go_on()
+        }
+    }
+}
+
+/// Changes the packet, or the mark of its connection, if it has one.
+#[inline(always)]
+fn alter(target: Target, rule: &Rule, headers: &Headers, facts: &mut Facts, walk: &Walk) {
+    let is_tracked = Asking::of(walk).is_tracked;
+    match target {
+        Target::Mark => mangle::mark(facts, rule),
+        Target::SetCtMark if is_tracked => mangle::ct_mark(facts, rule),
+        Target::SaveMark if is_tracked => mangle::save_mark(facts, rule),
+        Target::RestoreMark if is_tracked => mangle::restore_mark(facts, rule),
+        Target::Tos => mangle::tos(facts, rule),
+        Target::Hops => mangle::hop_limit(facts, rule, walk.is_routed()),
+        Target::Mss => mangle::segment_size(facts, headers, rule),
+        _ => {}
     }
 }
 

@@ -6,7 +6,7 @@ use firewall_common::{
     event::{EventKind, Hook, NO_CHAIN},
     expectation::{Expectation, ExpectationKey},
     flow::{CtState, FlowKey, State, Tuple, helper, protocol, status},
-    rule::{Chain, NO_ENTRY, PortRange, PortSet, RejectKind, Rule, Target, condition, flag},
+    rule::{Chain, PortRange, PortSet, RejectKind, Rule, RulesetHeader, Target, condition, flag},
     tables::FlowTable,
     testing::{Frame, Memory},
     time::Nanos,
@@ -390,7 +390,8 @@ mod rules {
         };
         let memory = Memory::with(|memory| {
             memory.rules = vec![assign, policy, Rule { chain_end: 2, ..policy }];
-            memory.header.entries = [[2, 2, 2, 0, NO_ENTRY]; 2];
+            memory.header = RulesetHeader::of_filter(2);
+            memory.header.entries[0][Chain::RawPrerouting as usize] = 0;
         });
         send(&memory, &Frame::between(CLIENT, SERVER).tcp(40_000, 2_121, SYN));
         let (_, flow) = memory.known(&key(CLIENT, SERVER, 40_000, 2_121, 6)).unwrap();

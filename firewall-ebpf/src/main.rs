@@ -12,6 +12,8 @@
 mod answer;
 mod chunks;
 mod cookie;
+mod decide;
+mod mangle;
 mod maps;
 mod memory;
 mod packet;

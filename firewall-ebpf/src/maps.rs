@@ -14,6 +14,7 @@ use firewall_common::{
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
     generation::InForce,
+    mangle::parcel::{PARCELS as PARCELS_AT_ONCE, Parcel},
     pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
@@ -136,6 +137,14 @@ pub static FORGOTTEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(3, 0);
 
 #[map(name = "delivery")]
 pub static DELIVERY: PerCpuArray<Delivery> = PerCpuArray::with_max_entries(3, 0);
+
+/// What goes with packets through the stack.
+#[map(name = "parcels")]
+pub static PARCELS: Array<Parcel> = Array::with_max_entries(PARCELS_AT_ONCE, 0);
+
+/// How many there were.
+#[map(name = "parcel_count")]
+pub static PARCEL_COUNT: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map(name = "desk")]
 pub static DESK: PerCpuArray<Answer> = PerCpuArray::with_max_entries(3, 0);

@@ -2,7 +2,8 @@
 
 use core::{ffi::c_void, mem::size_of};
 
-use aya_ebpf::helpers::bpf_fib_lookup;
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_fib_lookup};
+use bytemuck::Zeroable;
 use firewall_common::{
     addr::{Addr, Family},
     headers::Headers,
@@ -25,12 +26,16 @@ mod answer {
     pub const FRAGMENTATION_NEEDED: i64 = 8;
 }
 
+/// Look by the mark, too (`BPF_FIB_LOOKUP_MARK`); kernels before 6.10 refuse it.
+const BY_MARK: u32 = 1 << 5;
+/// Look for no neighbour (`BPF_FIB_LOOKUP_SKIP_NEIGH`).
+const WITHOUT_NEIGHBOUR: u32 = 1 << 3;
 /// Give the source address that this host would use, too (`BPF_FIB_LOOKUP_SRC`).
 const WITH_SOURCE: u32 = 1 << 4;
 
 /// `struct bpf_fib_lookup`, with plain fields in place of its unions.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Zeroable)]
 pub struct Fib {
     pub family: u8,
     pub protocol: u8,
@@ -82,11 +87,96 @@ pub fn look_up(
     let delivery = unsafe { &mut *delivery };
     let tuple = &headers.tuple;
     ask(&mut delivery.fib, headers, ifindex, tuple.src, tuple.dst);
-    delivery.answer = answer(ctx, &mut delivery.fib);
+    delivery.answer = answer(ctx, &mut delivery.fib, 0);
+    chain_of(ctx, delivery, headers, ifindex, 0)
+}
+
+/// The same for a packet that bears a mark.
+#[inline(always)]
+pub fn look_up_marked(
+    program: Program,
+    ctx: *mut c_void,
+    ifindex: u32,
+    headers: &Headers,
+    mark: u32,
+) -> (Chain, u32) {
+    let Some(delivery) = DELIVERY.get_ptr_mut(program as u32) else { return (Chain::Input, 0) };
+    // SAFETY: as above.
+    let delivery = unsafe { &mut *delivery };
+    let tuple = &headers.tuple;
+    ask(&mut delivery.fib, headers, ifindex, tuple.src, tuple.dst);
+    bear(&mut delivery.fib, mark);
+    delivery.answer = answer(ctx, &mut delivery.fib, BY_MARK);
+    if delivery.answer < 0 {
+        return look_up(program, ctx, ifindex, headers);
+    }
+    chain_of(ctx, delivery, headers, ifindex, mark)
+}
+
+/// The question's mark stands where its answer has the addresses.
+#[inline(always)]
+fn bear(fib: &mut Fib, mark: u32) {
+    let [a, b, c, d] = mark.to_ne_bytes();
+    fib.source_mac = [a, b, c, d, 0, 0];
+}
+
+/// The smaller MTU of a packet's way and the way back; 0 when neither is known.
+#[inline(always)]
+pub fn path_mtu(
+    ctx: *mut c_void,
+    headers: &Headers,
+    in_ifindex: u32,
+    out_ifindex: u32,
+    mark: u32,
+) -> u32 {
+    let mut fib = Fib::zeroed();
+    let from = if in_ifindex != 0 { in_ifindex } else { out_ifindex };
+    let tuple = &headers.tuple;
+    ask(&mut fib, headers, from, tuple.src, tuple.dst);
+    let there = mtu_of_way(ctx, &mut fib, mark, out_ifindex);
+    ask(&mut fib, headers, from, tuple.dst, tuple.src);
+    let back = mtu_of_way(ctx, &mut fib, mark, in_ifindex);
+    match there.min(back) {
+        u32::MAX => 0,
+        least => least,
+    }
+}
+
+/// The MTU of a route, or else of the interface.
+#[inline(always)]
+fn mtu_of_way(ctx: *mut c_void, fib: &mut Fib, mark: u32, ifindex: u32) -> u32 {
+    bear(fib, mark);
+    let flags = if mark == 0 { 0 } else { BY_MARK };
+    match answer(ctx, fib, flags | WITHOUT_NEIGHBOUR) {
+        answer::SUCCESS => u32::from(fib.len),
+        _ => mtu_of(ctx, ifindex),
+    }
+}
+
+/// The MTU of an interface; the largest number for none.
+#[inline(always)]
+fn mtu_of(ctx: *mut c_void, ifindex: u32) -> u32 {
+    let mut mtu: u32 = 0;
+    if ifindex == 0 || ifindex == NOWHERE {
+        return u32::MAX;
+    }
+    // SAFETY: the helper writes one word.
+    unsafe { bpf_check_mtu(ctx, ifindex, &raw mut mtu, 0, 0) };
+    if mtu == 0 { u32::MAX } else { mtu }
+}
+
+#[inline(always)]
+fn chain_of(
+    ctx: *mut c_void,
+    delivery: &mut Delivery,
+    headers: &Headers,
+    ifindex: u32,
+    mark: u32,
+) -> (Chain, u32) {
     match delivery.answer {
         answer::SUCCESS | answer::NO_NEIGHBOUR => (Chain::Forward, delivery.fib.ifindex),
         answer::FRAGMENTATION_NEEDED => {
-            (Chain::Forward, too_narrow(ctx, &mut delivery.fib, headers, ifindex))
+            (Chain::Forward, too_narrow(ctx, &mut delivery.fib, headers, ifindex, mark))
         }
         // The stack will refuse it, in its own words, or knows the way.
         answer::BLACKHOLE | answer::UNREACHABLE | answer::PROHIBIT => (Chain::Forward, NOWHERE),
@@ -99,11 +189,15 @@ pub fn look_up(
 /// The interface whose MTU is too small for the packet. The answer that says so
 /// does not name it; one about a packet of no length does.
 #[inline(always)]
-fn too_narrow(ctx: *mut c_void, fib: &mut Fib, headers: &Headers, ifindex: u32) -> u32 {
+fn too_narrow(ctx: *mut c_void, fib: &mut Fib, headers: &Headers, ifindex: u32, mark: u32) -> u32 {
     let tuple = &headers.tuple;
     ask(fib, headers, ifindex, tuple.src, tuple.dst);
     fib.len = 0;
-    match answer(ctx, fib) {
+    let flags = if mark == 0 { 0 } else { BY_MARK };
+    if mark != 0 {
+        bear(fib, mark);
+    }
+    match answer(ctx, fib, flags) {
         // TC looks at the device's MTU all the same, once it has named it.
         answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED => fib.ifindex,
         _ => NOWHERE,
@@ -111,9 +205,9 @@ fn too_narrow(ctx: *mut c_void, fib: &mut Fib, headers: &Headers, ifindex: u32) 
 }
 
 #[inline(always)]
-fn answer(ctx: *mut c_void, fib: &mut Fib) -> i64 {
+fn answer(ctx: *mut c_void, fib: &mut Fib, flags: u32) -> i64 {
     // SAFETY: what is asked is as large as the helper is told.
-    unsafe { bpf_fib_lookup(ctx, (&raw mut *fib).cast(), size_of::<Fib>() as i32, 0) }
+    unsafe { bpf_fib_lookup(ctx, (&raw mut *fib).cast(), size_of::<Fib>() as i32, flags) }
 }
 
 /// The address that this host answers the packet's sender from.

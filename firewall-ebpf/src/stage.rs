@@ -26,6 +26,7 @@ use firewall_common::{
     flow_event,
     fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
+    mangle::{Mangling, change},
     packet::Packet,
     path, report,
     rule::Chain,
@@ -64,23 +65,26 @@ pub mod decision {
     pub const PROXIED: u32 = 1 << 8;
     /// With PROXIED: the server's SYN/ACK, which becomes two packets.
     pub const ANNOUNCE: u32 = 1 << 9;
-    /// Less the two above.
+    /// With PASS, FORWARD or HOLD: rules have changed the packet.
+    pub const MANGLED: u32 = 1 << 10;
+    /// Less the three above.
     pub const ACTION: u32 = PROXIED - 1;
 }
 
 #[inline(always)]
-const fn decision(verdict: Verdict, task: u8) -> u32 {
+const fn decision(verdict: Verdict, task: u8, mangling: &Mangling) -> u32 {
+    let mangled = if mangling.has(!change::CT_MARK) { decision::MANGLED } else { 0 };
     let proxied = match task {
         task::TRANSLATE => decision::PROXIED,
         task::ANNOUNCE => decision::PROXIED | decision::ANNOUNCE,
         _ => 0,
     };
     match verdict {
-        Verdict::Accept(Chain::Forward) => decision::FORWARD | proxied,
+        Verdict::Accept(Chain::Forward) => decision::FORWARD | proxied | mangled,
         Verdict::Pass(Stat::PassOtherHost) => decision::OTHER_STATION,
-        Verdict::Accept(_) => decision::PASS | proxied,
+        Verdict::Accept(_) => decision::PASS | proxied | mangled,
         Verdict::Pass(_) => decision::PASS,
-        Verdict::Punt(_) => decision::HOLD | proxied,
+        Verdict::Punt(_) => decision::HOLD | proxied | mangled,
         Verdict::Wait(_) => decision::WAIT,
         Verdict::Cookie => decision::COOKIE,
         Verdict::Prove => decision::PROVE,
@@ -103,7 +107,7 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
         visit: Visit::New,
     };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task)
+    decision(verdict, scratch.proxy.task, &scratch.mangling)
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
@@ -134,7 +138,7 @@ fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> 
     }
     let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task)
+    decision(verdict, scratch.proxy.task, &scratch.mangling)
 }
 
 /// Where the packet goes, and by which interface it will leave.
@@ -144,8 +148,7 @@ pub fn route(maps: &Maps, headers: &Headers, ifindex: u32) -> (Chain, u32) {
         Program::Xdp => xdp_route(maps.ctx.cast(), headers, ifindex),
         Program::TcIngress | Program::TcEgress => tc_route(maps.ctx.cast(), headers, ifindex),
     };
-    let chain = if answer & FORWARD == 0 { Chain::Input } else { Chain::Forward };
-    (chain, answer as u32)
+    unpack_route(answer)
 }
 
 #[inline(always)]
@@ -198,10 +201,17 @@ pub fn inherit(scratch: &mut Scratch, visit: Visit, now: Nanos) -> Inherited {
     Inherited::unpack(inherit_fragment(scratch, visit as u32, now.0))
 }
 
+/// Marks the chain in what [`pack_route`] gives.
 const FORWARD: u64 = 1 << 32;
 
 #[inline(always)]
-fn pack_route((chain, out): (Chain, u32)) -> u64 {
+pub fn unpack_route(packed: u64) -> (Chain, u32) {
+    let chain = if packed & FORWARD == 0 { Chain::Input } else { Chain::Forward };
+    (chain, packed as u32)
+}
+
+#[inline(always)]
+pub fn pack_route((chain, out): (Chain, u32)) -> u64 {
     u64::from(out) | if matches!(chain, Chain::Forward) { FORWARD } else { 0 }
 }
 

@@ -37,7 +37,7 @@ use firewall_common::{
 };
 
 use crate::{
-    cookie,
+    cookie, decide,
     maps::{
         ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS, FLOW_EVENTS,
         FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS,
@@ -123,7 +123,7 @@ unsafe extern "C" fn walk_step(step: u32, desk: *mut c_void) -> i64 {
     if step >= scratch.search.plain && stage::seek(scratch) == 0 {
         return 0;
     }
-    i64::from(walk::step(&RuleMaps, &scratch.headers, &scratch.facts, &mut scratch.walk))
+    i64::from(walk::step(&RuleMaps, &scratch.headers, &mut scratch.facts, &mut scratch.walk))
 }
 
 /// One option of a TCP header, for `bpf_loop`.
@@ -433,6 +433,43 @@ impl Tables for Maps {
     #[inline(always)]
     fn judge(&self, scratch: &mut Scratch) -> Outcome {
         Outcome::from_byte(stage::judge_rules(scratch) as u8)
+    }
+
+    #[inline(always)]
+    fn decide(&self, scratch: &mut Scratch, place: Place) -> Outcome {
+        let is_egress = u32::from(matches!(place.hook, Hook::Egress));
+        let outcome = match self.program {
+            Program::Xdp => decide::xdp_decide(self.ctx.cast(), scratch),
+            Program::TcIngress | Program::TcEgress => {
+                decide::tc_decide(self.ctx.cast(), scratch, is_egress)
+            }
+        };
+        Outcome::from_byte(outcome as u8)
+    }
+
+    #[inline(always)]
+    fn reroute(&self, place: Place, headers: &Headers, mark: u32) -> Route {
+        match (place.hook, self.ingress_ifindex) {
+            (Hook::Ingress, _) => {
+                let (chain, out) = decide::reroute(self, headers, place.ifindex, mark);
+                Route { chain, in_ifindex: place.ifindex, out_ifindex: out }
+            }
+            (Hook::Egress, 0) => {
+                let (chain, out) = decide::reroute(self, headers, place.ifindex, mark);
+                let is_found = matches!(chain, Chain::Forward) && is_ours(self, out);
+                let out_ifindex = if is_found { out } else { place.ifindex };
+                Route { chain: Chain::Output, in_ifindex: 0, out_ifindex }
+            }
+            // The stack has routed it.
+            (Hook::Egress, ingress) => {
+                Route { chain: Chain::Forward, in_ifindex: ingress, out_ifindex: place.ifindex }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn path_mtu(&self, _place: Place, scratch: &Scratch, mark: u32) -> u32 {
+        decide::path_mtu(self, scratch, mark)
     }
 
     #[inline(always)]

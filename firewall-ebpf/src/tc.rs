@@ -14,7 +14,7 @@ use firewall_common::{
     headers::Headers,
     packet::Packet,
     reject::{Answer, Lengths},
-    rule::RejectKind,
+    rule::{Chain, RejectKind},
     tables::Tables,
     verdict::Stat,
     wire::Ethernet,
@@ -22,18 +22,25 @@ use firewall_common::{
 
 use crate::{
     answer,
+    mangle::{
+        NUMBER,
+        tc::{
+            REROUTED, parcel_of, tc_carry, tc_mangled_egress, tc_mangled_ingress, tc_receive,
+            tc_redirect, tc_send_off,
+        },
+    },
     packet::SkbPacket,
     proxy, punt,
     stage::{self, decision},
     tables::{Maps, is_ours},
-    xdp::{note, token},
+    xdp::{note, parcel_in, token},
 };
 
 /// Goes on to the next program of the hook. Not `TC_ACT_OK`, which would end it
 /// for those of the admin.
 pub const NEXT: i32 = -1;
 /// `skb->tc_index` of a packet that FORWARD has judged; the stack keeps it.
-const FORWARDED: u32 = 0xf7b1;
+pub const FORWARDED: u32 = 0xf7b1;
 /// `skb->pkt_type` of a frame to this host, and of one that the stack ignores.
 const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
@@ -54,9 +61,12 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
     let ifindex = packet.ifindex();
     let maps = Maps::of_tc(skb, false);
     if packet.mark() == REINJECT_INGRESS_MARK {
+        maps.count(Stat::Reinjected as u32);
+        if let Some(number) = parcel_of(packet.tc_index()) {
+            return tc_receive(skb, number, 0);
+        }
         packet.set_mark(0);
         packet.set_tc_index(FORWARDED);
-        maps.count(Stat::Reinjected as u32);
         return NEXT;
     }
     let Some(found) = maps.device(ifindex) else { return NEXT };
@@ -75,9 +85,15 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
             return NEXT;
         }
         note::PROXIED => return translate(&packet, tc_link(skb)),
+        parcel if parcel & !NUMBER == note::PARCEL => {
+            return tc_receive(skb, parcel & NUMBER, tc_link(skb) & link::PRESENT);
+        }
         _ => {}
     }
     let link = tc_link(skb);
+    if found.flags & device::GENERIC != 0 && link & link::PARCEL != 0 {
+        return tc_receive(skb, link >> link::NUMBER, link & link::PRESENT);
+    }
     if found.flags & device::GENERIC != 0 && link & (link::PROXIED | link::FORWARDED) != 0 {
         if link & link::PROXIED != 0 {
             return translate(&packet, link);
@@ -108,16 +124,25 @@ fn judge(packet: &SkbPacket, maps: &Maps, has_ethernet: u32, visit: Visit) -> i3
         decided = stage::tc_filter_ingress(skb, has_ethernet, Visit::New as u32);
         proxy::forget_proof(maps);
     }
-    if decided & decision::PROXIED != 0 {
-        decided &= decision::ACTION;
-        if proxy::tc::deliver(skb, 0, has_ethernet) != NEXT {
+    let is_mangled = decided & decision::MANGLED != 0;
+    if is_mangled {
+        let is_forwarded = u32::from(decided & decision::ACTION == decision::FORWARD);
+        if tc_mangled_ingress(skb, is_forwarded) == 0 {
             return TC_ACT_SHOT;
         }
+    }
+    if decided & decision::PROXIED != 0 && proxy::tc::deliver(skb, 0, has_ethernet) != NEXT {
+        return TC_ACT_SHOT;
+    }
+    if decided & (decision::MANGLED | decision::PROXIED) != 0 {
+        decided &= decision::ACTION;
     }
     match decided {
         decision::PASS | decision::OTHER_STATION => NEXT,
         decision::FORWARD => {
-            packet.set_tc_index(FORWARDED);
+            if !is_mangled {
+                packet.set_tc_index(FORWARDED);
+            }
             maps.count(Stat::ForwardStack as u32);
             NEXT
         }
@@ -148,10 +173,25 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let found = maps.device(ifindex);
+    let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
+    let has_ethernet = u32::from(has_ethernet);
+    if let Some(number) = parcel_of(packet.tc_index())
+        && ingress_ifindex != 0
+        && is_ours(&maps, ingress_ifindex)
+    {
+        return tc_send_off(skb, number, has_ethernet);
+    }
+    // Judged at the interface that it was to leave by.
+    if ingress_ifindex == 0 && packet.tc_index() == REROUTED {
+        packet.set_tc_index(0);
+        return NEXT;
+    }
     let visit = match packet.mark() {
         REINJECT_INGRESS_MARK => return turn_back(&packet, &maps, ifindex),
         REINJECT_EGRESS_MARK => {
-            packet.set_mark(0);
+            // The mark of its own, where the daemon has sent it.
+            packet.set_mark(packet.priority());
+            packet.set_priority(0);
             return NEXT;
         }
         mark => match Visit::of_mark(mark) {
@@ -164,8 +204,6 @@ fn egress(skb: *mut __sk_buff) -> i32 {
             None => Visit::New,
         },
     };
-    let has_ethernet = found.is_none_or(|found| found.flags & device::ETHERNET != 0);
-    let has_ethernet = u32::from(has_ethernet);
     let mut decided = stage::tc_filter_egress(skb, has_ethernet, visit as u32);
     if !matches!(visit, Visit::New) {
         packet.set_priority(0);
@@ -177,13 +215,24 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         decided = stage::tc_filter_egress(skb, has_ethernet, Visit::New as u32);
         proxy::forget_proof(&maps);
     }
-    if decided & decision::PROXIED != 0 {
+    let is_mangled = decided & decision::MANGLED != 0;
+    if is_mangled && tc_mangled_egress(skb) != NEXT {
+        return TC_ACT_SHOT;
+    }
+    if decided & decision::PROXIED != 0 && proxy::tc::deliver(skb, 1, has_ethernet) != NEXT {
+        return TC_ACT_SHOT;
+    }
+    if decided & (decision::MANGLED | decision::PROXIED) != 0 {
         decided &= decision::ACTION;
-        if proxy::tc::deliver(skb, 1, has_ethernet) != NEXT {
-            return TC_ACT_SHOT;
-        }
     }
     match decided {
+        decision::PASS if is_mangled && leaves_elsewhere(&maps, ifindex) => tc_redirect(skb),
+        // Nobody could bring it to that interface afterwards: it goes on unread.
+        decision::HOLD if is_mangled && leaves_elsewhere(&maps, ifindex) => {
+            maps.count(Stat::AcceptOutput as u32);
+            maps.count(Stat::PuntSkipped as u32);
+            tc_redirect(skb)
+        }
         decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
@@ -203,6 +252,14 @@ fn egress(skb: *mut __sk_buff) -> i32 {
     }
 }
 
+/// Whether rules have led a packet of this host to another interface.
+#[inline(always)]
+fn leaves_elsewhere(maps: &Maps, ifindex: u32) -> bool {
+    maps.scratch().is_some_and(|scratch| {
+        scratch.walk.chain == Chain::Output as u8 && scratch.walk.out_ifindex != ifindex
+    })
+}
+
 /// What XDP has judged and left to us to translate.
 #[inline(always)]
 fn translate(packet: &SkbPacket, link: u32) -> i32 {
@@ -216,12 +273,14 @@ fn turn_back(packet: &SkbPacket, maps: &Maps, ifindex: u32) -> i32 {
     // Only TC ingress needs the mark; the stack and the admin's rules do not.
     let flags = maps.device(ifindex).map_or(device::TC, |found| found.flags);
     if flags & device::TC == 0 {
-        packet.set_mark(0);
+        packet.set_mark(packet.priority());
         packet.set_tc_index(FORWARDED);
         // Generic XDP counts it by its token.
         if flags & device::GENERIC == 0 {
             maps.count(Stat::Reinjected as u32);
         }
+    } else {
+        tc_carry(packet.skb);
     }
     to_ingress(ifindex)
 }
@@ -268,6 +327,9 @@ mod link {
     /// To another address than XDP knows, and yet the stack takes it: the interface's
     /// address has just changed.
     pub const OTHER_MAC: u32 = 1 << 3;
+    /// As FORWARDED, for a parcel, whose number stands in the bits from NUMBER on.
+    pub const PARCEL: u32 = 1 << 4;
+    pub const NUMBER: u32 = 16;
 }
 
 /// Bits of [`link`]; a function of its own, which has a stack of its own.
@@ -290,6 +352,9 @@ pub extern "C" fn tc_link(skb: *mut __sk_buff) -> u32 {
     }
     if header.src == token(maps, note::PROXIED) {
         bits |= link::PROXIED;
+    }
+    if let Some(number) = parcel_in(maps, header.src) {
+        bits |= link::PARCEL | number << link::NUMBER;
     }
     if packet.packet_type() == PACKET_HOST && header.dst != found.mac {
         bits |= link::OTHER_MAC;
@@ -341,6 +406,7 @@ pub fn send_back(packet: &SkbPacket, is_egress: bool) -> i32 {
         if packet.ingress_ifindex() != 0 { packet.ingress_ifindex() } else { packet.ifindex() };
     let is_own = is_egress && packet.ingress_ifindex() == 0;
     packet.set_mark(if is_own { REINJECT_INGRESS_MARK } else { REINJECT_EGRESS_MARK });
+    packet.set_priority(0);
     // SAFETY: the helpers only note the interface.
     unsafe {
         match (is_own, is_egress) {

@@ -18,6 +18,7 @@ use firewall_common::{
     control::device,
     event::Hook,
     headers::{Fragment, Headers},
+    mangle::change,
     packet::Packet,
     path,
     reject::Lengths,
@@ -29,6 +30,7 @@ use firewall_common::{
 
 use crate::{
     answer,
+    mangle::{self, NUMBER},
     maps::DELIVERY,
     packet::XdpPacket,
     proxy, punt,
@@ -45,6 +47,8 @@ pub mod note {
     pub const FORWARDED: u32 = 0x666f_7277;
     /// Judged, and a packet of a proxied flow: its numbers are not translated yet.
     pub const PROXIED: u32 = 0x7072_6f78;
+    /// Judged, with a parcel of this number more: [`crate::mangle`].
+    pub const PARCEL: u32 = 0x7061_0000;
 }
 
 #[xdp(frags)]
@@ -63,6 +67,9 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
         }
         decided = stage::xdp_filter(ctx);
         proxy::forget_proof(&maps);
+    }
+    if decided & decision::MANGLED != 0 {
+        return mangle::xdp::xdp_mangled(ctx, decided);
     }
     if decided & decision::PROXIED != 0 {
         return proxy::xdp::xdp_proxied(ctx, decided);
@@ -132,6 +139,7 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md, decided: u32) -> u32 {
     let is_proxied = decided & decision::PROXIED != 0;
     let may_redirect = delivery.is_direct()
         && decided & decision::ANNOUNCE == 0
+        && !scratch.mangling.has(change::MARK | change::MARK_OUT)
         && path::may_bypass_stack(headers, &scratch.walk)
         && takes_redirect(maps, from, fib.ifindex)
         && !has_partial_checksum(packet, from, headers);
@@ -139,12 +147,19 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md, decided: u32) -> u32 {
         return XDP_DROP;
     }
     if may_redirect && rewrite(packet, headers, fib) {
+        if scratch.mangling.has(change::TTL_OUT) {
+            mangle::xdp::xdp_hop_limit(ctx, scratch.mangling.ttl_out.into());
+        }
         maps.count(Stat::ForwardFast as u32);
         // SAFETY: the helper only notes the interface.
         return unsafe { bpf_redirect(fib.ifindex, 0) } as u32;
     }
     maps.count(Stat::ForwardStack as u32);
     // Without a note it is judged again on egress, and no worse.
+    if scratch.mangling.has(change::ON_ITS_WAY) {
+        mangle::xdp::forward(packet, maps, scratch, is_proxied);
+        return XDP_PASS;
+    }
     if is_proxied {
         proxy::xdp::hand_over(packet, maps);
         return XDP_PASS;
@@ -280,8 +295,31 @@ pub fn sign(packet: &XdpPacket, maps: &Maps, note: u32) {
 #[inline(always)]
 pub fn token(maps: &Maps, note: u32) -> [u8; 6] {
     let mut token = maps.options().token;
-    token[5] ^= u8::from(note == note::PROXIED);
+    let number = note & NUMBER;
+    match note & !NUMBER {
+        note::PARCEL => {
+            token[4] ^= IS_PARCEL | (number >> 8) as u8;
+            token[5] ^= number as u8;
+        }
+        _ => token[5] ^= u8::from(note == note::PROXIED),
+    }
     token
+}
+
+/// What tells the words for parcels from those for other notes.
+const IS_PARCEL: u8 = 1 << 7;
+
+/// The parcel's number in a source address that stands for one.
+#[inline(always)]
+pub fn parcel_in(maps: &Maps, address: [u8; 6]) -> Option<u32> {
+    let token = maps.options().token;
+    let (high, low) = (token[4] ^ address[4], token[5] ^ address[5]);
+    let number = u32::from(high & !IS_PARCEL) << 8 | u32::from(low);
+    let is_parcel = high & IS_PARCEL != 0
+        && number <= NUMBER
+        && [address[0], address[1], address[2], address[3]]
+            == [token[0], token[1], token[2], token[3]];
+    if is_parcel { Some(number) } else { None }
 }
 
 /// Tells TC ingress what there is to know of the frame; `false` where the driver

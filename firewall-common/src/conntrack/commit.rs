@@ -6,6 +6,7 @@ use crate::{
     flow::{Direction, Flow, Sender, State, helper, protocol, status, window},
     flow_event,
     headers::Headers,
+    mangle::change,
     scratch::Scratch,
     synproxy,
     tables::{FlowTable, Tables},
@@ -14,7 +15,7 @@ use crate::{
     wire::tcp_flag::RST,
 };
 
-use super::{Effect, Tracked};
+use super::{Effect, Tracked, find};
 
 /// A UDP flow that is still in use after this long is a stream.
 const UDP_STREAM_AFTER: Nanos = Nanos::from_secs(2);
@@ -92,6 +93,9 @@ fn create<T: Tables>(
     if tracked.is_expected {
         announce_child(tables, scratch, now)?;
     }
+    if scratch.mangling.has(change::CT_MARK) {
+        scratch.flow.mark = scratch.mangling.ct_mark;
+    }
     // What stands here has expired or is being reopened.
     let is_created = if flow_event::is_watched(tables) {
         tables.begin_watched(scratch, now)
@@ -163,6 +167,9 @@ fn announce_child<T: Tables>(
     now: Nanos,
 ) -> Result<(), DropReason> {
     scratch.flow.status |= status::EXPECTED;
+    if let Some((_, master)) = find(tables, &scratch.master_key, now) {
+        scratch.flow.mark = master.mark;
+    }
     scratch.master = Master {
         child_created: now,
         tuple: scratch.quoted,

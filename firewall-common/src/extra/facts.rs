@@ -1,6 +1,6 @@
 //! What extra conditions look at, gathered once for a packet whose rules are walked.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
 use super::{need, options::OptionKinds};
 use crate::{
@@ -53,6 +53,8 @@ pub mod number {
     pub const CT_DPORT: u8 = 15;
     /// Eight of them, a bit for each kind.
     pub const TCP_OPTIONS: u8 = 24;
+    /// The mark of the connection.
+    pub const CT_MARK: u8 = 32;
 }
 
 /// Places of addresses.
@@ -89,34 +91,107 @@ pub mod ct_status {
     pub const CONFIRMED: u32 = 1 << 3;
 }
 
-const NUMBERS: usize = 32;
+const NUMBERS: usize = 64;
 const ADDRESSES: usize = 8;
-/// Bits of [`number::CT_PROTOCOL`] to [`number::CT_DPORT`].
-const CT_NUMBERS: u32 = 0b11_1111 << number::CT_PROTOCOL;
+/// Bits of [`number::CT_PROTOCOL`] to [`number::CT_DPORT`], and of [`number::CT_MARK`].
+const CT_NUMBERS: u64 = 0b11_1111 << number::CT_PROTOCOL | 1 << number::CT_MARK;
 /// Bits of [`address::CT_SOURCE`] and the next.
 const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE;
 
 /// Numbers and addresses by their places.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Zeroable)]
 pub struct Facts {
     pub now: Nanos,
     numbers: [u32; NUMBERS],
     addresses: [Addr; ADDRESSES],
     /// A bit for each number that the packet has.
-    known_numbers: u32,
+    known_numbers: u64,
     /// A bit for each address that the packet has.
     known_addresses: u32,
-    options: OptionKinds,
-    /// Taken from the TTL when table filter is reached: the kernel takes it before FORWARD.
-    hops: u32,
+    pub(crate) options: OptionKinds,
+    /// Taken from the TTL when a chain behind routing is reached: the kernel takes it before
+    /// FORWARD.
+    pub(crate) hops: u32,
+    /// As the packet came.
+    pub(crate) came: Changeable,
+    /// As it was routed.
+    pub(crate) routed: Changeable,
+    /// The smallest MTU of a SYN's way and the way back, where a rule asks for it.
+    pub path_mtu: u32,
+}
+
+/// Facts that rules change, at some point of the walk.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
+pub(crate) struct Changeable {
+    pub(crate) ttl: u32,
+    pub(crate) tos: u32,
+    pub(crate) mark: u32,
+    pub(crate) ct_mark: u32,
+    pub(crate) mss: u32,
+    /// Bits of the first 32 kinds of TCP options.
+    pub(crate) kinds: u32,
+    pub(crate) length: u32,
+    /// 1 when the TCP header has a segment size.
+    pub(crate) has_mss: u32,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self::zeroed()
+    }
 }
 
 impl Facts {
     #[inline(always)]
-    pub const fn number(&self, place: u8, is_filter: bool) -> u32 {
-        let hops = if place == number::TTL && is_filter { self.hops } else { 0 };
-        self.numbers[place as usize & (NUMBERS - 1)].wrapping_sub(hops)
+    pub const fn number(&self, place: u8, is_routed: bool) -> u32 {
+        let hops = if place == number::TTL && is_routed { self.hops } else { 0 };
+        self.numbers[place as usize & (NUMBERS - 1)].saturating_sub(hops)
+    }
+
+    /// How what rules change stands now.
+    #[inline(always)]
+    pub(crate) const fn changeable(&self) -> Changeable {
+        Changeable {
+            ttl: self.numbers[number::TTL as usize],
+            tos: self.numbers[number::TOS as usize],
+            mark: self.numbers[number::MARK as usize],
+            ct_mark: self.numbers[number::CT_MARK as usize],
+            mss: self.numbers[number::MSS as usize],
+            kinds: self.numbers[number::TCP_OPTIONS as usize],
+            length: self.numbers[number::LENGTH as usize],
+            has_mss: (self.known_numbers >> number::MSS & 1) as u32,
+        }
+    }
+
+    /// Notes how the packet came, once everything is known of it.
+    #[inline(always)]
+    pub const fn arrive(&mut self) {
+        self.came = self.changeable();
+        self.routed = self.came;
+    }
+
+    /// Takes back what rules have changed: another walk begins with the packet as it came.
+    #[inline(always)]
+    pub const fn restart(&mut self) {
+        let Changeable { ttl, tos, mark, ct_mark, mss, kinds, length, has_mss } = self.came;
+        self.numbers[number::TTL as usize] = ttl;
+        self.numbers[number::TOS as usize] = tos;
+        self.numbers[number::MARK as usize] = mark;
+        self.numbers[number::CT_MARK as usize] = ct_mark;
+        self.numbers[number::MSS as usize] = mss;
+        self.numbers[number::TCP_OPTIONS as usize] = kinds;
+        self.numbers[number::LENGTH as usize] = length;
+        self.known_numbers &= !(1 << number::MSS);
+        self.known_numbers |= (has_mss as u64) << number::MSS;
+        self.routed = self.came;
+    }
+
+    /// Notes how the packet stands now that it is routed.
+    #[inline(always)]
+    pub(crate) const fn route(&mut self) {
+        self.routed = self.changeable();
     }
 
     #[inline(always)]
@@ -126,8 +201,8 @@ impl Facts {
 
     #[inline(always)]
     pub const fn has_number(&self, place: u8, is_tracked: bool) -> bool {
-        let known = self.known_numbers & if is_tracked { u32::MAX } else { !CT_NUMBERS };
-        known >> (place & 31) & 1 != 0
+        let known = self.known_numbers & if is_tracked { u64::MAX } else { !CT_NUMBERS };
+        known >> (place & 63) & 1 != 0
     }
 
     #[inline(always)]
@@ -139,13 +214,20 @@ impl Facts {
     #[inline(always)]
     pub const fn set_number(&mut self, place: u8, value: u32) {
         self.numbers[place as usize & (NUMBERS - 1)] = value;
-        self.known_numbers |= 1 << (place & 31);
+        self.known_numbers |= 1 << (place & 63);
     }
 
     #[inline(always)]
     pub const fn set_address(&mut self, place: u8, value: Addr) {
         self.addresses[place as usize & (ADDRESSES - 1)] = value;
         self.known_addresses |= 1 << (place & 31);
+    }
+
+    /// Notes whether the TTL is taken one from before the chain is reached.
+    #[inline(always)]
+    pub(crate) fn settle_hops(&mut self, chain: Chain, headers: &Headers, hook: Hook) {
+        let is_on_its_way = matches!(chain, Chain::Forward) && !matches!(hook, Hook::Egress);
+        self.hops = u32::from(is_on_its_way && headers.ttl != 0);
     }
 
     /// What a packet's headers say, and where it was met.
@@ -159,8 +241,7 @@ impl Facts {
     ) {
         self.known_numbers = 0;
         self.known_addresses = 0;
-        let is_on_its_way = chain == Chain::Forward as u8 && !matches!(hook, Hook::Egress);
-        self.hops = u32::from(is_on_its_way && headers.ttl != 0);
+        self.settle_hops(Chain::from_byte(chain).unwrap_or(Chain::Input), headers, hook);
         self.set_number(number::LENGTH, headers.ip_len);
         self.set_number(number::TTL, headers.ttl.into());
         self.set_number(number::TOS, headers.tos.into());
@@ -186,7 +267,14 @@ impl Facts {
 
     /// What is known of the connection, by its first packet's tuple.
     #[inline(always)]
-    fn connection(&mut self, original: &Tuple, direction: Direction, status: u32, expires: u32) {
+    fn connection(
+        &mut self,
+        original: &Tuple,
+        direction: Direction,
+        status: u32,
+        expires: u32,
+        mark: u32,
+    ) {
         self.set_address(address::CT_SOURCE, original.src);
         self.set_address(address::CT_DESTINATION, original.dst);
         self.numbers[number::CT_PROTOCOL as usize] = original.protocol.into();
@@ -195,13 +283,15 @@ impl Facts {
         self.numbers[number::CT_DIRECTION as usize] = direction as u32;
         self.numbers[number::CT_SPORT as usize] = original.sport.into();
         self.numbers[number::CT_DPORT as usize] = original.dport.into();
+        self.numbers[number::CT_MARK as usize] = mark;
         self.known_numbers |= CT_NUMBERS;
     }
 
     /// The options of the segment that [`Tables::scan_kinds`] has read.
     #[inline(always)]
     fn options(&mut self) {
-        self.numbers[number::TCP_OPTIONS as usize..].copy_from_slice(&self.options.kinds);
+        self.numbers[number::TCP_OPTIONS as usize..number::CT_MARK as usize]
+            .copy_from_slice(&self.options.kinds);
         self.known_numbers |= 0xff << number::TCP_OPTIONS;
         if self.options.has_mss != 0 {
             self.set_number(number::MSS, self.options.mss.into());
@@ -231,6 +321,7 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
         facts.options();
     }
     tracked(tables, scratch, flow, direction, now);
+    scratch.facts.arrive();
 }
 
 /// A packet that is INVALID or UNTRACKED has no connection.
@@ -246,20 +337,25 @@ fn tracked<T: Tables>(
     if ctstate & (CtState::Invalid.bit() | CtState::Untracked.bit()) != 0 {
         return;
     }
-    let Scratch { facts, headers, key, quoted, .. } = scratch;
+    let Scratch { facts, headers, key, master_key, quoted, .. } = scratch;
     if let Some(flow) = flow {
         let original = key.tuple(flow.originator());
-        facts.connection(&original, direction, status_of(flow, direction), remaining(flow, now));
+        let (status, expires) = (status_of(flow, direction), remaining(flow, now));
+        facts.connection(&original, direction, status, expires, flow.mark);
     } else if is_error(headers) {
         // The connection is that of the packet which the error quotes.
         let Some((_, flow)) = find(tables, key, now) else { return };
         let original = key.tuple(flow.originator());
         let direction = if *quoted == original { Direction::Original } else { Direction::Reply };
-        facts.connection(&original, direction, status_of(flow, direction), remaining(flow, now));
+        let (status, expires) = (status_of(flow, direction), remaining(flow, now));
+        facts.connection(&original, direction, status, expires, flow.mark);
     } else {
         let is_expected = ctstate == CtState::Related.bit();
         let status = if is_expected { ct_status::EXPECTED } else { 0 };
-        facts.connection(&headers.tuple, Direction::Original, status, 0);
+        // What was announced begins with the mark of the connection that announced it.
+        let master = if is_expected { find(tables, master_key, now) } else { None };
+        let mark = master.map_or(0, |(_, flow)| flow.mark);
+        facts.connection(&headers.tuple, Direction::Original, status, 0, mark);
     }
 }
 

@@ -15,7 +15,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, flow::CtState, rule::NO_ENTRY, tables::Rules, walk::Walk};
+use crate::{addr::Addr, flow::CtState, tables::Rules, walk::Walk};
 
 pub use facts::{Facts, gather};
 
@@ -30,6 +30,13 @@ pub mod need {
     pub const FACTS: u32 = 1 << 0;
     /// The kinds of the options in the TCP header, and the segment size.
     pub const TCP_OPTIONS: u32 = 1 << 1;
+    /// A rule changes packets, marks, or marks of connections.
+    pub const MANGLING: u32 = 1 << 8;
+    /// A rule before routing changes what the routing table may ask for: the mark, or the
+    /// type of service.
+    pub const REROUTING: u32 = 1 << 9;
+    /// The smallest MTU of a SYN's way and the way back.
+    pub const PATH_MTU: u32 = 1 << 10;
 }
 
 /// How an extra compares, as [`Extra::test`].
@@ -92,15 +99,15 @@ pub struct Extra {
 impl Extra {
     /// Whether the fact is what the extra wants.
     #[inline(always)]
-    fn compare(&self, test: Test, facts: &Facts, is_filter: bool) -> bool {
+    fn compare(&self, test: Test, facts: &Facts, is_routed: bool) -> bool {
         let [first, last, ..] = self.arguments;
         match test {
             Test::Range => {
-                let value = facts.number(self.subject, is_filter);
+                let value = facts.number(self.subject, is_routed);
                 first <= value && value <= last
             }
-            Test::Masked => facts.number(self.subject, is_filter) & last == first,
-            Test::Any => facts.number(self.subject, is_filter) & first != 0,
+            Test::Masked => facts.number(self.subject, is_routed) & last == first,
+            Test::Any => facts.number(self.subject, is_routed) & first != 0,
             Test::Between => {
                 let words = facts.address(self.subject).words.map(u32::from_be);
                 is_ordered(&self.low(), &words) && is_ordered(&words, &self.high())
@@ -161,14 +168,14 @@ pub struct Asking {
     pub is_question: bool,
     /// The packet belongs to a connection, as far as the chain knows.
     pub is_tracked: bool,
-    /// By table filter, not by one before it.
-    pub is_filter: bool,
+    /// By a table behind routing: not PREROUTING.
+    pub is_routed: bool,
 }
 
 impl Asking {
     const QUESTION: u32 = 1 << 1;
     const TRACKED: u32 = 1 << 2;
-    const FILTER: u32 = 1 << 3;
+    const ROUTED: u32 = 1 << 3;
 
     /// For the table at which a walk stands.
     #[inline(always)]
@@ -178,7 +185,7 @@ impl Asking {
             slot: walk.slot,
             is_question: walk.is_question != 0,
             is_tracked: walk.ctstate & connected != 0,
-            is_filter: walk.then == NO_ENTRY,
+            is_routed: walk.is_routed(),
         }
     }
 
@@ -187,8 +194,8 @@ impl Asking {
     pub const fn pack(self) -> u32 {
         let question = if self.is_question { Self::QUESTION } else { 0 };
         let tracked = if self.is_tracked { Self::TRACKED } else { 0 };
-        let filter = if self.is_filter { Self::FILTER } else { 0 };
-        (self.slot & 1) | question | tracked | filter
+        let routed = if self.is_routed { Self::ROUTED } else { 0 };
+        (self.slot & 1) | question | tracked | routed
     }
 
     /// The inverse of [`Asking::pack`].
@@ -198,7 +205,7 @@ impl Asking {
             slot: packed & 1,
             is_question: packed & Self::QUESTION != 0,
             is_tracked: packed & Self::TRACKED != 0,
-            is_filter: packed & Self::FILTER != 0,
+            is_routed: packed & Self::ROUTED != 0,
         }
     }
 }
@@ -240,7 +247,7 @@ pub fn holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) ->
             let (cost, burst) = (wide(b, a), wide(d, c));
             tables.remember(asking, index, |spent| memory::spend(spent, facts.now, cost, burst))
         }
-        _ => extra.compare(test, facts, asking.is_filter),
+        _ => extra.compare(test, facts, asking.is_routed),
     };
     holds != (extra.invert != 0)
 }
@@ -297,8 +304,8 @@ mod tests {
     fn where_the_rules_are_asked_survives_the_word() {
         for slot in [0, 1] {
             for bits in 0..8 {
-                let [is_question, is_tracked, is_filter] = [1, 2, 4].map(|bit| bits & bit != 0);
-                let asking = Asking { slot, is_question, is_tracked, is_filter };
+                let [is_question, is_tracked, is_routed] = [1, 2, 4].map(|bit| bits & bit != 0);
+                let asking = Asking { slot, is_question, is_tracked, is_routed };
                 assert_eq!(Asking::unpack(asking.pack()), asking);
             }
         }

@@ -25,7 +25,9 @@ pub struct OptionKinds {
     /// A bit for each kind.
     pub kinds: [u32; 8],
     pub mss: u16,
-    pub has_mss: u16,
+    pub has_mss: u8,
+    /// Where its option begins, from the first one on.
+    pub mss_at: u8,
 }
 
 impl Default for OptionKinds {
@@ -61,6 +63,7 @@ impl OptionKinds {
         let size = u32::from(self.byte(at + 1));
         if kind == MSS && self.has_mss == 0 && size == MSS_LEN && len - at >= MSS_LEN {
             self.has_mss = 1;
+            self.mss_at = at as u8;
             self.mss = u16::from_be_bytes([self.byte(at + 2), self.byte(at + 3)]);
         }
         self.at = at + if kind < 2 || size == 0 { 1 } else { size };

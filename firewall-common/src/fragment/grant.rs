@@ -10,6 +10,7 @@ use crate::{
     addr::Addr,
     flow::{CachedVerdict, Tuple},
     headers::{FRAGMENT_UNIT, Headers},
+    mangle::Mangling,
     time::Nanos,
     wire::tcp_flag,
 };
@@ -50,6 +51,8 @@ pub struct FragmentGrant {
     pub expires: Nanos,
     pub tuple: Tuple,
     pub verdict: CachedVerdict,
+    /// What rules have made of it.
+    pub mangling: Mangling,
     /// TCP: the sequence number that the first byte of the header would have.
     pub stream: u32,
     /// What has passed.
@@ -65,7 +68,8 @@ pub struct FragmentGrant {
     pub is_untracked: u8,
     /// TCP: the segment ends the stream, which takes a number behind its last byte.
     pub has_fin: u8,
-    pub _pad: u8,
+    /// A [`crate::rule::Chain`].
+    pub chain: u8,
 }
 
 impl FragmentGrant {
@@ -149,4 +153,4 @@ impl FragmentGrant {
 }
 
 const _: () = assert!(size_of::<FragmentKey>() == 44);
-const _: () = assert!(size_of::<FragmentGrant>() == 112);
+const _: () = assert!(size_of::<FragmentGrant>() == 136);

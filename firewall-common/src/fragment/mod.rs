@@ -17,6 +17,7 @@ use crate::{
     conntrack,
     control::HEARTBEAT_LIMIT,
     flow::protocol,
+    mangle::change,
     path,
     rule::Chain,
     scratch::Scratch,
@@ -49,6 +50,9 @@ pub fn grant<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
     scratch.grant = FragmentGrant::of_first(&scratch.headers);
     scratch.grant.expires = now.after(tables.timeouts().fragment);
     scratch.grant.verdict = path::verdict_to_remember(&scratch.walk);
+    scratch.grant.chain = scratch.walk.chain;
+    scratch.grant.mangling = scratch.mangling;
+    scratch.grant.mangling.changes &= change::OF_FRAGMENTS;
     tables.grant_fragments(&scratch.fragment, &scratch.grant);
     tell(tables, scratch, EarlyKind::Granted, now);
 }
@@ -133,6 +137,11 @@ pub fn inherit<T: Tables>(
     if !grant.expires.is_after(now) {
         return without_first(tables, scratch, visit, now);
     }
+    if grant.mangling.has(change::MARK | change::TOS) {
+        // The whole datagram goes the way that these have chosen.
+        scratch.walk.out_ifindex = grant.verdict.out_ifindex;
+        scratch.walk.chain = grant.chain;
+    }
     if grant.verdict.out_ifindex != scratch.walk.out_ifindex {
         return Inherited::Drop(DropReason::FragmentUnknown);
     }
@@ -144,6 +153,7 @@ pub fn inherit<T: Tables>(
         scratch.walk.hits = grant.verdict.hits;
         path::count_hits(tables, scratch);
     }
+    scratch.mangling = grant.mangling;
     scratch.quoted = grant.tuple;
     account(tables, scratch, grant, now);
     if grant.is_complete() {

@@ -20,7 +20,7 @@ use crate::{
     headers::Headers,
     packet::Packet,
     path, report,
-    rule::{Chain, Counter, NO_ENTRY, PortSet, Rule, RulesetHeader, Target, flag},
+    rule::{Chain, Counter, PortSet, Rule, RulesetHeader, Target, flag},
     scratch::Scratch,
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
@@ -83,10 +83,7 @@ impl Default for Memory {
             timeouts: Timeouts::DEFAULT,
             devices: HashMap::new(),
             generation: 1,
-            header: RulesetHeader {
-                entries: [[0, 0, 0, NO_ENTRY, NO_ENTRY]; 2],
-                ..RulesetHeader::EMPTY
-            },
+            header: RulesetHeader::of_filter(0),
             rules: vec![accept],
             port_sets: Vec::new(),
             extras: Vec::new(),
@@ -385,7 +382,7 @@ impl Tables for Memory {
     fn walk(&self, scratch: &mut Scratch) {
         const MAX_STEPS: usize = 1 << 20;
         for _ in 0..MAX_STEPS {
-            if walk::step(self, &scratch.headers, &scratch.facts, &mut scratch.walk) {
+            if walk::step(self, &scratch.headers, &mut scratch.facts, &mut scratch.walk) {
                 return;
             }
         }

@@ -129,6 +129,7 @@ impl Injector {
             Some(Hook::Egress) => &self.egress,
             _ => &self.ingress,
         };
+        set(socket, libc::SOL_SOCKET, libc::SO_PRIORITY, punt.mark as libc::c_int)?;
         send_to(socket, punt.ifindex, &headers, &packet)
             .with_context(|| format!("cannot send a held segment on, interface {}", punt.ifindex))
     }

@@ -49,6 +49,11 @@ const fn chain(chain: firewall_common::rule::Chain) -> &'static str {
         Chain::Output => "OUTPUT",
         Chain::RawPrerouting => "raw PREROUTING",
         Chain::RawOutput => "raw OUTPUT",
+        Chain::ManglePrerouting => "mangle PREROUTING",
+        Chain::MangleInput => "mangle INPUT",
+        Chain::MangleForward => "mangle FORWARD",
+        Chain::MangleOutput => "mangle OUTPUT",
+        Chain::ManglePostrouting => "mangle POSTROUTING",
     }
 }
 

@@ -7,7 +7,7 @@ use firewall_common::{
     extra::{self, Asking, Extra, Facts, Test, facts::number},
     flow::{CtState, helper},
     headers::Headers,
-    rule::{Chain, NO_ENTRY, PortSet, Rule, RulesetHeader, condition, flag},
+    rule::{PortSet, Rule, RulesetHeader, condition, flag},
     tables::Rules,
     walk::{self, Walk},
     wire::tcp_flag,
@@ -110,15 +110,19 @@ pub fn retell(
     names: &dyn Fn(u32) -> String,
 ) -> Retold {
     let mut walk = enter(tables, headers, done);
+    // As they were before the first rule.
+    let facts = &mut { *facts };
+    facts.restart();
     let mut considered = Vec::new();
     for _ in 0..MAX_STEPS {
         let before = walk;
+        let was = *facts;
         let is_over = walk::step(tables, headers, facts, &mut walk);
         let Some(rule) = tables.rule(before.slot, before.index) else { break };
         if rule.flags & flag::CHAIN_END == 0 {
             let matches = walk.hit_count != before.hit_count;
             let because =
-                if matches { None } else { missing(tables, rule, headers, facts, &before, names) };
+                if matches { None } else { missing(tables, rule, headers, &was, &before, names) };
             considered.push(Considered { index: before.index, matches, because });
         }
         if is_over {
@@ -130,24 +134,14 @@ pub fn retell(
 
 /// Before the first rule: [`firewall_common::path::judge`].
 fn enter(tables: &RuleTables, headers: &Headers, done: &Walk) -> Walk {
-    let entries = &tables.header.entries[usize::from(headers.version != 4)];
-    let entry = |chain: Chain| entries[chain as usize];
-    let (raw, filter) = match Chain::from_byte(done.chain) {
-        Some(Chain::Input) => (entry(Chain::RawPrerouting), entry(Chain::Input)),
-        Some(Chain::Output) => (entry(Chain::RawOutput), entry(Chain::Output)),
-        _ => (entry(Chain::RawPrerouting), entry(Chain::Forward)),
-    };
     let mut walk = Walk {
         in_patterns: done.in_patterns,
         out_patterns: done.out_patterns,
         announced_by: done.announced_by,
+        ctstate: done.ctstate,
         ..done.restarted()
     };
-    if raw == NO_ENTRY {
-        (walk.index, walk.then, walk.ctstate) = (filter, NO_ENTRY, done.ctstate);
-    } else {
-        (walk.index, walk.then, walk.ctstate_then) = (raw, filter, done.ctstate);
-    }
+    walk.set_out(&tables.header, headers.version == 4);
     walk
 }
 
@@ -194,7 +188,7 @@ fn missing(
         // Target 0: counts and goes on.
         let rule = Rule { present: *condition, target: 0, flags: 0, extra_count: 0, ..*rule };
         let mut alone = *walk;
-        walk::step(&One { tables, rule }, headers, facts, &mut alone);
+        walk::step(&One { tables, rule }, headers, &mut { *facts }, &mut alone);
         alone.hit_count == walk.hit_count
     });
     // What tells most comes first.
@@ -216,7 +210,7 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
     let mut indexes = (0..u32::from(rule.extra_count)).map(|at| u32::from(rule.extra_first) + at);
     let failed = indexes.find(|index| !extra::holds(&one, *index, facts, asking))?;
     let extra = tables.extras.get(failed as usize)?;
-    let value = || facts.number(extra.subject, asking.is_filter);
+    let value = || facts.number(extra.subject, asking.is_routed);
     Some(match (Test::from_byte(extra.test)?, extra.subject) {
         (Test::Limit, _) => "the limit is used up".into(),
         (Test::Nth, _) => "it is another packet's turn".into(),
@@ -224,6 +218,7 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
         (Test::Range, number::LENGTH) => format!("length is {}", value()),
         (Test::Range, number::TTL) => format!("ttl is {}", value()),
         (Test::Masked, number::MARK) => format!("mark is {:#x}", value()),
+        (Test::Masked, number::CT_MARK) => format!("connmark is {:#x}", value()),
         (Test::Range | Test::Masked, number::OWNER) => format!("owner is {}", value()),
         (Test::Range, number::MSS) => format!("mss is {}", value()),
         _ => "one of its further conditions does not hold".into(),
@@ -283,7 +278,7 @@ pub fn flags(bits: u8) -> String {
 
 #[cfg(test)]
 mod tests {
-    use firewall_common::{addr::Family, flow::protocol, walk::Outcome};
+    use firewall_common::{addr::Family, flow::protocol, rule::Chain, walk::Outcome};
 
     use super::*;
     use crate::{
@@ -331,6 +326,7 @@ mod tests {
     fn facts() -> Facts {
         let mut facts = Facts::default();
         facts.set_number(number::LENGTH, 40);
+        facts.arrive();
         facts
     }
 

@@ -12,7 +12,7 @@ use firewall_common::{
     synproxy::offer::Offer,
 };
 
-use super::{extra::Extra, interface::InterfacePattern, source::Span};
+use super::{extra::Extra, interface::InterfacePattern, mangle::Mangle, source::Span};
 
 /// The rules of one family. The table `filter` is always there; tables stand
 /// in the order in which they are printed.
@@ -205,6 +205,7 @@ pub enum Target {
     Untrack(UntrackForm),
     /// `-j SYNPROXY`
     Proxy(Offer),
+    Mangle(Mangle),
     Jump(String),
     Goto(String),
 }
@@ -320,7 +321,7 @@ impl TableName {
 
     /// Whether rules of this table are enforced; the others may only be empty.
     pub const fn takes_rules(self) -> bool {
-        matches!(self, Self::Raw | Self::Filter)
+        matches!(self, Self::Raw | Self::Mangle | Self::Filter)
     }
 }
 
@@ -449,6 +450,7 @@ impl Target {
             Self::Helper(_) | Self::Untrack(UntrackForm::Ct) => "CT",
             Self::Untrack(UntrackForm::Notrack) => "NOTRACK",
             Self::Proxy(_) => "SYNPROXY",
+            Self::Mangle(mangle) => mangle.name(),
             Self::Jump(chain) | Self::Goto(chain) => chain,
         }
     }

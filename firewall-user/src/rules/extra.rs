@@ -30,6 +30,7 @@ pub enum ExtraKind {
     PacketType,
     AddressType,
     Mark,
+    ConnMark,
     Owner,
     /// With more than `--ctstate`.
     Conntrack,
@@ -56,6 +57,8 @@ pub enum Fact {
     /// Bits of [`address_type`].
     DestinationType(u32),
     Mark(Masked),
+    /// Of the connection.
+    CtMark(Masked),
     Uid(u32, u32),
     SocketExists,
     /// Bits of [`super::ast::State::states`].
@@ -162,7 +165,7 @@ impl Limit {
 }
 
 impl ExtraKind {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Length,
         Self::Ttl,
         Self::HopLimit,
@@ -173,6 +176,7 @@ impl ExtraKind {
         Self::PacketType,
         Self::AddressType,
         Self::Mark,
+        Self::ConnMark,
         Self::Owner,
         Self::Conntrack,
         Self::TcpMss,
@@ -194,6 +198,7 @@ impl ExtraKind {
             Self::PacketType => "pkttype",
             Self::AddressType => "addrtype",
             Self::Mark => "mark",
+            Self::ConnMark => "connmark",
             Self::Owner => "owner",
             Self::Conntrack => "conntrack",
             Self::TcpMss => "tcpmss",
@@ -215,7 +220,7 @@ impl ExtraKind {
             Self::Mac => "--mac-source",
             Self::PacketType => "--pkt-type",
             Self::AddressType => "--src-type or --dst-type",
-            Self::Mark => "--mark",
+            Self::Mark | Self::ConnMark => "--mark",
             Self::Owner => "--uid-owner or --socket-exists",
             Self::Conntrack => "--ctstate",
             Self::TcpMss => "--mss",

@@ -13,6 +13,7 @@ mod extra;
 mod interface;
 pub mod lint;
 mod lower;
+pub mod mangle;
 mod names;
 mod parse;
 mod print;

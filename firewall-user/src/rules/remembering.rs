@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use firewall_common::{
     flow::CtState,
-    rule::{Chain, NO_ENTRY, Rule, Target as Code, condition, flag},
+    rule::{CHAINS, Chain, NO_ENTRY, Rule, Target as Code, condition, flag},
 };
 
 use super::{
@@ -21,11 +21,23 @@ use super::{
     print::spec_text,
 };
 
-/// The chains that a packet enters one after another, under the name of the last.
-const WAYS: [(&str, [Chain; 2]); 3] = [
-    ("INPUT", [Chain::RawPrerouting, Chain::Input]),
-    ("FORWARD", [Chain::RawPrerouting, Chain::Forward]),
-    ("OUTPUT", [Chain::RawOutput, Chain::Output]),
+/// The chains that a packet enters one after another.
+type Way = [Chain];
+
+/// The ways of packets, under the name of the chain of table filter.
+const WAYS: [(&str, &Way); 3] = [
+    ("INPUT", &[Chain::RawPrerouting, Chain::ManglePrerouting, Chain::MangleInput, Chain::Input]),
+    (
+        "FORWARD",
+        &[
+            Chain::RawPrerouting,
+            Chain::ManglePrerouting,
+            Chain::MangleForward,
+            Chain::Forward,
+            Chain::ManglePostrouting,
+        ],
+    ),
+    ("OUTPUT", &[Chain::RawOutput, Chain::MangleOutput, Chain::Output, Chain::ManglePostrouting]),
 ];
 
 /// A built-in chain and the rules on the way through it that keep verdicts from being
@@ -51,9 +63,9 @@ pub struct Preventing {
 /// What each built-in chain of these rules remembers; `compiled` holds them.
 pub fn remembering(ruleset: &Ruleset, compiled: &Compiled) -> Vec<Remembering> {
     let family = usize::from(ruleset.family == firewall_common::addr::Family::Ipv6);
-    let entries = compiled.header.entries[family];
+    let entries = &compiled.header.entries[family];
     WAYS.map(|(chain, way)| {
-        let found = preventing(&compiled.rules, way.map(|chain| entries[chain as usize]));
+        let found = preventing(&compiled.rules, entries, way);
         let told = found.into_iter().filter_map(|index| tell(ruleset, compiled, index));
         Remembering { chain, preventing: told.collect() }
     })
@@ -84,6 +96,7 @@ fn reasons(spec: &ast::RuleSpec) -> String {
         Target::Log(_) => Some("reports each packet".into()),
         Target::Proxy(_) => Some("answers single packets".into()),
         Target::Untrack(_) => Some("leaves its packets without a connection".into()),
+        Target::Mangle(_) => Some("changes single packets or their connection's mark".into()),
         _ => None,
     });
     if reasons.is_empty() { "looks at each packet".into() } else { reasons.join(", and ") }
@@ -115,11 +128,12 @@ fn of_extra(extra: &Extra) -> Option<String> {
     })
 }
 
-/// The compiled rules that keep a verdict from being remembered, on the way through
-/// table raw, if it is there, and table filter.
-pub(super) fn preventing(rules: &[Rule], [raw, filter]: [u32; 2]) -> BTreeSet<u32> {
+/// The compiled rules that keep a verdict from being remembered on this way.
+pub(super) fn preventing(rules: &[Rule], entries: &[u32; CHAINS], way: &Way) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
-    for (start, is_tracked) in [(raw, false), (filter, true)] {
+    for chain in way {
+        let start = entries[*chain as usize];
+        let is_tracked = !matches!(chain, Chain::RawPrerouting | Chain::RawOutput);
         if start != NO_ENTRY {
             Tour { rules, is_tracked, known: HashMap::new(), found: &mut found }.chain(start);
         }
@@ -184,8 +198,32 @@ impl Tour<'_> {
 }
 
 fn prevents(rule: &Rule) -> bool {
-    let target = Code::from_byte(rule.target);
-    rule.flags & flag::PER_PACKET != 0 || matches!(target, Some(Code::Proxy | Code::Untrack))
+    let acts = match Code::from_byte(rule.target) {
+        Some(
+            Code::Proxy
+            | Code::Untrack
+            | Code::Mark
+            | Code::SetCtMark
+            | Code::SaveMark
+            | Code::RestoreMark
+            | Code::Tos
+            | Code::Hops
+            | Code::Mss,
+        ) => true,
+        Some(
+            Code::Continue
+            | Code::Accept
+            | Code::Drop
+            | Code::Reject
+            | Code::Log
+            | Code::Return
+            | Code::Jump
+            | Code::Goto
+            | Code::Helper,
+        )
+        | None => false,
+    };
+    acts || rule.flags & flag::PER_PACKET != 0
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ fn plain(fact: &Fact) -> Option<Record> {
         Fact::SourceType(types) => any(number::SOURCE_TYPE, types),
         Fact::DestinationType(types) => any(number::DESTINATION_TYPE, types),
         Fact::Mark(mark) => masked(number::MARK, mark),
+        Fact::CtMark(mark) => masked(number::CT_MARK, mark),
         Fact::Uid(first, last) => range(number::OWNER, first, last),
         Fact::SocketExists => range(number::OWNER, 0, u32::MAX),
         Fact::CtState(_) => return None,

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use firewall_common::{
     addr::Family,
     extra::{EXTRAS_PER_GENERATION, Extra, Test, facts::number, need},
+    mangle::{CLAMP, hops},
     rule::{
         Chain as Hook, MAX_INTERFACE_PATTERNS, NO_ENTRY, PORT_SETS_PER_GENERATION, PortSet,
         RULES_PER_GENERATION, Rule, RulesetHeader, Target as Code, flag,
@@ -15,7 +16,9 @@ use super::{Compiled, Origin, Part, conditions};
 use crate::rules::{
     ast::{self, Chain, Policy, Ruleset, Table, TableName, Target, Verdict},
     error::{Error, Errors},
+    extra::Masked,
     interface::InterfacePattern,
+    mangle::{CtMark, Hops, Mangle, Masks, SegmentSize},
     problem::Problem,
 };
 
@@ -85,7 +88,7 @@ impl Layout {
         if ruleset.family == Family::Ipv6 {
             self.header.ipv6_from = index(self.rules.len());
         }
-        for name in [TableName::Raw, TableName::Filter] {
+        for name in [TableName::Raw, TableName::Mangle, TableName::Filter] {
             match ruleset.table(name) {
                 Some(table) => self.table(ruleset.family, table),
                 None if name == TableName::Filter => {
@@ -170,10 +173,14 @@ impl Layout {
             self.errors.push(Error::at_line(&rule.origin.file, rule.origin.line, problem));
             Rule::default()
         });
-        let (code, argument) = target(&rule.spec.target, starts);
+        let Action { code, argument, mask } = target(&rule.spec.target, starts);
         self.header.needs |= needs(&self.pool, &compiled);
+        if let Target::Mangle(mangle) = &rule.spec.target {
+            self.header.needs |= mangling(mangle, table);
+        }
         compiled.target = code as u8;
         compiled.argument = argument;
+        compiled.mask = mask;
         if code == Code::Log {
             compiled.flags |= flag::PER_PACKET;
         }
@@ -231,11 +238,25 @@ impl Layout {
 fn needs(pool: &Pool, rule: &Rule) -> u32 {
     let extras = pool.extras.iter().skip(rule.extra_first.into()).take(rule.extra_count.into());
     let of = |extra: &Extra| {
-        let is_of_options = extra.subject >= number::TCP_OPTIONS || extra.subject == number::MSS;
+        let kinds = number::TCP_OPTIONS..number::CT_MARK;
+        let is_of_options = kinds.contains(&extra.subject) || extra.subject == number::MSS;
         let is_number = extra.test <= Test::Any as u8;
         need::FACTS | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
     };
     extras.fold(0, |needs, extra| needs | of(extra))
+}
+
+/// What a target that changes packets looks at. Table filter comes behind routing.
+fn mangling(mangle: &Mangle, table: TableName) -> u32 {
+    let mut needs = need::FACTS | need::MANGLING;
+    if mangle.changes_way() && table != TableName::Filter {
+        needs |= need::REROUTING;
+    }
+    match mangle {
+        Mangle::SegmentSize(SegmentSize::Clamp) => needs | need::TCP_OPTIONS | need::PATH_MTU,
+        Mangle::SegmentSize(_) => needs | need::TCP_OPTIONS,
+        _ => needs,
+    }
 }
 
 fn family_index(family: Family) -> usize {
@@ -268,6 +289,11 @@ fn hook(table: TableName, chain: &str) -> Option<Hook> {
         (TableName::Filter, "OUTPUT") => Some(Hook::Output),
         (TableName::Raw, "PREROUTING") => Some(Hook::RawPrerouting),
         (TableName::Raw, "OUTPUT") => Some(Hook::RawOutput),
+        (TableName::Mangle, "PREROUTING") => Some(Hook::ManglePrerouting),
+        (TableName::Mangle, "INPUT") => Some(Hook::MangleInput),
+        (TableName::Mangle, "FORWARD") => Some(Hook::MangleForward),
+        (TableName::Mangle, "OUTPUT") => Some(Hook::MangleOutput),
+        (TableName::Mangle, "POSTROUTING") => Some(Hook::ManglePostrouting),
         _ => None,
     }
 }
@@ -282,20 +308,58 @@ fn end(policy: Option<Policy>) -> (Rule, Part) {
     (Rule { target: target as u8, flags, ..Rule::default() }, part)
 }
 
-/// The target and its argument.
-fn target(target: &Target, starts: &HashMap<&str, u32>) -> (Code, u32) {
+/// What a rule does, in the words of [`Rule`].
+struct Action {
+    code: Code,
+    argument: u32,
+    mask: u32,
+}
+
+impl Action {
+    const fn new(code: Code, argument: u32) -> Self {
+        Self { code, argument, mask: 0 }
+    }
+}
+
+/// The target and its arguments.
+fn target(target: &Target, starts: &HashMap<&str, u32>) -> Action {
     let start = |chain: &String| starts.get(chain.as_str()).copied().unwrap_or(NO_ENTRY);
     match target {
-        Target::Continue => (Code::Continue, 0),
-        Target::Accept => (Code::Accept, 0),
-        Target::Drop => (Code::Drop, 0),
-        Target::Return => (Code::Return, 0),
-        Target::Reject(kind) => (Code::Reject, *kind as u32),
-        Target::Log(_) => (Code::Log, 0),
-        Target::Helper(helper) => (Code::Helper, u32::from(*helper)),
-        Target::Untrack(_) => (Code::Untrack, 0),
-        Target::Proxy(offer) => (Code::Proxy, offer.pack()),
-        Target::Jump(chain) => (Code::Jump, start(chain)),
-        Target::Goto(chain) => (Code::Goto, start(chain)),
+        Target::Continue => Action::new(Code::Continue, 0),
+        Target::Accept => Action::new(Code::Accept, 0),
+        Target::Drop => Action::new(Code::Drop, 0),
+        Target::Return => Action::new(Code::Return, 0),
+        Target::Reject(kind) => Action::new(Code::Reject, *kind as u32),
+        Target::Log(_) => Action::new(Code::Log, 0),
+        Target::Helper(helper) => Action::new(Code::Helper, u32::from(*helper)),
+        Target::Untrack(_) => Action::new(Code::Untrack, 0),
+        Target::Proxy(offer) => Action::new(Code::Proxy, offer.pack()),
+        Target::Mangle(mangle) => change(mangle),
+        Target::Jump(chain) => Action::new(Code::Jump, start(chain)),
+        Target::Goto(chain) => Action::new(Code::Goto, start(chain)),
+    }
+}
+
+fn change(mangle: &Mangle) -> Action {
+    let masked = |code, Masked { value, mask }| Action { code, argument: value, mask };
+    let both =
+        |code, Masks { packet, connection }| Action { code, argument: packet, mask: connection };
+    match *mangle {
+        Mangle::Mark(mark) => masked(Code::Mark, mark),
+        Mangle::CtMark(CtMark::Set(mark)) => masked(Code::SetCtMark, mark),
+        Mangle::CtMark(CtMark::Save(masks)) => both(Code::SaveMark, masks),
+        Mangle::CtMark(CtMark::Restore(masks)) => both(Code::RestoreMark, masks),
+        Mangle::Dscp(dscp) => masked(Code::Tos, Masked { value: u32::from(dscp) << 2, mask: 0xfc }),
+        Mangle::Tos(tos) => masked(Code::Tos, tos),
+        Mangle::Ttl(how) | Mangle::HopLimit(how) => {
+            let (mask, count) = match how {
+                Hops::Set(count) => (hops::SET, count),
+                Hops::Add(count) => (hops::ADD, count),
+                Hops::Subtract(count) => (hops::SUBTRACT, count),
+            };
+            Action { code: Code::Hops, argument: count.into(), mask }
+        }
+        Mangle::SegmentSize(SegmentSize::Set(size)) => Action::new(Code::Mss, size.into()),
+        Mangle::SegmentSize(SegmentSize::Clamp) => Action::new(Code::Mss, CLAMP),
     }
 }

@@ -170,6 +170,10 @@ impl Matches {
             Opt::Sport | Opt::Dport => self.port(context, item),
             Opt::Syn | Opt::TcpFlags => self.tcp_flags(item),
             Opt::TcpOption => self.tcp_option(item),
+            Opt::Extra(Field::Mark) if self.asks_connection_mark() => {
+                let opt = Opt::Extra(Field::CtMark);
+                self.collect(ExtraKind::ConnMark, &Item { opt, ..item.clone() })
+            }
             Opt::Extra(field) => self.collect(field.kind(), item),
             Opt::Mss => {
                 let opt = Opt::Extra(Field::Mss);
@@ -291,6 +295,15 @@ impl Matches {
     pub(super) fn wants_mss(&self) -> bool {
         let is_named = |pending: &Pending| pending.kind == Kind::Extra(ExtraKind::TcpMss);
         self.has_unknown || self.pending.iter().any(is_named)
+    }
+
+    /// Whether `--mark` is of `-m connmark`, which was named later than `-m mark`.
+    fn asks_connection_mark(&self) -> bool {
+        let mut kinds = self.pending.iter().rev().filter_map(|pending| match pending.kind {
+            Kind::Extra(kind @ (ExtraKind::Mark | ExtraKind::ConnMark)) => Some(kind),
+            _ => None,
+        });
+        kinds.next() == Some(ExtraKind::ConnMark)
     }
 
     /// Keeps an option for the match that was named last.

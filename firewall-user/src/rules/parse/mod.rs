@@ -9,6 +9,7 @@ mod extras;
 mod items;
 mod later;
 mod lines;
+mod mangle;
 mod matches;
 mod options;
 mod pending;

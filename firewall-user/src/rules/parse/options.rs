@@ -3,7 +3,7 @@
 
 use firewall_common::synproxy::header::has;
 
-use super::extras::Field;
+use super::{extras::Field, mangle};
 use crate::rules::{
     ast::log_option,
     extra::{Comparison, Way},
@@ -58,6 +58,8 @@ pub(super) enum Opt {
     NoTrack,
     Mss,
     Wscale,
+    /// An option of the targets of [`super::mangle`].
+    Mangle(mangle::Field),
     /// A flag of SYNPROXY: bits of [`firewall_common::synproxy::header::has`].
     Offer(u8),
     // The rest.
@@ -133,6 +135,30 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--sack-perm"], Opt::Offer(has::SACK_PERMITTED), 0, 0),
     plain(&["--timestamp"], Opt::Offer(has::TIMESTAMPS), 0, 0),
     plain(&["--ecn"], Opt::Offer(has::ECN), 0, 0),
+    plain(&["--set-mark"], Opt::Mangle(mangle::Field::SetMark), 1, 1),
+    plain(&["--set-xmark"], Opt::Mangle(mangle::Field::SetXmark), 1, 1),
+    plain(&["--and-mark"], Opt::Mangle(mangle::Field::AndMark), 1, 1),
+    plain(&["--or-mark"], Opt::Mangle(mangle::Field::OrMark), 1, 1),
+    plain(&["--xor-mark"], Opt::Mangle(mangle::Field::XorMark), 1, 1),
+    plain(&["--save-mark"], Opt::Mangle(mangle::Field::SaveMark), 0, 0),
+    plain(&["--restore-mark"], Opt::Mangle(mangle::Field::RestoreMark), 0, 0),
+    plain(&["--nfmask"], Opt::Mangle(mangle::Field::PacketMask), 1, 1),
+    plain(&["--ctmask"], Opt::Mangle(mangle::Field::ConnectionMask), 1, 1),
+    plain(&["--mask"], Opt::Mangle(mangle::Field::BothMasks), 1, 1),
+    plain(&["--set-dscp"], Opt::Mangle(mangle::Field::SetDscp), 1, 1),
+    plain(&["--set-dscp-class"], Opt::Mangle(mangle::Field::SetDscpClass), 1, 1),
+    plain(&["--set-tos"], Opt::Mangle(mangle::Field::SetTos), 1, 1),
+    plain(&["--and-tos"], Opt::Mangle(mangle::Field::AndTos), 1, 1),
+    plain(&["--or-tos"], Opt::Mangle(mangle::Field::OrTos), 1, 1),
+    plain(&["--xor-tos"], Opt::Mangle(mangle::Field::XorTos), 1, 1),
+    plain(&["--ttl-set"], Opt::Mangle(mangle::Field::TtlSet), 1, 1),
+    plain(&["--ttl-inc"], Opt::Mangle(mangle::Field::TtlAdd), 1, 1),
+    plain(&["--ttl-dec"], Opt::Mangle(mangle::Field::TtlSubtract), 1, 1),
+    plain(&["--hl-set"], Opt::Mangle(mangle::Field::HopLimitSet), 1, 1),
+    plain(&["--hl-inc"], Opt::Mangle(mangle::Field::HopLimitAdd), 1, 1),
+    plain(&["--hl-dec"], Opt::Mangle(mangle::Field::HopLimitSubtract), 1, 1),
+    plain(&["--set-mss"], Opt::Mangle(mangle::Field::SetMss), 1, 1),
+    plain(&["--clamp-mss-to-pmtu"], Opt::Mangle(mangle::Field::ClampMss), 0, 0),
     negatable(&["-f", "--fragment", "--fragments"], Opt::Fragment, 0),
     negatable(&["--tcp-option"], Opt::TcpOption, 1),
     negatable(&["--length"], Opt::Extra(Field::Length), 1),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use firewall_common::{addr::Family, rule::Counter};
+use firewall_common::{addr::Family, flow::protocol, rule::Counter, wire::tcp_flag::SYN};
 
 use super::{
     Context, address,
@@ -14,8 +14,9 @@ use super::{
     values::{self, Parsed},
 };
 use crate::rules::{
-    ast::{Condition, Network, RuleSpec, TableName},
+    ast::{Condition, Match, Network, RuleSpec, TableName, Target},
     interface::InterfacePattern,
+    mangle::{Mangle, SegmentSize},
     problem::Problem,
     source::Span,
 };
@@ -133,6 +134,7 @@ impl Reader<'_> {
             | Opt::NoTrack
             | Opt::Mss
             | Opt::Wscale
+            | Opt::Mangle(_)
             | Opt::Offer(_) => {
                 self.target.option(context, item);
                 Ok(())
@@ -193,6 +195,9 @@ impl Reader<'_> {
             matches: self.matches.finish(context, self.chain),
             target,
         };
+        if let Some(problem) = without_syn(&spec, self.chain) {
+            context.report.add(span, problem);
+        }
         let specs = alternatives(self.src)
             .iter()
             .flat_map(|src| alternatives(self.dst.clone()).into_iter().map(move |dst| (*src, dst)))
@@ -200,6 +205,26 @@ impl Reader<'_> {
             .collect();
         Written { specs, counter, target: span }
     }
+}
+
+/// TCPMSS changes SYNs, and a rule for it says so, as iptables wants it; it clamps where the
+/// way is known.
+fn without_syn(spec: &RuleSpec, chain: &str) -> Option<Problem> {
+    let Target::Mangle(Mangle::SegmentSize(how)) = spec.target else { return None };
+    if how == SegmentSize::Clamp && matches!(chain, "PREROUTING" | "INPUT") {
+        let problem = Problem::new(format!("--clamp-mss-to-pmtu does not work in {chain}"));
+        return Some(problem.advise("put the rule into FORWARD, OUTPUT or POSTROUTING"));
+    }
+    let wants_syn = |one: &Match| {
+        let Match::Transport(transport) = one else { return false };
+        let flags = transport.flags.filter(|flags| !flags.negated);
+        flags.is_some_and(|flags| flags.value.compare & SYN != 0)
+    };
+    let is_tcp = spec.protocol == Some(Condition { negated: false, value: protocol::TCP });
+    (is_tcp && !spec.matches.iter().any(wants_syn)).then(|| {
+        Problem::new("TCPMSS changes SYNs only")
+            .advise("add --syn, or --tcp-flags SYN,RST SYN, to the rule")
+    })
 }
 
 /// One condition for each network of the list; none when any address fits.

@@ -43,7 +43,7 @@ impl Parser<'_, '_> {
             let problem = Problem::new(format!("unknown table '{name}'"));
             let problem = match nearest(name, known) {
                 Some(near) => problem.did_you_mean(Some(near)),
-                None => problem.advise("tables with rules are filter and raw"),
+                None => problem.advise("tables with rules are filter, mangle and raw"),
             };
             self.problem(word.span(), problem);
         }
@@ -152,7 +152,7 @@ impl Parser<'_, '_> {
         if !self.refused.contains(&table) {
             self.refused.push(table);
             let problem = Problem::new(format!("rules of table {table} are not supported yet"));
-            let advice = "take them out: tables with rules are filter and raw";
+            let advice = "take them out: tables with rules are filter, mangle and raw";
             self.problem(word.span(), problem.advise(advice));
         }
     }

@@ -6,16 +6,19 @@ use firewall_common::{
     synproxy::{header::has, offer::Offer},
 };
 
-use super::{Context, items::Item, later, matches::Protocol, options::Opt, values};
+use super::{Context, items::Item, later, mangle, matches::Protocol, options::Opt, values};
 use crate::rules::{
     ast::{Log, TableName, Target, UntrackForm},
+    mangle::Mangle,
     names,
     problem::{Problem, nearest},
     source::Span,
 };
 
-pub(super) const BUILTIN: [&str; 8] =
-    ["ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT", "NOTRACK", "SYNPROXY"];
+pub(super) const BUILTIN: [&str; 15] = [
+    "ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT", "NOTRACK", "SYNPROXY", "MARK", "CONNMARK",
+    "DSCP", "TOS", "TTL", "HL", "TCPMSS",
+];
 
 /// Whether a chain could not be told from a target of this name.
 pub(super) fn is_reserved(name: &str) -> bool {
@@ -57,6 +60,8 @@ pub(super) struct Reading {
     offer: Offer,
     /// The first option of SYNPROXY.
     offer_option: Option<Item>,
+    /// Of what changes a packet or a mark.
+    mangle: Vec<Item>,
 }
 
 impl Reading {
@@ -105,6 +110,10 @@ impl Reading {
                 Ok(())
             }
             Opt::Mss | Opt::Wscale | Opt::Offer(_) => self.offer(item),
+            Opt::Mangle(_) => {
+                self.mangle.push(item.clone());
+                Ok(())
+            }
             _ => self.log(item),
         };
         if let Err((span, problem)) = result {
@@ -172,7 +181,15 @@ impl Reading {
         if self.is_wrong {
             return Target::Continue;
         }
-        let target = self.target(name);
+        let target = match mangle::read(name, *span, &self.mangle, context.family) {
+            None => self.target(name),
+            Some(_) if self.is_goto => self.target(name),
+            Some(Ok(mangle)) => Target::Mangle(mangle),
+            Some(Err((span, problem))) => {
+                context.report.add(span, problem);
+                return Target::Continue;
+            }
+        };
         if let Some(problem) = misplaced(&target, table, protocol) {
             let at = match (&target, &self.reject) {
                 (Target::Reject(RejectKind::TcpReset), Some((item, _))) => item.value_span(),
@@ -234,6 +251,15 @@ impl Reading {
                     .add(item.span, problem.advise(format!("write -j {owner} before it")));
             }
         }
+        for item in &self.mangle {
+            let Opt::Mangle(field) = item.opt else { continue };
+            if !field.targets().contains(&name) {
+                let owner = field.targets().join(" and ");
+                let problem = Problem::new(format!("{} is an option of {owner}", item.name));
+                let advice = format!("write -j {} before it", field.targets()[0]);
+                context.report.add(item.span, problem.advise(advice));
+            }
+        }
     }
 }
 
@@ -263,6 +289,13 @@ fn misplaced(target: &Target, table: TableName, protocol: Protocol) -> Option<Pr
             Problem::new(format!("SYNPROXY does not work in table {table}"))
                 .advise("put the rule into INPUT or FORWARD of table filter"),
         ),
+        Target::Mangle(mangle) if mangle.is_of_mangle() && table != TableName::Mangle => Some(
+            Problem::new(format!("{} does not work in table {table}", mangle.name()))
+                .advise("put the rule into table mangle"),
+        ),
+        Target::Mangle(Mangle::SegmentSize(_)) if !is_tcp => {
+            Some(Problem::new("TCPMSS changes TCP").advise("add -p tcp and --syn to the rule"))
+        }
         Target::Proxy(_) if !is_tcp => {
             Some(Problem::new("SYNPROXY answers TCP").advise("add -p tcp to the rule"))
         }

@@ -156,6 +156,10 @@ impl Remarks<'_> {
             }
             Target::Untrack(UntrackForm::Ct) => self.add(format_args!(" CT notrack")),
             Target::Untrack(UntrackForm::Notrack) => self.add(format_args!(" NOTRACK")),
+            Target::Mangle(mangle) => {
+                let remark = mangle.remark(self.options.names.is_some());
+                self.add(format_args!("{remark}"));
+            }
             // With the blank at the end that iptables writes, too.
             Target::Proxy(offer) => {
                 self.add(format_args!(" SYNPROXY "));

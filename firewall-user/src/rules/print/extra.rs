@@ -66,7 +66,7 @@ fn name(fact: &Fact) -> String {
         Fact::PacketType(_) => "pkt-type".to_owned(),
         Fact::SourceType(_) => "src-type".to_owned(),
         Fact::DestinationType(_) => "dst-type".to_owned(),
-        Fact::Mark(_) => "mark".to_owned(),
+        Fact::Mark(_) | Fact::CtMark(_) => "mark".to_owned(),
         Fact::Uid(..) => "uid-owner".to_owned(),
         Fact::Mss(..) => "mss".to_owned(),
         Fact::RoutingType(..) => "rt-type".to_owned(),
@@ -131,6 +131,9 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         Fact::SourceType(_) => format!(" src-type {tight}{text}"),
         Fact::DestinationType(_) => format!(" dst-type {tight}{text}"),
         Fact::Mark(_) => format!(" mark match {apart}{text}"),
+        // A blank stands where the '!' would.
+        Fact::CtMark(_) if *negated => format!(" connmark match ! {text}"),
+        Fact::CtMark(_) => format!(" connmark match  {text}"),
         Fact::Uid(0, 0) if with_names => format!(" {apart}owner UID match root"),
         Fact::Uid(..) => format!(" {apart}owner UID match {text}"),
         Fact::SocketExists => format!(" {apart}owner socket exists"),
@@ -176,8 +179,11 @@ impl Display for Value<'_> {
             Fact::SourceType(types) | Fact::DestinationType(types) => {
                 f.write_str(&names(*types, &ADDRESS_TYPES))
             }
-            Fact::Mark(Masked { value, mask: u32::MAX }) => write!(f, "{value:#x}"),
-            Fact::Mark(Masked { value, mask }) => write!(f, "{value:#x}/{mask:#x}"),
+            Fact::Mark(Masked { value, mask: u32::MAX })
+            | Fact::CtMark(Masked { value, mask: u32::MAX }) => write!(f, "{value:#x}"),
+            Fact::Mark(Masked { value, mask }) | Fact::CtMark(Masked { value, mask }) => {
+                write!(f, "{value:#x}/{mask:#x}")
+            }
             Fact::CtState(states) => States(*states).fmt(f),
             Fact::CtProtocol(protocol) => protocol.fmt(f),
             Fact::CtAddress(_, network) => f.write_str(&listed_address(network)),

@@ -152,6 +152,9 @@ impl Text {
                 self.add(format_args!("-j SYNPROXY"));
                 offered(offer).for_each(|option| self.add(format_args!("--{option}")));
             }
+            Target::Mangle(mangle) => {
+                self.add(format_args!("-j {} {}", mangle.name(), mangle.options()));
+            }
             other => self.add(format_args!("-j {}", other.name())),
         }
     }

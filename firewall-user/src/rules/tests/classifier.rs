@@ -9,7 +9,7 @@ use firewall_common::{
     extra::{Asking, Extra},
     flow::CtState,
     headers::Headers,
-    rule::{Chain, NO_ENTRY, PortSet, Rule},
+    rule::{Chain, PortSet, Rule},
     scratch::Scratch,
     tables::Rules,
     walk::{Walk, step},
@@ -86,7 +86,7 @@ fn walked(tables: &Tables<'_>, headers: &Headers, walk: Walk, plain: u32) -> Tra
     let mut scratch = Scratch { headers: *headers, walk, ..Scratch::zeroed() };
     let is_over = (0..MAX_STEPS).any(|number| {
         (number < plain || found(tables, &mut scratch))
-            && step(tables, &scratch.headers, &scratch.facts, &mut scratch.walk)
+            && step(tables, &scratch.headers, &mut scratch.facts, &mut scratch.walk)
     });
     assert!(is_over, "the walk does not end");
     (tables.counted.borrow().clone(), scratch.walk, tables.visited.get())
@@ -107,14 +107,17 @@ fn plainly_walked(tables: &Tables<'_>, headers: &Headers, walk: Walk) -> Trace {
 }
 
 /// Before the first rule.
-fn entered(field: &Field, headers: &Headers, [raw, filter]: [Chain; 2], state: u8) -> Walk {
-    let entries = field.header.entries[usize::from(headers.version != 4)];
-    let (raw, filter) = (entries[raw as usize], entries[filter as usize]);
-    let walk = Walk { in_patterns: 1, out_patterns: 2, announced_by: 1, ..Walk::default() };
-    if raw == NO_ENTRY {
-        return Walk { index: filter, then: NO_ENTRY, ctstate: state, ..walk };
-    }
-    Walk { index: raw, then: filter, ctstate_then: state, ..walk }
+fn entered(field: &Field, headers: &Headers, [_, filter]: [Chain; 2], state: u8) -> Walk {
+    let mut walk = Walk {
+        in_patterns: 1,
+        out_patterns: 2,
+        announced_by: 1,
+        ctstate: state,
+        chain: filter as u8,
+        ..Walk::default()
+    };
+    assert!(walk.set_out(&field.header, headers.version == 4), "table filter is always there");
+    walk
 }
 
 /// Gives how many packets were judged, and how many rules were looked at: plainly and
@@ -140,8 +143,8 @@ fn compare_within(
             let walk = entered(field, &headers, hook, state);
             let (counted, end, looked_at) = plainly_walked(&tables, &headers, walk);
             if state == CtState::Established.bit() && end.is_per_packet != 0 {
-                let entries = field.header.entries[usize::from(headers.version != 4)];
-                let named = preventing(&field.rules, hook.map(|chain| entries[chain as usize]));
+                let entries = &field.header.entries[usize::from(headers.version != 4)];
+                let named = preventing(&field.rules, entries, &hook);
                 assert!(!named.is_empty(), "{headers:?} is not remembered by {field:?}");
             }
             visited[0] += looked_at;

@@ -15,9 +15,10 @@ use proptest::prelude::*;
 
 use super::{
     interpreter::{End, Step, Subject, Trace, judge},
+    mangle::Made,
     random,
 };
-use crate::rules::{Compiled, Ruleset, compile};
+use crate::rules::{Compiled, Ruleset, ast::TableName, compile};
 
 struct Memory<'a> {
     compiled: &'a Compiled,
@@ -50,43 +51,63 @@ impl Rules for Memory<'_> {
     }
 }
 
-/// A filter chain, and the raw chain before it.
-const HOOKS: [[(Chain, &str); 2]; 3] = [
-    [(Chain::Input, "INPUT"), (Chain::RawPrerouting, "PREROUTING")],
-    [(Chain::Forward, "FORWARD"), (Chain::RawPrerouting, "PREROUTING")],
-    [(Chain::Output, "OUTPUT"), (Chain::RawOutput, "OUTPUT")],
+/// The chains on the way of a packet.
+const WAYS: [(Chain, &[(TableName, &str)]); 3] = [
+    (
+        Chain::Input,
+        &[
+            (TableName::Raw, "PREROUTING"),
+            (TableName::Mangle, "PREROUTING"),
+            (TableName::Mangle, "INPUT"),
+            (TableName::Filter, "INPUT"),
+        ],
+    ),
+    (
+        Chain::Forward,
+        &[
+            (TableName::Raw, "PREROUTING"),
+            (TableName::Mangle, "PREROUTING"),
+            (TableName::Mangle, "FORWARD"),
+            (TableName::Filter, "FORWARD"),
+            (TableName::Mangle, "POSTROUTING"),
+        ],
+    ),
+    (
+        Chain::Output,
+        &[
+            (TableName::Raw, "OUTPUT"),
+            (TableName::Mangle, "OUTPUT"),
+            (TableName::Filter, "OUTPUT"),
+            (TableName::Mangle, "POSTROUTING"),
+        ],
+    ),
 ];
 
 fn patterns(compiled: &Compiled, interface: Option<&str>) -> u64 {
     interface.map_or(0, |name| compiled.patterns_of(name))
 }
 
-fn walk(compiled: &Compiled, raw: Chain, filter: Chain, subject: &Subject) -> Trace {
-    let entries = compiled.header.entries[usize::from(subject.headers.family() == Family::Ipv6)];
-    let first = entries[raw as usize];
-    let filter = entries[filter as usize];
+fn walk(compiled: &Compiled, chain: Chain, subject: &Subject) -> Trace {
     let mut state = Walk {
         in_patterns: patterns(compiled, subject.input),
         out_patterns: patterns(compiled, subject.output),
         announced_by: subject.announced_by,
-        index: filter,
-        then: NO_ENTRY,
         ctstate: subject.state,
-        ctstate_then: subject.state,
+        chain: chain as u8,
         ..Walk::default()
     };
-    if first != NO_ENTRY {
-        (state.index, state.then, state.ctstate) = (first, filter, 0);
-    }
+    assert!(state.set_out(&compiled.header, subject.headers.family() == Family::Ipv4));
     let memory = Memory { compiled, counted: RefCell::default() };
-    let facts = subject.seen.facts(subject);
-    let steps = (0..10_000).find(|_| step(&memory, &subject.headers, &facts, &mut state));
+    let mut facts = subject.seen.facts(subject);
+    let steps = (0..10_000).find(|_| step(&memory, &subject.headers, &mut facts, &mut state));
     assert!(steps.is_some(), "the walk does not end");
     let steps = memory.counted.into_inner().into_iter().map(|index| place(compiled, index));
+    let end = end(&state);
     Trace {
         steps: steps.collect(),
         assigned: state.assigned,
-        end: Some(end(&state)),
+        end: Some(end),
+        made: (end == End::Accept).then(|| Made::of(&facts)),
         ..Trace::default()
     }
 }
@@ -111,15 +132,15 @@ fn end(walk: &Walk) -> End {
 fn compare(v4: &Ruleset, v6: &Ruleset, subject: &Subject) -> Result<(), TestCaseError> {
     let compiled = compile(v4, v6).map_err(|errors| TestCaseError::fail(errors.to_string()))?;
     let ruleset = if subject.headers.family() == Family::Ipv4 { v4 } else { v6 };
-    for [(filter, name), (raw, raw_name)] in HOOKS {
+    for (chain, way) in WAYS {
         let mut subject = subject.clone();
-        match filter {
+        match chain {
             Chain::Input => subject.output = None,
             Chain::Output => subject.input = None,
             _ => {}
         }
-        let expected = judge(ruleset, raw_name, name, &subject);
-        let found = walk(&compiled, raw, filter, &subject);
+        let expected = judge(ruleset, way, &subject);
+        let found = walk(&compiled, chain, &subject);
         prop_assert_eq!(found, expected, "{}", crate::rules::to_save(ruleset, None));
     }
     Ok(())
@@ -164,8 +185,8 @@ fn empty_rulesets_have_their_policies_and_no_raw_table() {
     let compiled = compile(&Ruleset::empty(Family::Ipv4), &Ruleset::empty(Family::Ipv6)).unwrap();
     assert_eq!(compiled.rules.len(), 6);
     assert!(compiled.rules.iter().all(|rule| rule.flags == flag::POLICY));
-    assert_eq!(
-        compiled.header.entries,
-        [[0, 1, 2, NO_ENTRY, NO_ENTRY], [3, 4, 5, NO_ENTRY, NO_ENTRY]]
-    );
+    for (entries, first) in compiled.header.entries.iter().zip([0, 3]) {
+        assert_eq!(entries[..3], [first, first + 1, first + 2]);
+        assert!(entries[3..].iter().all(|entry| *entry == NO_ENTRY));
+    }
 }

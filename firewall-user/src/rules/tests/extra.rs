@@ -14,7 +14,7 @@ use firewall_common::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{interpreter::Subject, random};
+use super::{interpreter::Subject, mangle::PATH_MTU, random};
 use crate::rules::{
     ast::{Condition, Match, Network},
     extra::{ADDRESS_TYPES, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
@@ -23,12 +23,13 @@ use crate::rules::{
 /// What is known of a packet beside its headers.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    mark: u32,
+    pub(super) mark: u32,
+    pub(super) ct_mark: u32,
     owner: Option<u32>,
     mac: Option<[u8; 6]>,
-    mss: Option<u16>,
+    pub(super) mss: Option<u16>,
     /// Kinds.
-    options: Vec<u8>,
+    pub(super) options: Vec<u8>,
     routing: Option<u8>,
     packet_type: PacketType,
     /// Of source and destination.
@@ -55,6 +56,7 @@ impl Seen {
             (number::TTL, Some(headers.ttl.into())),
             (number::TOS, Some(headers.tos.into())),
             (number::MARK, Some(self.mark)),
+            (number::CT_MARK, Some(self.ct_mark)),
             (number::OWNER, self.owner),
             (number::MSS, self.mss.map(u32::from)),
             (number::ROUTING_TYPE, self.routing.map(u32::from)),
@@ -80,6 +82,7 @@ impl Seen {
         if let Some(bytes) = self.mac {
             facts.set_address(address::MAC, mac(bytes));
         }
+        facts.path_mtu = PATH_MTU;
         facts
     }
 
@@ -131,6 +134,9 @@ fn fits_fact(
         Fact::SourceType(types) => seen.types[0] & types != 0,
         Fact::DestinationType(types) => seen.types[1] & types != 0,
         Fact::Mark(Masked { value, mask }) => seen.mark & mask == value,
+        // A packet without a connection never fits, negated or not.
+        Fact::CtMark(_) if subject.state & (1 | 2 | 4) == 0 => return false,
+        Fact::CtMark(Masked { value, mask }) => seen.ct_mark & mask == value,
         // A packet that does not have it never fits, negated or not.
         Fact::Mac(bytes) => return seen.mac.is_some_and(|mac| *negated != (mac == bytes)),
         Fact::RoutingType(first, last) => {
@@ -177,16 +183,24 @@ pub(super) fn has_option(kind: u8, subject: &Subject) -> bool {
 pub(super) fn seen() -> impl Strategy<Value = Seen> {
     let packet_type =
         select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
-    let own = (0..3u32, option::of(0..3u32), option::of(select(MACS.to_vec())), packet_type);
+    let own =
+        ((0..3u32, 0..3u32), option::of(0..3u32), option::of(select(MACS.to_vec())), packet_type);
     let options = (option::of(select(vec![536, 1460])), vec(select(vec![2, 3, 8, 40, 254]), 0..3));
     let types = [0, 1].map(|_| select(ADDRESS_TYPES.map(|(_, bit)| bit).to_vec()));
     let direction = select(vec![Direction::Original, Direction::Reply]);
     let connection = (direction, 0..16u32, 0..4u32);
     (own, options, option::of(0..3u8), types, connection).prop_map(
-        |((mark, owner, mac, packet_type), (mss, options), routing, types, connection)| {
+        |(
+            ((mark, ct_mark), owner, mac, packet_type),
+            (mss, options),
+            routing,
+            types,
+            connection,
+        )| {
             let (direction, status, expires) = connection;
             Seen {
                 mark,
+                ct_mark,
                 owner,
                 mac,
                 mss,
@@ -229,6 +243,10 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
     let tos = (0..4u32, 0..4u32).prop_map(|(value, mask)| Fact::Tos(Masked { value, mask }));
     let mark = (0..4u32, select(vec![u32::MAX, 1, 2]))
         .prop_map(|(value, mask)| Fact::Mark(Masked { value, mask }));
+    let ct_mark = mark.clone().prop_map(|fact| match fact {
+        Fact::Mark(mark) => Fact::CtMark(mark),
+        other => other,
+    });
     let packet_type =
         select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
     let mss = select(vec![(536, 536), (1, 1000), (1460, 9000)]);
@@ -238,7 +256,8 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
         one(ExtraKind::Length, length),
         one(ExtraKind::Tos, tos),
         one(ExtraKind::Dscp, (0..2u8).prop_map(Fact::Dscp)),
-        one(ExtraKind::Mark, mark),
+        one(ExtraKind::Mark, mark.clone()),
+        one(ExtraKind::ConnMark, ct_mark),
         one(ExtraKind::PacketType, packet_type.prop_map(Fact::PacketType)),
         ranges(family),
         types(),
@@ -259,7 +278,7 @@ pub(super) fn suits(one: &Match, chain: &str, is_tcp: bool) -> bool {
     let Match::Extra(Extra { kind, .. }) = one else { return true };
     match kind {
         ExtraKind::Owner => !matches!(chain, "INPUT" | "FORWARD" | "PREROUTING"),
-        ExtraKind::Mac => chain != "OUTPUT",
+        ExtraKind::Mac => !matches!(chain, "OUTPUT" | "POSTROUTING"),
         ExtraKind::TcpMss => is_tcp,
         _ => true,
     }

@@ -72,10 +72,12 @@ fn every_construct_is_saved_as_iptables_saves_it() {
 }
 
 #[test]
-fn every_match_with_options_of_its_own_is_saved_as_iptables_saves_it() {
+fn every_match_and_target_with_options_of_its_own_is_saved_as_iptables_saves_it() {
     for (name, text, saved) in [
         ("extras.v4", fixture!("extras.v4"), fixture!("extras.v4.save")),
         ("extras.v6", fixture!("extras.v6"), fixture!("extras.v6.save")),
+        ("mangle.v4", fixture!("mangle.v4"), fixture!("mangle.v4.save")),
+        ("mangle.v6", fixture!("mangle.v6"), fixture!("mangle.v6.save")),
     ] {
         let ruleset = read(name, text);
         for (ours, theirs) in to_save(&ruleset, None).lines().zip(saved.lines()) {
@@ -108,7 +110,12 @@ fn a_listing_is_that_of_iptables() {
     let numbers = ListOptions { verbose: true, line_numbers: true, ..plain };
     let names = ListOptions { names: Some(&services), ..plain };
     let exact = ListOptions { exact: true, names: Some(&services), ..numbers };
+    let of_mangle = |options| ListOptions { table: TableName::Mangle, ..options };
     for (name, text, options, expected) in [
+        ("v4", fixture!("mangle.v4"), of_mangle(numbers), fixture!("mangle.v4.list")),
+        ("v4", fixture!("mangle.v4"), of_mangle(names), fixture!("mangle.v4.names")),
+        (".v6", fixture!("mangle.v6"), of_mangle(numbers), fixture!("mangle.v6.list")),
+        (".v6", fixture!("mangle.v6"), of_mangle(names), fixture!("mangle.v6.names")),
         ("v4", fixture!("extras.v4"), numbers, fixture!("extras.v4.list")),
         ("v4", fixture!("extras.v4"), names, fixture!("extras.v4.names")),
         (".v6", fixture!("extras.v6"), numbers, fixture!("extras.v6.list")),

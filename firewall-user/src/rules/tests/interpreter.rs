@@ -12,7 +12,10 @@ use firewall_common::{
     wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
-use super::extra::{self, Seen};
+use super::{
+    extra::{self, Seen},
+    mangle::{self, Made},
+};
 use crate::rules::ast::{
     Condition, IcmpType, Match, Network, RuleSpec, Ruleset, Table, TableName, Target, Verdict,
 };
@@ -47,32 +50,44 @@ pub(super) struct Trace {
     /// Table raw said so; not for the filter's own steps.
     pub(super) is_untracked: bool,
     pub(super) end: Option<End>,
+    /// Where the packet passed.
+    pub(super) made: Option<Made>,
 }
 
-/// Walks the raw chain, if it does anything, then the filter chain.
-pub(super) fn judge(ruleset: &Ruleset, raw: &str, filter: &str, subject: &Subject) -> Trace {
+/// Walks from chain to chain; those outside of table filter that do nothing are no part of
+/// the way.
+pub(super) fn judge(ruleset: &Ruleset, way: &[(TableName, &str)], subject: &Subject) -> Trace {
     let mut trace = Trace::default();
     let mut subject = subject.clone();
-    let raw_table = ruleset.table(TableName::Raw).filter(|table| {
-        let chain = table.chain(raw).unwrap();
-        !chain.rules.is_empty() || chain.policy.unwrap().verdict == Verdict::Drop
-    });
-    if let Some(table) = raw_table {
-        let untracked = Subject { state: 0, announced_by: 0, ..subject.clone() };
-        trace.end = Some(builtin(table, raw, &untracked, &mut trace));
-        if std::mem::take(&mut trace.is_untracked) {
-            subject = Subject { state: CtState::Untracked.bit(), announced_by: 0, ..subject };
+    for (name, chain) in way {
+        let Some(table) = ruleset.table(*name) else { continue };
+        let found = table.chain(chain).unwrap();
+        let accepts = found.policy.unwrap().verdict == Verdict::Accept;
+        if *name != TableName::Filter && found.rules.is_empty() && accepts {
+            continue;
         }
-        if trace.end != Some(End::Accept) {
+        let known = (subject.state, subject.announced_by);
+        if *name == TableName::Raw {
+            (subject.state, subject.announced_by) = (0, 0);
+        }
+        let end = builtin(table, chain, &mut subject, &mut trace);
+        trace.end = Some(end);
+        if end != End::Accept {
+            trace.is_untracked = false;
             return trace;
         }
+        if *name == TableName::Raw {
+            (subject.state, subject.announced_by) = known;
+        }
+        if std::mem::take(&mut trace.is_untracked) {
+            (subject.state, subject.announced_by) = (CtState::Untracked.bit(), 0);
+        }
     }
-    let table = ruleset.table(TableName::Filter).unwrap();
-    trace.end = Some(builtin(table, filter, &subject, &mut trace));
+    trace.made = Some(Made::judged(&subject));
     trace
 }
 
-fn builtin(table: &Table, name: &str, subject: &Subject, trace: &mut Trace) -> End {
+fn builtin(table: &Table, name: &str, subject: &mut Subject, trace: &mut Trace) -> End {
     if let Some(end) = chain(table, name, subject, trace) {
         return end;
     }
@@ -84,7 +99,7 @@ fn builtin(table: &Table, name: &str, subject: &Subject, trace: &mut Trace) -> E
 }
 
 /// `None` when the chain's end, or a RETURN, was reached.
-fn chain(table: &Table, name: &str, subject: &Subject, trace: &mut Trace) -> Option<End> {
+fn chain(table: &Table, name: &str, subject: &mut Subject, trace: &mut Trace) -> Option<End> {
     for (rule, number) in table.chain(name).unwrap().rules.iter().zip(1..) {
         if !fits(&rule.spec, subject) {
             continue;
@@ -92,6 +107,7 @@ fn chain(table: &Table, name: &str, subject: &Subject, trace: &mut Trace) -> Opt
         trace.steps.push((table.name, name.to_owned(), Some(number)));
         match &rule.spec.target {
             Target::Continue | Target::Log(_) => {}
+            Target::Mangle(mangle) => mangle::apply(mangle, subject),
             Target::Untrack(_) => trace.is_untracked = true,
             Target::Proxy(offer) if is_syn(subject) => return Some(End::Proxy(*offer)),
             Target::Proxy(_) => {}

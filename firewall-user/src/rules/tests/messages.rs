@@ -149,15 +149,90 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
         ),
         (
             "-t nat -A POSTROUTING -o eth0 -j MASQUERADE",
-            "1:11: rules of table nat are not supported yet; take them out: tables with rules are filter and raw",
+            "1:11: rules of table nat are not supported yet; take them out: tables with rules are filter, mangle and raw",
         ),
         (
-            "-A FORWARD -j MARK --set-mark 1",
-            "1:15: the target MARK is not supported yet; take the rule out: it would not be enforced",
+            "-A FORWARD -j NFQUEUE --queue-num 1",
+            "1:15: the target NFQUEUE is not supported yet; take the rule out: it would not be enforced",
         ),
         (
             "-A INPUT --seconds 5",
             "1:10: --seconds: the match 'recent' is not supported yet; take the rule out: it would not be enforced",
+        ),
+    ]);
+}
+
+#[test]
+fn targets_that_change_packets_say_where_they_work_and_what_they_take() {
+    refuses(&[
+        (
+            "-A FORWARD -j TTL --ttl-set 65",
+            "1:15: TTL does not work in table filter; put the rule into table mangle",
+        ),
+        (
+            "-t mangle -A FORWARD -j HL --hl-set 65",
+            "1:25: HL in IPv4 rules; write -j TTL --ttl-set",
+        ),
+        (
+            "-t mangle -A FORWARD -j MARK",
+            "1:25: MARK does nothing by itself; write --set-mark, --set-xmark, --and-mark, --or-mark or --xor-mark behind it",
+        ),
+        (
+            "-t mangle -A FORWARD -j MARK --set-mark 1 --or-mark 2",
+            "1:43: --or-mark does not go with --set-mark; write a rule for each",
+        ),
+        (
+            "-t mangle -A FORWARD -j MARK --set-mark one",
+            "1:41: 'one' is no mark; write a number, as 0x1, or number/mask",
+        ),
+        (
+            "-t mangle -A FORWARD -j MARK --set-mark 0xf7b15c3e",
+            "1:41: the mark 0xf7b15c3e is the firewall's own; choose another one",
+        ),
+        (
+            "-t mangle -A FORWARD -j MARK --save-mark",
+            "1:30: --save-mark is an option of CONNMARK; write -j CONNMARK before it",
+        ),
+        (
+            "-t mangle -A FORWARD -j CONNMARK --set-mark 1 --nfmask 3",
+            "1:47: --nfmask does not go with --set-mark; it is of --save-mark and --restore-mark; write value/mask here",
+        ),
+        (
+            "-t mangle -A FORWARD -j CONNMARK --save-mark --mask 3 --ctmask 3",
+            "1:55: --ctmask is a second mask of the same; write --mask, or --nfmask and --ctmask",
+        ),
+        ("-t mangle -A FORWARD -j TTL --ttl-inc 0", "1:39: 0 hops change nothing; write 1 to 255"),
+        (
+            "-t mangle -A FORWARD -j TOS --or-tos 0x100",
+            "1:38: '0x100' is no type of service; write 0 to 255, as 0x10",
+        ),
+        (
+            "-t mangle -A FORWARD -p tcp -j TCPMSS --set-mss 1400",
+            "1:32: TCPMSS changes SYNs only; add --syn, or --tcp-flags SYN,RST SYN, to the rule",
+        ),
+        (
+            "-t mangle -A FORWARD -p udp -j TCPMSS --set-mss 1400",
+            "1:32: TCPMSS changes TCP; add -p tcp and --syn to the rule",
+        ),
+        (
+            "-t mangle -A FORWARD -p tcp --syn -j TCPMSS --set-mss 65516",
+            "1:55: '65516' is no segment size; write 0 to 65515",
+        ),
+        (
+            "-t mangle -A PREROUTING -p tcp --syn -j TCPMSS --clamp-mss-to-pmtu",
+            "1:41: --clamp-mss-to-pmtu does not work in PREROUTING; put the rule into FORWARD, OUTPUT or POSTROUTING",
+        ),
+        (
+            "-t mangle -A PREROUTING -o eth0 -j MARK --set-mark 1",
+            "1:25: -o does not work in PREROUTING; use -i",
+        ),
+        (
+            "-t mangle -A FORWARD -j REJECT",
+            "1:25: REJECT does not work in table mangle; use DROP, or put the rule into table filter",
+        ),
+        (
+            "-A INPUT -m connmark",
+            "1:13: -m connmark does nothing by itself; write --mark behind it",
         ),
     ]);
 }

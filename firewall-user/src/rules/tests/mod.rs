@@ -8,6 +8,7 @@ mod field;
 mod fixtures;
 mod interpreter;
 mod limits;
+mod mangle;
 mod messages;
 mod random;
 mod robustness;

@@ -12,10 +12,11 @@ use firewall_common::{
     headers::Headers,
     rule::{Counter, PortRange, PortSide, RejectKind},
     synproxy::{header::has, offer::Offer},
+    wire::tcp_flag::SYN,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{extra, interpreter::Subject};
+use super::{extra, interpreter::Subject, mangle};
 use crate::rules::{
     ast::{
         Chain, Condition, IcmpType, Log, Match, Multiport, Network, Origin, Policy, Rule, RuleSpec,
@@ -23,6 +24,7 @@ use crate::rules::{
         UntrackForm, Verdict, log_option,
     },
     interface::InterfacePattern,
+    mangle::{Mangle, SegmentSize},
     names,
     source::Span,
 };
@@ -162,6 +164,10 @@ fn target(family: Family, table: TableName, from: usize) -> BoxedStrategy<Target
             let form = select(vec![UntrackForm::Ct, UntrackForm::Notrack]);
             prop_oneof![log().prop_map(Target::Log), form.prop_map(Target::Untrack)].boxed()
         }
+        TableName::Mangle => {
+            let mangle = mangle::any(family).prop_map(Target::Mangle);
+            prop_oneof![1 => log().prop_map(Target::Log), 6 => mangle].boxed()
+        }
         _ => {
             prop_oneof![select(kinds).prop_map(Target::Reject), log().prop_map(Target::Log)].boxed()
         }
@@ -202,20 +208,37 @@ fn spec(family: Family, table: TableName, from: usize) -> impl Strategy<Value = 
 }
 
 /// Built-in chains have one interface only, as the datapath fills in no other.
-fn suits(chain: &str, spec: &mut RuleSpec) {
+fn suits(table: TableName, chain: &str, spec: &mut RuleSpec) {
     match chain {
         "INPUT" | "PREROUTING" => spec.output = None,
-        "OUTPUT" => spec.input = None,
+        "OUTPUT" | "POSTROUTING" => spec.input = None,
         _ => {}
     }
     let is_tcp = spec.protocol == Some(Condition { negated: false, value: protocol::TCP });
     spec.matches.retain(|one| extra::suits(one, chain, is_tcp));
-    if is_tcp && spec.target == Target::Return && chain == "PREROUTING" {
+    let is_filter = table == TableName::Filter;
+    if is_tcp && is_syn(spec) && spec.target == Target::Return {
+        let size = SegmentSize::Set(500 + 100 * spec.matches.len() as u16);
+        spec.target = Target::Mangle(Mangle::SegmentSize(size));
+    }
+    let is_raw = table == TableName::Raw;
+    if is_tcp && is_raw && spec.target == Target::Return && chain == "PREROUTING" {
         spec.target = Target::Helper(helper::FTP);
     }
-    if is_tcp && spec.target == Target::Return && matches!(chain, "INPUT" | "FORWARD") {
+    let is_open = is_tcp && is_filter && spec.target == Target::Return;
+    if is_open && matches!(chain, "INPUT" | "FORWARD") {
         spec.target = Target::Proxy(offer(spec));
     }
+}
+
+/// Whether the rule is for segments with SYN.
+fn is_syn(spec: &RuleSpec) -> bool {
+    spec.matches.iter().any(|one| match one {
+        Match::Transport(Transport { flags: Some(flags), .. }) => {
+            !flags.negated && flags.value.compare & SYN != 0
+        }
+        _ => false,
+    })
 }
 
 /// Some offer, by something that differs between rules.
@@ -241,7 +264,7 @@ fn chain(
     let rules = vec((spec(family, table, from), counter()), 0..6);
     (verdict, counter(), rules).prop_map(move |(verdict, policy, rules)| {
         let rule = |(mut spec, counter)| {
-            suits(name, &mut spec);
+            suits(table, name, &mut spec);
             let origin = Origin { file: Arc::from("random"), line: 1, target: Span::default() };
             Rule { spec, counter, origin }
         };
@@ -265,11 +288,15 @@ fn table(family: Family, table: TableName) -> impl Strategy<Value = Vec<Chain>> 
 
 pub(super) fn ruleset(family: Family) -> impl Strategy<Value = Ruleset> {
     let raw = option::of(table(family, TableName::Raw));
-    (raw, table(family, TableName::Filter)).prop_map(move |(raw, filter)| {
+    let mangle = option::of(table(family, TableName::Mangle));
+    (raw, mangle, table(family, TableName::Filter)).prop_map(move |(raw, mangle, filter)| {
         let mut ruleset = Ruleset::empty(family);
         ruleset.table_mut(TableName::Filter).chains = filter;
         if let Some(raw) = raw {
             ruleset.table_mut(TableName::Raw).chains = raw;
+        }
+        if let Some(mangle) = mangle {
+            ruleset.table_mut(TableName::Mangle).chains = mangle;
         }
         ruleset
     })

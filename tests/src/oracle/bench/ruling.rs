@@ -1,6 +1,6 @@
 //! One ruleset in two gateways: in iptables of this kernel, and in the firewall. Random
-//! packets cross both; the fate of each must be the same, and so must be every rule's
-//! counter in the end.
+//! packets cross both; the fate of each must be the same, to the byte, and so must be every
+//! rule's counter in the end.
 
 use std::{collections::BTreeMap, io::Write as _, net::IpAddr};
 
@@ -20,15 +20,21 @@ use crate::{
     wire::End,
 };
 
-/// What the rules must say first: the bench's own datagrams always cross.
-const SENTINELS: &str = "-A FORWARD -s 198.18.255.2/32 -d 198.19.255.2/32 -j ACCEPT\n\
-    -A FORWARD -s 198.19.255.2/32 -d 198.18.255.2/32 -j ACCEPT\n";
+/// What the rules of a chain must say first: the bench's own datagrams always cross.
+fn sentinels(chain: &str) -> String {
+    format!(
+        "-A {chain} -s 198.18.255.2/32 -d 198.19.255.2/32 -j ACCEPT\n\
+         -A {chain} -s 198.19.255.2/32 -d 198.18.255.2/32 -j ACCEPT\n"
+    )
+}
 
 /// What differed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disagreement {
     /// Packets that one of them forwarded and the other did not, in words.
     pub fates: Vec<String>,
+    /// Packets that came out of both, and not the same.
+    pub bytes: Vec<String>,
     /// Rules and policies: packets that iptables counted, and the firewall.
     pub counters: BTreeMap<String, [u64; 2]>,
     /// How many of the rules iptables has counted packets at, and how many it has not.
@@ -37,7 +43,7 @@ pub struct Disagreement {
 }
 
 /// Plays so many random packets of this seed under rules of the chain FORWARD, written
-/// as lines of iptables-save.
+/// as lines of iptables-save. What stands before a line `*filter` is of table mangle.
 ///
 /// # Errors
 /// When one of the two cannot be set up, or no longer forwards anything.
@@ -62,13 +68,21 @@ pub fn compare(
     let mut found = Disagreement::default();
     for number in 0..packets {
         let (from, packet) = random(&mut dice, (number % 0xffff + 1) as u16);
-        let mut passed = [false; 2];
-        for (crossing, passed) in crossings.iter_mut().zip(&mut passed) {
-            *passed = !crossing.cross(from, &packet, Until::First)?.is_empty();
-        }
-        if passed[0] != passed[1] {
-            let who = if passed[0] { "iptables" } else { "the firewall" };
-            found.fates.push(format!("packet {number}, only by {who}: {packet:02x?}"));
+        let [kernel, ours] = &mut crossings;
+        let arrived = [kernel, ours].map(|crossing| crossing.cross(from, &packet, Until::First));
+        let [kernel, ours] = arrived;
+        match [kernel?.first(), ours?.first()] {
+            [Some(kernel), Some(ours)] if kernel != ours => {
+                let text = format!("packet {number}: {packet:02x?}\n{kernel:02x?}\n{ours:02x?}");
+                found.bytes.push(text);
+            }
+            [Some(_), None] => {
+                found.fates.push(format!("packet {number}, only by iptables: {packet:02x?}"));
+            }
+            [None, Some(_)] => {
+                found.fates.push(format!("packet {number}, only by the firewall: {packet:02x?}"));
+            }
+            _ => {}
         }
     }
     let mut counters = counters(kernel, &firewall)?;
@@ -80,13 +94,25 @@ pub fn compare(
 }
 
 fn ruleset(rules: &str) -> String {
+    const MANGLE: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+    const PASSED: [&str; 3] = ["PREROUTING", "FORWARD", "POSTROUTING"];
+    const FILTER: [&str; 3] = ["INPUT", "FORWARD", "OUTPUT"];
+    match rules.split_once("*filter\n") {
+        Some((mangle, filter)) => {
+            table("mangle", &MANGLE, &PASSED, mangle)
+                + &table("filter", &FILTER, &["FORWARD"], filter)
+        }
+        None => table("filter", &FILTER, &["FORWARD"], rules),
+    }
+}
+
+/// A table whose sentinels cross the chains `passed`.
+fn table(name: &str, chains: &[&str], passed: &[&str], rules: &str) -> String {
     let (declared, rules): (Vec<_>, Vec<_>) = rules.lines().partition(|line| line.starts_with(':'));
-    format!(
-        "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n{}\n\
-         {SENTINELS}{}\nCOMMIT\n",
-        declared.join("\n"),
-        rules.join("\n")
-    )
+    let chains: String = chains.iter().map(|chain| format!(":{chain} ACCEPT [0:0]\n")).collect();
+    let sentinels: String = passed.iter().map(|chain| sentinels(chain)).collect();
+    let (declared, rules) = (declared.join("\n"), rules.join("\n"));
+    format!("*{name}\n{chains}{declared}\n{sentinels}{rules}\nCOMMIT\n")
 }
 
 fn load(site: &Site, text: &str) -> Result<()> {
@@ -98,15 +124,23 @@ fn load(site: &Site, text: &str) -> Result<()> {
 
 /// The counters of all rules; those of the bench's own datagrams depend on the hour.
 fn counters(kernel: &Site, firewall: &Firewall<'_>) -> Result<BTreeMap<String, [u64; 2]>> {
-    let texts =
-        [kernel.gateway.run("iptables-save -c -t filter")?, firewall.text(&["save", "-c"])?];
+    let texts = [kernel.gateway.run("iptables-save -c")?, firewall.text(&["save", "-c"])?];
     let mut all: BTreeMap<String, [u64; 2]> = BTreeMap::new();
     for (side, text) in texts.iter().enumerate() {
-        for (place, line) in text.lines().filter(|line| line.starts_with('[')).enumerate() {
+        let mut table = "";
+        let mut place = 0;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                (table, place) = (name, 0);
+            }
+            if !line.starts_with('[') {
+                continue;
+            }
+            place += 1;
             let (counter, rule) = line.split_once("] ").context("a rule without counters")?;
             let (packets, _) =
                 counter.trim_start_matches('[').split_once(':').context("no counter")?;
-            let key = format!("{place:03} {rule}");
+            let key = format!("{table} {place:03} {rule}");
             all.entry(key).or_default()[side] = packets.parse()?;
         }
     }

@@ -2,7 +2,7 @@
 //! arguments read.
 
 mod together;
-mod words;
+pub(super) mod words;
 
 use firewall_common::{addr::Family, rule::PortRange};
 
@@ -39,6 +39,7 @@ pub(super) enum Field {
     SourceType,
     DestinationType,
     Mark,
+    CtMark,
     Uid,
     /// Known to be refused.
     Gid,
@@ -73,6 +74,7 @@ impl Field {
             Self::PacketType => ExtraKind::PacketType,
             Self::SourceType | Self::DestinationType => ExtraKind::AddressType,
             Self::Mark => ExtraKind::Mark,
+            Self::CtMark => ExtraKind::ConnMark,
             Self::Uid | Self::Gid | Self::SocketExists => ExtraKind::Owner,
             Self::CtProtocol
             | Self::CtAddress(_)
@@ -193,6 +195,7 @@ fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
         Field::SourceType => Fact::SourceType(address_types(word)?),
         Field::DestinationType => Fact::DestinationType(address_types(word)?),
         Field::Mark => Fact::Mark(mark(word)?),
+        Field::CtMark => Fact::CtMark(mark(word)?),
         Field::Uid => uid(word).map(|(first, last)| Fact::Uid(first, last))?,
         Field::Gid => {
             let problem = Problem::new("the group of a packet's owner is not known here");

@@ -40,7 +40,7 @@ pub(super) fn pair<T: TryFrom<u64> + Into<u64> + Copy>(
     Ok((first, last))
 }
 
-pub(super) fn byte(word: &Word) -> Parsed<u8> {
+pub(in crate::rules::parse) fn byte(word: &Word) -> Parsed<u8> {
     let value = number(&word.text).filter(|_| !word.text.is_empty());
     value.and_then(|value| u8::try_from(value).ok()).ok_or_else(|| {
         let problem = Problem::new(format!("'{}' is no number of hops", word.text));
@@ -49,7 +49,7 @@ pub(super) fn byte(word: &Word) -> Parsed<u8> {
 }
 
 /// Decimal, or hexadecimal behind `0x`, or octal behind `0`, as iptables takes numbers.
-pub(super) fn word32(text: &str) -> Option<u32> {
+pub(in crate::rules::parse) fn word32(text: &str) -> Option<u32> {
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return u32::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'));
     }
@@ -68,14 +68,14 @@ fn masked(text: &str, most: u32) -> Option<Masked> {
     (value <= most && mask <= most).then_some(Masked { value, mask })
 }
 
-pub(super) fn mark(word: &Word) -> Parsed<Masked> {
+pub(in crate::rules::parse) fn mark(word: &Word) -> Parsed<Masked> {
     masked(&word.text, u32::MAX).ok_or_else(|| {
         let problem = Problem::new(format!("'{}' is no mark", word.text));
         (word.span(), problem.advise("write a number, as 0x1, or number/mask"))
     })
 }
 
-pub(super) fn tos(word: &Word) -> Parsed<Masked> {
+pub(in crate::rules::parse) fn tos(word: &Word) -> Parsed<Masked> {
     let text = &word.text;
     if let Some((_, value)) = TOS_NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
         return Ok(Masked { value: *value, mask: TOS_NAME_MASK });
@@ -93,14 +93,14 @@ pub(super) fn tos(word: &Word) -> Parsed<Masked> {
     })
 }
 
-pub(super) fn dscp(word: &Word) -> Parsed<u8> {
+pub(in crate::rules::parse) fn dscp(word: &Word) -> Parsed<u8> {
     word32(&word.text).filter(|value| *value < 64).map(|value| value as u8).ok_or_else(|| {
         let problem = Problem::new(format!("'{}' is no DSCP", word.text));
         (word.span(), problem.advise("write 0 to 63 (0x3f), or a name behind --dscp-class"))
     })
 }
 
-pub(super) fn class(word: &Word) -> Parsed<u8> {
+pub(in crate::rules::parse) fn class(word: &Word) -> Parsed<u8> {
     dscp_class(&word.text).ok_or_else(|| {
         let problem = Problem::new(format!("unknown DSCP class '{}'", word.text));
         (word.span(), problem.advise("write CS0 to CS7, AF11 to AF43, EF or BE"))
