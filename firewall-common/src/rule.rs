@@ -117,6 +117,9 @@ pub enum Target {
     Proxy = 9,
     /// `CT --notrack`: UNTRACKED from the next table on.
     Untrack = 10,
+    /// `SET`: put the packet into sets, and go on. Argument: the index of an
+    /// [`crate::extra::Extra`] with a [`crate::set::change::Order`].
+    Set = 30,
 }
 
 impl Target {
@@ -134,6 +137,7 @@ impl Target {
             8 => Self::Helper,
             9 => Self::Proxy,
             10 => Self::Untrack,
+            30 => Self::Set,
             _ => return None,
         })
     }

@@ -207,6 +207,9 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &Facts, walk: &mut W
         tables.count_rule(walk.slot, walk.index, u64::from(headers.ip_len));
         walk.hit();
     }
+    if rule.target == Target::Set as u8 && walk.is_question == 0 {
+        tables.change_sets(rule.argument, facts, Asking::of(walk));
+    }
     act(rule, headers, walk)
 }
 
@@ -235,6 +238,10 @@ fn act(rule: &Rule, headers: &Headers, walk: &mut Walk) -> bool {
         Target::Goto => {
             walk.index = rule.argument;
             false
+        }
+        Target::Set => {
+            walk.is_per_packet = 1;
+            walk.go_on()
         }
         Target::Helper => {
             walk.assigned = rule.argument as u8;

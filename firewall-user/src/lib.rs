@@ -16,6 +16,7 @@ pub mod preflight;
 pub mod pressure;
 pub mod rules;
 pub mod ruleset;
+pub mod sets;
 pub mod settings;
 pub mod watch;
 pub mod why;

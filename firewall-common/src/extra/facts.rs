@@ -108,11 +108,51 @@ pub struct Facts {
     /// A bit for each address that the packet has.
     known_addresses: u32,
     options: OptionKinds,
+    ends: Ends,
     /// Taken from the TTL when table filter is reached: the kernel takes it before FORWARD.
     hops: u32,
 }
 
+/// What sets ask of the transport header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Ends {
+    /// Of ICMP both are its type and code, as in ip_set.
+    pub sport: u16,
+    pub dport: u16,
+    pub protocol: u8,
+    pub _pad: [u8; 3],
+}
+
 impl Facts {
+    #[inline(always)]
+    pub const fn port(&self, is_source: bool) -> u16 {
+        if is_source { self.ends.sport } else { self.ends.dport }
+    }
+
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.ends.protocol
+    }
+
+    /// Of the packet.
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        self.address(address::SOURCE).family()
+    }
+
+    #[inline(always)]
+    pub fn set_ends(&mut self, headers: &Headers) {
+        let Tuple { sport, dport, protocol, .. } = headers.tuple;
+        self.ends = Ends { sport, dport, protocol, _pad: [0; 3] };
+        if matches!(protocol, protocol::ICMP | protocol::ICMPV6) {
+            let kind = u16::from(headers.icmp_type) << 8 | u16::from(headers.icmp_code);
+            (self.ends.sport, self.ends.dport) = (kind, kind);
+        } else if !has_ports(protocol) {
+            (self.ends.sport, self.ends.dport) = (0, 0);
+        }
+    }
+
     #[inline(always)]
     pub const fn number(&self, place: u8, is_filter: bool) -> u32 {
         let hops = if place == number::TTL && is_filter { self.hops } else { 0 };
@@ -225,6 +265,9 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
     let Scratch { facts, headers, walk, .. } = scratch;
     facts.now = now;
     facts.headers(packet, headers, walk.chain, hook);
+    if needs & need::SETS != 0 {
+        facts.set_ends(headers);
+    }
     if needs & need::TCP_OPTIONS != 0 && headers.tuple.protocol == protocol::TCP {
         facts.options.begin(packet, headers);
         tables.scan_kinds(&mut facts.options);
@@ -261,6 +304,11 @@ fn tracked<T: Tables>(
         let status = if is_expected { ct_status::EXPECTED } else { 0 };
         facts.connection(&headers.tuple, Direction::Original, status, 0);
     }
+}
+
+#[inline(always)]
+const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE)
 }
 
 #[inline(always)]

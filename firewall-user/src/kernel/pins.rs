@@ -1,7 +1,7 @@
 //! Where an instance keeps what must outlive its daemon.
 //!
-//! Below the instance's directory on a bpffs: `v3/maps/NAME`,
-//! `v3/programs/NAME` and `v3/links/HOOK_IFINDEX`. The directory's version is
+//! Below the instance's directory on a bpffs: `v4/maps/NAME`,
+//! `v4/programs/NAME` and `v4/links/HOOK_IFINDEX`. The directory's version is
 //! that of the maps' layout.
 
 use std::{
@@ -195,6 +195,15 @@ impl Pins {
             thread::sleep(Duration::from_millis(10));
         }
         bail!("another process keeps the settings of {} locked: end it", self.root.display())
+    }
+
+    /// Waits for the lock of those who change sets. Who has that of the ruleset, too, has
+    /// taken it before.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn lock_sets(&self) -> Result<Option<Flock<File>>> {
+        lock(&self.version().join("links"), FlockArg::LockExclusive)
     }
 
     /// Waits for the lock of those who change the ruleset.

@@ -12,7 +12,7 @@ mod extra;
 mod interface;
 pub mod lint;
 mod lower;
-mod names;
+pub(crate) mod names;
 mod parse;
 mod print;
 pub(crate) mod problem;

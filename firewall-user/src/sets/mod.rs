@@ -1,0 +1,60 @@
+//! Sets in the language of ipset(8): reading its lines, doing what they say, printing in
+//! its form.
+//!
+//! A [`Plan`] takes commands one after another and checks each against the sets as they
+//! would be by then; [`Plan::commit`] makes it so, all or nothing. A set that is new is
+//! filled before a rule can see it; an existing one changes element by element, and
+//! nobody else changes it meanwhile but packets.
+
+mod apply;
+mod command;
+mod element;
+mod header;
+mod names;
+mod plan;
+mod print;
+mod refusal;
+mod restore;
+mod words;
+
+pub use self::{
+    command::{Action, Added, Line, read},
+    element::Element,
+    names::kind_name,
+    plan::Plan,
+    print::{Form, Listing, Printer},
+    refusal::Refusal,
+    restore::{Mistake, run},
+};
+
+use anyhow::Result;
+
+use crate::kernel::{maps::Maps, sets::SetTables};
+
+/// All sets of an instance, as `ipset save` prints them.
+///
+/// # Errors
+/// When the maps cannot be read.
+pub fn save(maps: &Maps) -> Result<String> {
+    let _lock = maps.pins().lock_sets()?;
+    let mut text = String::new();
+    let tables = SetTables::of(maps);
+    let listing = Listing { form: Form::Save, ..Listing::default() };
+    listing.print(&tables, &mut |piece: &str| {
+        text += piece;
+        Ok(())
+    })?;
+    Ok(text)
+}
+
+/// Does what the lines of such a text say, all or nothing. `name` is what a message calls
+/// the text; sets that are there already stay, and take what is new.
+///
+/// # Errors
+/// The first line that cannot be done, or what the maps said; nothing has changed then.
+pub fn restore(maps: &Maps, name: &str, text: &str) -> Result<()> {
+    let _lock = maps.pins().lock_sets()?;
+    let mut plan = Plan::of(&SetTables::of(maps))?;
+    run(&mut plan, name, text, true)?;
+    plan.commit()
+}
