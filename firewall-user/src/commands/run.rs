@@ -47,6 +47,7 @@ fn config(global: &Global, wanted: Wanted) -> Result<Config> {
     }
     // Mistakes that show only in the whole.
     rules.iter().cloned().fold(Rulesets::default(), Rulesets::with).compile()?;
+    let sets = wanted.sets.as_deref().map(|file| source::text(file, "sets")).transpose()?;
     Ok(Config {
         pins,
         interfaces,
@@ -57,6 +58,7 @@ fn config(global: &Global, wanted: Wanted) -> Result<Config> {
             HookChoice::Tc => Hook::Tc,
         },
         rules,
+        sets,
         sizes: wanted.sizes,
         sizes_named: wanted.named,
         options: options(&wanted),

@@ -53,6 +53,7 @@ use crate::{
     notify,
     rules::Ruleset,
     ruleset::{Rulesets, Running},
+    sets,
     settings::Chosen,
 };
 
@@ -64,6 +65,8 @@ pub struct Config {
     pub hook: Hook,
     /// Of the families that were given; the others keep what they have.
     pub rules: Vec<Ruleset>,
+    /// Sets for an instance that has none yet: what a message calls the text, and the text.
+    pub sets: Option<(String, String)>,
     pub sizes: TableSizes,
     /// Of the sizes, those that somebody has named.
     pub sizes_named: SizesNamed,
@@ -190,6 +193,11 @@ fn configure(config: &Config, maps: &Maps) -> Result<()> {
     })?;
     if maps.generation()? == 0 && config.rules.is_empty() {
         tracing::warn!("no --rules: every packet is accepted until `firewall apply` brings some");
+    }
+    if maps.generation()? == 0
+        && let Some((name, text)) = &config.sets
+    {
+        sets::restore(maps, name, text)?;
     }
     Running::change(maps, |running| config.rules.iter().cloned().fold(running, Rulesets::with))?;
     Ok(())

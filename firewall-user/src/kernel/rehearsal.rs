@@ -31,8 +31,9 @@ use super::{
     raw::Raw,
 };
 
-/// The maps of the instance: nothing that programs write.
-const SHARED: [&str; 10] = [
+/// The maps of the instance: nothing that programs write, but in sets, of which
+/// [`option::REHEARSAL`] says that they stay.
+const SHARED: [&str; 14] = [
     "awaited",
     "devices",
     "extras",
@@ -42,6 +43,10 @@ const SHARED: [&str; 10] = [
     "port_sets",
     "rules",
     "rulesets",
+    "SET_ENTRIES",
+    "set_hosts",
+    "set_slots",
+    "sets",
     "timeouts",
 ];
 
@@ -124,6 +129,8 @@ impl Rehearsal {
         let mut options = maps.options()?;
         // Nobody watches here.
         options.bits &= !(option::REPORT_DROPS | option::REPORT_FLOWS | option::REMEMBER_DROPS);
+        // Sets are those in force, and stay as they are.
+        options.bits |= option::REHEARSAL;
         rehearsal.array::<Options>("options")?.set(0, Raw(options), 0)?;
         // Limits and counts stand where they stand.
         let kept = maps.extra_memory(0, 2 * EXTRAS_PER_GENERATION as usize)?;

@@ -3,14 +3,18 @@
 //! The inner maps are made here, as large as each set may become; aya knows neither how
 //! to make nor how to find one by the number that the outer map gives.
 
-use std::{io, marker::PhantomData, ops::ControlFlow, os::fd::OwnedFd};
+use std::{
+    collections::HashMap, fs::File, io, marker::PhantomData, ops::ControlFlow, os::fd::OwnedFd,
+    rc::Rc,
+};
 
 use anyhow::{Context, Result};
 use bytemuck::Pod;
 use firewall_common::{
     control::slot,
-    set::{COMMENT, Entry, EntryKey, NAME, SLOTS, STORES, SetHeader},
+    set::{COMMENT, Entry, EntryKey, HOST, NAME, SLOTS, STORES, SetHeader},
 };
+use nix::fcntl::Flock;
 
 use super::{batch, maps::Maps, quiescence::wait_for_programs, raw::Raw};
 
@@ -41,6 +45,14 @@ impl SetTables {
         Self { maps: maps.clone() }
     }
 
+    /// Waits for the lock of those who change sets.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn lock(&self) -> Result<Option<Flock<File>>> {
+        self.maps.pins().lock_sets()
+    }
+
     /// All sets, by their slots.
     ///
     /// # Errors
@@ -69,6 +81,22 @@ impl SetTables {
         let headers: Vec<SetHeader> = self.array("sets", 0, STORES)?;
         let free = (0..).zip(headers).skip(1).filter(|(_, header)| header.kind == 0);
         Ok(free.map(|(store, _)| store).filter(|store| !taken.contains(store)).collect())
+    }
+
+    /// All sets, to be looked into as packets are.
+    ///
+    /// # Errors
+    /// As [`SetTables::names`].
+    pub fn view(&self) -> Result<SetView> {
+        let mut view = SetView { slots: self.array("set_slots", 0, SLOTS)?, ..SetView::default() };
+        for store in view.slots.iter().filter(|store| **store != 0) {
+            let mut header = self.header(*store)?;
+            if self.has_hosts(*store)? {
+                header.add_prefix(HOST);
+            }
+            view.stores.insert(*store, (header, Rc::new(self.entries(*store)?)));
+        }
+        Ok(view)
     }
 
     /// How many rules in force name each slot.
@@ -194,6 +222,30 @@ fn io_of(error: anyhow::Error) -> io::Error {
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// The sets at one moment; their elements are read when they are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct SetView {
+    slots: Vec<u32>,
+    stores: HashMap<u32, (SetHeader, Rc<Inner<Entry>>)>,
+}
+
+impl SetView {
+    /// The store of a slot.
+    pub fn store(&self, slot: u32) -> Option<u32> {
+        self.slots.get(slot as usize).copied().filter(|store| *store != 0)
+    }
+
+    pub fn header(&self, store: u32) -> Option<&SetHeader> {
+        self.stores.get(&store).map(|(header, _)| header)
+    }
+
+    /// An element, expired or not; none that cannot be read.
+    pub fn entry(&self, store: u32, key: &EntryKey) -> Option<Entry> {
+        let (_, entries) = self.stores.get(&store)?;
+        entries.get(key).ok().flatten()
+    }
 }
 
 /// The elements of one store, or their comments.

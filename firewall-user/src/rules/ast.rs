@@ -12,7 +12,12 @@ use firewall_common::{
     synproxy::offer::Offer,
 };
 
-use super::{extra::Extra, interface::InterfacePattern, source::Span};
+use super::{
+    extra::Extra,
+    interface::InterfacePattern,
+    set::{SetMatch, SetTarget},
+    source::Span,
+};
 
 /// The rules of one family. The table `filter` is always there; tables stand
 /// in the order in which they are printed.
@@ -125,6 +130,7 @@ pub enum Match {
     Icmp(Condition<IcmpType>),
     /// Those with options of their own.
     Extra(Extra),
+    Set(SetMatch),
 }
 
 /// `-m tcp`, `-m udp` or `-m sctp`.
@@ -205,6 +211,8 @@ pub enum Target {
     Untrack(UntrackForm),
     /// `-j SYNPROXY`
     Proxy(Offer),
+    /// `-j SET`
+    Set(Box<SetTarget>),
     Jump(String),
     Goto(String),
 }
@@ -449,6 +457,7 @@ impl Target {
             Self::Helper(_) | Self::Untrack(UntrackForm::Ct) => "CT",
             Self::Untrack(UntrackForm::Notrack) => "NOTRACK",
             Self::Proxy(_) => "SYNPROXY",
+            Self::Set(_) => "SET",
             Self::Jump(chain) | Self::Goto(chain) => chain,
         }
     }

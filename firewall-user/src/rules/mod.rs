@@ -17,6 +17,7 @@ mod parse;
 mod print;
 pub(crate) mod problem;
 mod services;
+mod set;
 pub(crate) mod source;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,10 @@ pub use self::{
     error::{Error, Errors},
     extra::{Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
     interface::InterfacePattern,
-    lower::{Compiled, Origin as CompiledOrigin, Part, compile},
+    lower::{Compiled, Origin as CompiledOrigin, Part, SetUse, compile},
     parse::{edit, edit_keeping, option_arity, parse},
     print::{ListOptions, json, list, spec_text, to_save},
     problem::Problem,
     services::{BuiltinServices, EtcServices, Services},
+    set::{Compared, SetMatch, SetPart, SetTarget},
 };

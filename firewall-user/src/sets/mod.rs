@@ -7,6 +7,7 @@
 //! nobody else changes it meanwhile but packets.
 
 mod apply;
+mod call;
 mod command;
 mod element;
 mod header;
@@ -18,6 +19,7 @@ mod restore;
 mod words;
 
 pub use self::{
+    call::{change, list, load, test},
     command::{Action, Added, Line, read},
     element::Element,
     names::kind_name,
@@ -36,7 +38,6 @@ use crate::kernel::{maps::Maps, sets::SetTables};
 /// # Errors
 /// When the maps cannot be read.
 pub fn save(maps: &Maps) -> Result<String> {
-    let _lock = maps.pins().lock_sets()?;
     let mut text = String::new();
     let tables = SetTables::of(maps);
     let listing = Listing { form: Form::Save, ..Listing::default() };
@@ -53,8 +54,5 @@ pub fn save(maps: &Maps) -> Result<String> {
 /// # Errors
 /// The first line that cannot be done, or what the maps said; nothing has changed then.
 pub fn restore(maps: &Maps, name: &str, text: &str) -> Result<()> {
-    let _lock = maps.pins().lock_sets()?;
-    let mut plan = Plan::of(&SetTables::of(maps))?;
-    run(&mut plan, name, text, true)?;
-    plan.commit()
+    load(maps, name, text, true)
 }

@@ -77,17 +77,8 @@ impl Listing {
             if self.form == Form::Plain && number > 0 && !self.names_only {
                 out("\n")?;
             }
-            let header = tables.header(named.store)?;
-            let read = Read {
-                named: named.clone(),
-                header,
-                entries: tables.entries(named.store)?,
-                comments: match header.has(set_flag::COMMENT) {
-                    true => Some(tables.comments(named.store)?),
-                    false => None,
-                },
-                references: references[named.slot as usize],
-            };
+            // One that has gone meanwhile is not there.
+            let Some(read) = Read::open(tables, named, &references)? else { continue };
             self.one(&read, &all, out)?;
         }
         if self.form == Form::Xml {
@@ -218,6 +209,26 @@ fn references(tables: &SetTables, all: &[Named]) -> Result<Vec<u32>> {
 }
 
 impl Read {
+    /// Opens a set that is still as it was. The lock is given back before anything is
+    /// printed: whoever reads that may take their time.
+    fn open(tables: &SetTables, named: &Named, references: &[u32]) -> Result<Option<Self>> {
+        let _lock = tables.lock()?;
+        if !tables.names()?.contains(named) {
+            return Ok(None);
+        }
+        let header = tables.header(named.store)?;
+        Ok(Some(Self {
+            named: named.clone(),
+            header,
+            entries: tables.entries(named.store)?,
+            comments: match header.has(set_flag::COMMENT) {
+                true => Some(tables.comments(named.store)?),
+                false => None,
+            },
+            references: references[named.slot as usize],
+        }))
+    }
+
     /// Live elements.
     fn count(&self) -> Result<u64> {
         let (now, mut count) = (now(), 0);

@@ -133,7 +133,8 @@ impl Reader<'_> {
             | Opt::NoTrack
             | Opt::Mss
             | Opt::Wscale
-            | Opt::Offer(_) => {
+            | Opt::Offer(_)
+            | Opt::SetTarget(_) => {
                 self.target.option(context, item);
                 Ok(())
             }

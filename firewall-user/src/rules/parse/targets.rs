@@ -6,16 +6,17 @@ use firewall_common::{
     synproxy::{header::has, offer::Offer},
 };
 
-use super::{Context, items::Item, later, matches::Protocol, options::Opt, values};
+use super::{Context, items::Item, later, matches::Protocol, options::Opt, sets, values};
 use crate::rules::{
     ast::{Log, TableName, Target, UntrackForm},
     names,
     problem::{Problem, nearest},
+    set::SetTarget,
     source::Span,
 };
 
-pub(super) const BUILTIN: [&str; 8] =
-    ["ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT", "NOTRACK", "SYNPROXY"];
+pub(super) const BUILTIN: [&str; 9] =
+    ["ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT", "NOTRACK", "SYNPROXY", "SET"];
 
 /// Whether a chain could not be told from a target of this name.
 pub(super) fn is_reserved(name: &str) -> bool {
@@ -57,6 +58,9 @@ pub(super) struct Reading {
     offer: Offer,
     /// The first option of SYNPROXY.
     offer_option: Option<Item>,
+    set: SetTarget,
+    /// The first option of SET.
+    set_option: Option<Item>,
 }
 
 impl Reading {
@@ -105,6 +109,10 @@ impl Reading {
                 Ok(())
             }
             Opt::Mss | Opt::Wscale | Opt::Offer(_) => self.offer(item),
+            Opt::SetTarget(_) => {
+                self.set_option.get_or_insert_with(|| item.clone());
+                sets::target(&mut self.set, item)
+            }
             _ => self.log(item),
         };
         if let Err((span, problem)) = result {
@@ -189,6 +197,13 @@ impl Reading {
             let problem = Problem::new("CT does nothing by itself");
             context.report.add(*span, problem.advise("write --helper ftp or --notrack behind it"));
         }
+        if let Target::Set(set) = &target
+            && set.add.is_none()
+            && set.del.is_none()
+        {
+            let problem = Problem::new("SET does nothing by itself");
+            context.report.add(*span, problem.advise("write --add-set or --del-set behind it"));
+        }
         target
     }
 
@@ -207,6 +222,7 @@ impl Reading {
             }
             "NOTRACK" => Target::Untrack(UntrackForm::Notrack),
             "SYNPROXY" => Target::Proxy(self.offer),
+            "SET" => Target::Set(Box::new(self.set.clone())),
             "CT" => Target::Helper(self.helper.as_ref().and_then(|(_, id)| *id).unwrap_or(0)),
             chain if self.is_goto => Target::Goto(chain.to_owned()),
             chain => Target::Jump(chain.to_owned()),
@@ -225,6 +241,7 @@ impl Reading {
             (self.helper.as_ref().map(|(item, _)| item), "CT"),
             (self.untrack.as_ref(), "CT"),
             (self.offer_option.as_ref(), "SYNPROXY"),
+            (self.set_option.as_ref(), "SET"),
         ];
         for (item, owner) in options {
             if let Some(item) = item.filter(|_| name != owner) {

@@ -93,6 +93,7 @@ impl Text {
                 };
                 self.add(format_args!("-m {name} {}{option} {}", not(*negated), Icmp(*value)));
             }
+            Match::Set(set) => self.add(format_args!("-m set {}", set.text("--"))),
             Match::Extra(match_) => self.add(format_args!("{}", extra::spec(match_))),
         }
     }
@@ -152,6 +153,7 @@ impl Text {
                 self.add(format_args!("-j SYNPROXY"));
                 offered(offer).for_each(|option| self.add(format_args!("--{option}")));
             }
+            Target::Set(set) => self.add(format_args!("-j SET {}", set.text("--"))),
             other => self.add(format_args!("-j {}", other.name())),
         }
     }
