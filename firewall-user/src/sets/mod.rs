@@ -16,6 +16,8 @@ mod plan;
 mod print;
 mod refusal;
 mod restore;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use self::{
@@ -30,8 +32,24 @@ pub use self::{
 };
 
 use anyhow::Result;
+use firewall_common::set::{EntryKey, SetHeader};
 
 use crate::kernel::{maps::Maps, sets::SetTables};
+
+/// An element as it is printed; a member of a list is printed by its slot.
+pub fn element_text(key: &EntryKey, header: &SetHeader) -> String {
+    let mut text = String::new();
+    element::write(&mut text, key, header, &|slot| slot.to_string());
+    text
+}
+
+/// The element of a text that stands alone.
+///
+/// # Errors
+/// What the set cannot hold.
+pub fn element_of(text: &str, header: &SetHeader) -> Result<Element, Refusal> {
+    Element::read(words::Word { text, column: 0 }, header)
+}
 
 /// All sets of an instance, as `ipset save` prints them.
 ///
