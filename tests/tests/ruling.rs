@@ -149,8 +149,6 @@ const ASKING_SETS: &str = "\
 -A FORWARD -m set --match-set netport dst,dst --return-nomatch
 -A FORWARD -m set --match-set ports dst
 -A FORWARD -m set ! --match-set ports src
--A FORWARD -m set --match-set six src
--A FORWARD -m set ! --match-set six src
 -A FORWARD -m set --match-set list src
 -A FORWARD -m set ! --match-set list src ! --update-counters
 -A FORWARD -m set --match-set list src ! --update-subcounters

@@ -311,8 +311,8 @@ pub const fn cut(address: Addr, mask: Addr) -> Addr {
 pub fn mask(length: u8, opaque: impl Fn(u64) -> u64) -> Addr {
     let length = u64::from(length);
     // All ones where the length is below that of the half, or of the whole.
-    let in_first = opaque((length as i64 - 64 >> 63) as u64);
-    let in_whole = opaque((length as i64 - 128 >> 63) as u64);
+    let in_first = opaque(((length as i64 - 64) >> 63) as u64);
+    let in_whole = opaque(((length as i64 - 128) >> 63) as u64);
     let first = (u64::MAX << 1) << (63u64.wrapping_sub(length) & 63);
     let second = (u64::MAX << 1) << (127u64.wrapping_sub(length) & 63);
     let first = first & in_first | !in_first;

@@ -73,14 +73,14 @@ impl SetTables {
         Ok(self.maps.array::<SetHeader>("sets")?.get(&store, 0)?.0)
     }
 
-    /// A store that no slot leads to.
+    /// The stores that no slot leads to. A command that was killed may have left something
+    /// there: whoever makes a store begins anew.
     ///
     /// # Errors
-    /// When there is none, or the maps cannot be read.
-    pub fn free_stores(&self, taken: &[u32]) -> Result<Vec<u32>> {
-        let headers: Vec<SetHeader> = self.array("sets", 0, STORES)?;
-        let free = (0..).zip(headers).skip(1).filter(|(_, header)| header.kind == 0);
-        Ok(free.map(|(store, _)| store).filter(|store| !taken.contains(store)).collect())
+    /// When the maps cannot be read.
+    pub fn free_stores(&self) -> Result<Vec<u32>> {
+        let taken: Vec<u32> = self.array("set_slots", 0, SLOTS)?;
+        Ok((1..STORES).filter(|store| !taken.contains(store)).collect())
     }
 
     /// All sets, to be looked into as packets are.

@@ -59,7 +59,7 @@ impl Plan {
         if new.is_empty() {
             return Ok(Vec::new());
         }
-        let mut free = self.tables.free_stores(&[])?.into_iter();
+        let mut free = self.tables.free_stores()?.into_iter();
         let mut made = Vec::new();
         for at in new {
             let store = free.next().context("too many sets at once; destroy one")?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use firewall_common::{
     addr::{Addr, Family},
     flow::protocol,
-    set::{EntryKey, Kind, SetHeader, prefix_of},
+    set::{EntryKey, SetHeader, prefix_of},
 };
 use proptest::prelude::*;
 
@@ -227,7 +227,7 @@ mod lines {
         for line in ["-N x iphash", "create x hash:ip", "--create x hash:ip"] {
             assert!(matches!(read(line).unwrap().action, Some(Action::Create { .. })), "{line}");
         }
-        assert_eq!(read("-A x 192.0.2.1").unwrap(), read("add x 192.0.2.1 ").unwrap());
+        assert_eq!(read("-A  x 192.0.2.1").unwrap(), read("add x 192.0.2.1 ").unwrap());
     }
 
     #[test]

@@ -9,4 +9,5 @@ mod limits;
 mod messages;
 mod random;
 mod robustness;
+mod sets;
 mod synproxy;
