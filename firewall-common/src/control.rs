@@ -67,6 +67,8 @@ pub mod option {
     pub const REPORT_FLOWS: u32 = 1 << 7;
     /// A daemon keeps the most recent drops: report some of them, watched or not.
     pub const REMEMBER_DROPS: u32 = 1 << 8;
+    /// A rehearsal for `firewall explain`: nothing that others share is changed.
+    pub const REHEARSAL: u32 = 1 << 9;
 }
 
 /// The single value of the `options` map. Who changes it reads it first, and

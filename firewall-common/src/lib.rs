@@ -30,6 +30,7 @@ pub mod rule;
 pub mod ruleset_text;
 pub mod scratch;
 pub mod seq;
+pub mod set;
 pub mod synproxy;
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]

@@ -134,6 +134,9 @@ pub enum Target {
     Hops = 16,
     /// TCPMSS. Argument: the segment size, or [`crate::mangle::CLAMP`].
     Mss = 17,
+    /// `SET`: put the packet into sets, and go on. Argument: the index of an
+    /// [`crate::extra::Extra`] with a [`crate::set::change::Order`].
+    Set = 30,
 }
 
 impl Target {
@@ -158,6 +161,7 @@ impl Target {
             15 => Self::RestoreMark,
             16 => Self::Hops,
             17 => Self::Mss,
+            30 => Self::Set,
             _ => return None,
         })
     }

@@ -2,6 +2,7 @@
 //! plain memory in tests.
 
 use crate::{
+    addr::Addr,
     conntrack::{
         self, Tracked,
         connection::{self, Judgement},
@@ -21,6 +22,7 @@ use crate::{
     path, report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
+    set::{self, Entry, EntryKey, Search, SetHeader},
     synproxy::{
         self,
         header::{MAX_OPTIONS, TcpHeader},
@@ -90,6 +92,74 @@ pub trait Rules {
     fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool
     where
         Self: Sized;
+
+    /// The store of the set that has this slot; as the next ones, none where there are no
+    /// sets.
+    #[inline(always)]
+    fn set_store(&self, _slot: u32) -> Option<u32> {
+        None
+    }
+    #[inline(always)]
+    fn set_header(&self, _store: u32) -> Option<&SetHeader> {
+        None
+    }
+    /// An element, expired or not.
+    #[inline(always)]
+    fn set_entry(&self, _store: u32, _key: &EntryKey) -> Option<Entry> {
+        None
+    }
+    /// The prefix lengths to look for: of the header, and what packets have brought.
+    #[inline(always)]
+    fn set_prefixes(&self, _store: u32, header: &SetHeader) -> [u64; 3] {
+        header.prefixes
+    }
+    /// Notes that packets bring single addresses, in a set of networks.
+    #[inline(always)]
+    fn note_hosts(&self, _store: u32) {}
+    /// Moves the counters of an element.
+    #[inline(always)]
+    fn count_entry(&self, _store: u32, _key: &EntryKey, _bytes: u64) {}
+    /// Puts an element in, over one that is there; nothing happens where there is no room.
+    #[inline(always)]
+    fn put_entry(&self, _store: u32, _key: &EntryKey, _entry: &Entry) {}
+    #[inline(always)]
+    fn remove_entry(&self, _store: u32, _key: &EntryKey) {}
+    /// [`set::mask`].
+    #[inline(always)]
+    fn prefix_mask(&self, length: u8) -> Addr {
+        set::mask(length, |word| word)
+    }
+    /// Answers a packed [`set::Question`]: calls [`Search::step`] until it says to stop.
+    #[inline(always)]
+    fn ask_set(&self, words: &[u32; 8], facts: &Facts, is_question: bool) -> bool
+    where
+        Self: Sized,
+    {
+        let mut search = Search::default();
+        search.begin(self, words, facts, is_question);
+        for _ in 0..Search::MAX_STEPS {
+            if search.step(self, facts) {
+                break;
+            }
+        }
+        search.holds()
+    }
+    /// [`set::holds`], and the next [`set::change`]. The kernel's programs do both in
+    /// functions that the verifier checks by themselves.
+    #[inline(always)]
+    fn set_holds(&self, index: u32, facts: &Facts, asking: Asking) -> bool
+    where
+        Self: Sized,
+    {
+        set::holds(self, index, facts, asking)
+    }
+    #[inline(always)]
+    fn change_sets(&self, index: u32, facts: &Facts, asking: Asking)
+    where
+        Self: Sized,
+    {
+        set::change(self, index, facts, asking);
+    }
 }
 
 /// What [`crate::path::filter`] needs beside the packet.

@@ -318,6 +318,9 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &mut Facts, walk: &m
         tables.count_rule(walk.slot, walk.index, u64::from(headers.ip_len));
         walk.hit();
     }
+    if rule.target == Target::Set as u8 && walk.is_question == 0 {
+        tables.change_sets(rule.argument, facts, Asking::of(walk));
+    }
     act(rule, headers, facts, walk)
 }
 
@@ -345,6 +348,10 @@ fn act(rule: &Rule, headers: &Headers, facts: &mut Facts, walk: &mut Walk) -> bo
         Target::Goto => {
             walk.index = rule.argument;
             false
+        }
+        Target::Set => {
+            walk.is_per_packet = 1;
+            walk.go_on()
         }
         Target::Helper => {
             walk.assigned = rule.argument as u8;

@@ -20,6 +20,7 @@ mod packet;
 mod proxy;
 mod punt;
 mod route;
+mod sets;
 mod stage;
 mod tables;
 mod tc;

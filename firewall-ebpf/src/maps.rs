@@ -19,6 +19,7 @@ use firewall_common::{
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
     scratch::Scratch,
+    set::{self, SLOTS, STORES, Search, SetHeader},
     time::Nanos,
     verdict::STAT_PLACES,
 };
@@ -120,6 +121,30 @@ pub static RULE_BASES: Array<Counter> = Array::with_max_entries(2 * RULES_PER_GE
 #[map(name = "ruleset_text")]
 pub static RULESET_TEXT: HashMap<ChunkKey, [u8; CHUNK]> =
     HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
+
+/// The store of each set, by its slot; 0 for none.
+#[map(name = "set_slots")]
+pub static SET_SLOTS: Array<u32> = Array::with_max_entries(SLOTS, 0);
+
+/// What the set of each slot is called; the programs do not read it.
+#[map(name = "set_names")]
+pub static SET_NAMES: Array<[u8; set::NAME]> = Array::with_max_entries(SLOTS, 0);
+
+/// How many rules of a generation name a slot; the programs do not read it.
+#[map(name = "set_references")]
+pub static SET_REFERENCES: Array<u32> = Array::with_max_entries(2 * SLOTS, 0);
+
+/// What the set of each store is.
+#[map(name = "sets")]
+pub static SETS: Array<SetHeader> = Array::with_max_entries(STORES, 0);
+
+/// 1 where packets have brought single addresses into a set of networks.
+#[map(name = "set_hosts")]
+pub static SET_HOSTS: Array<u32> = Array::with_max_entries(STORES, 0);
+
+/// A look into a set, for each CPU.
+#[map(name = "search")]
+pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
 
 #[map(name = "stats")]
 pub static STATISTICS: PerCpuArray<[u64; STAT_PLACES]> = PerCpuArray::with_max_entries(1, 0);

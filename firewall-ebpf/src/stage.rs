@@ -31,6 +31,7 @@ use firewall_common::{
     path, report,
     rule::Chain,
     scratch::Scratch,
+    set,
     synproxy::{self, task},
     tables::Place,
     time::Nanos,
@@ -573,6 +574,25 @@ pub extern "C" fn extras_hold(facts: *const Facts, first: u32, count: u32, askin
     // SAFETY: as above.
     let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
     u32::from(extra::all_hold(&RuleMaps, first, count, facts, Asking::unpack(asking)))
+}
+
+/// Whether an extra condition that asks a set holds.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn set_holds(facts: *const Facts, index: u32, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
+    u32::from(set::holds(&RuleMaps, index, facts, Asking::unpack(asking)))
+}
+
+/// Puts the packet into sets and takes it out, as the target of a rule says.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn change_sets(facts: *const Facts, index: u32, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
+    set::change(&RuleMaps, index, facts, Asking::unpack(asking));
+    0
 }
 
 /// What the rules say of the packet on the desk; an [`Outcome`].

@@ -10,6 +10,7 @@ use aya_ebpf::{
     },
 };
 use firewall_common::{
+    addr::Addr,
     classifier::{Index, LINES_PER_GENERATION, Line},
     conntrack::{Tracked, connection::Judgement},
     control::{Device, Options, Timeouts, device},
@@ -26,6 +27,7 @@ use firewall_common::{
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
+    set::{Entry, EntryKey, SetHeader},
     synproxy::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
@@ -45,7 +47,7 @@ use crate::{
     },
     memory,
     packet::SkbPacket,
-    stage,
+    sets, stage,
     verifier::opaque,
 };
 
@@ -194,6 +196,66 @@ impl Rules for RuleMaps {
     #[inline(always)]
     fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
         memory::remember(asking, index, change)
+    }
+
+    #[inline(always)]
+    fn set_store(&self, slot: u32) -> Option<u32> {
+        sets::store(slot)
+    }
+
+    #[inline(always)]
+    fn set_header(&self, store: u32) -> Option<&SetHeader> {
+        sets::header(store)
+    }
+
+    #[inline(always)]
+    fn set_entry(&self, store: u32, key: &EntryKey) -> Option<Entry> {
+        sets::entry(store, key)
+    }
+
+    #[inline(always)]
+    fn set_prefixes(&self, store: u32, header: &SetHeader) -> [u64; 3] {
+        sets::prefixes(store, header)
+    }
+
+    #[inline(always)]
+    fn note_hosts(&self, store: u32) {
+        sets::note_hosts(store);
+    }
+
+    #[inline(always)]
+    fn count_entry(&self, store: u32, key: &EntryKey, bytes: u64) {
+        sets::count(store, key, bytes);
+    }
+
+    #[inline(always)]
+    fn put_entry(&self, store: u32, key: &EntryKey, entry: &Entry) {
+        sets::put(store, key, entry);
+    }
+
+    #[inline(always)]
+    fn remove_entry(&self, store: u32, key: &EntryKey) {
+        sets::remove(store, key);
+    }
+
+    #[inline(always)]
+    fn prefix_mask(&self, length: u8) -> Addr {
+        sets::prefix_mask(length)
+    }
+
+    #[inline(always)]
+    fn ask_set(&self, words: &[u32; 8], facts: &Facts, is_question: bool) -> bool {
+        sets::ask(words, facts, is_question)
+    }
+
+    #[inline(always)]
+    fn set_holds(&self, index: u32, facts: &Facts, asking: Asking) -> bool {
+        stage::set_holds(facts, index, asking.pack()) != 0
+    }
+
+    #[inline(always)]
+    fn change_sets(&self, index: u32, facts: &Facts, asking: Asking) {
+        stage::change_sets(facts, index, asking.pack());
     }
 }
 

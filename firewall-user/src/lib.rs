@@ -17,6 +17,7 @@ pub mod pressure;
 pub mod rules;
 pub mod ruleset;
 pub mod session;
+pub mod sets;
 pub mod settings;
 pub mod state;
 pub mod watch;

@@ -1,7 +1,8 @@
 //! A running instance as a directory, from which another start makes the same.
 //!
 //! It holds a configuration (`firewall.toml`) with every setting that differs from its
-//! default, and the rules of both families with their counters (`rules.v4`, `rules.v6`).
+//! default, the rules of both families with their counters (`rules.v4`, `rules.v6`), and
+//! the sets with their elements (`sets`).
 
 use std::{
     fs::{self, File},
@@ -17,6 +18,7 @@ use crate::{
     config,
     kernel::maps::Maps,
     ruleset::Running,
+    sets,
     settings::{ALL, Chosen, Live},
 };
 
@@ -24,9 +26,10 @@ use crate::{
 pub const CONFIGURATION: &str = "firewall.toml";
 const RULES: &str = "rules.v4";
 const RULES6: &str = "rules.v6";
+const SETS: &str = "sets";
 
 /// Whatever a directory of ours can hold.
-const NAMES: [&str; 3] = [CONFIGURATION, RULES, RULES6];
+const NAMES: [&str; 4] = [CONFIGURATION, RULES, RULES6, SETS];
 
 /// The files of a state, by name.
 type Files = Vec<(&'static str, String)>;
@@ -48,12 +51,14 @@ pub fn save(maps: &Maps, directory: &Path) -> Result<()> {
 }
 
 fn files(maps: &Maps) -> Result<Files> {
-    let _lock = maps.pins().lock_ruleset()?;
+    let _rules = maps.pins().lock_ruleset()?;
+    let _sets = maps.pins().lock_sets()?;
     let running = Running::load(maps)?;
     Ok(vec![
         (CONFIGURATION, config::print(&configuration(maps)?)),
         (RULES, running.save(maps, Family::Ipv4, true)?),
         (RULES6, running.save(maps, Family::Ipv6, true)?),
+        (SETS, sets::save(maps)?),
     ])
 }
 
@@ -71,6 +76,7 @@ fn configuration(maps: &Maps) -> Result<config::File> {
     }
     file.rules = Some(RULES.into());
     file.rules6 = Some(RULES6.into());
+    file.sets = Some(SETS.into());
     Ok(file)
 }
 

@@ -15,12 +15,14 @@ mod headers;
 mod ledger;
 mod rules;
 mod ruleset;
+mod sets;
 
 pub use cli::cli;
 pub use conntrack::conntrack;
 pub use ftp::ftp;
 pub use headers::headers;
 pub use rules::rules;
+pub use sets::sets;
 
 /// A target: what its binary and its corpus are called, and what it does.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +32,11 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "headers", run: headers },
     Target { name: "conntrack", run: conntrack },
     Target { name: "rules", run: rules },
     Target { name: "ftp", run: ftp },
     Target { name: "cli", run: cli },
+    Target { name: "sets", run: sets },
 ];

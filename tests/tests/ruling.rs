@@ -148,6 +148,77 @@ const MANGLE: &str = "\
 -A FORWARD -m mark --mark 0x70
 ";
 
+/// Sets of every type, and with all that they keep.
+const SETS: &str = "\
+create ip hash:ip counters
+add ip 198.18.0.1
+add ip 198.18.0.3
+create masked hash:ip netmask 31
+add masked 198.18.0.2
+create net hash:net counters
+add net 198.18.0.0/24
+add net 198.18.0.2 nomatch
+add net 198.19.0.0/16
+add net 198.19.0.0/30 nomatch
+add net 198.19.0.2/31
+create ipport hash:ip,port counters
+add ipport 198.19.0.1,tcp:22
+add ipport 198.19.0.2,udp:53
+add ipport 198.18.0.2,icmp:8/0
+create netport hash:net,port
+add netport 198.19.0.0/30,tcp:80
+add netport 198.19.0.1,tcp:80 nomatch
+add netport 198.18.0.0/31,udp:40000
+create ports bitmap:port range 20-1024
+add ports 22
+add ports 53
+create six hash:net family inet6
+add six 2001:db8::/32
+create list list:set counters
+add list ip
+add list net
+create seen hash:ip,port counters
+create seennet hash:net counters
+create gone hash:ip
+add gone 198.18.0.1
+add gone 198.18.0.2
+";
+
+const ASKING_SETS: &str = "\
+-A FORWARD -m set --match-set ip src
+-A FORWARD -m set ! --match-set ip src
+-A FORWARD -m set --match-set ip src,dst
+-A FORWARD -m set --match-set masked src
+-A FORWARD -m set --match-set masked dst
+-A FORWARD -m set --match-set net src
+-A FORWARD -m set ! --match-set net dst
+-A FORWARD -m set --match-set net src --return-nomatch
+-A FORWARD -m set ! --match-set net dst --return-nomatch
+-A FORWARD -m set --match-set ipport dst,dst
+-A FORWARD -m set --match-set ipport src,dst
+-A FORWARD -m set ! --match-set ipport dst,dst
+-A FORWARD -m set --match-set ipport dst
+-A FORWARD -m set --match-set netport dst,dst
+-A FORWARD -m set --match-set netport src,src
+-A FORWARD -m set --match-set netport dst,dst --return-nomatch
+-A FORWARD -m set --match-set ports dst
+-A FORWARD -m set ! --match-set ports src
+-A FORWARD -m set --match-set list src
+-A FORWARD -m set ! --match-set list src ! --update-counters
+-A FORWARD -m set --match-set list src ! --update-subcounters
+-A FORWARD -m set --match-set ip src --packets-gt 100
+-A FORWARD -m set --match-set ip src ! --update-counters --packets-lt 500
+-A FORWARD -m set --match-set net src ! --packets-eq 7 --bytes-gt 1000
+-A FORWARD -m set --match-set net src --bytes-lt 9000 ! --update-counters
+-A FORWARD -m set --match-set list src --packets-gt 50
+-A FORWARD -j SET --add-set seen src,dst
+-A FORWARD -p udp -j SET --add-set seennet src
+-A FORWARD -p icmp -j SET --add-set seen dst,dst --exist
+-A FORWARD -p udp -j SET --del-set gone src
+-A FORWARD -m set --match-set gone src -j DROP
+-A FORWARD -m set --match-set seen src,dst --packets-gt 40 -j DROP
+";
+
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -158,6 +229,18 @@ fn agree(hook: Hook, rules: &str) -> Result<()> {
     let seed = number("FIREWALL_RULING_SEED", 1);
     let found = ruling::compare(&sites, hook, rules, packets, seed)?;
     let is_same = found.counters.is_empty() && found.fates.is_empty() && found.bytes.is_empty();
+    ensure!(is_same, "seed {seed}: {found:#?}");
+    ensure!(found.used > 2 * found.unused, "the packets meet too few rules: {found:?}");
+    Ok(())
+}
+
+/// Sets hold the same in the end, too.
+fn agree_on_sets(hook: Hook) -> Result<()> {
+    let sites = Sites::new()?;
+    let packets = number("FIREWALL_RULING_PACKETS", PACKETS);
+    let seed = number("FIREWALL_RULING_SEED", 1);
+    let found = ruling::compare_with_sets(&sites, hook, SETS, ASKING_SETS, packets, seed)?;
+    let is_same = found.counters.is_empty() && found.fates.is_empty() && found.elements.is_empty();
     ensure!(is_same, "seed {seed}: {found:#?}");
     ensure!(found.used > 2 * found.unused, "the packets meet too few rules: {found:?}");
     Ok(())
@@ -184,6 +267,12 @@ macro_rules! judged_as_iptables_does {
             fn packets_and_marks_are_changed_as_iptables_does() {
                 needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
                 agree($hook, MANGLE).unwrap();
+            }
+
+            #[test]
+            fn sets_are_asked_and_changed_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("ipset"));
+                agree_on_sets($hook).unwrap();
             }
 
             #[test]

@@ -49,6 +49,8 @@ enum Target {
     Ftp,
     /// What the command line reads and lists
     Cli,
+    /// Any text as lines of ipset
+    Sets,
 }
 
 impl Target {
@@ -59,6 +61,7 @@ impl Target {
             Self::Rules => "rules",
             Self::Ftp => "ftp",
             Self::Cli => "cli",
+            Self::Sets => "sets",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What extra conditions look at, gathered once for a packet whose rules are walked.
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
 use super::{need, options::OptionKinds};
 use crate::{
@@ -110,6 +110,7 @@ pub struct Facts {
     /// A bit for each address that the packet has.
     known_addresses: u32,
     pub(crate) options: OptionKinds,
+    ends: Ends,
     /// Taken from the TTL when a chain behind routing is reached: the kernel takes it before
     /// FORWARD.
     pub(crate) hops: u32,
@@ -143,7 +144,46 @@ impl Default for Facts {
     }
 }
 
+/// What sets ask of the transport header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Ends {
+    /// Of ICMP both are its type and code, as in ip_set.
+    pub sport: u16,
+    pub dport: u16,
+    pub protocol: u8,
+    pub _pad: [u8; 3],
+}
+
 impl Facts {
+    #[inline(always)]
+    pub const fn port(&self, is_source: bool) -> u16 {
+        if is_source { self.ends.sport } else { self.ends.dport }
+    }
+
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.ends.protocol
+    }
+
+    /// Of the packet.
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        self.address(address::SOURCE).family()
+    }
+
+    #[inline(always)]
+    pub fn set_ends(&mut self, headers: &Headers) {
+        let Tuple { sport, dport, protocol, .. } = headers.tuple;
+        self.ends = Ends { sport, dport, protocol, _pad: [0; 3] };
+        if matches!(protocol, protocol::ICMP | protocol::ICMPV6) {
+            let kind = u16::from(headers.icmp_type) << 8 | u16::from(headers.icmp_code);
+            (self.ends.sport, self.ends.dport) = (kind, kind);
+        } else if !has_ports(protocol) {
+            (self.ends.sport, self.ends.dport) = (0, 0);
+        }
+    }
+
     #[inline(always)]
     pub const fn number(&self, place: u8, is_routed: bool) -> u32 {
         let hops = if place == number::TTL && is_routed { self.hops } else { 0 };
@@ -315,6 +355,9 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
     let Scratch { facts, headers, walk, .. } = scratch;
     facts.now = now;
     facts.headers(packet, headers, walk.chain, hook);
+    if needs & need::SETS != 0 {
+        facts.set_ends(headers);
+    }
     if needs & need::TCP_OPTIONS != 0 && headers.tuple.protocol == protocol::TCP {
         facts.options.begin(packet, headers);
         tables.scan_kinds(&mut facts.options);
@@ -357,6 +400,11 @@ fn tracked<T: Tables>(
         let mark = master.map_or(0, |(_, flow)| flow.mark);
         facts.connection(&headers.tuple, Direction::Original, status, 0, mark);
     }
+}
+
+#[inline(always)]
+const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE)
 }
 
 #[inline(always)]

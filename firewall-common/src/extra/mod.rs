@@ -37,6 +37,8 @@ pub mod need {
     pub const REROUTING: u32 = 1 << 9;
     /// The smallest MTU of a SYN's way and the way back.
     pub const PATH_MTU: u32 = 1 << 10;
+    /// Sets: the ports, and the type of ICMP.
+    pub const SETS: u32 = 1 << 11;
 }
 
 /// How an extra compares, as [`Extra::test`].
@@ -62,6 +64,8 @@ pub enum Test {
     /// So often and no more: [`memory::spend`]. One packet in `arguments[0..2]`
     /// nanoseconds, and at once what `arguments[2..4]` nanoseconds earn; low word first.
     Limit = 7,
+    /// Whether the packet is in a set: [`crate::set::ask::Question`].
+    Set = 30,
 }
 
 impl Test {
@@ -76,6 +80,7 @@ impl Test {
             5 => Self::Random,
             6 => Self::Nth,
             7 => Self::Limit,
+            30 => Self::Set,
             _ => return None,
         })
     }
@@ -117,7 +122,7 @@ impl Extra {
                 facts.address(self.subject).matches(prefix, mask)
             }
             // They look at no fact.
-            Test::Random | Test::Nth | Test::Limit => false,
+            Test::Random | Test::Nth | Test::Limit | Test::Set => false,
         }
     }
 
@@ -138,7 +143,7 @@ impl Extra {
         match test {
             Test::Range | Test::Masked | Test::Any => facts.has_number(self.subject, is_tracked),
             Test::Between | Test::Network => facts.has_address(self.subject, is_tracked),
-            Test::Random | Test::Nth | Test::Limit => true,
+            Test::Random | Test::Nth | Test::Limit | Test::Set => true,
         }
     }
 }
@@ -224,14 +229,26 @@ pub fn all_hold<T: Rules>(
         if number >= count {
             return true;
         }
-        if !tables.extra_holds(first + number, facts, asking) {
+        if !one_holds(tables, first + number, facts, asking) {
             return false;
         }
     }
     count == MAX_EXTRAS
 }
 
-/// Whether the extra with this index holds; one that is not there does not.
+/// Whether an extra of any kind holds.
+#[inline(always)]
+pub fn one_holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) -> bool {
+    // Asked from here, not from below: the verifier follows eight calls and no more.
+    match tables.extra(asking.slot, index) {
+        Some(extra) if extra.test == Test::Set as u8 => tables.set_holds(index, facts, asking),
+        Some(_) => tables.extra_holds(index, facts, asking),
+        None => false,
+    }
+}
+
+/// Whether the extra with this index holds, which asks no set; one that is not there
+/// does not.
 #[inline(always)]
 pub fn holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) -> bool {
     let Some(extra) = tables.extra(asking.slot, index) else { return false };

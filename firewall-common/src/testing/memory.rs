@@ -22,11 +22,14 @@ use crate::{
     path, report,
     rule::{Chain, Counter, PortSet, Rule, RulesetHeader, Target, flag},
     scratch::Scratch,
+    set::{Entry, EntryKey, SetHeader},
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{STAT_PLACES, Stat, Verdict},
     walk,
 };
+
+use super::sets::Sets;
 
 /// Flows stay where they are while references to them live.
 type Flows = RefCell<HashMap<FlowKey, Box<UnsafeCell<Flow>>>>;
@@ -43,6 +46,7 @@ pub struct Memory {
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
     pub extras: Vec<Extra>,
+    pub sets: Sets,
     pub helper_ports: HashMap<u16, u8>,
     /// Where packets that come in go, by their destination: the chain, and the
     /// interface they leave by.
@@ -87,6 +91,7 @@ impl Default for Memory {
             rules: vec![accept],
             port_sets: Vec::new(),
             extras: Vec::new(),
+            sets: Sets::default(),
             helper_ports: HashMap::from([(21, helper::FTP)]),
             route: |_| (Chain::Forward, 2),
             embryonic_size: usize::MAX,
@@ -217,6 +222,30 @@ fn cookie(tuple: &Tuple) -> u32 {
 }
 
 impl Rules for Memory {
+    fn set_store(&self, slot: u32) -> Option<u32> {
+        self.sets.store(slot)
+    }
+
+    fn set_header(&self, store: u32) -> Option<&SetHeader> {
+        self.sets.header(store)
+    }
+
+    fn set_entry(&self, store: u32, key: &EntryKey) -> Option<Entry> {
+        self.sets.entry(store, key)
+    }
+
+    fn count_entry(&self, store: u32, key: &EntryKey, bytes: u64) {
+        self.sets.count(store, key, bytes);
+    }
+
+    fn put_entry(&self, store: u32, key: &EntryKey, entry: &Entry) {
+        self.sets.put(store, key, entry);
+    }
+
+    fn remove_entry(&self, store: u32, key: &EntryKey) {
+        self.sets.remove(store, key);
+    }
+
     fn rule(&self, _slot: u32, index: u32) -> Option<&Rule> {
         self.rules.get(index as usize)
     }

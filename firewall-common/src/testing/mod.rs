@@ -4,6 +4,8 @@
 pub mod frame;
 pub mod memory;
 pub mod proxy;
+pub mod sets;
 
 pub use frame::Frame;
 pub use memory::Memory;
+pub use sets::Sets;

@@ -25,8 +25,8 @@ pub(crate) const ENTRIES: std::ops::RangeInclusive<i64> = 16..=67_108_864;
     version,
     propagate_version = true,
     max_term_width = 100,
-    after_help = "`firewall iptables …`, ip6tables, iptables-save, ip6tables-save, iptables-restore \
-                  and ip6tables-restore take the arguments of these programs: docs/old-names.md"
+    after_help = "`firewall iptables …`, ip6tables, iptables-save, ip6tables-save, iptables-restore, \
+                  ip6tables-restore and ipset take the arguments of these programs: docs/old-names.md"
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -72,6 +72,9 @@ pub enum Command {
     /// Tracked connections
     #[command(subcommand)]
     Conntrack(Conntrack),
+    /// Sets of addresses and ports that rules name, in the words of ipset(8)
+    #[command(subcommand)]
+    Set(Sets),
     /// Connections that a helper has announced
     #[command(subcommand)]
     Expect(Expect),
@@ -109,7 +112,7 @@ pub struct Run {
         long,
         value_name = "DIR",
         value_parser = value::path,
-        conflicts_with_all = ["config", "rules", "rules6"]
+        conflicts_with_all = ["config", "rules", "rules6", "sets"]
     )]
     pub state: Option<PathBuf>,
 
@@ -120,6 +123,11 @@ pub struct Run {
     /// IPv6 rules, as ip6tables-save writes them
     #[arg(long, value_name = "FILE")]
     pub rules6: Option<PathBuf>,
+
+    /// Sets that the rules name, as `ipset save` writes them; over a running instance,
+    /// sets stay as they are
+    #[arg(long, value_name = "FILE")]
+    pub sets: Option<PathBuf>,
 
     /// Where packets are judged on their way in [default: auto]
     #[arg(long, value_name = "HOOK")]
@@ -379,7 +387,7 @@ pub enum Watched {
 }
 
 /// Make links by which this program answers as iptables, ip6tables, their save and
-/// restore, and conntrack
+/// restore, ipset and conntrack
 #[derive(Args, Clone, Debug)]
 pub struct Link {
     /// Where: a directory that stands in PATH before that of the programs themselves
@@ -393,6 +401,107 @@ pub struct Link {
     /// Take the links away
     #[arg(long, conflicts_with = "force")]
     pub remove: bool,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Sets {
+    Create(SetCreate),
+    /// Put an element into a set
+    Add(SetElement),
+    /// Take an element out of a set
+    Del(SetElement),
+    /// Say whether an element is in a set; the exit status is 1 when it is not
+    Test(SetElement),
+    List(SetList),
+    /// Print sets as lines that `restore` takes
+    Save(SetName),
+    /// Take all elements out of a set, or of every set
+    Flush(SetName),
+    /// Remove a set, or every set; not while a rule or a list names it
+    Destroy(SetName),
+    /// Give a set another name
+    Rename(SetPair),
+    /// Exchange what two sets of one type hold, while rules ask them
+    Swap(SetPair),
+    Restore(SetRestore),
+}
+
+/// Make a set
+#[derive(Args, Clone, Debug)]
+pub struct SetCreate {
+    /// By which rules name it
+    pub name: String,
+
+    /// hash:ip, hash:net, hash:ip,port, hash:net,port, bitmap:port or list:set
+    #[arg(value_name = "TYPE")]
+    pub kind: String,
+
+    /// As in ipset(8): family inet6, timeout 300, maxelem 1000000, counters, comment, …
+    pub options: Vec<String>,
+
+    /// It may be there already
+    #[arg(long)]
+    pub exist: bool,
+}
+
+/// An element of a set.
+#[derive(Args, Clone, Debug)]
+pub struct SetElement {
+    pub set: String,
+
+    /// 192.0.2.1, 192.0.2.0/24, 192.0.2.1,tcp:80, 80, or a set
+    pub element: String,
+
+    /// As in ipset(8): timeout 300, packets 0, bytes 0, comment "…", nomatch
+    pub options: Vec<String>,
+
+    /// It may be there, or not be there, already
+    #[arg(long)]
+    pub exist: bool,
+}
+
+/// Print sets with their elements
+#[derive(Args, Clone, Debug)]
+pub struct SetList {
+    /// Only this one
+    pub name: Option<String>,
+
+    /// Without their elements
+    #[arg(long)]
+    pub terse: bool,
+
+    /// Only what they are called
+    #[arg(long)]
+    pub names: bool,
+
+    /// Elements in their order
+    #[arg(long)]
+    pub sorted: bool,
+}
+
+/// A set, or every set.
+#[derive(Args, Clone, Debug)]
+pub struct SetName {
+    pub name: Option<String>,
+}
+
+/// Two names.
+#[derive(Args, Clone, Debug)]
+pub struct SetPair {
+    pub from: String,
+    pub to: String,
+}
+
+/// Do what the lines of a file say, as `ipset save` writes them: all of it, or nothing
+#[derive(Args, Clone, Debug)]
+pub struct SetRestore {
+    /// `-` is stdin
+    #[arg(value_name = "FILE", default_value = "-", value_parser = value::path)]
+    pub file: PathBuf,
+
+    /// What is done already is no mistake
+    #[arg(long)]
+    pub exist: bool,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -537,6 +646,15 @@ mod tests {
             "link --dir /usr/local/sbin",
             "link --dir /usr/local/sbin --force",
             "link --dir /usr/local/sbin --remove",
+            "set create blocklist hash:net family inet6 timeout 300",
+            "set add blocklist 192.0.2.1 timeout 60 comment x --exist",
+            "set test blocklist 192.0.2.1",
+            "set list blocklist --terse --sorted -o json",
+            "set save",
+            "set swap a b",
+            "set restore sets.txt --exist",
+            "set flush",
+            "run -i eth0 --sets sets.txt",
             "unload",
             "why -o json",
             "explain -i eth0 -p tcp -s 192.0.2.7 -d 198.51.100.9 --sport 40000 --dport 51000 --syn",

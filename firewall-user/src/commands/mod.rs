@@ -25,6 +25,7 @@ mod output;
 mod rules;
 mod run;
 mod save;
+mod set;
 mod settings;
 mod source;
 mod stats;
@@ -57,6 +58,7 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Events(command)) => events(global, command),
         Command::Conntrack(Conntrack::Set(command)) => settings::set(global, command),
         Command::Conntrack(Conntrack::Settings) => settings::settings(global),
+        Command::Set(command) => set::set(global, command),
         Command::Expect(Expect::List) => expect::list(global),
         Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),

@@ -60,10 +60,10 @@ fn config(global: &Global, mut wanted: Wanted, state: Option<&Path>) -> Result<C
         && pins.exists()
     {
         tracing::info!(
-            "an instance is loaded: its rules and settings stay; those in {} are older",
+            "an instance is loaded: its rules, sets and settings stay; those in {} are older",
             directory.display()
         );
-        (wanted.rules, wanted.rules6) = (None, None);
+        (wanted.rules, wanted.rules6, wanted.sets) = (None, None, None);
         wanted.settings = Chosen::all_of(&Maps::open(&pins)?.settings()?);
     }
     let links = pins.links()?.into_iter().filter(|link| link.kind == LinkKind::Xdp);
@@ -81,6 +81,7 @@ fn config(global: &Global, mut wanted: Wanted, state: Option<&Path>) -> Result<C
     }
     // Mistakes that show only in the whole.
     rules.iter().cloned().fold(Rulesets::default(), Rulesets::with).compile()?;
+    let sets = wanted.sets.as_deref().map(|file| source::text(file, "sets")).transpose()?;
     Ok(Config {
         pins,
         told: config::print(&wanted.to_file()),
@@ -93,6 +94,7 @@ fn config(global: &Global, mut wanted: Wanted, state: Option<&Path>) -> Result<C
             HookChoice::Tc => Hook::Tc,
         },
         rules,
+        sets,
         sizes: wanted.sizes,
         sizes_named: wanted.named,
         options: options(&wanted),

@@ -20,14 +20,22 @@ use crate::{
 /// When it cannot be read, or every error that is in it.
 pub fn read(path: &Path, is_ipv6: bool) -> Result<Ruleset> {
     let family = if is_ipv6 { Family::Ipv6 } else { Family::Ipv4 };
-    let (name, text) = if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).context("cannot read rules from stdin")?;
-        ("stdin".to_owned(), text)
-    } else {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read the rules in {}", path.display()))?;
-        (path.display().to_string(), text)
-    };
+    let (name, text) = text(path, "rules")?;
     Ok(rules::parse(&name, &text, family, &services())?)
+}
+
+/// Reads a file with `what` in it, `-` is stdin; gives how messages call it, and its text.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn text(path: &Path, what: &str) -> Result<(String, String)> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        let read = io::stdin().read_to_string(&mut text);
+        read.with_context(|| format!("cannot read {what} from stdin"))?;
+        return Ok(("stdin".to_owned(), text));
+    }
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the {what} in {}", path.display()))?;
+    Ok((path.display().to_string(), text))
 }

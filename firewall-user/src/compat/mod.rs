@@ -1,8 +1,8 @@
-//! The same binary under the names of iptables and conntrack-tools.
+//! The same binary under the names of iptables, conntrack-tools and ipset.
 //!
 //! Called by a link of such a name, or as `firewall iptables …`, it takes that
 //! program's arguments, works on the running instance, and prints and exits as that
-//! program does (iptables 1.8.9, conntrack-tools 1.4.7). The instance is that of
+//! program does (iptables 1.8.9, conntrack-tools 1.4.7, ipset 7.17). The instance is that of
 //! `$FIREWALL_PIN`, else the default one.
 //!
 //! A call is short: it starts no runtime and reads no more than the rules in force.
@@ -15,6 +15,7 @@ mod clock;
 mod conntrack;
 mod failure;
 mod instance;
+mod ipset;
 mod iptables;
 mod program;
 mod restore;
@@ -30,10 +31,11 @@ pub enum OldName {
     Save(Family),
     Restore(Family),
     Conntrack,
+    Ipset,
 }
 
 impl OldName {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Iptables(Family::Ipv4),
         Self::Save(Family::Ipv4),
         Self::Restore(Family::Ipv4),
@@ -41,6 +43,7 @@ impl OldName {
         Self::Save(Family::Ipv6),
         Self::Restore(Family::Ipv6),
         Self::Conntrack,
+        Self::Ipset,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -52,6 +55,7 @@ impl OldName {
             Self::Restore(Family::Ipv4) => "iptables-restore",
             Self::Restore(Family::Ipv6) => "ip6tables-restore",
             Self::Conntrack => "conntrack",
+            Self::Ipset => "ipset",
         }
     }
 
@@ -79,6 +83,7 @@ impl OldName {
             Self::Save(family) => save::run(Program { name, family }, arguments),
             Self::Restore(family) => restore::run(Program { name, family }, arguments),
             Self::Conntrack => conntrack::run(arguments),
+            Self::Ipset => ipset::run(arguments),
         }
     }
 }
@@ -126,6 +131,7 @@ mod tests {
     #[test]
     fn the_first_argument_of_the_firewall_can_be_an_old_name() {
         assert_eq!(of("firewall iptables -A INPUT"), Some(("iptables", 2)));
+        assert_eq!(of("firewall ipset -! restore"), Some(("ipset", 2)));
         assert_eq!(of("firewall rules"), None);
         assert_eq!(of("firewall conntrack list"), None);
         assert_eq!(of("firewall"), None);

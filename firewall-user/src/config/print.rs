@@ -14,7 +14,7 @@ pub fn print(file: &File) -> String {
     let names =
         file.interfaces.as_ref().map(|names| list(names.iter().map(|name| quote(name.as_str()))));
     text.entry("interfaces", names);
-    for (key, path) in [("rules", &file.rules), ("rules6", &file.rules6)] {
+    for (key, path) in [("rules", &file.rules), ("rules6", &file.rules6), ("sets", &file.sets)] {
         text.entry(key, path.as_ref().map(|path| quote(&path.display().to_string())));
     }
     text.entry("hook", file.hook.as_ref().map(name));

@@ -53,6 +53,7 @@ use crate::{
     notify,
     rules::Ruleset,
     ruleset::{Rulesets, Running},
+    sets,
     settings::Chosen,
 };
 
@@ -68,6 +69,8 @@ pub struct Config {
     pub keeps_counters: bool,
     /// All that follows, as a configuration file says it.
     pub told: String,
+    /// Sets for an instance that has none yet: what a message calls the text, and the text.
+    pub sets: Option<(String, String)>,
     pub sizes: TableSizes,
     /// Of the sizes, those that somebody has named.
     pub sizes_named: SizesNamed,
@@ -195,6 +198,11 @@ fn configure(config: &Config, maps: &Maps) -> Result<()> {
     })?;
     if maps.generation()? == 0 && config.rules.is_empty() {
         tracing::warn!("no --rules: every packet is accepted until `firewall apply` brings some");
+    }
+    if maps.generation()? == 0
+        && let Some((name, text)) = &config.sets
+    {
+        sets::restore(maps, name, text)?;
     }
     if maps.former_generation()?.is_some() && !config.rules.is_empty() {
         tracing::warn!(

@@ -8,12 +8,13 @@ use firewall_common::{
     flow::{CtState, helper},
     headers::Headers,
     rule::{PortSet, Rule, RulesetHeader, condition, flag},
+    set::{Entry, EntryKey, SetHeader},
     tables::Rules,
     walk::{self, Walk},
     wire::tcp_flag,
 };
 
-use crate::rules::Compiled;
+use crate::{kernel::sets::SetView, rules::Compiled};
 
 /// A generation of rules, as it stands in the maps.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ pub struct RuleTables {
     pub extras: Vec<Extra>,
     /// What limits and counts keep in mind, of each extra.
     pub memory: RefCell<Vec<u64>>,
+    pub sets: SetView,
 }
 
 impl RuleTables {
@@ -35,6 +37,7 @@ impl RuleTables {
             port_sets: compiled.port_sets.clone(),
             extras: compiled.extras.clone(),
             memory: RefCell::new(vec![0; compiled.extras.len()]),
+            sets: SetView::default(),
         }
     }
 
@@ -75,6 +78,18 @@ impl Rules for RuleTables {
             *word = next;
         }
         holds
+    }
+
+    fn set_store(&self, slot: u32) -> Option<u32> {
+        self.sets.store(slot)
+    }
+
+    fn set_header(&self, store: u32) -> Option<&SetHeader> {
+        self.sets.header(store)
+    }
+
+    fn set_entry(&self, store: u32, key: &EntryKey) -> Option<Entry> {
+        self.sets.entry(store, key)
     }
 }
 
@@ -173,6 +188,18 @@ impl Rules for One<'_> {
     fn remember(&self, _: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
         self.tables.remembered(index, change).1
     }
+
+    fn set_store(&self, slot: u32) -> Option<u32> {
+        self.tables.sets.store(slot)
+    }
+
+    fn set_header(&self, store: u32) -> Option<&SetHeader> {
+        self.tables.sets.header(store)
+    }
+
+    fn set_entry(&self, store: u32, key: &EntryKey) -> Option<Entry> {
+        self.tables.sets.entry(store, key)
+    }
 }
 
 fn missing(
@@ -208,13 +235,15 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
     let asking = Asking::of(walk);
     let one = One { tables, rule };
     let mut indexes = (0..u32::from(rule.extra_count)).map(|at| u32::from(rule.extra_first) + at);
-    let failed = indexes.find(|index| !extra::holds(&one, *index, facts, asking))?;
+    let failed = indexes.find(|index| !extra::one_holds(&one, *index, facts, asking))?;
     let extra = tables.extras.get(failed as usize)?;
     let value = || facts.number(extra.subject, asking.is_routed);
     Some(match (Test::from_byte(extra.test)?, extra.subject) {
         (Test::Limit, _) => "the limit is used up".into(),
         (Test::Nth, _) => "it is another packet's turn".into(),
         (Test::Random, _) => "chance was against it".into(),
+        (Test::Set, _) if extra.invert != 0 => "it is in the set".into(),
+        (Test::Set, _) => "it is not in the set".into(),
         (Test::Range, number::LENGTH) => format!("length is {}", value()),
         (Test::Range, number::TTL) => format!("ttl is {}", value()),
         (Test::Masked, number::MARK) => format!("mark is {:#x}", value()),

@@ -1,6 +1,7 @@
 //! Reading or emptying a whole hash map in batches (`BPF_MAP_LOOKUP_BATCH` and
 //! `BPF_MAP_LOOKUP_AND_DELETE_BATCH`), and taking a single entry out with its value
-//! (`BPF_MAP_LOOKUP_AND_DELETE_ELEM`), which aya does not have.
+//! (`BPF_MAP_LOOKUP_AND_DELETE_ELEM`), and maps within maps, made and found at run time:
+//! what aya does not have.
 //!
 //! Unlike a walk from key to key it is not led astray by entries that vanish
 //! meanwhile: every entry that is there all the time is seen once.
@@ -8,12 +9,17 @@
 use std::{
     io,
     ops::ControlFlow,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
 use bytemuck::Pod;
 use nix::libc;
 
+const CREATE: libc::c_long = 0;
+const LOOKUP: libc::c_long = 1;
+const UPDATE: libc::c_long = 2;
+const DELETE: libc::c_long = 3;
+const OPEN_BY_ID: libc::c_long = 14;
 const LOOKUP_AND_DELETE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
 const LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
@@ -257,13 +263,158 @@ pub(super) fn write_array<V: Pod>(
     unsafe { bpf(UPDATE_BATCH, &mut attributes) }
 }
 
+/// An entry of a hash map.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn get<K: Pod, V: Pod>(map: impl AsFd, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let mut attributes = EntryAttributes {
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        key: std::ptr::from_ref(key) as u64,
+        value: &raw mut value as u64,
+        ..EntryAttributes::default()
+    };
+    // SAFETY: as for `take`.
+    match unsafe { bpf(LOOKUP, &mut attributes) } {
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts an entry into a map, over one that is there.
+///
+/// # Errors
+/// What the kernel said; `E2BIG` when the map is full.
+pub(super) fn put<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V) -> io::Result<()> {
+    let mut attributes = EntryAttributes {
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        ..EntryAttributes::default()
+    };
+    // SAFETY: the attributes name a key and a value of the map's types, which live
+    // through the call.
+    unsafe { bpf(UPDATE, &mut attributes) }
+}
+
+/// Puts entries into a hash map, over those that are there.
+///
+/// # Errors
+/// What the kernel said; some may have been put in before.
+pub(super) fn put_all<K: Pod, V: Pod>(map: impl AsFd, keys: &[K], values: &[V]) -> io::Result<()> {
+    let count = keys.len().min(values.len());
+    if count == 0 {
+        return Ok(());
+    }
+    let mut attributes = Attributes {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: count as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Attributes::default()
+    };
+    // SAFETY: the attributes name as many keys as values, of the map's types, which live
+    // through the call.
+    unsafe { bpf(UPDATE_BATCH, &mut attributes) }
+}
+
+/// `union bpf_attr`, the part for making maps.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct MapAttributes {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+    _pad: u32,
+}
+
+/// Makes a hash map that takes memory as it fills.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn make_hash(key_size: u32, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
+    const HASH: u32 = 1;
+    const NO_PREALLOC: u32 = 1;
+    let mut name = [0; 16];
+    name[..3].copy_from_slice(b"set");
+    let mut attributes = MapAttributes {
+        map_type: HASH,
+        key_size,
+        value_size,
+        max_entries: entries.max(1),
+        map_flags: NO_PREALLOC,
+        name,
+        ..MapAttributes::default()
+    };
+    // SAFETY: the attributes are those of the command.
+    let fd = unsafe { call(CREATE, &mut attributes) }?;
+    // SAFETY: the kernel has given this descriptor to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens the map that stands in a place of an array of maps.
+///
+/// # Errors
+/// What the kernel said; `NotFound` where there is none.
+pub(super) fn inner_map(outer: impl AsFd, place: u32) -> io::Result<OwnedFd> {
+    let Some(id) = get::<u32, u32>(outer, &place)? else {
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    };
+    let mut attributes = [id, 0, 0];
+    // SAFETY: the attributes are those of the command: the map's number, no flags.
+    let fd = unsafe { call(OPEN_BY_ID, &mut attributes) }?;
+    // SAFETY: the kernel has given this descriptor to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts a map into a place of an array of maps.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn set_inner(outer: impl AsFd, place: u32, inner: &OwnedFd) -> io::Result<()> {
+    put(outer, &place, &(inner.as_raw_fd() as u32))
+}
+
+/// Takes the map out of a place of an array of maps, if there is one.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn remove_inner(outer: impl AsFd, place: u32) -> io::Result<()> {
+    let mut attributes = EntryAttributes {
+        map_fd: outer.as_fd().as_raw_fd() as u32,
+        key: &raw const place as u64,
+        ..EntryAttributes::default()
+    };
+    // SAFETY: the attributes name a place, which lives through the call.
+    match unsafe { bpf(DELETE, &mut attributes) } {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// # Safety
 /// The attributes are those of the command, and what they point to is as long as it
 /// says.
 unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+    // SAFETY: the caller promises it.
+    unsafe { call(command, attributes) }.map(drop)
+}
+
+/// As [`bpf`], with the kernel's answer.
+///
+/// # Safety
+/// As for [`bpf`].
+unsafe fn call<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: the caller promises what the kernel asks for.
     let answer = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>())
     };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as i32) }
 }

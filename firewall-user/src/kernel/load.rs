@@ -15,7 +15,7 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 29] = [
+const PINNED: [&str; 36] = [
     "assured",
     "awaited",
     "by_hand",
@@ -43,6 +43,13 @@ const PINNED: [&str; 29] = [
     "rules",
     "rulesets",
     "ruleset_text",
+    "SET_COMMENTS",
+    "SET_ENTRIES",
+    "set_hosts",
+    "set_names",
+    "set_references",
+    "set_slots",
+    "sets",
     "stats",
     "timeouts",
 ];

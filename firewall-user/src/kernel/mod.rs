@@ -15,6 +15,7 @@ mod raw;
 pub mod rehearsal;
 pub mod rings;
 pub mod ruleset;
+pub mod sets;
 pub mod settings;
 pub mod sweep;
 pub mod trial;

@@ -197,6 +197,15 @@ impl Pins {
         bail!("another process keeps the settings of {} locked: end it", self.root.display())
     }
 
+    /// Waits for the lock of those who change sets. Who has that of the ruleset, too, has
+    /// taken it before.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn lock_sets(&self) -> Result<Option<Flock<File>>> {
+        lock(&self.version().join("links"), FlockArg::LockExclusive)
+    }
+
     /// Waits for the lock of those who change the ruleset.
     ///
     /// # Errors

@@ -31,8 +31,9 @@ use super::{
     raw::Raw,
 };
 
-/// The maps of the instance: nothing that programs write.
-const SHARED: [&str; 11] = [
+/// The maps of the instance: nothing that programs write, but in sets, of which
+/// [`option::REHEARSAL`] says that they stay.
+const SHARED: [&str; 15] = [
     "awaited",
     "devices",
     "extras",
@@ -43,6 +44,10 @@ const SHARED: [&str; 11] = [
     "rule_index",
     "rules",
     "rulesets",
+    "SET_ENTRIES",
+    "set_hosts",
+    "set_slots",
+    "sets",
     "timeouts",
 ];
 
@@ -125,6 +130,8 @@ impl Rehearsal {
         let mut options = maps.options()?;
         // Nobody watches here.
         options.bits &= !(option::REPORT_DROPS | option::REPORT_FLOWS | option::REMEMBER_DROPS);
+        // Sets are those in force, and stay as they are.
+        options.bits |= option::REHEARSAL;
         rehearsal.array::<Options>("options")?.set(0, Raw(options), 0)?;
         // Limits and counts stand where they stand.
         let kept = maps.extra_memory(0, 2 * EXTRAS_PER_GENERATION as usize)?;

@@ -19,6 +19,7 @@ use super::{
     maps::{Maps, cpus, get, insert, remove},
     quiescence::wait_for_programs,
     raw::Raw,
+    sets::SetTables,
 };
 use crate::{
     explain::walk::RuleTables,
@@ -34,6 +35,8 @@ pub struct Image<'a> {
     /// Of each rule, what it has counted under earlier generations.
     pub bases: &'a [Counter],
     pub extras: &'a [Extra],
+    /// How many of its rules name each slot of a set.
+    pub set_references: &'a [u32],
     /// What it was compiled from, IPv4 and IPv6.
     pub texts: [&'a str; 2],
     /// Where its rules were written, likewise.
@@ -97,6 +100,7 @@ impl Maps {
         batch::write_array(self.data("extras")?.fd(), extras, image.extras, 1)?;
         let memory = vec![0u64; image.extras.len()];
         batch::write_array(self.data("extra_memory")?.fd(), extras, &memory, 1)?;
+        SetTables::of(self).set_references(slot, image.set_references)?;
         self.array::<RulesetHeader>("rulesets")?.set(slot, Raw(image.header), 0)?;
         Ok(())
     }
@@ -218,6 +222,7 @@ impl Maps {
                 1,
             )?,
             memory: RefCell::new(memory),
+            sets: SetTables::of(self).view()?,
         })
     }
 

@@ -24,6 +24,7 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
+    set::{Entry, EntryKey, set_flag},
     time::Nanos,
 };
 
@@ -31,6 +32,7 @@ use super::{
     batch,
     maps::{Maps, get},
     raw::Raw,
+    sets::{CommentBytes, Inner, SetTables},
 };
 
 /// A master is written a moment before its flow.
@@ -80,6 +82,7 @@ pub struct Sweeper {
     expectations: Table<ExpectationKey, Expectation>,
     masters: Table<FlowKey, Master>,
     fragments: Table<FragmentKey, FragmentGrant>,
+    sets: SetTables,
 }
 
 impl Sweeper {
@@ -92,6 +95,7 @@ impl Sweeper {
             expectations: Table::open(maps, "expectations")?,
             masters: Table::open(maps, "masters")?,
             fragments: Table::open(maps, "fragments")?,
+            sets: SetTables::of(maps),
         })
     }
 
@@ -129,7 +133,63 @@ impl Sweeper {
                 && !has_flow(flows, key, master)?)
         };
         let masters = self.masters.sweep(&pace, is_orphan, |_, _| {})?;
+        self.sweep_sets(now, &pace)?;
         Ok(Sweep { assured, embryonic, expectations, masters, fragments })
+    }
+}
+
+impl Sweeper {
+    /// Removes what has expired in the sets that have timeouts. Whoever adds it anew
+    /// meanwhile has the lock, which is not taken for more than a batch.
+    fn sweep_sets(&self, now: Nanos, pace: &Pace<'_>) -> Result<()> {
+        for set in self.sets.names()? {
+            if !self.sets.header(set.store)?.has(set_flag::TIMEOUT) {
+                continue;
+            }
+            // One that is replaced meanwhile is swept the next time.
+            let Ok(entries) = self.sets.entries(set.store) else { continue };
+            let comments = self.sets.comments(set.store).ok();
+            let mut failed = Ok(());
+            let mut begin = Instant::now();
+            entries.for_each_batch(|keys, values| {
+                let expired = keys.iter().zip(values).filter(|(_, entry)| entry.is_expired(now));
+                let expired: Vec<_> = expired.map(|(key, _)| *key).collect();
+                failed = self.remove_elements(&entries, comments.as_ref(), &expired, now);
+                let go_on = pace.rest(begin, expired.len() as u64);
+                begin = Instant::now();
+                if failed.is_err() { ControlFlow::Break(()) } else { go_on }
+            })?;
+            failed?;
+        }
+        Ok(())
+    }
+
+    fn remove_elements(
+        &self,
+        entries: &Inner<Entry>,
+        comments: Option<&Inner<CommentBytes>>,
+        keys: &[EntryKey],
+        now: Nanos,
+    ) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.sets.lock()?;
+        for key in keys {
+            if entries.get(key)?.is_none_or(|entry| !entry.is_expired(now)) {
+                continue;
+            }
+            match entries.take(key)? {
+                // A packet has put it in again.
+                Some(entry) if !entry.is_expired(now) => entries.put(key, &entry)?,
+                _ => {
+                    if let Some(comments) = comments {
+                        comments.remove(key)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,13 @@ use firewall_common::{
     synproxy::offer::Offer,
 };
 
-use super::{extra::Extra, interface::InterfacePattern, mangle::Mangle, source::Span};
+use super::{
+    extra::Extra,
+    interface::InterfacePattern,
+    mangle::Mangle,
+    set::{SetMatch, SetTarget},
+    source::Span,
+};
 
 /// The rules of one family. The table `filter` is always there; tables stand
 /// in the order in which they are printed.
@@ -125,6 +131,7 @@ pub enum Match {
     Icmp(Condition<IcmpType>),
     /// Those with options of their own.
     Extra(Extra),
+    Set(SetMatch),
 }
 
 /// `-m tcp`, `-m udp` or `-m sctp`.
@@ -206,6 +213,8 @@ pub enum Target {
     /// `-j SYNPROXY`
     Proxy(Offer),
     Mangle(Mangle),
+    /// `-j SET`
+    Set(Box<SetTarget>),
     Jump(String),
     Goto(String),
 }
@@ -451,6 +460,7 @@ impl Target {
             Self::Untrack(UntrackForm::Notrack) => "NOTRACK",
             Self::Proxy(_) => "SYNPROXY",
             Self::Mangle(mangle) => mangle.name(),
+            Self::Set(_) => "SET",
             Self::Jump(chain) | Self::Goto(chain) => chain,
         }
     }

@@ -14,12 +14,13 @@ mod interface;
 pub mod lint;
 mod lower;
 pub mod mangle;
-mod names;
+pub(crate) mod names;
 mod parse;
 mod print;
 pub(crate) mod problem;
 mod remembering;
 mod services;
+mod set;
 pub(crate) mod source;
 #[cfg(test)]
 mod tests;
@@ -29,10 +30,11 @@ pub use self::{
     error::{Error, Errors},
     extra::{Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
     interface::InterfacePattern,
-    lower::{Compiled, Origin as CompiledOrigin, Part, compile},
+    lower::{Compiled, Origin as CompiledOrigin, Part, SetUse, compile},
     parse::{edit, edit_keeping, option_arity, parse},
     print::{ListOptions, json, list, spec_text, to_save},
     problem::Problem,
     remembering::{Preventing, Remembering, remembering},
     services::{BuiltinServices, EtcServices, Services},
+    set::{Compared, SetMatch, SetPart, SetTarget},
 };

@@ -96,6 +96,7 @@ fn reasons(spec: &ast::RuleSpec) -> String {
         Target::Log(_) => Some("reports each packet".into()),
         Target::Proxy(_) => Some("answers single packets".into()),
         Target::Untrack(_) => Some("leaves its packets without a connection".into()),
+        Target::Set(_) => Some("puts each packet into sets".into()),
         Target::Mangle(_) => Some("changes single packets or their connection's mark".into()),
         _ => None,
     });
@@ -202,6 +203,7 @@ fn prevents(rule: &Rule) -> bool {
         Some(
             Code::Proxy
             | Code::Untrack
+            | Code::Set
             | Code::Mark
             | Code::SetCtMark
             | Code::SaveMark

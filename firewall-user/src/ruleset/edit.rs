@@ -7,14 +7,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use firewall_common::{addr::Family, rule::Counter};
+use firewall_common::{addr::Family, rule::Counter, set::SLOTS};
 
 use super::{
     Rulesets, Running, index,
     sources::{self, Written},
 };
 use crate::{
-    kernel::{maps::Maps, ruleset::Image},
+    kernel::{maps::Maps, ruleset::Image, sets::SetTables},
     rules::{Chain, Compiled, Origin, Place, Rule},
 };
 
@@ -96,7 +96,10 @@ impl<'m> Edit<'m> {
     /// # Errors
     /// As there.
     pub fn install(self, after: &Rulesets, trial: Option<Duration>) -> Result<u32> {
-        let compiled = after.compile()?;
+        let mut compiled = after.compile()?;
+        // A set that the new rules name stays there until they are in force.
+        let _sets = self.maps.pins().lock_sets()?;
+        let slots = bind(self.maps, &mut compiled)?;
         let (mut bases, sources) = self.carried(after, &compiled);
         let [v4, v6] = &after.texts();
         let written = self.sources(after);
@@ -106,6 +109,7 @@ impl<'m> Edit<'m> {
             port_sets: &compiled.port_sets,
             extras: &compiled.extras,
             bases: &bases,
+            set_references: &slots,
             texts: [v4, v6],
             sources: written.each_ref().map(String::as_str),
         };
@@ -192,6 +196,23 @@ impl<'m> Edit<'m> {
         }
         self.lines[index(family)].get(&rule.origin.line).copied()
     }
+}
+
+/// Gives the sets that the rules name their slots; gives how many rules name each.
+fn bind(maps: &Maps, compiled: &mut Compiled) -> Result<Vec<u32>> {
+    let mut counts = vec![0; SLOTS as usize];
+    if compiled.set_uses.is_empty() {
+        return Ok(counts);
+    }
+    let sets = SetTables::of(maps).names()?;
+    let slots: HashMap<_, _> = sets.iter().map(|set| (set.name.as_str(), set.slot)).collect();
+    compiled.bind(&|name| slots.get(name).copied())?;
+    for set in &compiled.set_uses {
+        if let Some(slot) = slots.get(set.name.as_str()) {
+            counts[*slot as usize] += 1;
+        }
+    }
+    Ok(counts)
 }
 
 /// Where the rules of a generation were written, by their lines in its text.

@@ -27,6 +27,7 @@ pub struct File {
     pub interfaces: Option<Vec<InterfaceName>>,
     pub rules: Option<PathBuf>,
     pub rules6: Option<PathBuf>,
+    pub sets: Option<PathBuf>,
     pub hook: Option<HookChoice>,
     pub drop_non_ip: Option<bool>,
     pub unload_on_exit: Option<bool>,
@@ -42,8 +43,8 @@ pub struct File {
 }
 
 const SECTIONS: [&str; 4] = ["run", "tables", "conntrack", "helper"];
-const RUN: [&str; 7] =
-    ["interfaces", "rules", "rules6", "hook", "drop_non_ip", "unload_on_exit", "log_level"];
+const RUN: [&str; 8] =
+    ["interfaces", "rules", "rules6", "sets", "hook", "drop_non_ip", "unload_on_exit", "log_level"];
 const TABLES: [&str; 4] = ["max_flows", "max_embryonic", "max_expectations", "max_fragments"];
 const FTP: [&str; 3] = ["ports", "loose", "failure"];
 
@@ -56,7 +57,7 @@ pub fn read(path: &Path) -> Result<File> {
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
     let mut file = parse(&path.display().to_string(), &text)?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    for rules in [&mut file.rules, &mut file.rules6].into_iter().flatten() {
+    for rules in [&mut file.rules, &mut file.rules6, &mut file.sets].into_iter().flatten() {
         *rules = directory.join(&*rules);
     }
     Ok(file)
@@ -93,6 +94,7 @@ impl File {
             }
             "rules" => self.rules = entry.text(RULES).map(PathBuf::from),
             "rules6" => self.rules6 = entry.text(RULES).map(PathBuf::from),
+            "sets" => self.sets = entry.text(RULES).map(PathBuf::from),
             "hook" => self.hook = entry.read(one_of),
             "drop_non_ip" => self.drop_non_ip = entry.switch(),
             "unload_on_exit" => self.unload_on_exit = entry.switch(),

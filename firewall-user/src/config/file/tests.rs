@@ -94,7 +94,7 @@ mod a_mistake {
             ("[conntrak]\n", "1:2: unknown section 'conntrak'; did you mean conntrack?"),
             (
                 "[run]\nport = 1",
-                "2:1: unknown key 'run.port'; there are: interfaces, rules, rules6, hook, \
+                "2:1: unknown key 'run.port'; there are: interfaces, rules, rules6, sets, hook, \
                  drop_non_ip, unload_on_exit, log_level",
             ),
             ("[helper.tftp]", "1:9: unknown helper 'helper.tftp'; did you mean ftp?"),

@@ -32,7 +32,13 @@ pub(super) fn lower(
     pool: &mut Pool,
 ) -> Result<Rule, Problem> {
     let is_tracked = table != TableName::Raw;
-    let mut lowering = Lowering { rule: Rule::default(), extras: Vec::new(), family, is_tracked };
+    let mut lowering = Lowering {
+        rule: Rule::default(),
+        extras: Vec::new(),
+        sets: Vec::new(),
+        family,
+        is_tracked,
+    };
     lowering.addresses(spec);
     lowering.interfaces(spec, pool);
     if let Some(Condition { negated, value }) = spec.protocol {
@@ -52,6 +58,8 @@ pub(super) fn lower(
 struct Lowering {
     rule: Rule,
     extras: Vec<Record>,
+    /// Places among them of those that ask a set, and its name.
+    sets: Vec<(usize, String)>,
     family: Family,
     /// Table raw comes before tracking: there, no packet has a state or helper.
     is_tracked: bool,
@@ -70,6 +78,10 @@ impl Lowering {
         self.rule.extra_count = self.extras.len() as u16;
         if !self.extras.is_empty() {
             self.rule.extra_first = pool.extras(self.extras);
+            let first = usize::from(self.rule.extra_first);
+            for (place, name) in self.sets {
+                pool.set_use(first + place, 0, name);
+            }
         }
         Ok(self.rule)
     }
@@ -176,6 +188,12 @@ impl Lowering {
             Match::Icmp(icmp) => self.icmp(*icmp),
             Match::Extra(extra) => {
                 self.extra(extra);
+                Ok(())
+            }
+            Match::Set(set) => {
+                self.rule.flags |= flag::PER_PACKET;
+                self.sets.push((self.extras.len(), set.set.name.clone()));
+                self.extras.push(extras::set(set));
                 Ok(())
             }
         }

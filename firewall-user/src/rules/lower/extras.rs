@@ -10,11 +10,17 @@ use firewall_common::{
     },
     flow::Direction,
     rule::PortRange,
+    set::{
+        Question,
+        ask::{compare, option},
+        change::Order,
+    },
 };
 
 use crate::rules::{
     ast::{Condition, Network},
     extra::{Comparison, Extra, Fact, Limit, Masked, PacketType, Way},
+    set::{Compared, SetMatch, SetPart, SetTarget},
 };
 
 /// Whether what a fact asks for is the same for all packets of one direction of a
@@ -154,6 +160,47 @@ const fn packet_type_bit(kind: PacketType) -> u32 {
         PacketType::Broadcast => packet_type::BROADCAST,
         PacketType::Multicast => packet_type::MULTICAST,
     }
+}
+
+/// `-m set`; its slot is not known yet.
+pub(super) fn set(set: &SetMatch) -> Record {
+    let compared = |compared: Option<Compared>| {
+        compared.map_or((compare::NONE, 0), |compared| (compared.how, compared.value))
+    };
+    let options = [
+        (set.return_nomatch, option::RETURN_NOMATCH),
+        (set.skips_counters, option::SKIP_COUNTERS),
+        (set.skips_subcounters, option::SKIP_SUBCOUNTERS),
+    ];
+    let question = Question {
+        slot: 0,
+        sources: set.set.sources.into(),
+        dimensions: set.set.dimensions.into(),
+        options: options.iter().filter(|(is_set, _)| *is_set).fold(0, |all, (_, bit)| all | bit),
+        packets: compared(set.packets),
+        bytes: compared(set.bytes),
+    };
+    Record {
+        test: Test::Set as u8,
+        subject: 0,
+        invert: u8::from(set.negated),
+        absent: 0,
+        arguments: question.pack(),
+    }
+}
+
+/// `-j SET`; its slots are not known yet.
+pub(super) fn set_target(target: &SetTarget) -> Record {
+    let side = |part: &Option<SetPart>| {
+        part.as_ref().map(|part| (0, part.sources.into(), part.dimensions.into()))
+    };
+    let order = Order {
+        add: side(&target.add),
+        del: side(&target.del),
+        exist: target.exist,
+        timeout: target.timeout,
+    };
+    Record { test: Test::Set as u8, subject: 0, invert: 0, absent: 0, arguments: order.pack() }
 }
 
 /// Nanoseconds for one packet, and for the burst.

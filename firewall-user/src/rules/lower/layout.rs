@@ -12,7 +12,7 @@ use firewall_common::{
     },
 };
 
-use super::{Compiled, Origin, Part, conditions};
+use super::{Compiled, Origin, Part, SetUse, conditions, extras};
 use crate::rules::{
     ast::{self, Chain, Policy, Ruleset, Table, TableName, Target, Verdict},
     error::{Error, Errors},
@@ -51,6 +51,7 @@ impl Default for Layout {
 pub(super) struct Pool {
     port_sets: Vec<PortSet>,
     extras: Vec<Extra>,
+    set_uses: Vec<SetUse>,
     known_sets: HashMap<Vec<u8>, u16>,
     patterns: Vec<InterfacePattern>,
 }
@@ -71,6 +72,11 @@ impl Pool {
         let first = u16::try_from(self.extras.len()).unwrap_or(u16::MAX);
         self.extras.extend(extras);
         first
+    }
+
+    /// Notes that a word of an extra is the slot of a set, whose name is known so far.
+    pub(super) fn set_use(&mut self, extra: usize, word: usize, name: String) {
+        self.set_uses.push(SetUse { extra, word, name, file: "".into(), line: 0 });
     }
 
     pub(super) fn pattern(&mut self, pattern: &InterfacePattern) -> u8 {
@@ -173,7 +179,20 @@ impl Layout {
             self.errors.push(Error::at_line(&rule.origin.file, rule.origin.line, problem));
             Rule::default()
         });
-        let Action { code, argument, mask } = target(&rule.spec.target, starts);
+        let Action { code, mut argument, mask } = target(&rule.spec.target, starts);
+        if let Target::Set(target) = &rule.spec.target {
+            let extra = self.pool.extras(vec![extras::set_target(target)]);
+            argument = extra.into();
+            self.header.needs |= need::FACTS | need::SETS;
+            for (word, part) in [(0, &target.add), (2, &target.del)] {
+                if let Some(part) = part {
+                    self.pool.set_use(extra.into(), word, part.name.clone());
+                }
+            }
+        }
+        for of_rule in self.pool.set_uses.iter_mut().rev().take_while(|one| one.line == 0) {
+            (of_rule.file, of_rule.line) = (rule.origin.file.clone(), rule.origin.line);
+        }
         self.header.needs |= needs(&self.pool, &compiled);
         if let Target::Mangle(mangle) = &rule.spec.target {
             self.header.needs |= mangling(mangle, table);
@@ -181,7 +200,7 @@ impl Layout {
         compiled.target = code as u8;
         compiled.argument = argument;
         compiled.mask = mask;
-        if code == Code::Log {
+        if matches!(code, Code::Log | Code::Set) {
             compiled.flags |= flag::PER_PACKET;
         }
         if code == Code::Proxy {
@@ -221,9 +240,9 @@ impl Layout {
         if !self.errors.is_empty() {
             return Err(Errors(self.errors));
         }
-        let Pool { port_sets, extras, patterns, .. } = self.pool;
+        let Pool { port_sets, extras, set_uses, patterns, .. } = self.pool;
         let (rules, header, origins) = (self.rules, self.header, self.origins);
-        Ok(Compiled { rules, port_sets, extras, header, patterns, origins })
+        Ok(Compiled { rules, port_sets, extras, set_uses, header, patterns, origins })
     }
 
     fn last_place(&self) -> (Arc<str>, u32) {
@@ -241,7 +260,8 @@ fn needs(pool: &Pool, rule: &Rule) -> u32 {
         let kinds = number::TCP_OPTIONS..number::CT_MARK;
         let is_of_options = kinds.contains(&extra.subject) || extra.subject == number::MSS;
         let is_number = extra.test <= Test::Any as u8;
-        need::FACTS | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
+        let of_sets = if extra.test == Test::Set as u8 { need::SETS } else { 0 };
+        need::FACTS | of_sets | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
     };
     extras.fold(0, |needs, extra| needs | of(extra))
 }
@@ -335,6 +355,8 @@ fn target(target: &Target, starts: &HashMap<&str, u32>) -> Action {
         Target::Untrack(_) => Action::new(Code::Untrack, 0),
         Target::Proxy(offer) => Action::new(Code::Proxy, offer.pack()),
         Target::Mangle(mangle) => change(mangle),
+        // The extra that says more is not there yet.
+        Target::Set(_) => Action::new(Code::Set, 0),
         Target::Jump(chain) => Action::new(Code::Jump, start(chain)),
         Target::Goto(chain) => Action::new(Code::Goto, start(chain)),
     }

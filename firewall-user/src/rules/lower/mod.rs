@@ -24,6 +24,7 @@ use super::{
     check,
     error::{Error, Errors},
     interface::InterfacePattern,
+    problem::Problem,
 };
 
 /// One generation of rules, and what its indexes mean.
@@ -32,6 +33,8 @@ pub struct Compiled {
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
     pub extras: Vec<Extra>,
+    /// The words of `extras` that are slots of sets, 0 until [`Compiled::bind`].
+    pub set_uses: Vec<SetUse>,
     pub header: RulesetHeader,
     /// The index is the pattern's bit.
     pub patterns: Vec<InterfacePattern>,
@@ -72,7 +75,40 @@ impl Origin {
     }
 }
 
+/// A set that a rule names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetUse {
+    /// Index of the extra, and which of its words is the slot.
+    pub extra: usize,
+    pub word: usize,
+    pub name: String,
+    /// Where the rule was written.
+    pub file: Arc<str>,
+    pub line: u32,
+}
+
 impl Compiled {
+    /// Gives the sets that rules name their slots, which `slot_of` tells.
+    ///
+    /// # Errors
+    /// Each set that is not there, with the rule that names it.
+    pub fn bind(&mut self, slot_of: &dyn Fn(&str) -> Option<u32>) -> Result<(), Errors> {
+        let mut errors = Vec::new();
+        for SetUse { extra, word, name, file, line } in &self.set_uses {
+            match (slot_of(name), self.extras.get_mut(*extra)) {
+                (Some(slot), Some(extra)) => extra.arguments[*word] = slot,
+                _ => {
+                    let problem = Problem::new(format!("there is no set '{name}'"));
+                    let problem = problem.advise(format!(
+                        "create it first, as with `firewall set create {name} hash:ip`"
+                    ));
+                    errors.push(Error::at_line(file, *line, problem));
+                }
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(Errors(errors)) }
+    }
+
     /// The bits of the patterns that an interface's name fits.
     pub fn patterns_of(&self, ifname: &str) -> u64 {
         let fits = self.patterns.iter().enumerate().filter(|(_, pattern)| pattern.matches(ifname));

@@ -74,7 +74,6 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ("rateest", &["--rateest1", "--rateest"], None),
     ("realm", &["--realm"], None),
     ("socket", &["--transparent", "--nowildcard"], Some("use -m owner --socket-exists in OUTPUT")),
-    ("set", &["--match-set"], Some("name the addresses with -s or -d, in a list")),
     ("string", &["--algo", "--string", "--hex-string", "--from", "--to"], None),
     (
         "time",
@@ -104,7 +103,6 @@ const TARGETS: &[(&str, Option<&str>)] = &[
     ("REDIRECT", None),
     ("SAME", None),
     ("SECMARK", None),
-    ("SET", None),
     ("SNAT", None),
     ("TARPIT", Some("use DROP")),
     ("TCPOPTSTRIP", None),
@@ -133,7 +131,9 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--ctevents", "CT"),
     ("--expevents", "CT"),
     ("--zone", "CT"),
-    ("--timeout", "CT"),
+    ("--map-mark", "SET"),
+    ("--map-prio", "SET"),
+    ("--map-queue", "SET"),
 ];
 
 fn refusal(what: String, instead: Option<&str>) -> Problem {

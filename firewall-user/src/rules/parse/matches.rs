@@ -16,6 +16,7 @@ use super::{
     options::Opt,
     pending::{self, Counts, Kind, Pending, Value, missing},
     ports::Ports,
+    sets,
     values::{self, Parsed},
 };
 use crate::rules::{
@@ -175,6 +176,7 @@ impl Matches {
                 self.collect(ExtraKind::ConnMark, &Item { opt, ..item.clone() })
             }
             Opt::Extra(field) => self.collect(field.kind(), item),
+            Opt::Set(_) => self.collect_set(item),
             Opt::Mss => {
                 let opt = Opt::Extra(Field::Mss);
                 self.collect(ExtraKind::TcpMss, &Item { opt, ..item.clone() })
@@ -306,6 +308,19 @@ impl Matches {
         kinds.next() == Some(ExtraKind::ConnMark)
     }
 
+    /// Keeps an option for the `-m set` that was named last.
+    fn collect_set(&mut self, item: &Item) -> Parsed<()> {
+        match self.pending.iter_mut().rev().find(|pending| pending.kind == Kind::Set) {
+            Some(pending) => pending.options.push(item.clone()),
+            None if self.has_unknown => {}
+            None => {
+                let problem = Problem::new(format!("{} needs -m set", item.name));
+                return Err((item.span, problem.advise("write -m set before it")));
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps an option for the match that was named last.
     fn collect(&mut self, kind: ExtraKind, item: &Item) -> Parsed<()> {
         let wanted = match kind {
@@ -392,6 +407,13 @@ impl Matches {
                 && let Some(problem) = extras::misplaced_in(kind, chain)
             {
                 context.report.add(span, problem);
+            }
+            if kind == Kind::Set {
+                match sets::read(span, &options) {
+                    Ok(set) => matches.push(Match::Set(set)),
+                    Err((span, problem)) => context.report.add(span, problem),
+                }
+                continue;
             }
             if let Some(kind) = extra_kind(kind, &options) {
                 match extras::read(kind, span, &options, context.family) {

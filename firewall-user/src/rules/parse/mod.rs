@@ -16,6 +16,7 @@ mod pending;
 mod ports;
 mod rule;
 mod section;
+mod sets;
 pub(super) mod targets;
 mod values;
 

@@ -1,9 +1,13 @@
 //! Every option that is understood, in one table: its names, how many
 //! arguments it takes, and whether `!` may stand before it.
 
-use firewall_common::synproxy::header::has;
+use firewall_common::{set::ask::compare, synproxy::header::has};
 
-use super::{extras::Field, mangle};
+use super::{
+    extras::Field,
+    mangle,
+    sets::{SetOption, TargetOption},
+};
 use crate::rules::{
     ast::log_option,
     extra::{Comparison, Way},
@@ -46,6 +50,9 @@ pub(super) enum Opt {
     Fragment,
     /// An option of the matches of [`super::extras`].
     Extra(Field),
+    /// An option of `-m set`, and one of `-j SET`.
+    Set(SetOption),
+    SetTarget(TargetOption),
     Helper,
     Comment,
     IcmpType,
@@ -200,6 +207,21 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--packet"], Opt::Extra(Field::Packet), 1, 1),
     plain(&["--limit"], Opt::Extra(Field::Limit), 1, 1),
     plain(&["--limit-burst"], Opt::Extra(Field::LimitBurst), 1, 1),
+    negatable(&["--match-set"], Opt::Set(SetOption::MatchSet), 2),
+    plain(&["--return-nomatch"], Opt::Set(SetOption::ReturnNomatch), 0, 0),
+    negatable(&["--update-counters"], Opt::Set(SetOption::UpdateCounters), 0),
+    negatable(&["--update-subcounters"], Opt::Set(SetOption::UpdateSubcounters), 0),
+    negatable(&["--packets-eq"], Opt::Set(SetOption::Packets(compare::EQUAL)), 1),
+    plain(&["--packets-lt"], Opt::Set(SetOption::Packets(compare::BELOW)), 1, 1),
+    plain(&["--packets-gt"], Opt::Set(SetOption::Packets(compare::ABOVE)), 1, 1),
+    negatable(&["--bytes-eq"], Opt::Set(SetOption::Bytes(compare::EQUAL)), 1),
+    plain(&["--bytes-lt"], Opt::Set(SetOption::Bytes(compare::BELOW)), 1, 1),
+    plain(&["--bytes-gt"], Opt::Set(SetOption::Bytes(compare::ABOVE)), 1, 1),
+    plain(&["--add-set"], Opt::SetTarget(TargetOption::Add), 2, 2),
+    plain(&["--del-set"], Opt::SetTarget(TargetOption::Del), 2, 2),
+    plain(&["--map-set"], Opt::SetTarget(TargetOption::Map), 2, 2),
+    plain(&["--exist"], Opt::SetTarget(TargetOption::Exist), 0, 0),
+    plain(&["--timeout"], Opt::SetTarget(TargetOption::Timeout), 1, 1),
     plain(&["-t", "--table"], Opt::Table, 1, 1),
     plain(&["-c", "--set-counters"], Opt::Counters, 2, 2),
     plain(&["-4", "--ipv4"], Opt::OnlyIpv4, 0, 0),

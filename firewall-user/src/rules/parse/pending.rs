@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Helper,
     Comment,
     Icmp,
+    /// As the next.
+    Set,
     /// Its options are collected and read at the end.
     Extra(ExtraKind),
 }
@@ -57,6 +59,7 @@ const NAMES: &[(&str, Kind)] = &[
     ("icmp6", Kind::Icmp),
     ("icmpv6", Kind::Icmp),
     ("ipv6-icmp", Kind::Icmp),
+    ("set", Kind::Set),
 ];
 
 /// The kind of match that has this name.
@@ -85,7 +88,9 @@ impl Counts {
             Kind::Multiport => (&mut self.multiports, 2, "multiport"),
             Kind::Icmp => (&mut self.icmps, 1, "icmp"),
             Kind::Helper => (&mut self.helpers, 1, "helper"),
-            Kind::Transport | Kind::State(_) | Kind::Comment | Kind::Extra(_) => return None,
+            Kind::Transport | Kind::State(_) | Kind::Comment | Kind::Set | Kind::Extra(_) => {
+                return None;
+            }
         };
         *count += 1;
         (*count == most + 1).then(|| {
@@ -105,6 +110,7 @@ pub(super) fn missing(kind: Kind, family: Family) -> Problem {
         Kind::Comment => ("comment", "--comment"),
         Kind::Icmp if family == Family::Ipv4 => ("icmp", "--icmp-type"),
         Kind::Icmp => ("icmp6", "--icmpv6-type"),
+        Kind::Set => ("set", "--match-set NAME src (or dst)"),
         Kind::Extra(kind) => (kind.name(), kind.option()),
     };
     Problem::new(format!("-m {name} does nothing by itself"))

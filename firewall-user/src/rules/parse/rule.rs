@@ -135,7 +135,8 @@ impl Reader<'_> {
             | Opt::Mss
             | Opt::Wscale
             | Opt::Mangle(_)
-            | Opt::Offer(_) => {
+            | Opt::Offer(_)
+            | Opt::SetTarget(_) => {
                 self.target.option(context, item);
                 Ok(())
             }

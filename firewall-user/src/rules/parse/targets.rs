@@ -6,18 +6,19 @@ use firewall_common::{
     synproxy::{header::has, offer::Offer},
 };
 
-use super::{Context, items::Item, later, mangle, matches::Protocol, options::Opt, values};
+use super::{Context, items::Item, later, mangle, matches::Protocol, options::Opt, sets, values};
 use crate::rules::{
     ast::{Log, TableName, Target, UntrackForm},
     mangle::Mangle,
     names,
     problem::{Problem, nearest},
+    set::SetTarget,
     source::Span,
 };
 
-pub(super) const BUILTIN: [&str; 15] = [
+pub(super) const BUILTIN: [&str; 16] = [
     "ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT", "NOTRACK", "SYNPROXY", "MARK", "CONNMARK",
-    "DSCP", "TOS", "TTL", "HL", "TCPMSS",
+    "DSCP", "TOS", "TTL", "HL", "TCPMSS", "SET",
 ];
 
 /// Whether a chain could not be told from a target of this name.
@@ -62,6 +63,9 @@ pub(super) struct Reading {
     offer_option: Option<Item>,
     /// Of what changes a packet or a mark.
     mangle: Vec<Item>,
+    set: SetTarget,
+    /// The first option of SET.
+    set_option: Option<Item>,
 }
 
 impl Reading {
@@ -113,6 +117,10 @@ impl Reading {
             Opt::Mangle(_) => {
                 self.mangle.push(item.clone());
                 Ok(())
+            }
+            Opt::SetTarget(_) => {
+                self.set_option.get_or_insert_with(|| item.clone());
+                sets::target(&mut self.set, item)
             }
             _ => self.log(item),
         };
@@ -206,6 +214,13 @@ impl Reading {
             let problem = Problem::new("CT does nothing by itself");
             context.report.add(*span, problem.advise("write --helper ftp or --notrack behind it"));
         }
+        if let Target::Set(set) = &target
+            && set.add.is_none()
+            && set.del.is_none()
+        {
+            let problem = Problem::new("SET does nothing by itself");
+            context.report.add(*span, problem.advise("write --add-set or --del-set behind it"));
+        }
         target
     }
 
@@ -224,6 +239,7 @@ impl Reading {
             }
             "NOTRACK" => Target::Untrack(UntrackForm::Notrack),
             "SYNPROXY" => Target::Proxy(self.offer),
+            "SET" => Target::Set(Box::new(self.set.clone())),
             "CT" => Target::Helper(self.helper.as_ref().and_then(|(_, id)| *id).unwrap_or(0)),
             chain if self.is_goto => Target::Goto(chain.to_owned()),
             chain => Target::Jump(chain.to_owned()),
@@ -242,6 +258,7 @@ impl Reading {
             (self.helper.as_ref().map(|(item, _)| item), "CT"),
             (self.untrack.as_ref(), "CT"),
             (self.offer_option.as_ref(), "SYNPROXY"),
+            (self.set_option.as_ref(), "SET"),
         ];
         for (item, owner) in options {
             if let Some(item) = item.filter(|_| name != owner) {

@@ -70,6 +70,7 @@ impl Remarks<'_> {
             }
             Match::Comment(comment) => self.add(format_args!(" /* {comment} */")),
             Match::Icmp(icmp) => self.icmp(*icmp),
+            Match::Set(set) => self.add(format_args!(" {}", set.text(""))),
             Match::Extra(one) => {
                 let remark = extra::remark(one, self.options.names.is_some());
                 self.add(format_args!("{remark}"));
@@ -160,6 +161,7 @@ impl Remarks<'_> {
                 let remark = mangle.remark(self.options.names.is_some());
                 self.add(format_args!("{remark}"));
             }
+            Target::Set(set) => self.add(format_args!(" {}", set.text(""))),
             // With the blank at the end that iptables writes, too.
             Target::Proxy(offer) => {
                 self.add(format_args!(" SYNPROXY "));

@@ -93,6 +93,7 @@ impl Text {
                 };
                 self.add(format_args!("-m {name} {}{option} {}", not(*negated), Icmp(*value)));
             }
+            Match::Set(set) => self.add(format_args!("-m set {}", set.text("--"))),
             Match::Extra(match_) => self.add(format_args!("{}", extra::spec(match_))),
         }
     }
@@ -155,6 +156,7 @@ impl Text {
             Target::Mangle(mangle) => {
                 self.add(format_args!("-j {} {}", mangle.name(), mangle.options()));
             }
+            Target::Set(set) => self.add(format_args!("-j SET {}", set.text("--"))),
             other => self.add(format_args!("-j {}", other.name())),
         }
     }

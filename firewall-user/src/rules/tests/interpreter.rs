@@ -106,7 +106,7 @@ fn chain(table: &Table, name: &str, subject: &mut Subject, trace: &mut Trace) ->
         }
         trace.steps.push((table.name, name.to_owned(), Some(number)));
         match &rule.spec.target {
-            Target::Continue | Target::Log(_) => {}
+            Target::Continue | Target::Log(_) | Target::Set(_) => {}
             Target::Mangle(mangle) => mangle::apply(mangle, subject),
             Target::Untrack(_) => trace.is_untracked = true,
             Target::Proxy(offer) if is_syn(subject) => return Some(End::Proxy(*offer)),
@@ -167,6 +167,8 @@ fn fits_match(one: &Match, subject: &Subject) -> bool {
     let within = |range: &PortRange, port: u16| (range.first..=range.last).contains(&port);
     match one {
         Match::Comment(_) => true,
+        // There are no sets.
+        Match::Set(set) => set.negated,
         Match::Extra(one) => extra::fits(one, subject),
         Match::Helper(Condition { negated, value }) => *negated != (subject.announced_by == *value),
         // A packet without a state, in table raw, has none of any set.

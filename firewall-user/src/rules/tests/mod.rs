@@ -12,4 +12,5 @@ mod mangle;
 mod messages;
 mod random;
 mod robustness;
+mod sets;
 mod synproxy;

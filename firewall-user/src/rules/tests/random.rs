@@ -11,6 +11,7 @@ use firewall_common::{
     flow::{Tuple, helper, protocol},
     headers::Headers,
     rule::{Counter, PortRange, PortSide, RejectKind},
+    set::ask::compare,
     synproxy::{header::has, offer::Offer},
     wire::tcp_flag::SYN,
 };
@@ -26,6 +27,7 @@ use crate::rules::{
     interface::InterfacePattern,
     mangle::{Mangle, SegmentSize},
     names,
+    set::{Compared, SetMatch, SetPart, SetTarget},
     source::Span,
 };
 
@@ -152,6 +154,46 @@ fn log() -> impl Strategy<Value = Log> {
     })
 }
 
+fn set_part() -> impl Strategy<Value = SetPart> {
+    let names = select(vec!["block", "a_b.c", "f2b-sshd"]);
+    (names, any::<u8>(), 1..=6u8).prop_map(|(name, sources, dimensions)| SetPart {
+        name: name.into(),
+        sources: sources & ((1 << dimensions) - 1) as u8,
+        dimensions,
+    })
+}
+
+fn compared() -> impl Strategy<Value = Option<Compared>> {
+    let how = select(vec![compare::EQUAL, compare::NOT_EQUAL, compare::BELOW, compare::ABOVE]);
+    option::weighted(0.3, (how, any::<u64>()).prop_map(|(how, value)| Compared { how, value }))
+}
+
+fn set_match() -> impl Strategy<Value = Match> {
+    (any::<[bool; 4]>(), set_part(), compared(), compared()).prop_map(
+        |([negated, return_nomatch, skips_counters, skips_subcounters], set, packets, bytes)| {
+            Match::Set(SetMatch {
+                negated,
+                set,
+                return_nomatch,
+                skips_counters,
+                skips_subcounters,
+                packets,
+                bytes,
+            })
+        },
+    )
+}
+
+fn set_target() -> impl Strategy<Value = Target> {
+    let timeout = option::weighted(0.5, 0..2_147_483u32);
+    (set_part(), option::weighted(0.3, set_part()), any::<[bool; 2]>(), timeout).prop_map(
+        |(one, other, [is_added, exist], timeout)| {
+            let (add, del) = if is_added { (Some(one), other) } else { (other, Some(one)) };
+            Target::Set(Box::new(SetTarget { add, del, exist, timeout }))
+        },
+    )
+}
+
 /// Jumps lead only to chains behind `from`, so that there are no loops.
 fn target(family: Family, table: TableName, from: usize) -> BoxedStrategy<Target> {
     let kinds: Vec<RejectKind> = names::reject_names(family)
@@ -162,15 +204,19 @@ fn target(family: Family, table: TableName, from: usize) -> BoxedStrategy<Target
     let own = match table {
         TableName::Raw => {
             let form = select(vec![UntrackForm::Ct, UntrackForm::Notrack]);
-            prop_oneof![log().prop_map(Target::Log), form.prop_map(Target::Untrack)].boxed()
+            prop_oneof![log().prop_map(Target::Log), form.prop_map(Target::Untrack), set_target()]
+                .boxed()
         }
         TableName::Mangle => {
             let mangle = mangle::any(family).prop_map(Target::Mangle);
             prop_oneof![1 => log().prop_map(Target::Log), 6 => mangle].boxed()
         }
-        _ => {
-            prop_oneof![select(kinds).prop_map(Target::Reject), log().prop_map(Target::Log)].boxed()
-        }
+        _ => prop_oneof![
+            select(kinds).prop_map(Target::Reject),
+            log().prop_map(Target::Log),
+            set_target()
+        ]
+        .boxed(),
     };
     let further = &USER_CHAINS[from..];
     if further.is_empty() {
@@ -189,7 +235,7 @@ fn spec(family: Family, table: TableName, from: usize) -> impl Strategy<Value = 
         .prop_map(move |fragments| fragments.filter(|_| family == Family::Ipv4));
     let extras = vec(extra::extra(family).prop_map(Match::Extra), 0..3);
     let comments = vec(text(40).prop_map(Match::Comment), 0..2);
-    let others = (vec(state(), 0..2), helper, comments, extras, fragments);
+    let others = (vec(state(), 0..2), helper, comments, extras, fragments, vec(set_match(), 0..2));
     let sparse = 0.3;
     (
         option::weighted(sparse, condition(network(family))),
@@ -201,8 +247,8 @@ fn spec(family: Family, table: TableName, from: usize) -> impl Strategy<Value = 
         target(family, table, from),
     )
         .prop_map(|(src, dst, input, output, (protocol, own), others, target)| {
-            let (states, helper, comments, extras, fragments) = others;
-            let matches = [states, own, extras, helper, comments].concat();
+            let (states, helper, comments, extras, fragments, sets) = others;
+            let matches = [states, own, sets, extras, helper, comments].concat();
             RuleSpec { src, dst, input, output, protocol, fragments, matches, target }
         })
 }

@@ -2,7 +2,11 @@
 //! packets cross both; the fate of each must be the same, to the byte, and so must be every
 //! rule's counter in the end.
 
-use std::{collections::BTreeMap, io::Write as _, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    net::IpAddr,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -37,6 +41,8 @@ pub struct Disagreement {
     pub bytes: Vec<String>,
     /// Rules and policies: packets that iptables counted, and the firewall.
     pub counters: BTreeMap<String, [u64; 2]>,
+    /// Elements of sets, with their counters, that one of them has and the other has not.
+    pub elements: Vec<String>,
     /// How many of the rules iptables has counted packets at, and how many it has not.
     pub used: usize,
     pub unused: usize,
@@ -54,11 +60,33 @@ pub fn compare(
     packets: usize,
     seed: u64,
 ) -> Result<Disagreement> {
+    compare_with_sets(sites, hook, "", rules, packets, seed)
+}
+
+/// As [`compare`], with sets that both make first, written as lines of ipset; in the end
+/// they must hold the same.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_with_sets(
+    sites: &Sites,
+    hook: Hook,
+    sets: &str,
+    rules: &str,
+    packets: usize,
+    seed: u64,
+) -> Result<Disagreement> {
     let text = ruleset(rules);
     let [kernel, ours] = sites.both();
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(sets.as_bytes())?;
+    if !sets.is_empty() {
+        kernel.gateway.run(&format!("ipset restore -file {}", file.path().display()))?;
+    }
     load(kernel, &text).context("the rules in iptables")?;
     let firewall = Setup::on(&["eth0", "eth1"])
         .rules(&text)
+        .option(&format!("--sets={}", file.path().display()))
         .option(&format!("--hook={}", hook.name()))
         .option("--ftp-ports=none")
         .start(&ours.gateway)
@@ -90,7 +118,19 @@ pub fn compare(
     found.unused = counters.len() - found.used;
     counters.retain(|_, [kernel, ours]| kernel != ours);
     found.counters = counters;
+    if !sets.is_empty() {
+        found.elements = differing_elements(kernel, &firewall)?;
+    }
     Ok(found)
+}
+
+/// The lines of `ipset save` that only one side prints.
+fn differing_elements(kernel: &Site, firewall: &Firewall<'_>) -> Result<Vec<String>> {
+    let texts = [kernel.gateway.run("ipset save")?, firewall.text(&["set", "save"])?];
+    let [kernel, ours] = texts
+        .each_ref()
+        .map(|text| text.lines().filter(|line| line.starts_with("add ")).collect::<BTreeSet<_>>());
+    Ok(kernel.symmetric_difference(&ours).map(|line| (*line).to_owned()).collect())
 }
 
 fn ruleset(rules: &str) -> String {

@@ -1,0 +1,79 @@
+//! Sets in memory: a slot is its place, and leads to the store behind it.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use bytemuck::Zeroable;
+
+use crate::set::{Entry, EntryKey, Kind, SetHeader};
+
+/// Sets by their slots.
+#[derive(Debug, Default)]
+pub struct Sets(Vec<Set>);
+
+#[derive(Debug)]
+struct Set {
+    header: SetHeader,
+    entries: RefCell<HashMap<EntryKey, Entry>>,
+}
+
+impl Sets {
+    /// Adds a set of this kind for IPv4; gives its slot. `change` says what else it is.
+    pub fn add(&mut self, kind: Kind, change: impl FnOnce(&mut SetHeader)) -> u32 {
+        let mut header = SetHeader::zeroed();
+        header.kind = kind as u8;
+        header.family = if kind.has_address() { 4 } else { 0 };
+        header.maxelem = 65_536;
+        change(&mut header);
+        self.0.push(Set { header, entries: RefCell::default() });
+        self.0.len() as u32 - 1
+    }
+
+    /// Puts an element in, and its prefix length among those that are looked for.
+    pub fn insert(&mut self, slot: u32, key: EntryKey, entry: Entry) {
+        let set = &mut self.0[slot as usize];
+        set.header.add_prefix(key.prefix);
+        set.entries.borrow_mut().insert(key, entry);
+    }
+
+    /// An element of a slot's set.
+    pub fn get(&self, slot: u32, key: &EntryKey) -> Option<Entry> {
+        self.0[slot as usize].entries.borrow().get(key).copied()
+    }
+
+    fn of_store(&self, store: u32) -> Option<&Set> {
+        self.0.get((store as usize).checked_sub(1)?)
+    }
+
+    pub(super) fn store(&self, slot: u32) -> Option<u32> {
+        ((slot as usize) < self.0.len()).then_some(slot + 1)
+    }
+
+    pub(super) fn header(&self, store: u32) -> Option<&SetHeader> {
+        Some(&self.of_store(store)?.header)
+    }
+
+    pub(super) fn entry(&self, store: u32, key: &EntryKey) -> Option<Entry> {
+        self.of_store(store)?.entries.borrow().get(key).copied()
+    }
+
+    pub(super) fn count(&self, store: u32, key: &EntryKey, bytes: u64) {
+        if let Some(set) = self.of_store(store)
+            && let Some(entry) = set.entries.borrow_mut().get_mut(key)
+        {
+            entry.packets += 1;
+            entry.bytes += bytes;
+        }
+    }
+
+    pub(super) fn put(&self, store: u32, key: &EntryKey, entry: &Entry) {
+        if let Some(set) = self.of_store(store) {
+            set.entries.borrow_mut().insert(*key, *entry);
+        }
+    }
+
+    pub(super) fn remove(&self, store: u32, key: &EntryKey) {
+        if let Some(set) = self.of_store(store) {
+            set.entries.borrow_mut().remove(key);
+        }
+    }
+}
