@@ -6,12 +6,13 @@ use std::cell::RefCell;
 use firewall_common::{
     checksum::{Verification, replaced},
     event::Hook,
+    expectation::{Expectation, ExpectationKey},
     extra::{Extra, Test, facts::number, need},
-    flow::FlowKey,
+    flow::{CtState, FlowKey, helper},
     headers::Headers,
     mangle::{self, CLAMP, Mangling, change, rewrite},
     packet::Packet,
-    rule::{Chain, Rule, Target, flag},
+    rule::{Chain, PortRange, Rule, Target, condition, flag},
     testing::{Frame, Memory},
     time::Nanos,
     verdict::Verdict,
@@ -165,7 +166,11 @@ mod a_mark {
             Chain::MangleForward,
             &[
                 rule(Target::RestoreMark, u32::MAX, u32::MAX),
-                Rule { states: 1, present: 1 << 9, ..rule(Target::SetCtMark, 7, u32::MAX) },
+                Rule {
+                    states: CtState::New.bit(),
+                    present: condition::STATES,
+                    ..rule(Target::SetCtMark, 7, u32::MAX)
+                },
             ],
         );
         assert_eq!(mangled(&memory, &syn()).changes, change::CT_MARK);
@@ -179,6 +184,57 @@ mod a_mark {
         let answer = Frame::between(SERVER, CLIENT).tcp(80, 40_000, SYN | ACK);
         let mangling = mangled(&memory, &answer);
         assert_eq!((mangling.changes, mangling.mark_out), (change::MARK_OUT, 7));
+    }
+
+    #[test]
+    fn of_a_control_connection_goes_over_to_what_it_announces() {
+        let mut memory = with(
+            Chain::MangleForward,
+            &[
+                Rule { extra_count: 1, ..Rule::default() },
+                Rule {
+                    present: condition::DPORT,
+                    dport: PortRange { first: 21, last: 21 },
+                    ..rule(Target::SetCtMark, 9, u32::MAX)
+                },
+            ],
+        );
+        memory.extras = vec![Extra {
+            test: Test::Masked as u8,
+            subject: number::CT_MARK,
+            arguments: [9, u32::MAX, 0, 0, 0, 0, 0, 0],
+            ..Extra::default()
+        }];
+        let counted = memory.header.entries[0][Chain::MangleForward as usize];
+        let control = Frame::between(CLIENT, SERVER).tcp(40_000, 21, SYN);
+        mangled(&memory, &control);
+        mangled(&memory, &Frame::between(SERVER, CLIENT).tcp(21, 40_000, SYN | ACK));
+        let [master, child] = [21, 40_123].map(|dport| {
+            let mut headers = Headers::default();
+            let frame = Frame::between(CLIENT, SERVER).tcp(40_000, dport, SYN);
+            headers.parse(&frame.build()[..], true).unwrap();
+            headers.tuple
+        });
+        let created = memory.known(&FlowKey::of(&master).0).unwrap().1.created;
+        let key = ExpectationKey {
+            src: child.src,
+            dst: child.dst,
+            dport: child.dport,
+            protocol: child.protocol,
+            _pad: 0,
+        };
+        let expectation = Expectation {
+            expires: NOW.after(Nanos::from_secs(300)),
+            master,
+            master_created: created,
+            helper: helper::FTP,
+            ..Expectation::default()
+        };
+        memory.expectations.borrow_mut().insert(key, expectation);
+        let before = memory.rule_counter(counted).packets;
+        mangled(&memory, &Frame::between(CLIENT, SERVER).tcp(40_000, 40_123, SYN));
+        assert_eq!(memory.rule_counter(counted).packets, before + 1, "rules see it at once");
+        assert_eq!(memory.known(&FlowKey::of(&child).0).unwrap().1.mark, 9);
     }
 
     #[test]
@@ -308,7 +364,8 @@ fn what_was_changed_of_a_first_fragment_is_changed_of_the_later_ones() {
 #[test]
 fn a_verdict_behind_a_target_that_acted_is_not_remembered() {
     let udp = rule(Target::Tos, 0xb8, 0xff);
-    let memory = with(Chain::MangleForward, &[Rule { protocol: 17, present: 1 << 4, ..udp }]);
+    let memory =
+        with(Chain::MangleForward, &[Rule { protocol: 17, present: condition::PROTOCOL, ..udp }]);
     let answer = Frame::between(SERVER, CLIENT).udp(2, 1);
     for frame in [Frame::between(CLIENT, SERVER).udp(1, 2), answer.clone(), answer.clone()] {
         assert_eq!(mangled(&memory, &frame).changes, change::TOS);

@@ -1,7 +1,10 @@
 //! What table mangle changes is seen where it matters: by the routing table, by the stack of
 //! whoever receives it, and by the answers of a connection.
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
@@ -99,6 +102,37 @@ mod a_mark {
             reaches(&network.client, hidden)?;
         }
         ensure!(firewall.stat("punted")? > 0, "no segment was held");
+        Ok(())
+    }
+
+    #[test]
+    fn leads_every_fragment_of_a_datagram_its_way() {
+        needs!(capability::firewall());
+        for hook in HOOKS {
+            fragmented(hook).with_context(|| hook).unwrap();
+        }
+    }
+
+    fn fragmented(hook: &str) -> Result<()> {
+        const PORT: u16 = 9_000;
+        let network = with_policy_routing()?;
+        let mangle = "\
+-A PREROUTING -i eth0 -p udp --dport 9000 -j MARK --set-mark 5
+-A PREROUTING -i eth0 -p udp -j DSCP --set-dscp-class EF
+";
+        let _firewall = start(&network, hook, mangle, FILTER)?;
+        for hidden in HIDDEN {
+            let to = SocketAddr::new(hidden.parse()?, PORT);
+            let from = SocketAddr::new(if to.is_ipv4() { "0.0.0.0" } else { "::" }.parse()?, 0);
+            let server = network.server.enter(|| UdpSocket::bind(to))?;
+            server.set_read_timeout(Some(Duration::from_secs(10)))?;
+            let client = network.client.enter(|| UdpSocket::bind(from))?;
+            let datagram: Vec<u8> = (0..4_000).map(|at: u32| at as u8).collect();
+            client.send_to(&datagram, to)?;
+            let mut read = vec![0; 8_000];
+            let (count, _) = server.recv_from(&mut read).context("no datagram came")?;
+            ensure!(read[..count] == datagram, "{hidden}: the datagram arrived changed");
+        }
         Ok(())
     }
 

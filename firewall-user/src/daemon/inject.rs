@@ -2,8 +2,9 @@
 //!
 //! Frames go out by packet sockets whose mark our TC program knows: it turns
 //! those of an ingress hook back into the ingress, and lets those of an egress
-//! hook leave; fragments that waited are judged there. The virtio header in front tells the stack of checksums and
-//! segments that the sender left to hardware.
+//! hook leave; fragments that waited are judged there. The mark that rules have set goes with
+//! a held segment as its priority. The virtio header in front tells the stack of checksums
+//! and segments that the sender left to hardware.
 
 use std::{
     io,
