@@ -53,6 +53,14 @@ impl Arrival {
         }
     }
 
+    /// The same without the length of what an error quotes.
+    pub(super) fn without_quoted_length(mut self) -> Self {
+        if let Content::Icmp { quoted: Some(_), .. } = self.content {
+            self.length = 0;
+        }
+        self
+    }
+
     /// The same without numbers that the gateway chooses, or that answer those.
     pub(super) fn without_numbers(mut self) -> Self {
         if let Content::Tcp { seq, ack, .. } = &mut self.content {
@@ -100,13 +108,13 @@ fn content(number: u8, bytes: &[u8]) -> Option<Content> {
         protocol::UDP => Content::Udp { ports: [half(0)?, half(2)?] },
         protocol::ICMP | protocol::ICMPV6 => {
             let quoted = bytes.get(8..).and_then(header);
-            let quoted = quoted.map(|(number, source, destination, _)| (number, source, destination));
+            let quoted =
+                quoted.map(|(number, source, destination, _)| (number, source, destination));
             Content::Icmp { kind: *bytes.first()?, code: *bytes.get(1)?, quoted }
         }
         _ => Content::Other,
     })
 }
-
 
 #[cfg(test)]
 mod tests {

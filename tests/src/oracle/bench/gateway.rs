@@ -28,7 +28,9 @@ pub(super) struct Site {
 }
 
 /// What keeps a gateway from speaking unasked, and from answering too rarely.
-const QUIET: [&str; 9] = [
+const QUIET: [&str; 11] = [
+    "ipv4/icmp_msgs_per_sec=1000000",
+    "ipv4/icmp_msgs_burst=1000000",
     "ipv6/conf/default/accept_dad=0",
     "ipv6/conf/default/dad_transmits=0",
     "ipv6/conf/default/mldv2_unsolicited_report_interval=10",
@@ -88,7 +90,8 @@ impl Site {
         gateway.address(interface, &format!("{}/32", own(Family::V4)))?;
         gateway.address(interface, &format!("{}/128", own(Family::V6)))?;
         let lladdr = self.ends[index(end)].mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
-        for hop in ["169.254.0.2", "fe80::2"] {
+        let neighbour = rulebook::NEIGHBOUR;
+        for hop in ["169.254.0.2", &neighbour.to_string()] {
             gateway.ip(&format!(
                 "neigh replace {hop} lladdr {lladdr} dev {interface} nud permanent"
             ))?;
@@ -101,7 +104,7 @@ impl Site {
             gateway.ip(&format!("route add {network} via 169.254.0.2 dev {interface} onlink"))?;
         }
         for network in v6 {
-            gateway.ip(&format!("route add {network} via fe80::2 dev {interface} onlink"))?;
+            gateway.ip(&format!("route add {network} via {neighbour} dev {interface} onlink"))?;
         }
         Ok(())
     }

@@ -10,12 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::libc;
 
-use crate::Netns;
-
-/// Groups that a host with mDNS and UPnP listens to.
-const GROUPS_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(224, 0, 0, 251), Ipv4Addr::new(239, 255, 255, 250)];
-const GROUPS_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xf)];
+use crate::{
+    Family, Netns,
+    oracle::rulebook::{self, GROUPS_V4, GROUPS_V6},
+    wire::End,
+};
 
 /// Sockets of a gateway.
 #[derive(Debug)]
@@ -122,10 +121,8 @@ fn v6(address: Ipv6Addr) -> libc::sockaddr_in6 {
 /// In the namespace of the gateway.
 fn member_v4() -> Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    for own in [crate::wire::End::Client, crate::wire::End::Server] {
-        let IpAddr::V4(own) = crate::oracle::rulebook::own(own, crate::Family::V4) else {
-            bail!("an address of IPv4")
-        };
+    for end in [End::Client, End::Server] {
+        let IpAddr::V4(own) = rulebook::own(end, Family::V4) else { bail!("no address of IPv4") };
         for group in &GROUPS_V4 {
             socket.join_multicast_v4(group, &own).context("cannot join a group")?;
         }

@@ -22,6 +22,9 @@ struct Counted {
 /// firewall, whatever its table.
 const POLICIES: [&str; 1] = ["filter"];
 
+/// A rule that the bench itself has put there.
+const NOT_OF_THE_FILE: &str = "--comment bench ";
+
 impl Tally {
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut tally = Self::default();
@@ -37,7 +40,7 @@ impl Tally {
                     let counted = Counted::read(counter, verdict)?;
                     tally.counted.insert((table.into(), chain.into(), 0), counted);
                 }
-            } else if line.starts_with('[') {
+            } else if line.starts_with('[') && !line.contains(NOT_OF_THE_FILE) {
                 let (counter, rule) = line.split_once(" -A ").context("a rule without -A")?;
                 let (chain, rule) = rule.split_once(' ').unwrap_or((rule, ""));
                 let place = places.entry(chain).or_default();
@@ -80,7 +83,10 @@ impl Counted {
     fn read(counter: &str, rule: &str) -> Result<Self> {
         let numbers = counter.trim_matches(['[', ']']).split_once(':');
         let (packets, bytes) = numbers.with_context(|| format!("no counter: {counter}"))?;
-        Ok(Self { rule: rule.into(), packets: packets.parse()?, bytes: bytes.parse()? })
+        // A single quote is a letter to iptables-restore, and quotes here, as in a shell
+        // (docs/differences.md).
+        let rule = rule.replace("\\'", "").replace('"', "");
+        Ok(Self { rule, packets: packets.parse()?, bytes: bytes.parse()? })
     }
 }
 

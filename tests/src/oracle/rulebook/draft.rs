@@ -37,11 +37,29 @@ pub struct Draft {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    Tcp { ports: [u16; 2], flags: u8, seq: u32, ack: u32, options: &'static [u8], payload: usize },
-    Udp { ports: [u16; 2], payload: usize },
+    Tcp {
+        ports: [u16; 2],
+        flags: u8,
+        seq: u32,
+        ack: u32,
+        options: &'static [u8],
+        payload: usize,
+    },
+    Udp {
+        ports: [u16; 2],
+        payload: usize,
+    },
     /// A message of ICMP or ICMPv6, as the addresses are.
-    Icmp { kind: u8, code: u8, rest: [u8; 4], payload: Vec<u8> },
-    Other { protocol: u8, payload: usize },
+    Icmp {
+        kind: u8,
+        code: u8,
+        rest: [u8; 4],
+        payload: Vec<u8>,
+    },
+    Other {
+        protocol: u8,
+        payload: usize,
+    },
 }
 
 impl Draft {

@@ -6,9 +6,11 @@ use super::wish::Network;
 use crate::{Family, wire::End};
 
 /// Networks that are routed to the inside; all others lie outside.
-pub const INSIDE_V4: [&str; 4] =
-    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.19.0.0/16"];
+pub const INSIDE_V4: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.19.0.0/16"];
 pub const INSIDE_V6: [&str; 2] = ["fc00::/7", "2001:db8:5::/48"];
+
+/// The next hop on both sides.
+pub const NEIGHBOUR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
 /// The gateway's address towards an end.
 pub const fn own(end: End, family: Family) -> IpAddr {
@@ -34,12 +36,18 @@ pub fn is_own(address: IpAddr) -> bool {
         .any(|family| [End::Client, End::Server].iter().any(|end| own(*end, family) == address))
 }
 
-/// Whether the gateway takes it in though it is nobody's: broadcast, multicast.
-pub(super) fn is_for_all(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_broadcast() || address.is_multicast(),
-        IpAddr::V6(address) => address.is_multicast(),
-    }
+/// Groups that the gateway has joined.
+pub const GROUPS_V4: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(224, 0, 0, 251), Ipv4Addr::new(239, 255, 255, 250)];
+pub const GROUPS_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb), Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xf)];
+
+/// Destinations that the gateway takes in though they are nobody's: its groups, and all
+/// hosts of a link.
+pub(super) fn for_many(network: &Network) -> Vec<IpAddr> {
+    let v4 = GROUPS_V4.into_iter().chain([Ipv4Addr::BROADCAST]).map(IpAddr::from);
+    let all = v4.chain(GROUPS_V6.map(IpAddr::from));
+    all.filter(|address| network.holds(*address)).collect()
 }
 
 /// Whether a host may send from it, so that the stack does not drop it by itself.

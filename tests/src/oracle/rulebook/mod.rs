@@ -20,6 +20,6 @@ mod wish;
 pub use book::{Book, Course};
 pub use draft::{Content, Draft, protocol};
 pub use file::{Expected, RulesFile, read_all};
-pub use land::{INSIDE_V4, INSIDE_V6, is_own, own};
+pub use land::{GROUPS_V4, GROUPS_V6, INSIDE_V4, INSIDE_V6, NEIGHBOUR, is_own, own};
 pub use talk::{Speaker, Step, Talks};
 pub use wish::Wish;

@@ -32,6 +32,9 @@ pub struct Step {
     pub acknowledges_host: bool,
 }
 
+/// Protocols of which no checksum is expected.
+const CHECKED_BY_NOBODY: [u8; 2] = [protocol::GRE, 50];
+
 /// Makes talks.
 #[derive(Debug)]
 pub struct Talks<'a> {
@@ -57,7 +60,13 @@ struct Scene {
 }
 
 impl<'a> Talks<'a> {
-    pub fn new(book: &'a Book, family: Family, services: Vec<u16>, is_read: bool, seed: u64) -> Self {
+    pub fn new(
+        book: &'a Book,
+        family: Family,
+        services: Vec<u16>,
+        is_read: bool,
+        seed: u64,
+    ) -> Self {
         let dice = fastrand::Rng::with_seed(seed);
         Self { book, family, dice, services, is_read, used: HashSet::new() }
     }
@@ -83,10 +92,10 @@ impl<'a> Talks<'a> {
         let destination = self.one_of(&wish.destinations);
         match course {
             Course::In => {
-                let from = wish.incoming.unwrap_or(end);
-                let all = |it: &IpAddr| land::is_own(*it) || land::is_for_all(*it);
-                let destination = destination.filter(all).unwrap_or_else(|| self.own());
-                let source = self.source(wish, from)?;
+                let source = self.one_of(&wish.sources);
+                let from = source.map(land::side).or(wish.incoming).unwrap_or(end);
+                let source = self.honest(source, from)?;
+                let destination = self.own_destination(wish);
                 Some(Scene { course, from, to: from, source, destination })
             }
             Course::Through => {
@@ -94,8 +103,9 @@ impl<'a> Talks<'a> {
                 let destination = destination.filter(|it| land::is_reachable(*it));
                 let destination = destination.unwrap_or_else(|| self.somebody(to));
                 let to = land::side(destination);
-                let from = wish.incoming.unwrap_or_else(|| to.other());
-                let source = self.source(wish, from).filter(|it| !land::is_link_local(*it))?;
+                let source = self.one_of(&wish.sources).filter(|it| !land::is_link_local(*it));
+                let from = source.map(land::side).or(wish.incoming).unwrap_or_else(|| to.other());
+                let source = self.honest(source, from)?;
                 Some(Scene { course, from, to, source, destination })
             }
             Course::Out => {
@@ -109,7 +119,12 @@ impl<'a> Talks<'a> {
         }
     }
 
-    fn own(&mut self) -> IpAddr {
+    /// An address that the gateway takes in: one of its own, or one for many.
+    fn own_destination(&mut self, wish: &Wish) -> IpAddr {
+        let many: Vec<_> = wish.destinations.iter().flat_map(land::for_many).collect();
+        if let Some(address) = many.get(self.dice.usize(..many.len().max(1))) {
+            return *address;
+        }
         let end = if self.dice.bool() { End::Client } else { End::Server };
         land::own(end, self.family)
     }
@@ -118,8 +133,14 @@ impl<'a> Talks<'a> {
         land::somebody(&mut self.dice, end, self.family)
     }
 
-    fn source(&mut self, wish: &Wish, from: End) -> Option<IpAddr> {
-        match self.one_of(&wish.sources) {
+    /// The source, or somebody where there is none. Hosts send from the side where they
+    /// are, so that the kernel's answers go there, too.
+    fn honest(&mut self, source: Option<IpAddr>, from: End) -> Option<IpAddr> {
+        match source {
+            // The kernel knows no other neighbour there.
+            Some(IpAddr::V6(source)) if source.is_unicast_link_local() => {
+                Some(land::NEIGHBOUR.into())
+            }
             Some(source) => Some(source).filter(|it| land::is_honest_source(*it)),
             None => Some(self.somebody(from)),
         }
@@ -140,9 +161,21 @@ impl<'a> Talks<'a> {
             protocol::ICMP if is_v4 => self.icmp(scene, wish),
             protocol::ICMPV6 if !is_v4 => self.icmp(scene, wish),
             // Headers of their own, which tracking reads, and extension headers.
-            protocol::ICMP | protocol::ICMPV6 | protocol::UDPLITE | 0 | 33 | 43 | 44 | 59 | 60
-            | 132 | 135 | 139 | 140 => self.udp(scene, wish),
-            51 if !is_v4 => self.udp(scene, wish),
+            protocol::ICMP
+            | protocol::ICMPV6
+            | protocol::UDPLITE
+            | 0
+            | 33
+            | 43
+            | 44
+            | 59
+            | 60
+            | 132
+            | 135
+            | 139
+            | 140 => self.udp(scene, wish),
+            // For others the kernel's REJECT of IPv6 asks for a right checksum.
+            number if !is_v4 && !CHECKED_BY_NOBODY.contains(&number) => self.udp(scene, wish),
             number => self.other(scene, wish, number),
         }
     }
@@ -153,6 +186,7 @@ impl<'a> Talks<'a> {
             0..10 => protocol::TCP,
             10..16 => protocol::UDP,
             16..19 => icmp,
+            _ if self.family == Family::V6 => CHECKED_BY_NOBODY[self.dice.usize(..2)],
             _ => [2, 41, protocol::GRE, 50, 89][self.dice.usize(..5)],
         }
     }
@@ -178,15 +212,15 @@ impl<'a> Talks<'a> {
             return Some(vec![step(scene, first)]);
         }
         Some(match scene.course {
-            Course::In if self.services.contains(&ports[1]) => served(scene, first, ports),
+            Course::In if self.services.contains(&ports[1]) => served(scene, &first, ports),
             Course::In => vec![step(scene, first)],
             Course::Out => vec![step(scene, first.clone()), answer(scene, &first, ports)],
-            Course::Through => self.handshake(scene, first, ports),
+            Course::Through => self.handshake(scene, &first, ports),
         })
     }
 
     /// A connection from its first segment to its last.
-    fn handshake(&mut self, scene: Scene, first: Draft, ports: [u16; 2]) -> Vec<Step> {
+    fn handshake(&mut self, scene: Scene, first: &Draft, ports: [u16; 2]) -> Vec<Step> {
         let back = [ports[1], ports[0]];
         let payload = if self.is_read { 0 } else { self.dice.usize(..60) };
         let sent = payload as u32;
@@ -198,13 +232,19 @@ impl<'a> Talks<'a> {
             options: &[],
             payload,
         };
-        let replied =
-            |flags, seq, ack| Content::Tcp { ports: back, flags, seq, ack, options: &[], payload: 0 };
+        let replied = |flags, seq, ack| Content::Tcp {
+            ports: back,
+            flags,
+            seq,
+            ack,
+            options: &[],
+            payload: 0,
+        };
         let on = |content| Draft { content, ..first.clone() };
         let reply = |content| first.back(content);
         let all = vec![
             step(scene, first.clone()),
-            answer(scene, &first, ports),
+            answer(scene, first, ports),
             step(scene, on(said(flag::ACK, 1_001, 5_001, 0))),
             step(scene, on(said(flag::ACK | flag::PSH, 1_001, 5_001, payload))),
             step_back(scene, reply(replied(flag::ACK, 5_001, 1_001 + sent))),
@@ -240,7 +280,8 @@ impl<'a> Talks<'a> {
         let [high, low] = id.to_be_bytes();
         let payload = vec![b'.'; self.payload(wish, 28, 60)];
         let rest = [high, low, 0, 1];
-        let first = self.draft(scene, wish, Content::Icmp { kind, code, rest, payload: payload.clone() });
+        let first =
+            self.draft(scene, wish, Content::Icmp { kind, code, rest, payload: payload.clone() });
         let mut steps = vec![step(scene, first.clone())];
         if (kind, code) == (ask, 0) && scene.course != Course::In && self.dice.bool() {
             let content = Content::Icmp { kind: reply, code: 0, rest, payload };
@@ -372,14 +413,10 @@ fn answer(scene: Scene, syn: &Draft, ports: [u16; 2]) -> Step {
 }
 
 /// A connection to a server on the gateway, which the client resets.
-fn served(scene: Scene, syn: Draft, ports: [u16; 2]) -> Vec<Step> {
+fn served(scene: Scene, syn: &Draft, ports: [u16; 2]) -> Vec<Step> {
     let later = |flags| {
-        let content =
-            Content::Tcp { ports, flags, seq: 1_001, ack: 0, options: &[], payload: 0 };
-        Step {
-            acknowledges_host: true,
-            ..step(scene, Draft { content, ..syn.clone() })
-        }
+        let content = Content::Tcp { ports, flags, seq: 1_001, ack: 0, options: &[], payload: 0 };
+        Step { acknowledges_host: true, ..step(scene, Draft { content, ..syn.clone() }) }
     };
     let later = [later(flag::ACK), later(flag::RST | flag::ACK)];
     [step(scene, syn.clone())].into_iter().chain(later).collect()

@@ -66,9 +66,26 @@ impl Wish {
         family: Family,
     ) {
         const KNOWN: [&str; 20] = [
-            "-p", "-s", "-d", "-i", "-o", "--sport", "--sports", "--dport", "--dports", "--ports",
-            "--icmp-type", "--icmpv6-type", "--ttl-eq", "--ttl-lt", "--hl-eq", "--hl-lt", "--dscp",
-            "--length", "--src-range", "--dst-range",
+            "-p",
+            "-s",
+            "-d",
+            "-i",
+            "-o",
+            "--sport",
+            "--sports",
+            "--dport",
+            "--dports",
+            "--ports",
+            "--icmp-type",
+            "--icmpv6-type",
+            "--ttl-eq",
+            "--ttl-lt",
+            "--hl-eq",
+            "--hl-lt",
+            "--dscp",
+            "--length",
+            "--src-range",
+            "--dst-range",
         ];
         if !KNOWN.contains(&option) {
             return;
@@ -178,7 +195,8 @@ impl Network {
 /// The end behind the interface of this name, where the name leaves no choice.
 fn end(name: &str) -> Option<End> {
     let beginning = name.strip_suffix('+');
-    let means = |interface: &str| beginning.map_or(interface == name, |it| interface.starts_with(it));
+    let means =
+        |interface: &str| beginning.map_or(interface == name, |it| interface.starts_with(it));
     match INTERFACES.map(means) {
         [true, false] => Some(End::Client),
         [false, true] => Some(End::Server),
