@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeSet,
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -73,6 +73,19 @@ fn the_corpus_holds_a_hundred_files_of_seven_styles_in_both_families() {
                 .iter()
                 .any(|file| file.name.starts_with(style) && file.family == family);
             assert!(is_there, "no {style} of {family:?}");
+        }
+    }
+}
+
+#[test]
+fn what_files_wait_for_is_told_by_the_page_about_rules() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rules.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, refused) = page.split_once("## What is refused").expect("its last part");
+    for file in read_all(&directory()).unwrap() {
+        let Expected::Waiting(places) = &file.expected else { continue };
+        for (_, word) in places {
+            assert!(refused.contains(word), "{}: docs/rules.md does not name {word}", file.name);
         }
     }
 }

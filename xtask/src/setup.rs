@@ -47,6 +47,7 @@ const SCENARIOS: &[Package] = &[
     Package("conntrack", "conntrack"),
     Package("nftables", "nft"),
     Package("iptables", "iptables"),
+    Package("ipset", "ipset"),
 ];
 
 impl Package {

@@ -9,6 +9,7 @@ mod gateway;
 mod host;
 mod judge;
 mod listing;
+mod peer;
 mod port;
 mod reference;
 pub mod ruling;

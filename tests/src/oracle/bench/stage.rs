@@ -3,19 +3,18 @@
 //! both; what comes out must be the same, and so must every counter in the end.
 
 use std::{
-    io::Write as _,
     net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tempfile::NamedTempFile;
 
 use super::{
     arrival::Arrival,
     gateway::{Site, index},
     host::Host,
+    peer,
     port::{Heard, Port},
     session::stay_on_this_cpu,
     subject::Hook,
@@ -37,27 +36,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// What a ruleset without any rule looks like.
 const NOTHING: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n\
     :OUTPUT ACCEPT [0:0]\nCOMMIT\n";
-/// What is meant to differ (docs/differences.md), taken out of the kernel's side: there is
-/// no loopback device, and the answer of a REJECT is told by the mark that it has from
-/// the packet that it answers, which the stack's own answers have not.
-const MEANT: &str = "table inet bench {\n  \
-    chain arrive {\n    type filter hook prerouting priority -400\n    \
-      meta mark set meta mark | 0x80000000\n  }\n  \
-    chain deliver {\n    type filter hook input priority 100\n    \
-      meta mark set meta mark & 0x7fffffff\n  }\n  \
-    chain speak {\n    type filter hook output priority -400\n    \
-      oif \"lo\" drop\n  }\n}\n";
-/// Lets such an answer pass OUTPUT.
-const REJECTS_PASS: &str =
-    "-I OUTPUT 1 -m mark --mark 0x80000000/0x80000000 -m comment --comment bench -j ACCEPT";
-const TABLES: [(&str, &str); 5] = [
-    ("raw", "PREROUTING OUTPUT"),
-    ("mangle", "PREROUTING INPUT FORWARD OUTPUT POSTROUTING"),
-    ("nat", "PREROUTING INPUT OUTPUT POSTROUTING"),
-    ("filter", "INPUT FORWARD OUTPUT"),
-    ("security", "INPUT FORWARD OUTPUT"),
-];
-
 /// The two gateways; one of their networks serves any number of files.
 #[derive(Debug)]
 pub struct Theatre {
@@ -83,8 +61,6 @@ pub struct Played {
     /// Rules that have counted a packet, and all.
     pub met: usize,
     pub rules: usize,
-    /// The rules as the firewall saved them.
-    pub saved: String,
 }
 
 impl Theatre {
@@ -101,12 +77,7 @@ impl<'a> Stage<'a> {
     pub fn open(theatre: &'a Theatre, hook: Hook) -> Result<Self> {
         stay_on_this_cpu()?;
         let [kernel, ours] = &theatre.sites;
-        let mut file = NamedTempFile::new()?;
-        file.write_all(MEANT.as_bytes())?;
-        kernel.gateway.run(&format!("nft -f {}", file.path().display()))?;
-        for family in ["ipv4", "ipv6"] {
-            kernel.gateway.set(&format!("{family}/fwmark_reflect"), "1")?;
-        }
+        peer::prepare(&kernel.gateway)?;
         let firewall = Setup::on(&["eth0", "eth1"])
             .both(NOTHING)
             .option(&format!("--hook={}", hook.name()))
@@ -130,7 +101,7 @@ impl<'a> Stage<'a> {
     /// When one of them refuses the file, or no longer answers.
     pub fn play(&mut self, file: &RulesFile, packets: usize, seed: u64) -> Result<Played> {
         let text = file.staged();
-        let saved = self.load(file, &text)?;
+        self.load(file, &text)?;
         let book = Book::parse(&text, file.family);
         let mut services = book.services();
         services.truncate(SERVERS);
@@ -139,7 +110,7 @@ impl<'a> Stage<'a> {
         }
         let is_read = text.contains("--helper");
         let mut talks = Talks::new(&book, file.family, services, is_read, seed);
-        let mut played = Played { saved, ..Played::default() };
+        let mut played = Played::default();
         while played.packets < packets {
             for ports in &mut self.ports {
                 drain(ports)?;
@@ -194,9 +165,10 @@ impl<'a> Stage<'a> {
         Ok(arrivals)
     }
 
-    /// Puts the file's rules in the place of those before, in both; gives them as the
-    /// firewall saves them.
-    fn load(&self, file: &RulesFile, text: &str) -> Result<String> {
+    /// Puts the file's rules in the place of those before, in both. The firewall is given
+    /// them as it saves them, which must be the same again, and something that iptables
+    /// takes.
+    fn load(&self, file: &RulesFile, text: &str) -> Result<()> {
         let (suffix, restore) = match file.family {
             Family::V4 => ("v4", "iptables-restore"),
             Family::V6 => ("v6", "ip6tables-restore"),
@@ -208,75 +180,43 @@ impl<'a> Stage<'a> {
             Ok(path.to_string_lossy().into_owned())
         };
         let [kernel, _] = self.gateways;
-        let whole = emptied(text) + &rejects_passing(text);
-        kernel.run(&format!("{restore} {}", write("whole", &whole)?))?;
+        for line in &file.sets {
+            kernel.run(&format!("ipset -exist {line}"))?;
+        }
+        kernel.run(&format!("{restore} {}", write("whole", &peer::whole(text))?))?;
         kernel.run("conntrack -F")?;
         let nothing = write("nothing", NOTHING)?;
         let rules = write("rules", text)?;
-        let [family, _] = family_option(file.family);
-        let apply = |path: &str| self.command(&["apply", path], family);
+        let apply = |path: &str| self.command(file.family, &["apply", path]);
         apply(&nothing)?;
         apply(&rules).context("the firewall refuses the file as it is played")?;
-        let saved = self.command(&["save"], family)?;
+        let saved = self.command(file.family, &["save"])?;
         let saved_file = write("saved", &saved)?;
         kernel
             .run(&format!("{restore} --test {saved_file}"))
             .context("iptables refuses what the firewall has saved")?;
         apply(&saved_file).context("the firewall refuses what it has saved")?;
-        let again = self.command(&["save"], family)?;
+        let again = self.command(file.family, &["save"])?;
         ensure!(without_date(&saved) == without_date(&again), "saved otherwise again:\n{again}");
-        self.firewall.text(&["conntrack", "flush"])?;
-        Ok(saved)
+        self.firewall.text(&["conntrack", "flush"]).map(drop)
     }
 
-    fn command(&self, words: &[&str], family: Option<&str>) -> Result<String> {
-        let words: Vec<&str> = words.iter().copied().chain(family).collect();
-        self.firewall.text(&words)
+    /// What a command of the firewall about this family prints.
+    fn command(&self, family: Family, words: &[&str]) -> Result<String> {
+        let option: &[&str] = if family == Family::V6 { &["--ipv6"] } else { &[] };
+        self.firewall.text(&[words, option].concat())
     }
 
     fn compare_counters(&self, family: Family, played: &mut Played) -> Result<()> {
-        let [option, save] = family_option(family);
-        let kernel = self.gateways[0].run(&format!("{} -c", save.unwrap_or_default()))?;
-        let ours = self.command(&["save", "-c"], option)?;
+        let save = if family == Family::V6 { "ip6tables-save" } else { "iptables-save" };
+        let kernel = self.gateways[0].run(&format!("{save} -c"))?;
+        let ours = self.command(family, &["save", "-c"])?;
         let [kernel, ours] = [Tally::parse(&kernel)?, Tally::parse(&ours)?];
         (played.met, played.rules) = kernel.met();
         played.differences.truncate(TOLD);
         played.differences.extend(kernel.differences(&ours).into_iter().take(TOLD));
         Ok(())
     }
-}
-
-/// The option of the firewall's commands, and who saves the kernel's rules.
-const fn family_option(family: Family) -> [Option<&'static str>; 2] {
-    match family {
-        Family::V4 => [None, Some("iptables-save")],
-        Family::V6 => [Some("--ipv6"), Some("ip6tables-save")],
-    }
-}
-
-/// Tables that the text does not bring, without rules.
-fn emptied(text: &str) -> String {
-    let is_missing = |name: &str| !text.lines().any(|line| line.strip_prefix('*') == Some(name));
-    let empty = |(name, chains): (&str, &str)| {
-        let chains = chains.split(' ').map(|chain| format!(":{chain} ACCEPT [0:0]\n"));
-        format!("*{name}\n{}COMMIT\n", chains.collect::<String>())
-    };
-    TABLES.into_iter().filter(|(name, _)| is_missing(name)).map(empty).collect()
-}
-
-/// The text with a rule in front of each OUTPUT that lets the answers of REJECT pass.
-fn rejects_passing(text: &str) -> String {
-    let mut has_output = false;
-    let mut whole = String::new();
-    for line in text.lines() {
-        if let Some(name) = line.strip_prefix('*') {
-            has_output = ["raw", "mangle", "filter"].contains(&name);
-        } else if line == "COMMIT" && has_output {
-            whole += &format!("{REJECTS_PASS}\n");
-        }
-        whole += &format!("{line}\n");
-    }
-    whole
 }
 
 /// The lines that do not tell when they were written.

@@ -43,14 +43,15 @@ pub enum Expected {
     Refused(Vec<(usize, String)>),
 }
 
-/// All files with the extensions `v4` and `v6` in the folders of a directory, by name.
+/// All files with the extensions `v4` and `v6` in a directory and its folders, by name.
 ///
 /// # Errors
 /// When a file cannot be read, its head is not understood, or there is none.
 pub fn read_all(directory: &Path) -> Result<Vec<RulesFile>> {
     let mut files = Vec::new();
-    for folder in entries(directory)?.into_iter().filter(|path| path.is_dir()) {
-        for path in entries(&folder)? {
+    for path in entries(directory)? {
+        let inner = if path.is_dir() { entries(&path)? } else { vec![path] };
+        for path in inner {
             if let Some(family) = family(&path) {
                 files.push(RulesFile::read(&path, family)?);
             }
@@ -58,7 +59,7 @@ pub fn read_all(directory: &Path) -> Result<Vec<RulesFile>> {
     }
     ensure!(
         !files.is_empty(),
-        "{}: no rules files; put NAME.v4 or NAME.v6 into a folder there",
+        "{}: no rules files; put NAME.v4 or NAME.v6 there",
         directory.display()
     );
     Ok(files)

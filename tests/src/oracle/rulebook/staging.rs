@@ -1,7 +1,8 @@
 //! A file's text as it is played: on the bench's interfaces, and without time.
 //!
-//! Both sides are given the same text. Interfaces that nobody plays keep their names,
-//! so that their rules match nothing. What counts in time is made so rare, or its
+//! Both sides are given the same text. A file that does not say who plays its interfaces
+//! is played as it is, eth0 outside and eth1 inside; in others, an interface that nobody
+//! plays is no interface, and its rules match nothing. What counts in time is made so rare, or its
 //! window so long, that the moment at which a packet comes makes no difference.
 
 /// Towards the outside and the inside.
@@ -11,6 +12,10 @@ pub const INTERFACES: [&str; 2] = ["eth0", "eth1"];
 const LONG: &str = "36000";
 
 pub fn staged(text: &str, outside: &[String], inside: &[String]) -> String {
+    if outside.is_empty() && inside.is_empty() {
+        let [outside, inside] = INTERFACES.map(|name| [name.to_owned()]);
+        return staged(text, &outside, &inside);
+    }
     let lines = text.lines().map(|line| staged_line(line, outside, inside) + "\n");
     lines.collect()
 }
