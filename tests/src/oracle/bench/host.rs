@@ -16,6 +16,10 @@ use crate::{
     wire::End,
 };
 
+/// Of the sockets that have joined the groups: the same at both gateways, as what is
+/// sent to them gets no answer.
+const MEMBER_PORTS: [u16; 2] = [9, 10];
+
 /// Sockets of a gateway.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -120,7 +124,7 @@ fn v6(address: Ipv6Addr) -> libc::sockaddr_in6 {
 
 /// In the namespace of the gateway.
 fn member_v4() -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, MEMBER_PORTS[0]))?;
     for end in [End::Client, End::Server] {
         let IpAddr::V4(own) = rulebook::own(end, Family::V4) else { bail!("no address of IPv4") };
         for group in &GROUPS_V4 {
@@ -131,7 +135,7 @@ fn member_v4() -> Result<UdpSocket> {
 }
 
 fn member_v6(gateway: &Netns) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, MEMBER_PORTS[1]))?;
     for interface in ["eth0", "eth1"] {
         let index = nix::net::if_::if_nametoindex(interface)
             .with_context(|| format!("{} has no {interface}", gateway.name()))?;

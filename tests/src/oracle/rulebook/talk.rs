@@ -203,7 +203,7 @@ impl<'a> Talks<'a> {
         self.claim(protocol::TCP, scene, ports)?;
         let options = OPTIONS[self.dice.usize(..OPTIONS.len())];
         let flags = self.flags(wish);
-        let is_data = flags & flag::SYN == 0;
+        let is_data = flags & flag::SYN == 0 && !self.is_read;
         let payload = if is_data { self.payload(wish, 40 + options.len(), 40) } else { 0 };
         let ack = if flags & flag::ACK == 0 { 0 } else { 7_001 };
         let content = Content::Tcp { ports, flags, seq: 1_000, ack, options, payload };
