@@ -17,6 +17,8 @@ pub(super) struct Arrival {
     hops: u8,
     length: usize,
     content: Content,
+    /// All of it.
+    bytes: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +39,8 @@ impl Arrival {
         }
         let hops = if source.is_ipv4() { packet[8] } else { packet[7] };
         let content = content(protocol, rest)?;
-        Some(Self { end, source, destination, protocol, hops, length: packet.len(), content })
+        let (length, bytes) = (packet.len(), packet.to_vec());
+        Some(Self { end, source, destination, protocol, hops, length, content, bytes })
     }
 
     /// Whether this is the packet that was sent, as far as its addresses tell.
@@ -53,8 +56,10 @@ impl Arrival {
         }
     }
 
-    /// The same without the length of what an error quotes.
-    pub(super) fn without_quoted_length(mut self) -> Self {
+    /// The same without what gateways may do in different ways when they answer a
+    /// packet: all that is not told in words, and the length of what an error quotes.
+    pub(super) fn told_in_words(mut self) -> Self {
+        self.bytes.clear();
         if let Content::Icmp { quoted: Some(_), .. } = self.content {
             self.length = 0;
         }
@@ -72,11 +77,11 @@ impl Arrival {
 
 impl fmt::Debug for Arrival {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { end, source, destination, protocol, hops, length, content } = self;
+        let Self { end, source, destination, protocol, hops, length, content, bytes } = self;
         write!(
             formatter,
             "at the {end:?}: {source} > {destination} protocol {protocol} hops {hops} \
-             length {length} {content:?}"
+             length {length} {content:?} {bytes:02x?}"
         )
     }
 }

@@ -233,11 +233,16 @@ fn acknowledging(step: &Step, chosen: u32) -> Draft {
     draft
 }
 
-/// Without the numbers that each gateway chooses for itself.
+/// Without what each gateway chooses for itself. What it forwards must be the same to the
+/// last byte.
 fn without_choices(arrivals: Vec<Arrival>, step: &Step) -> Vec<Arrival> {
     let chooses = |arrival: &Arrival| step.acknowledges_host || arrival.chosen_number().is_some();
-    let plain = |arrival| if chooses(&arrival) { arrival.without_numbers() } else { arrival };
-    arrivals.into_iter().map(plain).map(Arrival::without_quoted_length).collect()
+    let plain = |arrival: Arrival| match arrival.is(&step.draft) {
+        true => arrival,
+        false if chooses(&arrival) => arrival.without_numbers().told_in_words(),
+        false => arrival.told_in_words(),
+    };
+    arrivals.into_iter().map(plain).collect()
 }
 
 /// Whether a talk cannot go on: its packet did not come to the one that it was for, as

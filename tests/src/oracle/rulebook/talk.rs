@@ -105,7 +105,7 @@ impl<'a> Talks<'a> {
                 let to = land::side(destination);
                 let source = self.one_of(&wish.sources).filter(|it| !land::is_link_local(*it));
                 let from = source.map(land::side).or(wish.incoming).unwrap_or_else(|| to.other());
-                let source = self.honest(source, from)?;
+                let source = self.honest(source, from).filter(|it| *it != destination)?;
                 Some(Scene { course, from, to, source, destination })
             }
             Course::Out => {
