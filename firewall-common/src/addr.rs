@@ -48,6 +48,17 @@ impl Addr {
         ((a & k) ^ p) | ((b & l) ^ q) | ((c & m) ^ r) | ((d & n) ^ s) == 0
     }
 
+    /// Whether it stands for many: a multicast group, or all hosts of a link
+    /// (255.255.255.255). No router sends such a packet on by its table of routes.
+    #[inline(always)]
+    pub const fn is_for_many(self) -> bool {
+        let [first, _, _, last] = self.words;
+        match self.family() {
+            Family::Ipv4 => u32::from_be(last) >> 28 == 0xe || last == u32::MAX,
+            Family::Ipv6 => u32::from_be(first) >> 24 == 0xff,
+        }
+    }
+
     /// The mask of the first `length` bits of an address of `family`.
     pub fn mask(family: Family, length: u8) -> Self {
         let bits = match family {
@@ -119,6 +130,17 @@ mod tests {
         assert!(Addr::from(Ipv4Addr::new(192, 0, 2, 77)).matches(prefix, mask));
         assert!(!Addr::from(Ipv4Addr::new(192, 0, 3, 77)).matches(prefix, mask));
         assert!(!Addr::from("2001:db8::1".parse::<Ipv6Addr>().unwrap()).matches(prefix, mask));
+    }
+
+    #[test]
+    fn groups_and_the_broadcast_of_a_link_are_for_many() {
+        let of = |text: &str| Addr::from(text.parse::<IpAddr>().unwrap()).is_for_many();
+        for many in ["224.0.0.251", "239.255.255.250", "255.255.255.255", "ff02::fb"] {
+            assert!(of(many), "{many}");
+        }
+        for one in ["192.0.2.255", "223.255.255.255", "240.0.0.1", "2001:db8::1", "fe80::1"] {
+            assert!(!of(one), "{one}");
+        }
     }
 
     #[test]

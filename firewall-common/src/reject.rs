@@ -45,8 +45,14 @@ pub struct Lengths {
 #[inline(always)]
 pub fn is_answerable(headers: &Headers, kind: RejectKind) -> bool {
     let tuple = &headers.tuple;
-    let is_error = matches!(tuple.protocol, protocol::ICMP | protocol::ICMPV6)
-        && !matches!(classify(tuple.protocol, headers.icmp_type), Class::Request | Class::Reply);
+    let is_error = match tuple.protocol {
+        protocol::ICMP => {
+            !matches!(classify(tuple.protocol, headers.icmp_type), Class::Request | Class::Reply)
+        }
+        // RFC 4443 section 2.1.
+        protocol::ICMPV6 => headers.icmp_type < 128,
+        _ => false,
+    };
     if is_error
         || headers.fragment != Fragment::Whole as u8
         || headers.vlan != 0
@@ -218,5 +224,31 @@ const fn icmpv6_code(kind: RejectKind) -> u8 {
         RejectKind::PortUnreachable | RejectKind::ProtoUnreachable | RejectKind::TcpReset => 4,
         RejectKind::PolicyFail => 5,
         RejectKind::RejectRoute => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_answered(protocol: u8, icmp_type: u8) -> bool {
+        let mut headers = Headers { icmp_type, ..Headers::default() };
+        headers.tuple.protocol = protocol;
+        headers.tuple.src = match protocol {
+            protocol::ICMPV6 => Addr { words: [1; 4] },
+            _ => Addr::v4(u32::from_ne_bytes([192, 0, 2, 1])),
+        };
+        is_answerable(&headers, RejectKind::PortUnreachable)
+    }
+
+    #[test]
+    fn errors_are_not_answered_and_all_else_of_icmp_is() {
+        for (icmp_type, expected) in [(8, true), (0, true), (3, false), (11, false), (200, false)] {
+            assert_eq!(is_answered(protocol::ICMP, icmp_type), expected, "{icmp_type}");
+        }
+        for (icmp_type, expected) in [(1, false), (4, false), (128, true), (135, true), (143, true)]
+        {
+            assert_eq!(is_answered(protocol::ICMPV6, icmp_type), expected, "{icmp_type}");
+        }
     }
 }

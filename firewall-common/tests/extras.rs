@@ -96,6 +96,19 @@ mod connection {
     }
 
     #[test]
+    fn of_an_error_has_the_other_direction_than_what_it_quotes_and_no_reply_by_it() {
+        let quoted = Frame::between(CLIENT, SERVER).udp(40_000, 53);
+        let error = Frame::between(SERVER, CLIENT).icmp_error(3, 3, &quoted);
+        let count = |extra| {
+            let memory = counting(flag::PER_PACKET, extra);
+            counts(&memory, &quoted);
+            counts(&memory, &error)
+        };
+        assert!(count(is(number::CT_DIRECTION, 1)) && !count(is(number::CT_DIRECTION, 0)));
+        assert!(!count(numbers(Test::Any, number::CT_STATUS, [ct_status::SEEN_REPLY, 0])));
+    }
+
+    #[test]
     fn keeps_the_port_that_was_called_in_both_directions() {
         let memory = counting(0, is(number::CT_DPORT, 80));
         assert_eq!(connect(&memory), [true; 4]);

@@ -4,10 +4,10 @@
 use core::ffi::c_void;
 
 use firewall_common::{
-    headers::Headers,
     packet::Packet,
     reject::{self, Answer, HEADER_WORDS, Lengths, QUOTED_WORDS},
-    rule::RejectKind,
+    rule::{Chain, RejectKind},
+    scratch::Scratch,
     wire::Ethernet,
 };
 
@@ -51,16 +51,17 @@ impl Quote for SkbPacket {
     }
 }
 
-/// Composes the answer to a packet that came in by `ifindex`; `None` when it
+/// Composes the answer to the packet at hand, which came in by `ifindex`; `None` when it
 /// may not be answered.
 #[inline(always)]
 pub fn compose<P: Quote>(
     packet: &P,
     maps: &Maps,
-    headers: &Headers,
+    scratch: &Scratch,
     ifindex: u32,
     kind: RejectKind,
 ) -> Option<(&'static mut Answer, Lengths)> {
+    let headers = &scratch.headers;
     if !reject::is_answerable(headers, kind) {
         return None;
     }
@@ -83,6 +84,8 @@ pub fn compose<P: Quote>(
     }
     let source = match kind {
         RejectKind::TcpReset => headers.tuple.dst,
+        // Who speaks to an address of this host hears from that one.
+        _ if scratch.walk.chain == Chain::Input as u8 => headers.tuple.dst,
         _ => route::own_address(maps.program, packet.context(), ifindex, headers),
     };
     let lengths = reject::write(desk, headers, kind, source);

@@ -21,6 +21,7 @@ mod answer {
     pub const BLACKHOLE: i64 = 1;
     pub const UNREACHABLE: i64 = 2;
     pub const PROHIBIT: i64 = 3;
+    pub const NOT_FORWARDED: i64 = 4;
     pub const UNSUPPORTED_TUNNEL: i64 = 6;
     pub const NO_NEIGHBOUR: i64 = 7;
     pub const FRAGMENTATION_NEEDED: i64 = 8;
@@ -86,6 +87,11 @@ pub fn look_up(
     // SAFETY: one program runs on one CPU at a time.
     let delivery = unsafe { &mut *delivery };
     let tuple = &headers.tuple;
+    // The lookup would follow the default route.
+    if tuple.dst.is_for_many() {
+        delivery.answer = answer::NOT_FORWARDED;
+        return (Chain::Input, 0);
+    }
     ask(&mut delivery.fib, headers, ifindex, tuple.src, tuple.dst);
     delivery.answer = answer(ctx, &mut delivery.fib, 0);
     chain_of(ctx, delivery, headers, ifindex, 0)

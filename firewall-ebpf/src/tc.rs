@@ -384,8 +384,7 @@ pub extern "C" fn tc_reject(skb: *mut __sk_buff, kind: u32, is_egress: u32) -> i
     };
     let from =
         if packet.ingress_ifindex() != 0 { packet.ingress_ifindex() } else { packet.ifindex() };
-    let Some((written, lengths)) = answer::compose(&packet, &maps, &scratch.headers, from, kind)
-    else {
+    let Some((written, lengths)) = answer::compose(&packet, &maps, scratch, from, kind) else {
         return TC_ACT_SHOT;
     };
     let is_own = is_egress != 0 && packet.ingress_ifindex() == 0;

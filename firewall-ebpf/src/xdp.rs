@@ -233,7 +233,7 @@ pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
         return XDP_DROP;
     };
     let headers = &scratch.headers;
-    let Some((written, lengths)) = answer::compose(packet, maps, headers, ifindex, kind) else {
+    let Some((written, lengths)) = answer::compose(packet, maps, scratch, ifindex, kind) else {
         return XDP_DROP;
     };
     let headers_only = Lengths { quoted: 0, ..lengths };

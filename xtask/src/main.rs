@@ -29,7 +29,8 @@ enum Command {
     Demo,
     /// Run every check and test
     Test(test::Arguments),
-    /// Compare the firewall with nf_conntrack over a folder of captures
+    /// Compare the firewall with nf_conntrack over a folder of captures, or with iptables
+    /// under a folder of rules files
     Oracle(oracle::Arguments),
     /// Look for inputs that break a promise: `cargo xtask fuzz conntrack --seconds 600`
     Fuzz(fuzz::Arguments),

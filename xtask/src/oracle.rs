@@ -1,18 +1,27 @@
 //! `cargo xtask oracle DIR`: recorded traffic through nf_conntrack and through the
-//! firewall. A line of JSON for each frame on stdout, a summary on stderr, exit status
-//! 1 when they differ.
+//! firewall. `cargo xtask oracle --rules DIR`: random packets under files of rules, in
+//! iptables and in the firewall. A line of JSON for each frame or file on stdout, a summary
+//! on stderr, exit status 1 when they differ.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{build, setup, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Folder with pcap and pcapng files
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "rules")]
+    folder: Option<PathBuf>,
+
+    /// Folder with rules files, NAME.v4 and NAME.v6, to play random packets with
+    #[arg(long, value_name = "DIR", conflicts_with = "folder")]
+    rules: Option<PathBuf>,
+
+    /// Packets to play with each of these files
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    packets: usize,
 
     /// Where the firewall judges: xdp, xdp-generic or tc
     #[arg(long, value_name = "HOOK", default_value = "xdp")]
@@ -27,6 +36,13 @@ pub(crate) fn oracle(arguments: &Arguments) -> Result<()> {
     let mut command = shell::as_root("env");
     command.arg(format!("FIREWALL_BIN={}", firewall.display()));
     command.arg(shell::target().join("debug/oracle"));
-    command.arg(&arguments.folder).arg(format!("--hook={}", arguments.hook));
+    command.arg(format!("--hook={}", arguments.hook));
+    match (&arguments.folder, &arguments.rules) {
+        (Some(folder), _) => command.arg(folder),
+        (None, Some(rules)) => {
+            command.arg("--rules").arg(rules).arg(format!("--packets={}", arguments.packets))
+        }
+        (None, None) => bail!("name a folder with captures, or one with --rules"),
+    };
     shell::run(&mut command)
 }

@@ -386,12 +386,13 @@ fn tracked<T: Tables>(
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
         facts.connection(&original, direction, status, expires, flow.mark);
     } else if is_error(headers) {
-        // The connection is that of the packet which the error quotes.
+        // The connection is that of the packet which the error quotes; the error goes the
+        // other way than that one, and is no reply.
         let Some((_, flow)) = find(tables, key, now) else { return };
         let original = key.tuple(flow.originator());
-        let direction = if *quoted == original { Direction::Original } else { Direction::Reply };
-        let (status, expires) = (status_of(flow, direction), remaining(flow, now));
-        facts.connection(&original, direction, status, expires, flow.mark);
+        let direction = if *quoted == original { Direction::Reply } else { Direction::Original };
+        let status = status_of(flow, Direction::Original);
+        facts.connection(&original, direction, status, remaining(flow, now), flow.mark);
     } else {
         let is_expected = ctstate == CtState::Related.bit();
         let status = if is_expected { ct_status::EXPECTED } else { 0 };

@@ -3,15 +3,20 @@
 
 use crate::time::Nanos;
 
+/// What is added to the time: so much that a fresh word, zero, is a full bucket however
+/// short the machine has run.
+const BEFORE_TIME: u64 = 1 << 62;
+
 /// A token bucket as xt_limit's, told by one point in time: since then, nothing was
 /// spent that is not earned back. What was earned grows with time up to the burst, and
 /// a packet costs `cost`.
 #[inline(always)]
 pub const fn spend(spent: u64, now: Nanos, cost: u64, burst: u64) -> (u64, bool) {
-    let full = now.0.saturating_sub(burst);
+    let now = now.0.saturating_add(BEFORE_TIME);
+    let full = now.saturating_sub(burst);
     let since = if spent > full { spent } else { full };
     let next = since.saturating_add(cost);
-    if next > now.0 { (spent, false) } else { (next, true) }
+    if next > now { (spent, false) } else { (next, true) }
 }
 
 /// Counts packets; holds for the one that has `place` before it among `every`.
@@ -47,6 +52,13 @@ mod tests {
         // The half second was not lost.
         assert_eq!(passed(&mut spent, start.after(Nanos(4 * SECOND)), 20), 1);
         assert_eq!(passed(&mut spent, start.after(Nanos(100 * SECOND)), 20), 5);
+    }
+
+    #[test]
+    fn a_fresh_limit_is_full_however_short_the_machine_has_run() {
+        let mut spent = 0;
+        assert_eq!(passed(&mut spent, Nanos(1), 20), 5);
+        assert_eq!(passed(&mut spent, Nanos(SECOND), 20), 0);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod options;
 pub mod place;
 pub mod replay;
 pub mod report;
+pub mod rulebook;
 pub mod scenarios;
 pub mod script;
 pub mod sctp;

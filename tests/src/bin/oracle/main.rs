@@ -1,7 +1,14 @@
-//! Recorded traffic through nf_conntrack and through the firewall: a line of JSON for
-//! each frame, exit status 1 when they differ.
+//! Recorded traffic through nf_conntrack and through the firewall, or rules files in
+//! iptables and in the firewall: a line of JSON for each frame or file, exit status 1 when
+//! they differ.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+mod rules;
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
@@ -14,12 +21,25 @@ use firewall_tests::{
     },
 };
 
-/// Compare the firewall with nf_conntrack over recorded traffic
+/// Compare the firewall with nf_conntrack over recorded traffic, or with iptables under
+/// files of rules
 #[derive(Parser, Debug)]
 struct Arguments {
     /// Folder with pcap and pcapng files
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "rules")]
+    folder: Option<PathBuf>,
+
+    /// Folder with rules files, NAME.v4 and NAME.v6, to play random packets with
+    #[arg(long, value_name = "DIR", conflicts_with = "folder")]
+    rules: Option<PathBuf>,
+
+    /// Packets to play with each of these files
+    #[arg(long, value_name = "N", default_value_t = 10_000, requires = "rules")]
+    packets: usize,
+
+    /// Which random packets
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "rules")]
+    seed: u64,
 
     /// Where the firewall judges
     #[arg(long, value_name = "HOOK", default_value = "xdp")]
@@ -46,12 +66,22 @@ fn main() -> ExitCode {
 
 /// Whether the two agree.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let files = capture::files(&arguments.folder)?;
     if let Err(reason) = capability::firewall().and_then(|()| capability::oracle()) {
         bail!("{reason}");
     }
+    let hook = arguments.hook.into();
+    match (&arguments.rules, &arguments.folder) {
+        (Some(folder), _) => rules::compare(folder, hook, arguments.packets, arguments.seed),
+        (None, Some(folder)) => play(folder, hook),
+        (None, None) => bail!("name a folder with captures, or one with --rules"),
+    }
+}
+
+/// Plays the captures of a folder.
+fn play(folder: &Path, hook: Hook) -> Result<bool> {
+    let files = capture::files(folder)?;
     let sites = Sites::new()?;
-    let mut bench = Bench::start(&sites, arguments.hook.into())?;
+    let mut bench = Bench::start(&sites, hook)?;
     let mut all = Tally::default();
     for file in files {
         let capture = capture::read(&file, MTU)?;

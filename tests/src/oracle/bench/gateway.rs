@@ -4,8 +4,11 @@ use anyhow::Result;
 
 use super::port::Port;
 use crate::{
-    Netns,
-    oracle::place::{CLIENTS_V4, CLIENTS_V6, SERVERS_V4, SERVERS_V6},
+    Family, Netns,
+    oracle::{
+        place::{CLIENTS_V4, CLIENTS_V6, SERVERS_V4, SERVERS_V6},
+        rulebook,
+    },
     wire::End,
 };
 
@@ -24,12 +27,90 @@ pub(super) struct Site {
     ends: [Netns; 2],
 }
 
+/// What keeps a gateway from speaking unasked, and from answering too rarely.
+const QUIET: [&str; 11] = [
+    "ipv4/icmp_msgs_per_sec=1000000",
+    "ipv4/icmp_msgs_burst=1000000",
+    "ipv6/conf/default/accept_dad=0",
+    "ipv6/conf/default/dad_transmits=0",
+    "ipv6/conf/default/mldv2_unsolicited_report_interval=10",
+    "ipv6/conf/default/accept_redirects=0",
+    "ipv4/conf/default/igmpv3_unsolicited_report_interval=10",
+    "ipv4/icmp_ratemask=0",
+    "ipv6/icmp/ratelimit=0",
+    "ipv4/tcp_synack_retries=0",
+    "ipv4/tcp_syncookies=0",
+];
+
 /// The interface of the gateway towards an end.
 const INTERFACES: [&str; 2] = ["eth0", "eth1"];
 
 impl Site {
     pub(super) fn new() -> Result<Self> {
+        let site = Self::wired(Netns::new("gateway")?)?;
+        let [client, server] = &site.ends;
+        lead(
+            &site.gateway,
+            INTERFACES[0],
+            client,
+            ["192.0.2", "2001:db8:1"],
+            [CLIENTS_V4, CLIENTS_V6],
+        )?;
+        lead(
+            &site.gateway,
+            INTERFACES[1],
+            server,
+            ["198.51.100", "2001:db8:2"],
+            [SERVERS_V4, SERVERS_V6],
+        )?;
+        Ok(site)
+    }
+
+    /// A gateway that routes every address: private networks inside, all others
+    /// outside. It is quiet: what it sends by itself is an answer.
+    pub(super) fn at_large() -> Result<Self> {
         let gateway = Netns::new("gateway")?;
+        for setting in QUIET {
+            let (name, value) = setting.split_once('=').expect("NAME=VALUE");
+            gateway.set(name, value)?;
+        }
+        let site = Self::wired(gateway)?;
+        for (end, interface) in [End::Client, End::Server].into_iter().zip(INTERFACES) {
+            site.settle(end, interface)?;
+        }
+        Ok(site)
+    }
+
+    /// Gives the gateway its addresses and routes at one side.
+    fn settle(&self, end: End, interface: &str) -> Result<()> {
+        let gateway = &self.gateway;
+        gateway.set(&format!("ipv4/conf/{interface}/rp_filter"), "0")?;
+        gateway.set(&format!("ipv4/conf/{interface}/send_redirects"), "0")?;
+        let own = |family| rulebook::own(end, family);
+        gateway.address(interface, &format!("{}/32", own(Family::V4)))?;
+        gateway.address(interface, &format!("{}/128", own(Family::V6)))?;
+        let lladdr = self.ends[index(end)].mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
+        let neighbour = rulebook::NEIGHBOUR;
+        for hop in ["169.254.0.2", &neighbour.to_string()] {
+            gateway.ip(&format!(
+                "neigh replace {hop} lladdr {lladdr} dev {interface} nud permanent"
+            ))?;
+        }
+        let [v4, v6]: [&[&str]; 2] = match end {
+            End::Client => [&["0.0.0.0/0"], &["::/0"]],
+            End::Server => [&rulebook::INSIDE_V4, &rulebook::INSIDE_V6],
+        };
+        for network in v4 {
+            gateway.ip(&format!("route add {network} via 169.254.0.2 dev {interface} onlink"))?;
+        }
+        for network in v6 {
+            gateway.ip(&format!("route add {network} via {neighbour} dev {interface} onlink"))?;
+        }
+        Ok(())
+    }
+
+    /// The links alone.
+    fn wired(gateway: Netns) -> Result<Self> {
         for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             gateway.set(setting, "1")?;
         }
@@ -44,20 +125,6 @@ impl Site {
             netns.ip(&format!("link set eth0 mtu {MTU}"))?;
             gateway.ip(&format!("link set {interface} mtu {MTU}"))?;
         }
-        lead(
-            &gateway,
-            INTERFACES[0],
-            &client,
-            ["192.0.2", "2001:db8:1"],
-            [CLIENTS_V4, CLIENTS_V6],
-        )?;
-        lead(
-            &gateway,
-            INTERFACES[1],
-            &server,
-            ["198.51.100", "2001:db8:2"],
-            [SERVERS_V4, SERVERS_V6],
-        )?;
         Ok(Self { gateway, ends: [client, server] })
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
@@ -47,31 +48,97 @@ impl Port {
             .map(drop)
     }
 
+    /// Sends to one station, to a group or to all, as the destination says.
+    pub(super) fn send_to(&mut self, destination: IpAddr, packet: &[u8]) -> Result<()> {
+        let gateway = self.ethernet;
+        if let Some(group) = group(destination) {
+            self.ethernet[..6].copy_from_slice(&group);
+        }
+        let sent = self.send(packet);
+        self.ethernet = gateway;
+        sent
+    }
+
+    /// Asks for an address of the gateway, as a host does that wants to know whether
+    /// it is free (RFC 5227): nobody remembers who has asked.
+    pub(super) fn probe(&self, own: Ipv4Addr) -> Result<()> {
+        let mut frame = [0; 42];
+        frame[..6].fill(0xff);
+        frame[6..12].copy_from_slice(&self.ethernet[6..]);
+        frame[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        frame[22..28].copy_from_slice(&self.ethernet[6..]);
+        frame[38..].copy_from_slice(&own.octets());
+        nix::unistd::write(&self.socket, &frame).context("cannot send a probe").map(drop)
+    }
+
+    /// What has come in next; `None` when there is nothing yet.
+    pub(super) fn hear(&mut self) -> Result<Option<Heard<'_>>> {
+        let Some(read) = self.read()? else { return Ok(None) };
+        let frame = &self.buffer[..read];
+        Ok(Some(match frame.get(12..ETHERNET) {
+            Some([8, 0] | [0x86, 0xdd]) => Heard::Packet(&frame[ETHERNET..]),
+            Some([8, 6]) => Heard::Probe,
+            _ => Heard::Other,
+        }))
+    }
+
     /// The next packet that has come in, from its IP header on; `None` when there is
     /// none yet. What is not IP is passed over.
     pub(super) fn receive(&mut self) -> Result<Option<&[u8]>> {
         loop {
-            // SAFETY: the buffer is as long as we say, and lives through the call.
-            let read = unsafe {
-                libc::recv(
-                    self.socket.as_raw_fd(),
-                    self.buffer.as_mut_ptr().cast(),
-                    FRAME,
-                    libc::MSG_DONTWAIT,
-                )
-            };
-            let Ok(read) = usize::try_from(read) else {
-                let error = io::Error::last_os_error();
-                return match error.kind() {
-                    io::ErrorKind::WouldBlock => Ok(None),
-                    _ => Err(error).context("cannot receive"),
-                };
-            };
+            let Some(read) = self.read()? else { return Ok(None) };
             let is_ip =
                 self.buffer[12..ETHERNET] == [8, 0] || self.buffer[12..ETHERNET] == [0x86, 0xdd];
             if read > ETHERNET && is_ip {
                 return Ok(Some(&self.buffer[ETHERNET..read]));
             }
         }
+    }
+
+    /// Reads a frame into the buffer, and gives its length.
+    fn read(&mut self) -> Result<Option<usize>> {
+        // SAFETY: the buffer is as long as we say, and lives through the call.
+        let read = unsafe {
+            libc::recv(
+                self.socket.as_raw_fd(),
+                self.buffer.as_mut_ptr().cast(),
+                FRAME,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        if let Ok(read) = usize::try_from(read) {
+            return Ok(Some(read));
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(None),
+            _ => Err(error).context("cannot receive"),
+        }
+    }
+}
+
+/// What a port has heard.
+#[derive(Debug)]
+pub(super) enum Heard<'a> {
+    /// From the IP header on.
+    Packet(&'a [u8]),
+    /// The answer to a probe.
+    Probe,
+    Other,
+}
+
+/// The Ethernet address of a group or of all (RFC 1112 section 6.4, RFC 2464 section 7).
+fn group(address: IpAddr) -> Option<[u8; 6]> {
+    match address {
+        IpAddr::V4(address) if address.is_broadcast() => Some([0xff; 6]),
+        IpAddr::V4(address) if address.is_multicast() => {
+            let [_, b, c, d] = address.octets();
+            Some([1, 0, 0x5e, b & 0x7f, c, d])
+        }
+        IpAddr::V6(address) if address.is_multicast() => {
+            let [.., a, b, c, d] = address.octets();
+            Some([0x33, 0x33, a, b, c, d])
+        }
+        _ => None,
     }
 }

@@ -225,7 +225,7 @@ fn has_more_pieces(steps: &[Step], datagram: u16) -> bool {
 }
 
 /// What is sent is then processed here before the system call returns.
-fn stay_on_this_cpu() -> Result<()> {
+pub(super) fn stay_on_this_cpu() -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(sched_getcpu()?)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")
