@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
-        self, Asking, Extra, Facts,
+        self, Asking, Extra, Facts, Lists,
         options::{MAX_LEN, OptionKinds},
     },
     flow::{Direction, Flow, FlowKey, Sender, State, Tuple},
@@ -59,7 +59,7 @@ pub enum FlowTable {
 }
 
 /// The compiled rules and their counters, which the walk consults.
-pub trait Rules {
+pub trait Rules: Lists {
     fn rule(&self, slot: u32, index: u32) -> Option<&Rule>;
     fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet>;
     fn count_rule(&self, slot: u32, index: u32, bytes: u64);
@@ -82,6 +82,14 @@ pub trait Rules {
     {
         let (first, count) = (rule.extra_first.into(), rule.extra_count.into());
         extra::all_hold(self, first, count, facts, asking)
+    }
+    /// [`extra::recent::holds`].
+    #[inline(always)]
+    fn recent_holds(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool
+    where
+        Self: Sized,
+    {
+        extra::recent::holds(self, extra, facts, asking)
     }
     /// Any number, and another one the next time.
     fn random(&self) -> u32;

@@ -12,6 +12,7 @@
 mod answer;
 mod chunks;
 mod cookie;
+mod lists;
 mod maps;
 mod memory;
 mod packet;

@@ -9,7 +9,10 @@ use aya_ebpf::{
 use firewall_common::{
     control::{Device, MAX_AWAITED, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
-    extra::{EXTRAS_PER_GENERATION, Extra},
+    extra::{
+        EXTRAS_PER_GENERATION, Extra,
+        recent::{self, RecentEntry, RecentKey},
+    },
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
     pressure::{PRESSURES, Pressure},
@@ -98,6 +101,15 @@ pub static EXTRAS: Array<Extra> = Array::with_max_entries(2 * EXTRAS_PER_GENERAT
 /// What each of them keeps in mind.
 #[map(name = "extra_memory")]
 pub static EXTRA_MEMORY: Array<u64> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
+
+/// The lists of `-m recent`.
+#[map(name = "recent")]
+pub static RECENT: LruHashMap<RecentKey, RecentEntry> =
+    LruHashMap::with_max_entries(recent::MAX_ENTRIES, 0);
+
+/// What an entry there begins as: nobody writes here.
+#[map(name = "blank_recent")]
+pub static BLANK_RECENT: Array<RecentEntry> = Array::with_max_entries(1, 0);
 
 #[map(name = "rule_counters")]
 pub static RULE_COUNTERS: PerCpuArray<Counter> =

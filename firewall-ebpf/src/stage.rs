@@ -20,7 +20,7 @@ use firewall_common::{
         quoted,
     },
     event::Hook,
-    extra::{self, Asking, Facts},
+    extra::{self, Asking, Extra, Facts},
     flow::{Direction, Flow, FlowKey, State, Tuple},
     flow_event,
     fragment::{self, Inherited, Visit},
@@ -553,6 +553,16 @@ pub extern "C" fn extra_holds(facts: *const Facts, index: u32, asking: u32) -> u
     // SAFETY: null, or memory of this type that nobody writes meanwhile.
     let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
     u32::from(extra::holds(&RuleMaps, index, facts, Asking::unpack(asking)))
+}
+
+/// Whether a condition about a list of addresses holds.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn recent_holds(extra: *const Extra, facts: *const Facts, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let (extra, facts) = unsafe { (extra.as_ref(), facts.as_ref()) };
+    let (Some(extra), Some(facts)) = (extra, facts) else { return 0 };
+    u32::from(extra::recent::holds(&RuleMaps, extra, facts, Asking::unpack(asking)))
 }
 
 /// Whether `count` extra conditions hold, from the one with index `first` on.

@@ -182,6 +182,11 @@ impl Rules for RuleMaps {
     }
 
     #[inline(always)]
+    fn recent_holds(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        stage::recent_holds(extra, facts, asking.pack()) != 0
+    }
+
+    #[inline(always)]
     fn random(&self) -> u32 {
         // SAFETY: the helper takes nothing.
         unsafe { bpf_get_prandom_u32() }

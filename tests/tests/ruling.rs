@@ -94,6 +94,27 @@ const LIMITS: &str = "\
 -A LOGDROP -j DROP
 ";
 
+/// Lists of addresses, shared by rules that ask for this and that.
+const LISTS: &str = "\
+:KNOWN - [0:0]
+-A FORWARD -p icmp -m recent --set --name ping
+-A FORWARD -m recent --rcheck --name ping
+-A FORWARD -m recent ! --rcheck --name ping --hitcount 7
+-A FORWARD -m recent --rcheck --seconds 3600 --hitcount 4 --name ping --rdest
+-A FORWARD -p udp -m udp --dport 22 -m recent --remove --name ping
+-A FORWARD -p udp -m udp --dport 53 -m recent --set --name net --mask 255.255.255.254
+-A FORWARD -m recent --rcheck --name net --mask 255.255.255.254 --rsource -j KNOWN
+-A FORWARD -m recent --rcheck --name net --mask 255.255.255.254 --rdest
+-A FORWARD -p udp -m length --length 60:90 -m recent --update --seconds 3600 --reap --hitcount 20 --name net --mask 255.255.255.254
+-A FORWARD -p udp -m udp --dport 80 -m recent ! --remove --name net --mask 255.255.255.254
+-A FORWARD -p udp -m recent --set
+-A FORWARD -p udp -m recent --rcheck --rttl --hitcount 3
+-A FORWARD -p udp -m recent ! --update --rttl --seconds 3600 --name ping
+-A FORWARD -m recent --rcheck --seconds 3600 --hitcount 200
+-A KNOWN -m recent --rcheck --hitcount 40 --name net --mask 255.255.255.254
+-A KNOWN -p udp -m statistic --mode nth --every 2 --packet 0 -j DROP
+";
+
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -123,6 +144,12 @@ macro_rules! judged_as_iptables_does {
             fn connections_are_judged_as_iptables_does() {
                 needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
                 agree($hook, CONNECTIONS).unwrap();
+            }
+
+            #[test]
+            fn lists_are_kept_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
+                agree($hook, LISTS).unwrap();
             }
 
             #[test]

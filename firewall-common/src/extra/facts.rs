@@ -51,6 +51,8 @@ pub mod number {
     pub const CT_DIRECTION: u8 = 13;
     pub const CT_SPORT: u8 = 14;
     pub const CT_DPORT: u8 = 15;
+    /// As the packet came in, whatever chain looks at it.
+    pub const ARRIVAL_TTL: u8 = 23;
     /// Eight of them, a bit for each kind.
     pub const TCP_OPTIONS: u8 = 24;
 }
@@ -163,6 +165,9 @@ impl Facts {
         self.hops = u32::from(is_on_its_way && headers.ttl != 0);
         self.set_number(number::LENGTH, headers.ip_len);
         self.set_number(number::TTL, headers.ttl.into());
+        // What leaves by an interface of ours has been counted down.
+        let has_hopped = chain == Chain::Forward as u8 && matches!(hook, Hook::Egress);
+        self.set_number(number::ARRIVAL_TTL, u32::from(headers.ttl) + u32::from(has_hopped));
         self.set_number(number::TOS, headers.tos.into());
         self.set_number(number::MARK, packet.mark());
         self.set_number(number::PACKET_TYPE, packet.packet_type(headers));

@@ -8,8 +8,10 @@
 //! it held.
 
 pub mod facts;
+pub mod lists;
 pub mod memory;
 pub mod options;
+pub mod recent;
 
 use core::mem::size_of;
 
@@ -18,6 +20,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{addr::Addr, flow::CtState, rule::NO_ENTRY, tables::Rules, walk::Walk};
 
 pub use facts::{Facts, gather};
+pub use lists::Lists;
 
 /// Extra conditions in one generation; indexes fit 16 bits.
 pub const EXTRAS_PER_GENERATION: u32 = 8_192;
@@ -55,6 +58,8 @@ pub enum Test {
     /// So often and no more: [`memory::spend`]. One packet in `arguments[0..2]`
     /// nanoseconds, and at once what `arguments[2..4]` nanoseconds earn; low word first.
     Limit = 7,
+    /// When an address was seen before: [`recent`].
+    Recent = 8,
 }
 
 impl Test {
@@ -69,6 +74,7 @@ impl Test {
             5 => Self::Random,
             6 => Self::Nth,
             7 => Self::Limit,
+            8 => Self::Recent,
             _ => return None,
         })
     }
@@ -110,7 +116,7 @@ impl Extra {
                 facts.address(self.subject).matches(prefix, mask)
             }
             // They look at no fact.
-            Test::Random | Test::Nth | Test::Limit => false,
+            Test::Random | Test::Nth | Test::Limit | Test::Recent => false,
         }
     }
 
@@ -131,7 +137,7 @@ impl Extra {
         match test {
             Test::Range | Test::Masked | Test::Any => facts.has_number(self.subject, is_tracked),
             Test::Between | Test::Network => facts.has_address(self.subject, is_tracked),
-            Test::Random | Test::Nth | Test::Limit => true,
+            Test::Random | Test::Nth | Test::Limit | Test::Recent => true,
         }
     }
 }
@@ -145,6 +151,19 @@ const fn is_ordered(a: &[u32; 4], b: &[u32; 4]) -> bool {
         return a < b;
     }
     wide(a2, a3) <= wide(b2, b3)
+}
+
+/// The number of a list with this name, FNV-1a: that two names of one ruleset share one
+/// is as likely as that a random number of 64 bits is guessed.
+pub const fn name_id(kind: u8, name: &[u8]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut id = (0xcbf2_9ce4_8422_2325 ^ kind as u64).wrapping_mul(PRIME);
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        id = (id ^ *first as u64).wrapping_mul(PRIME);
+        rest = tail;
+    }
+    id
 }
 
 #[inline(always)]
@@ -231,6 +250,9 @@ pub fn holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) ->
     let Some(test) = Test::from_byte(extra.test) else { return false };
     if !extra.is_known(test, facts, asking.is_tracked) {
         return extra.absent != 0;
+    }
+    if let Test::Recent = test {
+        return tables.recent_holds(extra, facts, asking);
     }
     let [a, b, c, d, ..] = extra.arguments;
     let holds = match test {

@@ -13,7 +13,10 @@ use crate::{
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    extra::{Asking, Extra},
+    extra::{
+        Asking, Extra, Lists,
+        recent::{RecentEntry, RecentKey, Sightings},
+    },
     flow::{Flow, FlowKey, Tuple, helper},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
@@ -66,6 +69,8 @@ pub struct Memory {
     rule_counters: RefCell<HashMap<u32, Counter>>,
     /// What extra conditions keep in mind.
     kept: RefCell<HashMap<u32, u64>>,
+    /// The lists of `-m recent`.
+    pub recent: RefCell<HashMap<RecentKey, RecentEntry>>,
     /// The last random number.
     dice: Cell<u32>,
     stats: RefCell<[u64; STAT_PLACES]>,
@@ -106,6 +111,7 @@ impl Default for Memory {
             refusals: RefCell::default(),
             rule_counters: RefCell::default(),
             kept: RefCell::default(),
+            recent: RefCell::default(),
             dice: Cell::new(1),
             stats: RefCell::new([0; STAT_PLACES]),
             scratch: Box::new(Cell::new(Scratch::zeroed())),
@@ -253,6 +259,21 @@ impl Rules for Memory {
             kept.insert(index, next);
         }
         holds
+    }
+}
+
+impl Lists for Memory {
+    fn recent(&self, key: &RecentKey, hits: u32) -> Option<Sightings> {
+        self.recent.borrow().get(key).map(|entry| entry.look(hits))
+    }
+
+    fn note_recent(&self, key: &RecentKey, tick: u32, ttl: u32) {
+        let mut lists = self.recent.borrow_mut();
+        lists.entry(*key).or_insert_with(RecentEntry::zeroed).note(tick, ttl);
+    }
+
+    fn forget_recent(&self, key: &RecentKey) {
+        self.recent.borrow_mut().remove(key);
     }
 }
 

@@ -22,6 +22,7 @@ mod follow;
 mod link;
 mod monitor;
 mod output;
+mod recent;
 mod rules;
 mod run;
 mod save;
@@ -59,6 +60,7 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Set(command)) => settings::set(global, command),
         Command::Conntrack(Conntrack::Settings) => settings::settings(global),
         Command::Expect(Expect::List) => expect::list(global),
+        Command::Recent(command) => recent::recent(global, command),
         Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),
         Command::Monitor(command) => monitor::monitor(global, command),

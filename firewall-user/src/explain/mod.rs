@@ -9,6 +9,7 @@
 pub mod announcement;
 pub mod frame;
 pub mod json;
+pub mod lists;
 pub mod live;
 pub mod text;
 pub mod tracking;

@@ -4,7 +4,11 @@
 use std::cell::RefCell;
 
 use firewall_common::{
-    extra::{self, Asking, Extra, Facts, Test, facts::number},
+    extra::{
+        self, Asking, Extra, Facts, Lists, Test,
+        facts::number,
+        recent::{RecentKey, Sightings, action},
+    },
     flow::{CtState, helper},
     headers::Headers,
     rule::{Chain, NO_ENTRY, PortSet, Rule, RulesetHeader, condition, flag},
@@ -13,6 +17,7 @@ use firewall_common::{
     wire::tcp_flag,
 };
 
+use super::lists::Kept;
 use crate::rules::Compiled;
 
 /// A generation of rules, as it stands in the maps.
@@ -24,6 +29,8 @@ pub struct RuleTables {
     pub extras: Vec<Extra>,
     /// What limits and counts keep in mind, of each extra.
     pub memory: RefCell<Vec<u64>>,
+    /// What conditions keep in mind by key.
+    pub kept: Kept,
 }
 
 impl RuleTables {
@@ -35,6 +42,7 @@ impl RuleTables {
             port_sets: compiled.port_sets.clone(),
             extras: compiled.extras.clone(),
             memory: RefCell::new(vec![0; compiled.extras.len()]),
+            kept: Kept::default(),
         }
     }
 
@@ -46,6 +54,20 @@ impl RuleTables {
     /// What an extra would say and keep in mind.
     fn remembered(&self, index: u32, change: impl Fn(u64) -> (u64, bool)) -> (u64, bool) {
         change(self.memory.borrow().get(index as usize).copied().unwrap_or_default())
+    }
+}
+
+impl Lists for RuleTables {
+    fn recent(&self, key: &RecentKey, hits: u32) -> Option<Sightings> {
+        self.kept.recent(key, hits)
+    }
+
+    fn note_recent(&self, key: &RecentKey, tick: u32, ttl: u32) {
+        self.kept.note_recent(key, tick, ttl);
+    }
+
+    fn forget_recent(&self, key: &RecentKey) {
+        self.kept.forget_recent(key);
     }
 }
 
@@ -157,6 +179,17 @@ struct One<'t> {
     rule: Rule,
 }
 
+/// It only asks.
+impl Lists for One<'_> {
+    fn recent(&self, key: &RecentKey, hits: u32) -> Option<Sightings> {
+        self.tables.recent(key, hits)
+    }
+
+    fn note_recent(&self, _: &RecentKey, _: u32, _: u32) {}
+
+    fn forget_recent(&self, _: &RecentKey) {}
+}
+
 impl Rules for One<'_> {
     fn rule(&self, _slot: u32, _index: u32) -> Option<&Rule> {
         Some(&self.rule)
@@ -220,6 +253,7 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
     Some(match (Test::from_byte(extra.test)?, extra.subject) {
         (Test::Limit, _) => "the limit is used up".into(),
         (Test::Nth, _) => "it is another packet's turn".into(),
+        (Test::Recent, flags) => recent(extra, flags),
         (Test::Random, _) => "chance was against it".into(),
         (Test::Range, number::LENGTH) => format!("length is {}", value()),
         (Test::Range, number::TTL) => format!("ttl is {}", value()),
@@ -228,6 +262,16 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
         (Test::Range, number::MSS) => format!("mss is {}", value()),
         _ => "one of its further conditions does not hold".into(),
     })
+}
+
+/// Why a condition about a list does not hold.
+fn recent(extra: &Extra, flags: u8) -> String {
+    let whose = if flags & action::DESTINATION == 0 { "source" } else { "destination" };
+    let [_, _, seconds, hits, ..] = extra.arguments;
+    let often = if hits > 1 { format!(" {hits} times") } else { String::new() };
+    let lately = if seconds == 0 { String::new() } else { format!(" in {seconds} seconds") };
+    let not = if extra.invert == 0 { "not " } else { "" };
+    format!("the list has {not}seen its {whose}{often}{lately}")
 }
 
 /// What the packet has where a rule wants something else.

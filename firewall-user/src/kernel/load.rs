@@ -15,7 +15,7 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 28] = [
+const PINNED: [&str; 29] = [
     "assured",
     "awaited",
     "by_hand",
@@ -36,6 +36,7 @@ const PINNED: [&str; 28] = [
     "port_sets",
     "pressure",
     "punts",
+    "recent",
     "refusals",
     "rule_bases",
     "rule_counters",

@@ -11,6 +11,7 @@ pub mod maps;
 pub mod pins;
 pub(crate) mod quiescence;
 mod raw;
+pub mod recent;
 pub mod rehearsal;
 pub mod rings;
 pub mod ruleset;

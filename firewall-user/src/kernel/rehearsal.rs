@@ -130,6 +130,9 @@ impl Rehearsal {
         for (at, word) in (0..).zip(kept).filter(|(_, word)| *word != 0) {
             rehearsal.array::<u64>("extra_memory")?.set(at, Raw(word), 0)?;
         }
+        for (key, entry) in maps.recent()? {
+            rehearsal.hash("recent")?.insert(Raw(key), Raw(entry), 0)?;
+        }
         Ok(rehearsal)
     }
 

@@ -19,7 +19,10 @@ use super::{
     quiescence::wait_for_programs,
     raw::Raw,
 };
-use crate::{explain::walk::RuleTables, rules::Compiled};
+use crate::{
+    explain::{lists::Kept, walk::RuleTables},
+    rules::Compiled,
+};
 
 /// A compiled ruleset, ready for the maps.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +194,7 @@ impl Maps {
                 1,
             )?,
             memory: RefCell::new(memory),
+            kept: Kept { recent: RefCell::new(self.recent()?.into_iter().collect()) },
         })
     }
 

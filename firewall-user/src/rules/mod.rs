@@ -24,7 +24,10 @@ mod tests;
 pub use self::{
     ast::*,
     error::{Error, Errors},
-    extra::{Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
+    extra::{
+        Action, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Recent, Way,
+        recent_lists,
+    },
     interface::InterfacePattern,
     lower::{Compiled, Origin as CompiledOrigin, Part, compile},
     parse::{edit, edit_keeping, option_arity, parse},

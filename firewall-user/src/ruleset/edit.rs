@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Result;
-use firewall_common::{addr::Family, rule::Counter};
+use firewall_common::{addr::Family, extra::recent::list_id, rule::Counter};
 
 use super::{
     Rulesets, Running, index,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     kernel::{maps::Maps, ruleset::Image},
-    rules::{Chain, Compiled, Origin, Place, Rule},
+    rules::{self, Chain, Compiled, Origin, Place, Rule},
 };
 
 /// What runs, read to be changed. Whoever finishes it has held the lock of the ruleset
@@ -104,6 +104,7 @@ impl<'m> Edit<'m> {
         if self.is_first() {
             return Ok(());
         }
+        self.forget_lists(after)?;
         let last = self.running.counters(self.maps)?;
         let mut is_late = false;
         for (base, source) in bases.iter_mut().zip(sources) {
@@ -115,6 +116,15 @@ impl<'m> Edit<'m> {
         }
         if is_late {
             self.maps.set_rule_bases(generation, &bases)?;
+        }
+        Ok(())
+    }
+
+    /// Empties the lists of `-m recent` that no rule names any more.
+    fn forget_lists(&self, after: &Rulesets) -> Result<()> {
+        let named = rules::recent_lists(&after.of);
+        for name in rules::recent_lists(&self.before().of).difference(&named) {
+            self.maps.flush_recent(list_id(name))?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use firewall_common::{
     extra::{
         Extra as Record, Test,
         facts::{address, mac, number, packet_type},
+        recent::{action, list_id},
     },
     flow::Direction,
     rule::PortRange,
@@ -14,7 +15,7 @@ use firewall_common::{
 
 use crate::rules::{
     ast::{Condition, Network},
-    extra::{Comparison, Extra, Fact, Limit, Masked, PacketType, Way},
+    extra::{Action, Comparison, Extra, Fact, Limit, Masked, PacketType, Recent, Way},
 };
 
 /// Whether what a fact asks for is the same for all packets of one direction of a
@@ -88,6 +89,7 @@ fn plain(fact: &Fact) -> Option<Record> {
         Fact::Random(times) => with(Test::Random, 0, [times, 0, 0, 0]),
         Fact::Nth { every, packet } => with(Test::Nth, 0, [every, packet, 0, 0]),
         Fact::Limit(limit) => bucket(limit),
+        Fact::Recent(ref one) => recent(one),
     })
 }
 
@@ -130,16 +132,40 @@ fn network(subject: u8, prefix: Addr, mask: Addr) -> Record {
     record
 }
 
-fn ct_address(way: Way, of: Network) -> Record {
-    let place = if is_originator(way) { address::CT_SOURCE } else { address::CT_DESTINATION };
-    let mask = match of.mask {
+/// The bits of an address that a mask leaves; those that all of IPv4 share are known.
+fn mask_of(mask: IpAddr) -> Addr {
+    match mask {
         IpAddr::V4(mask) => {
             let [a, b, c, _] = Addr::mask(Family::Ipv4, 0).words;
             Addr { words: [a, b, c, u32::from_ne_bytes(mask.octets())] }
         }
         IpAddr::V6(mask) => mask.into(),
+    }
+}
+
+fn recent(one: &Recent) -> Record {
+    let what = match one.action {
+        Action::Set => action::SET,
+        Action::Check => action::CHECK,
+        Action::Update => action::UPDATE,
+        Action::Remove => action::REMOVE,
     };
-    network(place, of.address.into(), mask)
+    let flags = [
+        (one.is_destination, action::DESTINATION),
+        (one.ttl, action::TTL),
+        (one.reap, action::REAP),
+    ];
+    let subject = flags.iter().filter(|(is_set, _)| *is_set).fold(what, |all, (_, bit)| all | bit);
+    let list = list_id(&one.name);
+    let mut record =
+        with(Test::Recent, subject, [list as u32, (list >> 32) as u32, one.seconds, one.hits]);
+    record.arguments[4..].copy_from_slice(&mask_of(one.mask).words);
+    record
+}
+
+fn ct_address(way: Way, of: Network) -> Record {
+    let place = if is_originator(way) { address::CT_SOURCE } else { address::CT_DESTINATION };
+    network(place, of.address.into(), mask_of(of.mask))
 }
 
 /// Without address translation, replies go to where the original packets came from.

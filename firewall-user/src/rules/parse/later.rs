@@ -52,22 +52,6 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ("policy", &["--dir", "--pol", "--strict", "--reqid"], None),
     ("quota", &["--quota"], None),
     (
-        "recent",
-        &[
-            "--name",
-            "--set",
-            "--rcheck",
-            "--update",
-            "--remove",
-            "--seconds",
-            "--hitcount",
-            "--rsource",
-            "--rdest",
-            "--rttl",
-        ],
-        None,
-    ),
-    (
         "rpfilter",
         &["--loose", "--validmark", "--accept-local"],
         Some("use the sysctl net.ipv4.conf.all.rp_filter"),

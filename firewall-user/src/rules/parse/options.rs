@@ -3,10 +3,10 @@
 
 use firewall_common::synproxy::header::has;
 
-use super::extras::Field;
+use super::extras::{Field, RecentField};
 use crate::rules::{
     ast::log_option,
-    extra::{Comparison, Way},
+    extra::{Action, Comparison, Way},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,10 @@ const fn plain(names: &'static [&'static str], opt: Opt, least: usize, most: usi
 
 const fn negatable(names: &'static [&'static str], opt: Opt, count: usize) -> Fact {
     Fact { names, opt, arity: (count, count), negatable: true }
+}
+
+const fn recent(field: RecentField) -> Opt {
+    Opt::Extra(Field::Recent(field))
 }
 
 pub(super) const FACTS: &[Fact] = &[
@@ -174,6 +178,18 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--packet"], Opt::Extra(Field::Packet), 1, 1),
     plain(&["--limit"], Opt::Extra(Field::Limit), 1, 1),
     plain(&["--limit-burst"], Opt::Extra(Field::LimitBurst), 1, 1),
+    negatable(&["--set"], recent(RecentField::Action(Action::Set)), 0),
+    negatable(&["--rcheck"], recent(RecentField::Action(Action::Check)), 0),
+    negatable(&["--update"], recent(RecentField::Action(Action::Update)), 0),
+    negatable(&["--remove"], recent(RecentField::Action(Action::Remove)), 0),
+    plain(&["--seconds"], recent(RecentField::Seconds), 1, 1),
+    plain(&["--reap"], recent(RecentField::Reap), 0, 0),
+    plain(&["--hitcount"], recent(RecentField::HitCount), 1, 1),
+    plain(&["--rttl"], recent(RecentField::Ttl), 0, 0),
+    plain(&["--name"], recent(RecentField::Name), 1, 1),
+    plain(&["--rsource"], recent(RecentField::Source), 0, 0),
+    plain(&["--rdest"], recent(RecentField::Destination), 0, 0),
+    plain(&["--mask"], recent(RecentField::Mask), 1, 1),
     plain(&["-t", "--table"], Opt::Table, 1, 1),
     plain(&["-c", "--set-counters"], Opt::Counters, 2, 2),
     plain(&["-4", "--ipv4"], Opt::OnlyIpv4, 0, 0),

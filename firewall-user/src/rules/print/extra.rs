@@ -7,11 +7,11 @@ use std::{
 
 use firewall_common::{flow::Direction, rule::PortRange};
 
-use super::spec::{States, listed_address};
+use super::spec::{Quoted, States, listed_address};
 use crate::rules::{
     ast::Condition,
     extra::{
-        ADDRESS_TYPES, CT_STATUSES, Comparison, Extra, ExtraKind, Fact, Limit, Masked,
+        ADDRESS_TYPES, CT_STATUSES, Comparison, Extra, ExtraKind, Fact, Limit, Masked, Recent,
         TOS_NAME_MASK, TOS_NAMES,
     },
 };
@@ -43,8 +43,38 @@ fn option(kind: ExtraKind, Condition { negated, value }: &Condition<Fact>) -> St
             format!("--limit {}", limit.rate())
         }
         Fact::Limit(limit) => format!("--limit {} --limit-burst {}", limit.rate(), limit.burst),
+        Fact::Recent(one) => recent(one, not),
         _ => format!("{not}--{} {}", name(value), Value(value)),
     }
+}
+
+fn recent(one: &Recent, not: &str) -> String {
+    let mut text = format!("{not}--{}", one.action.option());
+    if one.seconds != 0 {
+        text += &format!(" --seconds {}", one.seconds);
+    }
+    text += if one.reap { " --reap" } else { "" };
+    if one.hits != 0 {
+        text += &format!(" --hitcount {}", one.hits);
+    }
+    text += if one.ttl { " --rttl" } else { "" };
+    let side = if one.is_destination { "--rdest" } else { "--rsource" };
+    text + &format!(" --name {} --mask {} {side}", Quoted(&one.name), one.mask)
+}
+
+/// As [`recent`], for a listing.
+fn listed_recent(one: &Recent, not: &str) -> String {
+    let mut text = format!(" {not}recent: {}", one.action.word());
+    if one.seconds != 0 {
+        text += &format!(" seconds: {}", one.seconds);
+    }
+    text += if one.reap { " reap" } else { "" };
+    if one.hits != 0 {
+        text += &format!(" hit_count: {}", one.hits);
+    }
+    text += if one.ttl { " TTL-Match" } else { "" };
+    let side = if one.is_destination { "dest" } else { "source" };
+    text + &format!(" name: {} side: {side} mask: {}", one.name, one.mask)
 }
 
 /// The option of a fact that has one to itself.
@@ -74,7 +104,8 @@ fn name(fact: &Fact) -> String {
         | Fact::SocketExists
         | Fact::Random(_)
         | Fact::Nth { .. }
-        | Fact::Limit(_) => String::new(),
+        | Fact::Limit(_)
+        | Fact::Recent(_) => String::new(),
     }
 }
 
@@ -143,6 +174,7 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
             format!(" statistic mode nth {apart}every {every} packet {packet}")
         }
         Fact::Limit(limit) => format!(" limit: avg {} burst {}", limit.rate(), limit.burst),
+        Fact::Recent(one) => listed_recent(one, apart),
         _ => format!(" {apart}{} {text}", ct_name(value)),
     }
 }
@@ -186,7 +218,11 @@ impl Display for Value<'_> {
             Fact::CtDirection(Direction::Original) => f.write_str("ORIGINAL"),
             Fact::CtDirection(Direction::Reply) => f.write_str("REPLY"),
             Fact::Random(times) => write!(f, "{:.11}", f64::from(*times) / 2_147_483_648.0),
-            Fact::Ttl(..) | Fact::SocketExists | Fact::Nth { .. } | Fact::Limit(_) => Ok(()),
+            Fact::Ttl(..)
+            | Fact::SocketExists
+            | Fact::Nth { .. }
+            | Fact::Limit(_)
+            | Fact::Recent(_) => Ok(()),
         }
     }
 }

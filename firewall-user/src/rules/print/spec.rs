@@ -255,7 +255,7 @@ impl fmt::Display for States {
 }
 
 /// In quotes unless every character is plain, as libxtables writes it.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,10 @@ use std::cell::RefCell;
 
 use firewall_common::{
     addr::Family,
-    extra::{Asking, Extra},
+    extra::{
+        Asking, Extra, Lists,
+        recent::{RecentKey, Sightings},
+    },
     rule::{Chain, NO_ENTRY, PortSet, RejectKind, Rule, flag},
     synproxy::offer::Offer,
     tables::Rules,
@@ -22,6 +25,20 @@ use crate::rules::{Compiled, Ruleset, compile};
 struct Memory<'a> {
     compiled: &'a Compiled,
     counted: RefCell<Vec<u32>>,
+}
+
+impl Lists for Memory<'_> {
+    fn recent(&self, _: &RecentKey, _: u32) -> Option<Sightings> {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn note_recent(&self, _: &RecentKey, _: u32, _: u32) {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn forget_recent(&self, _: &RecentKey) {
+        unreachable!("no random rule keeps something in mind")
+    }
 }
 
 impl Rules for Memory<'_> {

@@ -17,7 +17,10 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::{interpreter::Subject, random};
 use crate::rules::{
     ast::{Condition, Match, Network},
-    extra::{ADDRESS_TYPES, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
+    extra::{
+        ADDRESS_TYPES, Action, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType,
+        Recent, Way,
+    },
 };
 
 /// What is known of a packet beside its headers.
@@ -163,7 +166,11 @@ fn fits_fact(
         Fact::CtStatus(status) => seen.status & status != 0,
         Fact::CtExpire(first, last) => (first..=last).contains(&seen.expires),
         Fact::CtDirection(direction) => seen.direction == direction,
-        Fact::CtState(_) | Fact::Random(_) | Fact::Nth { .. } | Fact::Limit(_) => {
+        Fact::CtState(_)
+        | Fact::Random(_)
+        | Fact::Nth { .. }
+        | Fact::Limit(_)
+        | Fact::Recent(_) => {
             panic!("{kind:?} is judged elsewhere")
         }
     };
@@ -325,7 +332,7 @@ fn conntrack(family: Family) -> BoxedStrategy<Extra> {
 }
 
 /// Those that keep something in mind, for the printer and the parser alone.
-pub(super) fn remembering() -> BoxedStrategy<Extra> {
+pub(super) fn remembering(family: Family) -> BoxedStrategy<Extra> {
     let chance = (0..=2_147_483_648u32).prop_map(Fact::Random);
     let nth =
         (1..9u32, 0..9u32).prop_map(|(every, place)| Fact::Nth { every, packet: place % every });
@@ -336,6 +343,7 @@ pub(super) fn remembering() -> BoxedStrategy<Extra> {
     // A rate is kept as iptables rounds it: what is printed must say the same.
     let limit = limit.prop_filter("printed otherwise", is_exact);
     prop_oneof![
+        recent(family),
         one(ExtraKind::Statistic, chance),
         one(ExtraKind::Statistic, nth),
         limit.prop_map(|limit| {
@@ -344,6 +352,31 @@ pub(super) fn remembering() -> BoxedStrategy<Extra> {
         }),
     ]
     .boxed()
+}
+
+fn recent(family: Family) -> BoxedStrategy<Extra> {
+    let actions = vec![Action::Set, Action::Check, Action::Update, Action::Remove];
+    let when = (0..3u32, any::<bool>(), 0..4u32, any::<bool>());
+    let whom = (random::address(family), any::<bool>(), select(vec!["DEFAULT", "a b", "x-1"]));
+    let recent = (select(actions), when, whom).prop_map(|(action, when, whom)| {
+        let (seconds, reap, hits, ttl) = when;
+        let (mask, is_destination, name) = whom;
+        let bare = Recent {
+            name: name.into(),
+            action,
+            seconds: 0,
+            reap: false,
+            hits: 0,
+            ttl: false,
+            is_destination,
+            mask,
+        };
+        Fact::Recent(match action {
+            Action::Set | Action::Remove => bare,
+            _ => Recent { seconds, reap: reap && seconds > 0, hits, ttl, ..bare },
+        })
+    });
+    one(ExtraKind::Recent, recent)
 }
 
 fn is_exact(limit: &Limit) -> bool {

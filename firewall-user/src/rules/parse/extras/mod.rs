@@ -1,11 +1,13 @@
 //! Options of the matches of [`ExtraKind`]: which match has which, and how their
 //! arguments read.
 
+mod recent;
 mod together;
 mod words;
 
 use firewall_common::{addr::Family, rule::PortRange};
 
+pub(super) use self::recent::RecentField;
 use self::words::{
     address_types, byte, class, direction, dscp, mac, mark, packet_type, pair, statuses, tos, uid,
 };
@@ -57,6 +59,7 @@ pub(super) enum Field {
     Packet,
     Limit,
     LimitBurst,
+    Recent(RecentField),
 }
 
 impl Field {
@@ -84,6 +87,7 @@ impl Field {
             Self::RoutingType => ExtraKind::Routing,
             Self::Mode | Self::Probability | Self::Every | Self::Packet => ExtraKind::Statistic,
             Self::Limit | Self::LimitBurst => ExtraKind::Limit,
+            Self::Recent(_) => ExtraKind::Recent,
         }
     }
 
@@ -152,6 +156,9 @@ pub(super) fn read(
     match kind {
         ExtraKind::Statistic => return together::statistic(span, items).map(|fact| vec![fact]),
         ExtraKind::Limit => return together::limit(span, items).map(|fact| vec![fact]),
+        ExtraKind::Recent => {
+            return recent::recent(span, items, family).map(|fact| vec![fact]);
+        }
         _ => {}
     }
     let mut ranked = Vec::new();
@@ -219,6 +226,7 @@ fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
         | Field::Every
         | Field::Packet
         | Field::Limit
-        | Field::LimitBurst => Fact::SocketExists,
+        | Field::LimitBurst
+        | Field::Recent(_) => Fact::SocketExists,
     })
 }

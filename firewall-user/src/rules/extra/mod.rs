@@ -9,6 +9,9 @@ use firewall_common::{
     rule::PortRange,
 };
 
+mod recent;
+
+pub use self::recent::{Action, Recent, recent_lists};
 use super::ast::{Condition, Network};
 
 /// `-m NAME` and what it asks for, in the order in which iptables prints it.
@@ -37,10 +40,11 @@ pub enum ExtraKind {
     Routing,
     Statistic,
     Limit,
+    Recent,
 }
 
 /// What an option asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// First and last, as with the other pairs here.
     Length(u16, u16),
@@ -78,6 +82,7 @@ pub enum Fact {
         packet: u32,
     },
     Limit(Limit),
+    Recent(Recent),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +167,7 @@ impl Limit {
 }
 
 impl ExtraKind {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Length,
         Self::Ttl,
         Self::HopLimit,
@@ -179,6 +184,7 @@ impl ExtraKind {
         Self::Routing,
         Self::Statistic,
         Self::Limit,
+        Self::Recent,
     ];
 
     /// As `-m` has it.
@@ -200,6 +206,7 @@ impl ExtraKind {
             Self::Routing => "rt",
             Self::Statistic => "statistic",
             Self::Limit => "limit",
+            Self::Recent => "recent",
         }
     }
 
@@ -222,6 +229,7 @@ impl ExtraKind {
             Self::Routing => "--rt-type",
             Self::Statistic => "--mode random or --mode nth",
             Self::Limit => "--limit",
+            Self::Recent => "--set, --rcheck, --update or --remove",
         }
     }
 }
