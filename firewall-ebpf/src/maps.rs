@@ -11,7 +11,11 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
         EXTRAS_PER_GENERATION, Extra,
+        bucket::{BucketKey, MAX_BUCKETS},
+        calendar::Clock,
+        connections::{Count, MAX_PLACES, Place, PlaceKey},
         recent::{self, RecentEntry, RecentKey},
+        text::{PATTERNS_PER_GENERATION, Pattern, Search, Window},
     },
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
@@ -37,6 +41,10 @@ pub static OPTIONS: Array<Options> = Array::with_max_entries(1, 0);
 /// When the daemon last showed itself.
 #[map(name = "heartbeat")]
 pub static HEARTBEAT: Array<Nanos> = Array::with_max_entries(1, 0);
+
+/// How the wall clock stands to the kernel's atomic time.
+#[map(name = "clock")]
+pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
 
 #[map(name = "timeouts")]
 pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
@@ -110,6 +118,34 @@ pub static RECENT: LruHashMap<RecentKey, RecentEntry> =
 /// What an entry there begins as: nobody writes here.
 #[map(name = "blank_recent")]
 pub static BLANK_RECENT: Array<RecentEntry> = Array::with_max_entries(1, 0);
+
+/// Whose bucket is asked for: one packet at a time on each CPU.
+#[map(name = "bucket_key")]
+pub static BUCKET_KEY: PerCpuArray<BucketKey> = PerCpuArray::with_max_entries(1, 0);
+
+/// What rules with `-m string` search for.
+#[map(name = "patterns")]
+pub static PATTERNS: Array<Pattern> = Array::with_max_entries(2 * PATTERNS_PER_GENERATION, 0);
+
+/// Where they search: the first bytes of the packet at hand on each CPU.
+#[map(name = "window")]
+pub static WINDOW: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
+
+/// How far the search in it has come: the verifier does not follow what stands in a map.
+#[map(name = "search")]
+pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
+
+/// The buckets of `-m hashlimit`.
+#[map(name = "buckets")]
+pub static BUCKETS: LruHashMap<BucketKey, u64> = LruHashMap::with_max_entries(MAX_BUCKETS, 0);
+
+/// The connections that rules with `-m connlimit` have seen.
+#[map(name = "counted")]
+pub static COUNTED: LruHashMap<PlaceKey, Place> = LruHashMap::with_max_entries(MAX_PLACES, 0);
+
+/// Where they are counted: one packet at a time on each CPU.
+#[map(name = "count")]
+pub static COUNT: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 
 #[map(name = "rule_counters")]
 pub static RULE_COUNTERS: PerCpuArray<Counter> =

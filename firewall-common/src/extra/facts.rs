@@ -10,7 +10,7 @@ use crate::{
         icmp::{Class, classify},
     },
     event::Hook,
-    flow::{CtState, Direction, Flow, Tuple, protocol, status},
+    flow::{CtState, Direction, Flow, FlowKey, Tuple, protocol, status},
     headers::Headers,
     packet::Packet,
     rule::Chain,
@@ -51,6 +51,13 @@ pub mod number {
     pub const CT_DIRECTION: u8 = 13;
     pub const CT_SPORT: u8 = 14;
     pub const CT_DPORT: u8 = 15;
+    /// Seconds since 1970 by the wall clock, in UTC.
+    pub const TIME: u8 = 19;
+    /// By the kernel's time zone.
+    pub const LOCAL_TIME: u8 = 20;
+    /// Of protocols that have ports.
+    pub const SPORT: u8 = 21;
+    pub const DPORT: u8 = 22;
     /// As the packet came in, whatever chain looks at it.
     pub const ARRIVAL_TTL: u8 = 23;
     /// Eight of them, a bit for each kind.
@@ -103,6 +110,9 @@ const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE;
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Facts {
     pub now: Nanos,
+    /// Of the packet's flow, and when that began, or begins.
+    pub flow: FlowKey,
+    pub flow_created: Nanos,
     numbers: [u32; NUMBERS],
     addresses: [Addr; ADDRESSES],
     /// A bit for each number that the packet has.
@@ -173,6 +183,10 @@ impl Facts {
         self.set_number(number::PACKET_TYPE, packet.packet_type(headers));
         self.set_number(number::SOURCE_TYPE, source_type(&headers.tuple.src, chain));
         self.set_number(number::DESTINATION_TYPE, destination_type(headers, chain));
+        if has_ports(headers.tuple.protocol) {
+            self.set_number(number::SPORT, headers.tuple.sport.into());
+            self.set_number(number::DPORT, headers.tuple.dport.into());
+        }
         if headers.has_routing != 0 {
             self.set_number(number::ROUTING_TYPE, headers.routing_type.into());
         }
@@ -227,15 +241,31 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) {
     let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
-    let Scratch { facts, headers, walk, .. } = scratch;
+    let Scratch { facts, headers, walk, key, .. } = scratch;
     facts.now = now;
+    facts.flow = *key;
+    facts.flow_created = now;
     facts.headers(packet, headers, walk.chain, hook);
     if needs & need::TCP_OPTIONS != 0 && headers.tuple.protocol == protocol::TCP {
         facts.options.begin(packet, headers);
         tables.scan_kinds(&mut facts.options);
         facts.options();
     }
+    if needs & need::WINDOW != 0 {
+        tables.keep_window(packet, headers.l3);
+    }
+    if needs & need::CLOCK != 0 {
+        let clock = tables.clock();
+        let seconds = clock.seconds(tables.tai());
+        facts.set_number(number::TIME, seconds);
+        facts.set_number(number::LOCAL_TIME, seconds.wrapping_add(clock.zone));
+    }
     tracked(tables, scratch, flow, direction, now);
+}
+
+#[inline(always)]
+const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::UDPLITE | protocol::SCTP)
 }
 
 /// A packet that is INVALID or UNTRACKED has no connection.
@@ -253,11 +283,13 @@ fn tracked<T: Tables>(
     }
     let Scratch { facts, headers, key, quoted, .. } = scratch;
     if let Some(flow) = flow {
+        facts.flow_created = flow.created;
         let original = key.tuple(flow.originator());
         facts.connection(&original, direction, status_of(flow, direction), remaining(flow, now));
     } else if is_error(headers) {
         // The connection is that of the packet which the error quotes.
         let Some((_, flow)) = find(tables, key, now) else { return };
+        facts.flow_created = flow.created;
         let original = key.tuple(flow.originator());
         let direction = if *quoted == original { Direction::Original } else { Direction::Reply };
         facts.connection(&original, direction, status_of(flow, direction), remaining(flow, now));

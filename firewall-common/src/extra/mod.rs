@@ -7,11 +7,15 @@
 //! rule's other conditions: one that keeps something in mind moves only when all before
 //! it held.
 
+pub mod bucket;
+pub mod calendar;
+pub mod connections;
 pub mod facts;
 pub mod lists;
 pub mod memory;
 pub mod options;
 pub mod recent;
+pub mod text;
 
 use core::mem::size_of;
 
@@ -33,6 +37,10 @@ pub mod need {
     pub const FACTS: u32 = 1 << 0;
     /// The kinds of the options in the TCP header, and the segment size.
     pub const TCP_OPTIONS: u32 = 1 << 1;
+    /// What the wall clock says.
+    pub const CLOCK: u32 = 1 << 2;
+    /// The packet's first bytes.
+    pub const WINDOW: u32 = 1 << 3;
 }
 
 /// How an extra compares, as [`Extra::test`].
@@ -60,6 +68,14 @@ pub enum Test {
     Limit = 7,
     /// When an address was seen before: [`recent`].
     Recent = 8,
+    /// So often for each address or port: [`bucket`].
+    Bucket = 9,
+    /// How many connections there are: [`connections`].
+    Connections = 10,
+    /// The time of day and the date: [`calendar`].
+    Time = 11,
+    /// Bytes that the packet contains: [`text`].
+    Text = 12,
 }
 
 impl Test {
@@ -75,6 +91,10 @@ impl Test {
             6 => Self::Nth,
             7 => Self::Limit,
             8 => Self::Recent,
+            9 => Self::Bucket,
+            10 => Self::Connections,
+            11 => Self::Time,
+            12 => Self::Text,
             _ => return None,
         })
     }
@@ -96,8 +116,9 @@ pub struct Extra {
 }
 
 impl Extra {
-    /// Whether the fact is what the extra wants.
-    #[inline(always)]
+    /// Whether the fact is what the extra wants. In the kernel's programs a function with
+    /// a stack of its own: those that keep something in mind are called beside it.
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     fn compare(&self, test: Test, facts: &Facts, is_filter: bool) -> bool {
         let [first, last, ..] = self.arguments;
         match test {
@@ -116,7 +137,14 @@ impl Extra {
                 facts.address(self.subject).matches(prefix, mask)
             }
             // They look at no fact.
-            Test::Random | Test::Nth | Test::Limit | Test::Recent => false,
+            Test::Random
+            | Test::Nth
+            | Test::Limit
+            | Test::Recent
+            | Test::Bucket
+            | Test::Connections
+            | Test::Time
+            | Test::Text => false,
         }
     }
 
@@ -137,7 +165,14 @@ impl Extra {
         match test {
             Test::Range | Test::Masked | Test::Any => facts.has_number(self.subject, is_tracked),
             Test::Between | Test::Network => facts.has_address(self.subject, is_tracked),
-            Test::Random | Test::Nth | Test::Limit | Test::Recent => true,
+            Test::Random
+            | Test::Nth
+            | Test::Limit
+            | Test::Recent
+            | Test::Bucket
+            | Test::Connections
+            | Test::Time
+            | Test::Text => true,
         }
     }
 }
@@ -251,8 +286,13 @@ pub fn holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) ->
     if !extra.is_known(test, facts, asking.is_tracked) {
         return extra.absent != 0;
     }
-    if let Test::Recent = test {
-        return tables.recent_holds(extra, facts, asking);
+    match test {
+        Test::Recent => return tables.recent_holds(extra, facts, asking),
+        Test::Bucket => return tables.bucket_holds(extra, facts, asking),
+        Test::Connections => return tables.connections_hold(extra, facts, asking),
+        Test::Time => return calendar::holds(extra, facts),
+        Test::Text => return text::holds(tables, extra, asking.slot),
+        _ => {}
     }
     let [a, b, c, d, ..] = extra.arguments;
     let holds = match test {

@@ -11,7 +11,7 @@ use firewall_common::addr::Family;
 
 use crate::{
     rules::{self, Ruleset},
-    ruleset::services,
+    ruleset::LazyServices,
 };
 
 /// Reads and parses rules; `-` is stdin.
@@ -29,5 +29,5 @@ pub fn read(path: &Path, is_ipv6: bool) -> Result<Ruleset> {
             .with_context(|| format!("cannot read the rules in {}", path.display()))?;
         (path.display().to_string(), text)
     };
-    Ok(rules::parse(&name, &text, family, &services())?)
+    Ok(rules::parse(&name, &text, family, &LazyServices::default())?)
 }

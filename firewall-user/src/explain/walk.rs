@@ -3,16 +3,21 @@
 
 use std::cell::RefCell;
 
+use bytemuck::Zeroable;
 use firewall_common::{
     extra::{
         self, Asking, Extra, Facts, Lists, Test,
-        facts::number,
+        bucket::BucketKey,
+        connections::{self, Count, Found, Place, PlaceKey},
+        facts::{address, number},
         recent::{RecentKey, Sightings, action},
+        text::{self, Pattern, Window},
     },
-    flow::{CtState, helper},
+    flow::{CtState, FlowKey, helper},
     headers::Headers,
     rule::{Chain, NO_ENTRY, PortSet, Rule, RulesetHeader, condition, flag},
     tables::Rules,
+    time::Nanos,
     walk::{self, Walk},
     wire::tcp_flag,
 };
@@ -27,6 +32,9 @@ pub struct RuleTables {
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
     pub extras: Vec<Extra>,
+    /// What `-m string` searches for, and where.
+    pub patterns: Vec<Pattern>,
+    pub window: Window,
     /// What limits and counts keep in mind, of each extra.
     pub memory: RefCell<Vec<u64>>,
     /// What conditions keep in mind by key.
@@ -41,6 +49,8 @@ impl RuleTables {
             rules: compiled.rules.clone(),
             port_sets: compiled.port_sets.clone(),
             extras: compiled.extras.clone(),
+            patterns: compiled.texts.clone(),
+            window: Window::zeroed(),
             memory: RefCell::new(vec![0; compiled.extras.len()]),
             kept: Kept::default(),
         }
@@ -69,6 +79,22 @@ impl Lists for RuleTables {
     fn forget_recent(&self, key: &RecentKey) {
         self.kept.forget_recent(key);
     }
+
+    fn spend(&self, asking: Asking, key: &BucketKey, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        self.kept.spend(asking, key, change)
+    }
+
+    fn connection(&self, key: &PlaceKey, own: &FlowKey, now: Nanos) -> (Found, u32) {
+        self.kept.connection(key, own, now)
+    }
+
+    fn take_place(&self, key: &PlaceKey, before: Nanos, place: &Place) {
+        self.kept.take_place(key, before, place);
+    }
+
+    fn set_last_place(&self, key: &PlaceKey, last: u32) {
+        self.kept.set_last_place(key, last);
+    }
 }
 
 impl Rules for RuleTables {
@@ -84,6 +110,17 @@ impl Rules for RuleTables {
 
     fn extra(&self, _slot: u32, index: u32) -> Option<&Extra> {
         self.extras.get(index as usize)
+    }
+
+    fn contains(&self, _slot: u32, pattern: u32, from: u32, to: u32) -> bool {
+        let pattern = self.patterns.get(pattern as usize);
+        pattern.is_some_and(|pattern| text::search(pattern, &self.window, from, to))
+    }
+
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        let mut count = Count::zeroed();
+        count.begin(extra, facts, asking);
+        connections::holds(self, extra, &mut count)
     }
 
     /// As good as any: [`RuleTables::has_chance`].
@@ -188,6 +225,18 @@ impl Lists for One<'_> {
     fn note_recent(&self, _: &RecentKey, _: u32, _: u32) {}
 
     fn forget_recent(&self, _: &RecentKey) {}
+
+    fn spend(&self, asking: Asking, key: &BucketKey, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        self.tables.kept.spend(Asking { is_question: true, ..asking }, key, change)
+    }
+
+    fn connection(&self, key: &PlaceKey, own: &FlowKey, now: Nanos) -> (Found, u32) {
+        self.tables.connection(key, own, now)
+    }
+
+    fn take_place(&self, _: &PlaceKey, _: Nanos, _: &Place) {}
+
+    fn set_last_place(&self, _: &PlaceKey, _: u32) {}
 }
 
 impl Rules for One<'_> {
@@ -203,6 +252,16 @@ impl Rules for One<'_> {
 
     fn extra(&self, slot: u32, index: u32) -> Option<&Extra> {
         self.tables.extra(slot, index)
+    }
+
+    fn contains(&self, slot: u32, pattern: u32, from: u32, to: u32) -> bool {
+        self.tables.contains(slot, pattern, from, to)
+    }
+
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        let mut count = Count::zeroed();
+        count.begin(extra, facts, asking);
+        connections::holds(self, extra, &mut count)
     }
 
     fn random(&self) -> u32 {
@@ -253,6 +312,12 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
     Some(match (Test::from_byte(extra.test)?, extra.subject) {
         (Test::Limit, _) => "the limit is used up".into(),
         (Test::Nth, _) => "it is another packet's turn".into(),
+        (Test::Text, _) if extra.invert == 0 => "it does not contain the string".into(),
+        (Test::Text, _) => "it contains the string".into(),
+        (Test::Time, _) => "it is another time".into(),
+        (Test::Connections, side) => connections(extra, side),
+        (Test::Bucket, _) if extra.invert == 0 => "the limit is used up".into(),
+        (Test::Bucket, _) => "the limit is not reached".into(),
         (Test::Recent, flags) => recent(extra, flags),
         (Test::Random, _) => "chance was against it".into(),
         (Test::Range, number::LENGTH) => format!("length is {}", value()),
@@ -262,6 +327,14 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
         (Test::Range, number::MSS) => format!("mss is {}", value()),
         _ => "one of its further conditions does not hold".into(),
     })
+}
+
+/// Why a condition about the number of connections does not hold.
+fn connections(extra: &Extra, side: u8) -> String {
+    let whose = if side == address::SOURCE { "source" } else { "destination" };
+    let [_, _, limit, ..] = extra.arguments;
+    let how = if extra.invert == 0 { "no more" } else { "more" };
+    format!("its {whose} has {how} than {limit} connections")
 }
 
 /// Why a condition about a list does not hold.

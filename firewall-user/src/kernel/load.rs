@@ -15,10 +15,13 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 29] = [
+const PINNED: [&str; 33] = [
     "assured",
     "awaited",
+    "buckets",
     "by_hand",
+    "clock",
+    "counted",
     "devices",
     "early",
     "embryonic",
@@ -33,6 +36,7 @@ const PINNED: [&str; 29] = [
     "helper_ports",
     "masters",
     "options",
+    "patterns",
     "port_sets",
     "pressure",
     "punts",

@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod batch;
+mod clock;
 pub mod fill;
 pub mod first_fragments;
 pub mod flows;

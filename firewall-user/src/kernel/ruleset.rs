@@ -1,6 +1,6 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, collections::HashMap, fmt};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -8,14 +8,21 @@ use bytemuck::Zeroable;
 use firewall_common::{
     addr::Family,
     control::slot,
-    extra::{EXTRAS_PER_GENERATION, Extra},
+    extra::{
+        EXTRAS_PER_GENERATION, Extra,
+        bucket::BucketKey,
+        connections::{Place, PlaceKey},
+        text::{PATTERNS_PER_GENERATION, Pattern, Window},
+    },
+    flow::Flow,
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey, SOURCES},
+    tables::FlowTable,
 };
 
 use super::{
     batch,
-    maps::{Maps, cpus, get, insert, remove},
+    maps::{Maps, cpus, get, insert, now, remove},
     quiescence::wait_for_programs,
     raw::Raw,
 };
@@ -33,11 +40,16 @@ pub struct Image<'a> {
     /// Of each rule, what it has counted under earlier generations.
     pub bases: &'a [Counter],
     pub extras: &'a [Extra],
+    /// What `-m string` searches for.
+    pub texts_searched: &'a [Pattern],
     /// What it was compiled from, IPv4 and IPv6.
     pub texts: [&'a str; 2],
     /// Where its rules were written, likewise.
     pub sources: [&'a str; 2],
 }
+
+/// A connection, and its flow if that lives.
+pub(super) type Counted = (Place, Option<(FlowTable, Flow)>);
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
@@ -54,6 +66,7 @@ impl Maps {
     pub fn install(&self, image: Image<'_>, patterns: Patterns<'_>) -> Result<u32> {
         let before = self.generation()?;
         let generation = before.wrapping_add(1);
+        self.tell_clock()?;
         let slot = slot(generation);
         self.write_rules(slot, &image).context("cannot write the rules")?;
         self.forget_texts(before.wrapping_sub(1))?;
@@ -88,6 +101,8 @@ impl Maps {
         batch::write_array(self.data("port_sets")?.fd(), sets, image.port_sets, 1)?;
         let extras = slot * EXTRAS_PER_GENERATION;
         batch::write_array(self.data("extras")?.fd(), extras, image.extras, 1)?;
+        let patterns = slot * PATTERNS_PER_GENERATION;
+        batch::write_array(self.data("patterns")?.fd(), patterns, image.texts_searched, 1)?;
         let memory = vec![0u64; image.extras.len()];
         batch::write_array(self.data("extra_memory")?.fd(), extras, &memory, 1)?;
         self.array::<RulesetHeader>("rulesets")?.set(slot, Raw(image.header), 0)?;
@@ -193,9 +208,38 @@ impl Maps {
                 extras,
                 1,
             )?,
+            patterns: compiled.texts.clone(),
+            window: Window::zeroed(),
             memory: RefCell::new(memory),
-            kept: Kept { recent: RefCell::new(self.recent()?.into_iter().collect()) },
+            kept: Kept {
+                recent: RefCell::new(self.recent()?.into_iter().collect()),
+                buckets: RefCell::new(self.buckets()?.into_iter().collect()),
+                places: RefCell::new(self.counted_places()?),
+            },
         })
+    }
+
+    /// The connections that `-m connlimit` has seen, each with its flow if that lives.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub(super) fn counted(&self) -> Result<Vec<(PlaceKey, Counted)>> {
+        let now = now();
+        let places = self.entries::<PlaceKey, Place>("counted")?.into_iter();
+        places.map(|(key, place)| Ok((key, (place, self.flow(&place.flow, now)?)))).collect()
+    }
+
+    fn counted_places(&self) -> Result<HashMap<PlaceKey, (Place, Option<Flow>)>> {
+        let places = self.counted()?.into_iter();
+        Ok(places.map(|(key, (place, flow))| (key, (place, flow.map(|(_, flow)| flow)))).collect())
+    }
+
+    /// The buckets of `-m hashlimit`.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub(super) fn buckets(&self) -> Result<Vec<(BucketKey, u64)>> {
+        self.entries("buckets")
     }
 
     /// What extra conditions keep in mind, from a place on.

@@ -25,8 +25,8 @@ pub use self::{
     ast::*,
     error::{Error, Errors},
     extra::{
-        Action, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Recent, Way,
-        recent_lists,
+        Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact, HashLimit, KeyedTable,
+        Limit, Masked, PacketType, Rate, Recent, Text, Time, Way, recent_lists,
     },
     interface::InterfacePattern,
     lower::{Compiled, Origin as CompiledOrigin, Part, compile},

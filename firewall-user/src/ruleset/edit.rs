@@ -96,6 +96,7 @@ impl<'m> Edit<'m> {
             rules: &compiled.rules,
             port_sets: &compiled.port_sets,
             extras: &compiled.extras,
+            texts_searched: &compiled.texts,
             bases: &bases,
             texts: [v4, v6],
             sources: written.each_ref().map(String::as_str),

@@ -9,9 +9,19 @@ use firewall_common::{
     rule::PortRange,
 };
 
+mod connlimit;
+mod hashlimit;
 mod recent;
+mod text;
+mod time;
 
+pub use self::connlimit::ConnLimit;
+pub(crate) use self::hashlimit::MODES;
+pub use self::hashlimit::{HashLimit, KeyedTable, Rate};
 pub use self::recent::{Action, Recent, recent_lists};
+pub use self::text::{Algorithm, Text};
+pub use self::time::Time;
+pub(crate) use self::time::WEEKDAYS;
 use super::ast::{Condition, Network};
 
 /// `-m NAME` and what it asks for, in the order in which iptables prints it.
@@ -41,6 +51,10 @@ pub enum ExtraKind {
     Statistic,
     Limit,
     Recent,
+    HashLimit,
+    ConnLimit,
+    Time,
+    Text,
 }
 
 /// What an option asks for.
@@ -83,6 +97,10 @@ pub enum Fact {
     },
     Limit(Limit),
     Recent(Recent),
+    HashLimit(HashLimit),
+    ConnLimit(ConnLimit),
+    Time(Time),
+    Text(Text),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +185,7 @@ impl Limit {
 }
 
 impl ExtraKind {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Length,
         Self::Ttl,
         Self::HopLimit,
@@ -185,6 +203,10 @@ impl ExtraKind {
         Self::Statistic,
         Self::Limit,
         Self::Recent,
+        Self::HashLimit,
+        Self::ConnLimit,
+        Self::Time,
+        Self::Text,
     ];
 
     /// As `-m` has it.
@@ -207,6 +229,10 @@ impl ExtraKind {
             Self::Statistic => "statistic",
             Self::Limit => "limit",
             Self::Recent => "recent",
+            Self::HashLimit => "hashlimit",
+            Self::ConnLimit => "connlimit",
+            Self::Time => "time",
+            Self::Text => "string",
         }
     }
 
@@ -230,6 +256,10 @@ impl ExtraKind {
             Self::Statistic => "--mode random or --mode nth",
             Self::Limit => "--limit",
             Self::Recent => "--set, --rcheck, --update or --remove",
+            Self::HashLimit => "--hashlimit-upto or --hashlimit-above",
+            Self::ConnLimit => "--connlimit-upto or --connlimit-above",
+            Self::Time => "--timestart, --weekdays or the like",
+            Self::Text => "--algo and --string",
         }
     }
 }

@@ -4,7 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use firewall_common::{
     addr::Family,
-    extra::{EXTRAS_PER_GENERATION, Extra, Test, facts::number, need},
+    extra::{
+        EXTRAS_PER_GENERATION, Extra, Test,
+        facts::number,
+        need,
+        text::{PATTERNS_PER_GENERATION, Pattern},
+    },
     rule::{
         Chain as Hook, MAX_INTERFACE_PATTERNS, NO_ENTRY, PORT_SETS_PER_GENERATION, PortSet,
         RULES_PER_GENERATION, Rule, RulesetHeader, Target as Code, flag,
@@ -15,6 +20,7 @@ use super::{Compiled, Origin, Part, conditions};
 use crate::rules::{
     ast::{self, Chain, Policy, Ruleset, Table, TableName, Target, Verdict},
     error::{Error, Errors},
+    extra::Text,
     interface::InterfacePattern,
     problem::Problem,
 };
@@ -50,6 +56,9 @@ pub(super) struct Pool {
     extras: Vec<Extra>,
     known_sets: HashMap<Vec<u8>, u16>,
     patterns: Vec<InterfacePattern>,
+    texts: Vec<Pattern>,
+    /// Whose rules are lowered: family, table and chain.
+    pub(super) scope: String,
 }
 
 impl Pool {
@@ -68,6 +77,18 @@ impl Pool {
         let first = u16::try_from(self.extras.len()).unwrap_or(u16::MAX);
         self.extras.extend(extras);
         first
+    }
+
+    /// The index of what `-m string` searches for. What does not fit is refused by
+    /// [`Layout::finish`].
+    pub(super) fn text(&mut self, text: &Text) -> Result<u32, Problem> {
+        let pattern = Pattern::new(&text.bytes, text.ignores_case);
+        let pattern = pattern.ok_or_else(|| Problem::new("a string of no or too many bytes"))?;
+        let known = self.texts.iter().position(|known| *known == pattern);
+        Ok(index(known.unwrap_or_else(|| {
+            self.texts.push(pattern);
+            self.texts.len() - 1
+        })))
     }
 
     pub(super) fn pattern(&mut self, pattern: &InterfacePattern) -> u8 {
@@ -129,10 +150,12 @@ impl Layout {
         starts: &HashMap<&str, u32>,
     ) {
         let name: Arc<str> = chain.name.as_str().into();
+        self.pool.scope = format!("{family:?} {table} {name}");
         let chain_end = index(self.rules.len() + chain.rules.len());
         for (at, rule) in chain.rules.iter().enumerate() {
             let log = match &rule.spec.target {
                 Target::Log(log) => Some(log.clone()),
+                Target::Nflog(nflog) => Some(nflog.log()),
                 _ => None,
             };
             let part = Part::Rule(index(at + 1));
@@ -198,6 +221,7 @@ impl Layout {
                 "conditions with options of their own",
             ),
             (self.pool.patterns.len(), MAX_INTERFACE_PATTERNS, "different interface names"),
+            (self.pool.texts.len(), PATTERNS_PER_GENERATION as usize, "different strings"),
         ];
         for (count, most, what) in limits {
             if count > most {
@@ -211,9 +235,9 @@ impl Layout {
         if !self.errors.is_empty() {
             return Err(Errors(self.errors));
         }
-        let Pool { port_sets, extras, patterns, .. } = self.pool;
+        let Pool { port_sets, extras, patterns, texts, .. } = self.pool;
         let (rules, header, origins) = (self.rules, self.header, self.origins);
-        Ok(Compiled { rules, port_sets, extras, header, patterns, origins })
+        Ok(Compiled { rules, port_sets, extras, texts, header, patterns, origins })
     }
 
     fn last_place(&self) -> (Arc<str>, u32) {
@@ -230,7 +254,12 @@ fn needs(pool: &Pool, rule: &Rule) -> u32 {
     let of = |extra: &Extra| {
         let is_of_options = extra.subject >= number::TCP_OPTIONS || extra.subject == number::MSS;
         let is_number = extra.test <= Test::Any as u8;
-        need::FACTS | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
+        let clock = if extra.test == Test::Time as u8 { need::CLOCK } else { 0 };
+        let window = if extra.test == Test::Text as u8 { need::WINDOW } else { 0 };
+        need::FACTS
+            | clock
+            | window
+            | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
     };
     extras.fold(0, |needs, extra| needs | of(extra))
 }
@@ -288,7 +317,7 @@ fn target(target: &Target, starts: &HashMap<&str, u32>) -> (Code, u32) {
         Target::Drop => (Code::Drop, 0),
         Target::Return => (Code::Return, 0),
         Target::Reject(kind) => (Code::Reject, *kind as u32),
-        Target::Log(_) => (Code::Log, 0),
+        Target::Log(_) | Target::Nflog(_) => (Code::Log, 0),
         Target::Helper(helper) => (Code::Helper, u32::from(*helper)),
         Target::Untrack(_) => (Code::Untrack, 0),
         Target::Proxy(offer) => (Code::Proxy, offer.pack()),

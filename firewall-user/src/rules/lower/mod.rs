@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use firewall_common::{
     addr::Family,
-    extra::Extra,
+    extra::{Extra, text::Pattern},
     rule::{PortSet, Rule, RulesetHeader},
 };
 
@@ -31,6 +31,8 @@ pub struct Compiled {
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
     pub extras: Vec<Extra>,
+    /// What `-m string` searches for.
+    pub texts: Vec<Pattern>,
     pub header: RulesetHeader,
     /// The index is the pattern's bit.
     pub patterns: Vec<InterfacePattern>,

@@ -10,7 +10,6 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ("cgroup", &["--path", "--cgroup"], Some("use -m owner --uid-owner")),
     ("cluster", &["--cluster-total-nodes"], None),
     ("connbytes", &["--connbytes", "--connbytes-dir", "--connbytes-mode"], None),
-    ("connlimit", &["--connlimit-above", "--connlimit-upto", "--connlimit-mask"], None),
     ("connlabel", &["--label"], None),
     ("connmark", &[], Some("take it out: nothing here sets a connection's mark")),
     ("cpu", &["--cpu"], None),
@@ -23,19 +22,6 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
         "frag",
         &["--fragid", "--fragfirst", "--fragmore"],
         Some("leave it out: a fragment follows its first one"),
-    ),
-    (
-        "hashlimit",
-        &[
-            "--hashlimit",
-            "--hashlimit-upto",
-            "--hashlimit-above",
-            "--hashlimit-name",
-            "--hashlimit-burst",
-            "--hashlimit-mode",
-            "--hashlimit-htable-expire",
-        ],
-        None,
     ),
     ("hbh", &["--hbh-len", "--hbh-opts"], None),
     ("ipcomp", &["--ipcompspi"], None),
@@ -60,12 +46,6 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ("realm", &["--realm"], None),
     ("socket", &["--transparent", "--nowildcard"], Some("use -m owner --socket-exists in OUTPUT")),
     ("set", &["--match-set"], Some("name the addresses with -s or -d, in a list")),
-    ("string", &["--algo", "--string", "--hex-string", "--from", "--to"], None),
-    (
-        "time",
-        &["--timestart", "--timestop", "--weekdays", "--datestart", "--datestop"],
-        Some("use `firewall apply` from cron or a timer, with one file for each time"),
-    ),
     ("u32", &["--u32"], None),
     ("unclean", &[], Some("use -m conntrack --ctstate INVALID")),
 ];
@@ -86,7 +66,6 @@ const TARGETS: &[(&str, Option<&str>)] = &[
     ("MARK", None),
     ("MASQUERADE", None),
     ("NETMAP", None),
-    ("NFLOG", Some("use LOG")),
     ("NFQUEUE", None),
     ("QUEUE", None),
     ("RATEEST", None),
@@ -109,6 +88,8 @@ const TARGETS: &[(&str, Option<&str>)] = &[
 /// Options of a target or a known match that come later.
 const OPTIONS: &[(&str, &str)] = &[
     ("--chunk-types", "sctp"),
+    ("--hashlimit-rate-match", "hashlimit"),
+    ("--hashlimit-rate-interval", "hashlimit"),
     ("--limit-iface-in", "addrtype"),
     ("--limit-iface-out", "addrtype"),
     ("--suppl-groups", "owner"),

@@ -3,11 +3,20 @@
 
 use firewall_common::synproxy::header::has;
 
-use super::extras::{Field, RecentField};
+use super::extras::{ConnLimitField, Field, HashLimitField, RecentField, TextField, TimeField};
 use crate::rules::{
     ast::log_option,
     extra::{Action, Comparison, Way},
 };
+
+/// An option of NFLOG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NflogField {
+    Prefix,
+    Group,
+    Size,
+    Threshold,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opt {
@@ -55,6 +64,7 @@ pub(super) enum Opt {
     LogPrefix,
     LogLevel,
     Log(u8),
+    Nflog(NflogField),
     NoTrack,
     Mss,
     Wscale,
@@ -87,6 +97,22 @@ const fn negatable(names: &'static [&'static str], opt: Opt, count: usize) -> Fa
 
 const fn recent(field: RecentField) -> Opt {
     Opt::Extra(Field::Recent(field))
+}
+
+const fn hashlimit(field: HashLimitField) -> Opt {
+    Opt::Extra(Field::HashLimit(field))
+}
+
+const fn connlimit(field: ConnLimitField) -> Opt {
+    Opt::Extra(Field::ConnLimit(field))
+}
+
+const fn time(field: TimeField) -> Opt {
+    Opt::Extra(Field::Time(field))
+}
+
+const fn text(field: TextField) -> Opt {
+    Opt::Extra(Field::Text(field))
 }
 
 pub(super) const FACTS: &[Fact] = &[
@@ -131,6 +157,10 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--log-ip-options"], Opt::Log(log_option::IP_OPTIONS), 0, 0),
     plain(&["--log-uid"], Opt::Log(log_option::UID), 0, 0),
     plain(&["--log-macdecode"], Opt::Log(log_option::MACDECODE), 0, 0),
+    plain(&["--nflog-prefix"], Opt::Nflog(NflogField::Prefix), 1, 1),
+    plain(&["--nflog-group"], Opt::Nflog(NflogField::Group), 1, 1),
+    plain(&["--nflog-size"], Opt::Nflog(NflogField::Size), 1, 1),
+    plain(&["--nflog-threshold"], Opt::Nflog(NflogField::Threshold), 1, 1),
     plain(&["--notrack"], Opt::NoTrack, 0, 0),
     negatable(&["--mss"], Opt::Mss, 1),
     plain(&["--wscale"], Opt::Wscale, 1, 1),
@@ -190,6 +220,37 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--rsource"], recent(RecentField::Source), 0, 0),
     plain(&["--rdest"], recent(RecentField::Destination), 0, 0),
     plain(&["--mask"], recent(RecentField::Mask), 1, 1),
+    negatable(&["--hashlimit-upto", "--hashlimit"], hashlimit(HashLimitField::UpTo), 1),
+    negatable(&["--hashlimit-above"], hashlimit(HashLimitField::Above), 1),
+    plain(&["--hashlimit-burst"], hashlimit(HashLimitField::Burst), 1, 1),
+    plain(&["--hashlimit-mode"], hashlimit(HashLimitField::Mode), 1, 1),
+    plain(&["--hashlimit-name"], hashlimit(HashLimitField::Name), 1, 1),
+    plain(&["--hashlimit-srcmask"], hashlimit(HashLimitField::SrcMask), 1, 1),
+    plain(&["--hashlimit-dstmask"], hashlimit(HashLimitField::DstMask), 1, 1),
+    plain(&["--hashlimit-htable-size"], hashlimit(HashLimitField::Size), 1, 1),
+    plain(&["--hashlimit-htable-max"], hashlimit(HashLimitField::Max), 1, 1),
+    plain(&["--hashlimit-htable-gcinterval"], hashlimit(HashLimitField::GcInterval), 1, 1),
+    plain(&["--hashlimit-htable-expire"], hashlimit(HashLimitField::Expire), 1, 1),
+    negatable(&["--connlimit-upto"], connlimit(ConnLimitField::UpTo), 1),
+    negatable(&["--connlimit-above"], connlimit(ConnLimitField::Above), 1),
+    plain(&["--connlimit-mask"], connlimit(ConnLimitField::Mask), 1, 1),
+    plain(&["--connlimit-saddr"], connlimit(ConnLimitField::Source), 0, 0),
+    plain(&["--connlimit-daddr"], connlimit(ConnLimitField::Destination), 0, 0),
+    plain(&["--timestart"], time(TimeField::Start), 1, 1),
+    plain(&["--timestop"], time(TimeField::Stop), 1, 1),
+    plain(&["--datestart"], time(TimeField::DateStart), 1, 1),
+    plain(&["--datestop"], time(TimeField::DateStop), 1, 1),
+    negatable(&["--monthdays"], time(TimeField::Monthdays), 1),
+    negatable(&["--weekdays"], time(TimeField::Weekdays), 1),
+    plain(&["--kerneltz", "--localtz"], time(TimeField::KernelZone), 0, 0),
+    plain(&["--utc"], time(TimeField::Utc), 0, 0),
+    plain(&["--contiguous"], time(TimeField::Contiguous), 0, 0),
+    plain(&["--algo"], text(TextField::Algorithm), 1, 1),
+    negatable(&["--string"], text(TextField::Text), 1),
+    negatable(&["--hex-string"], text(TextField::Hex), 1),
+    plain(&["--from"], text(TextField::From), 1, 1),
+    plain(&["--to"], text(TextField::To), 1, 1),
+    plain(&["--icase"], text(TextField::IgnoreCase), 0, 0),
     plain(&["-t", "--table"], Opt::Table, 1, 1),
     plain(&["-c", "--set-counters"], Opt::Counters, 2, 2),
     plain(&["-4", "--ipv4"], Opt::OnlyIpv4, 0, 0),

@@ -7,11 +7,16 @@ use std::{
 
 use firewall_common::{flow::Direction, rule::PortRange};
 
-use super::spec::{Quoted, States, listed_address};
+use super::{
+    keeping::{connlimit, hashlimit, listed_connlimit, listed_hashlimit, listed_recent, recent},
+    spec::{States, listed_address},
+    text::{contained, listed_text},
+    time::{listed_time, time},
+};
 use crate::rules::{
     ast::Condition,
     extra::{
-        ADDRESS_TYPES, CT_STATUSES, Comparison, Extra, ExtraKind, Fact, Limit, Masked, Recent,
+        ADDRESS_TYPES, CT_STATUSES, Comparison, Extra, ExtraKind, Fact, Limit, Masked,
         TOS_NAME_MASK, TOS_NAMES,
     },
 };
@@ -44,37 +49,12 @@ fn option(kind: ExtraKind, Condition { negated, value }: &Condition<Fact>) -> St
         }
         Fact::Limit(limit) => format!("--limit {} --limit-burst {}", limit.rate(), limit.burst),
         Fact::Recent(one) => recent(one, not),
+        Fact::HashLimit(one) => hashlimit(one),
+        Fact::ConnLimit(one) => connlimit(*one),
+        Fact::Time(one) => time(one),
+        Fact::Text(one) => contained(one, not),
         _ => format!("{not}--{} {}", name(value), Value(value)),
     }
-}
-
-fn recent(one: &Recent, not: &str) -> String {
-    let mut text = format!("{not}--{}", one.action.option());
-    if one.seconds != 0 {
-        text += &format!(" --seconds {}", one.seconds);
-    }
-    text += if one.reap { " --reap" } else { "" };
-    if one.hits != 0 {
-        text += &format!(" --hitcount {}", one.hits);
-    }
-    text += if one.ttl { " --rttl" } else { "" };
-    let side = if one.is_destination { "--rdest" } else { "--rsource" };
-    text + &format!(" --name {} --mask {} {side}", Quoted(&one.name), one.mask)
-}
-
-/// As [`recent`], for a listing.
-fn listed_recent(one: &Recent, not: &str) -> String {
-    let mut text = format!(" {not}recent: {}", one.action.word());
-    if one.seconds != 0 {
-        text += &format!(" seconds: {}", one.seconds);
-    }
-    text += if one.reap { " reap" } else { "" };
-    if one.hits != 0 {
-        text += &format!(" hit_count: {}", one.hits);
-    }
-    text += if one.ttl { " TTL-Match" } else { "" };
-    let side = if one.is_destination { "dest" } else { "source" };
-    text + &format!(" name: {} side: {side} mask: {}", one.name, one.mask)
 }
 
 /// The option of a fact that has one to itself.
@@ -105,7 +85,11 @@ fn name(fact: &Fact) -> String {
         | Fact::Random(_)
         | Fact::Nth { .. }
         | Fact::Limit(_)
-        | Fact::Recent(_) => String::new(),
+        | Fact::Recent(_)
+        | Fact::HashLimit(_)
+        | Fact::ConnLimit(_)
+        | Fact::Time(_)
+        | Fact::Text(_) => String::new(),
     }
 }
 
@@ -175,6 +159,10 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         }
         Fact::Limit(limit) => format!(" limit: avg {} burst {}", limit.rate(), limit.burst),
         Fact::Recent(one) => listed_recent(one, apart),
+        Fact::HashLimit(one) => listed_hashlimit(one),
+        Fact::ConnLimit(one) => listed_connlimit(*one),
+        Fact::Time(one) => listed_time(one),
+        Fact::Text(one) => listed_text(one, apart),
         _ => format!(" {apart}{} {text}", ct_name(value)),
     }
 }
@@ -222,7 +210,11 @@ impl Display for Value<'_> {
             | Fact::SocketExists
             | Fact::Nth { .. }
             | Fact::Limit(_)
-            | Fact::Recent(_) => Ok(()),
+            | Fact::Recent(_)
+            | Fact::HashLimit(_)
+            | Fact::ConnLimit(_)
+            | Fact::Time(_)
+            | Fact::Text(_) => Ok(()),
         }
     }
 }

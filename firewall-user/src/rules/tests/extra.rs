@@ -7,6 +7,7 @@ use firewall_common::{
     addr::Family,
     extra::{
         Facts,
+        calendar::{ALL_MONTHDAYS, ALL_WEEKDAYS},
         facts::{address, mac, number},
     },
     flow::{Direction, Tuple},
@@ -18,8 +19,8 @@ use super::{interpreter::Subject, random};
 use crate::rules::{
     ast::{Condition, Match, Network},
     extra::{
-        ADDRESS_TYPES, Action, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType,
-        Recent, Way,
+        ADDRESS_TYPES, Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact, HashLimit,
+        KeyedTable, Limit, Masked, PacketType, Rate, Recent, Text, Time, Way,
     },
 };
 
@@ -170,7 +171,11 @@ fn fits_fact(
         | Fact::Random(_)
         | Fact::Nth { .. }
         | Fact::Limit(_)
-        | Fact::Recent(_) => {
+        | Fact::Recent(_)
+        | Fact::HashLimit(_)
+        | Fact::ConnLimit(_)
+        | Fact::Time(_)
+        | Fact::Text(_) => {
             panic!("{kind:?} is judged elsewhere")
         }
     };
@@ -344,6 +349,10 @@ pub(super) fn remembering(family: Family) -> BoxedStrategy<Extra> {
     let limit = limit.prop_filter("printed otherwise", is_exact);
     prop_oneof![
         recent(family),
+        hashlimit(family),
+        connlimit(family),
+        time(),
+        text(),
         one(ExtraKind::Statistic, chance),
         one(ExtraKind::Statistic, nth),
         limit.prop_map(|limit| {
@@ -377,6 +386,86 @@ fn recent(family: Family) -> BoxedStrategy<Extra> {
         })
     });
     one(ExtraKind::Recent, recent)
+}
+
+fn hashlimit(family: Family) -> BoxedStrategy<Extra> {
+    let whole = if family == Family::Ipv4 { 32 } else { 128 };
+    let packets =
+        (0..4usize, select(vec![1, 2, 3, 5, 30]), 1..100u32).prop_map(|(unit, count, burst)| {
+            Rate::Packets { period: Rate::units()[unit].1 / count, burst }
+        });
+    let bytes = (1..5_000_000u64, option::of(0..5_000_000u64)).prop_map(|(per_second, more)| {
+        Rate::Bytes { per_second, burst: more.map_or(0, |more| per_second + more) }
+    });
+    let packets = packets.prop_filter("printed otherwise", |rate| is_printed_exactly(*rate));
+    let number = || option::of(0..100u32);
+    let table = (number(), number(), number(), number());
+    let masks = (0..=whole, 0..=whole);
+    let limit = (prop_oneof![packets, bytes], any::<bool>(), 0..16u8, masks, table).prop_map(
+        move |(rate, is_above, mode, (src_mask, dst_mask), (size, max, gcinterval, expire))| {
+            let table = KeyedTable { size, max, gcinterval, expire };
+            let name = "a-b".into();
+            HashLimit { name, is_above, rate, mode, src_mask, dst_mask, whole, table }
+        },
+    );
+    limit
+        .prop_map(|limit| {
+            let value = Fact::HashLimit(limit);
+            Extra { kind: ExtraKind::HashLimit, facts: vec![Condition { negated: false, value }] }
+        })
+        .boxed()
+}
+
+fn connlimit(family: Family) -> BoxedStrategy<Extra> {
+    let whole = if family == Family::Ipv4 { 32 } else { 128 };
+    let limit = (0..4_097u32, any::<bool>(), 0..=whole, any::<bool>());
+    limit
+        .prop_map(move |(limit, is_above, mask, is_destination)| {
+            let limit = ConnLimit { limit, is_above, mask, whole, is_destination };
+            let value = Fact::ConnLimit(limit);
+            Extra { kind: ExtraKind::ConnLimit, facts: vec![Condition { negated: false, value }] }
+        })
+        .boxed()
+}
+
+fn time() -> BoxedStrategy<Extra> {
+    let second = || 0..=Time::LAST_DATE;
+    let days = || any::<u32>();
+    let time =
+        ((second(), second()), (0..86_400u32, 0..86_400u32), days(), days(), any::<[bool; 2]>());
+    time.prop_map(|((from, to), (first, last), monthdays, weekdays, [is_local, is_contiguous])| {
+        let value = Fact::Time(Time {
+            dates: [from, to],
+            hours: [first, last],
+            monthdays: monthdays & ALL_MONTHDAYS | 2,
+            weekdays: weekdays & ALL_WEEKDAYS | 2,
+            is_local,
+            is_contiguous: is_contiguous && last <= first,
+        });
+        Extra { kind: ExtraKind::Time, facts: vec![Condition { negated: false, value }] }
+    })
+    .boxed()
+}
+
+fn text() -> BoxedStrategy<Extra> {
+    let bytes =
+        prop_oneof![vec(any::<u8>(), 1..129), vec(select(b"a\"'\\ |Z$`!".to_vec()), 1..20),];
+    let algorithm = select(vec![Algorithm::BoyerMoore, Algorithm::KnuthPrattMorris]);
+    let offsets = (0..2_049u16, prop_oneof![Just(u16::MAX), 0..2_049u16]);
+    let text = (bytes, algorithm, offsets, any::<bool>()).prop_map(
+        |(bytes, algorithm, (from, to), ignores_case)| {
+            Fact::Text(Text { bytes, algorithm, from: from.min(to), to, ignores_case })
+        },
+    );
+    one(ExtraKind::Text, text)
+}
+
+fn is_printed_exactly(rate: Rate) -> bool {
+    let Rate::Packets { period, .. } = rate else { return true };
+    let text = rate.text();
+    let (count, unit) = text.split_once('/').unwrap();
+    let scale = Rate::units().into_iter().find(|(name, _)| *name == unit).unwrap().1;
+    scale / count.parse::<u64>().unwrap() == period
 }
 
 fn is_exact(limit: &Limit) -> bool {

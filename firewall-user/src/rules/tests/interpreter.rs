@@ -91,7 +91,7 @@ fn chain(table: &Table, name: &str, subject: &Subject, trace: &mut Trace) -> Opt
         }
         trace.steps.push((table.name, name.to_owned(), Some(number)));
         match &rule.spec.target {
-            Target::Continue | Target::Log(_) => {}
+            Target::Continue | Target::Log(_) | Target::Nflog(_) => {}
             Target::Untrack(_) => trace.is_untracked = true,
             Target::Proxy(offer) if is_syn(subject) => return Some(End::Proxy(*offer)),
             Target::Proxy(_) => {}

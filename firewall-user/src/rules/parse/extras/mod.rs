@@ -1,15 +1,22 @@
 //! Options of the matches of [`ExtraKind`]: which match has which, and how their
 //! arguments read.
 
+mod connlimit;
+mod hashlimit;
 mod recent;
+mod text;
+mod time;
 mod together;
 mod words;
 
 use firewall_common::{addr::Family, rule::PortRange};
 
-pub(super) use self::recent::RecentField;
 use self::words::{
     address_types, byte, class, direction, dscp, mac, mark, packet_type, pair, statuses, tos, uid,
+};
+pub(super) use self::{
+    connlimit::ConnLimitField, hashlimit::HashLimitField, recent::RecentField, text::TextField,
+    time::TimeField,
 };
 use super::{
     address,
@@ -22,6 +29,7 @@ use crate::rules::{
     ast::Condition,
     extra::{Comparison, ExtraKind, Fact, Way},
     problem::Problem,
+    services::Services,
     source::Span,
 };
 
@@ -60,6 +68,10 @@ pub(super) enum Field {
     Limit,
     LimitBurst,
     Recent(RecentField),
+    HashLimit(HashLimitField),
+    ConnLimit(ConnLimitField),
+    Time(TimeField),
+    Text(TextField),
 }
 
 impl Field {
@@ -88,6 +100,10 @@ impl Field {
             Self::Mode | Self::Probability | Self::Every | Self::Packet => ExtraKind::Statistic,
             Self::Limit | Self::LimitBurst => ExtraKind::Limit,
             Self::Recent(_) => ExtraKind::Recent,
+            Self::HashLimit(_) => ExtraKind::HashLimit,
+            Self::ConnLimit(_) => ExtraKind::ConnLimit,
+            Self::Time(_) => ExtraKind::Time,
+            Self::Text(_) => ExtraKind::Text,
         }
     }
 
@@ -152,6 +168,7 @@ pub(super) fn read(
     span: Span,
     items: &[Item],
     family: Family,
+    services: &dyn Services,
 ) -> Parsed<Vec<Condition<Fact>>> {
     match kind {
         ExtraKind::Statistic => return together::statistic(span, items).map(|fact| vec![fact]),
@@ -159,6 +176,14 @@ pub(super) fn read(
         ExtraKind::Recent => {
             return recent::recent(span, items, family).map(|fact| vec![fact]);
         }
+        ExtraKind::HashLimit => {
+            return hashlimit::hashlimit(span, items, family).map(|fact| vec![fact]);
+        }
+        ExtraKind::ConnLimit => {
+            return connlimit::connlimit(span, items, family).map(|fact| vec![fact]);
+        }
+        ExtraKind::Time => return time::time(items).map(|fact| vec![fact]),
+        ExtraKind::Text => return text::text(span, items).map(|fact| vec![fact]),
         _ => {}
     }
     let mut ranked = Vec::new();
@@ -167,7 +192,7 @@ pub(super) fn read(
         if ranked.iter().any(|(rank, _)| *rank == field.rank()) {
             return Err((item.whole_span(), twice(item)));
         }
-        let value = fact(field, &item.args, family)?;
+        let value = fact(field, &item.args, family, services)?;
         ranked.push((field.rank(), Condition { negated: item.negated, value }));
     }
     ranked.sort_by_key(|(rank, _)| *rank);
@@ -179,7 +204,7 @@ fn twice(item: &Item) -> Problem {
         .advise("write one of them, or a second -m before it")
 }
 
-fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
+fn fact(field: Field, args: &[Word], family: Family, services: &dyn Services) -> Parsed<Fact> {
     let Some(word) = args.first() else { return Ok(Fact::SocketExists) };
     Ok(match field {
         Field::Length => pair(word, "length", u16::MAX).map(|(a, b)| Fact::Length(a, b))?,
@@ -200,7 +225,7 @@ fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
         Field::SourceType => Fact::SourceType(address_types(word)?),
         Field::DestinationType => Fact::DestinationType(address_types(word)?),
         Field::Mark => Fact::Mark(mark(word)?),
-        Field::Uid => uid(word).map(|(first, last)| Fact::Uid(first, last))?,
+        Field::Uid => uid(word, services).map(|(first, last)| Fact::Uid(first, last))?,
         Field::Gid => {
             let problem = Problem::new("the group of a packet's owner is not known here");
             return wrong(word, problem.advise("write --uid-owner with the users of the group"));
@@ -227,6 +252,10 @@ fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
         | Field::Packet
         | Field::Limit
         | Field::LimitBurst
-        | Field::Recent(_) => Fact::SocketExists,
+        | Field::Recent(_)
+        | Field::HashLimit(_)
+        | Field::ConnLimit(_)
+        | Field::Time(_)
+        | Field::Text(_) => Fact::SocketExists,
     })
 }

@@ -95,7 +95,7 @@ fn action(span: Span, items: &[Item]) -> Parsed<(&Item, Action)> {
 }
 
 /// A name that can be a file below /proc, as the kernel demands.
-fn list_name(word: &Word) -> Parsed<String> {
+pub(super) fn list_name(word: &Word) -> Parsed<String> {
     let name = &word.text;
     let is_name = !name.is_empty()
         && name.len() <= Recent::LONGEST_NAME
