@@ -119,12 +119,12 @@ const LISTS: &str = "\
 /// counted and not dropped, as above.
 const BUCKETS: &str = "\
 -A FORWARD -m conntrack --ctstate INVALID -j DROP
--A FORWARD -p udp -m hashlimit --hashlimit-upto 1/hour --hashlimit-burst 40 --hashlimit-mode srcip --hashlimit-name a -j ACCEPT
--A FORWARD -p udp -m hashlimit --hashlimit-above 1/day --hashlimit-burst 9 --hashlimit-mode srcip,dstip,dstport --hashlimit-name b -j DROP
--A FORWARD -m hashlimit --hashlimit-upto 2/hour --hashlimit-burst 50 --hashlimit-mode dstip --hashlimit-dstmask 31 --hashlimit-name c
--A FORWARD -m hashlimit ! --hashlimit-upto 2/hour --hashlimit-burst 10 --hashlimit-mode srcip,srcport --hashlimit-srcmask 30 --hashlimit-name d
--A FORWARD -p icmp -m hashlimit --hashlimit-upto 1/hour --hashlimit-burst 30 --hashlimit-mode dstport --hashlimit-name e
--A FORWARD -m hashlimit --hashlimit-above 1/hour --hashlimit-burst 100 --hashlimit-name f
+-A FORWARD -p udp -m hashlimit --hashlimit-upto 10/hour --hashlimit-burst 40 --hashlimit-mode srcip --hashlimit-name a -j ACCEPT
+-A FORWARD -p udp -m hashlimit --hashlimit-above 9/hour --hashlimit-burst 9 --hashlimit-mode srcip,dstip,dstport --hashlimit-name b -j DROP
+-A FORWARD -m hashlimit --hashlimit-upto 12/hour --hashlimit-burst 50 --hashlimit-mode dstip --hashlimit-dstmask 31 --hashlimit-name c
+-A FORWARD -m hashlimit ! --hashlimit-upto 12/hour --hashlimit-burst 10 --hashlimit-mode srcip,srcport --hashlimit-srcmask 30 --hashlimit-name d
+-A FORWARD -p icmp -m hashlimit --hashlimit-upto 10/hour --hashlimit-burst 30 --hashlimit-mode dstport --hashlimit-name e
+-A FORWARD -m hashlimit --hashlimit-above 10/hour --hashlimit-burst 100 --hashlimit-name f
 ";
 
 /// What a packet carries, and when.

@@ -3,15 +3,20 @@
 
 use crate::time::Nanos;
 
+/// So long before the machine started time begins: a bucket that takes days to fill is full
+/// on a machine that runs for an hour.
+const BEFORE_THE_START: u64 = 1 << 62;
+
 /// A token bucket as xt_limit's, told by one point in time: since then, nothing was
 /// spent that is not earned back. What was earned grows with time up to the burst, and
 /// a packet costs `cost`.
 #[inline(always)]
 pub const fn spend(spent: u64, now: Nanos, cost: u64, burst: u64) -> (u64, bool) {
-    let full = now.0.saturating_sub(burst);
+    let now = now.0.saturating_add(BEFORE_THE_START);
+    let full = now.saturating_sub(burst);
     let since = if spent > full { spent } else { full };
     let next = since.saturating_add(cost);
-    if next > now.0 { (spent, false) } else { (next, true) }
+    if next > now { (spent, false) } else { (next, true) }
 }
 
 /// Counts packets; holds for the one that has `place` before it among `every`.
@@ -47,6 +52,18 @@ mod tests {
         // The half second was not lost.
         assert_eq!(passed(&mut spent, start.after(Nanos(4 * SECOND)), 20), 1);
         assert_eq!(passed(&mut spent, start.after(Nanos(100 * SECOND)), 20), 5);
+    }
+
+    #[test]
+    fn a_burst_that_takes_longer_to_earn_than_the_machine_runs_is_there() {
+        let day = 24 * 60 * 60 * SECOND;
+        let (mut spent, now) = (0, Nanos::from_secs(1));
+        let mut one = || {
+            let (next, holds) = spend(spent, now, day, 10_000 * day);
+            spent = next;
+            holds
+        };
+        assert_eq!((0..10_001).filter(|_| one()).count(), 10_000);
     }
 
     #[test]
