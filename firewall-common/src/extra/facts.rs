@@ -51,6 +51,9 @@ pub mod number {
     pub const CT_DIRECTION: u8 = 13;
     pub const CT_SPORT: u8 = 14;
     pub const CT_DPORT: u8 = 15;
+    /// The nodes that the first routing header of IPv6 still names, and its bytes.
+    pub const ROUTING_LEFT: u8 = 17;
+    pub const ROUTING_LENGTH: u8 = 18;
     /// Seconds since 1970 by the wall clock, in UTC.
     pub const TIME: u8 = 19;
     /// By the kernel's time zone.
@@ -187,8 +190,10 @@ impl Facts {
             self.set_number(number::SPORT, headers.tuple.sport.into());
             self.set_number(number::DPORT, headers.tuple.dport.into());
         }
-        if headers.has_routing != 0 {
+        if headers.routing_units != 0 {
             self.set_number(number::ROUTING_TYPE, headers.routing_type.into());
+            self.set_number(number::ROUTING_LEFT, headers.routing_left.into());
+            self.set_number(number::ROUTING_LENGTH, u32::from(headers.routing_units) * 8);
         }
         self.set_address(address::SOURCE, headers.tuple.src);
         self.set_address(address::DESTINATION, headers.tuple.dst);

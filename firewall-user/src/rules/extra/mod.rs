@@ -89,6 +89,9 @@ pub enum Fact {
     CtDirection(Direction),
     Mss(u16, u16),
     RoutingType(u32, u32),
+    RoutingLeft(u32, u32),
+    /// In bytes.
+    RoutingLength(u32),
     /// So many times in 2^31.
     Random(u32),
     Nth {
@@ -252,7 +255,7 @@ impl ExtraKind {
             Self::Owner => "--uid-owner or --socket-exists",
             Self::Conntrack => "--ctstate",
             Self::TcpMss => "--mss",
-            Self::Routing => "--rt-type",
+            Self::Routing => "--rt-type, --rt-segsleft or --rt-len",
             Self::Statistic => "--mode random or --mode nth",
             Self::Limit => "--limit",
             Self::Recent => "--set, --rcheck, --update or --remove",

@@ -91,6 +91,8 @@ fn plain(fact: &Fact) -> Option<Record> {
         }
         Fact::Mss(first, last) => range(number::MSS, first.into(), last.into()),
         Fact::RoutingType(first, last) => range(number::ROUTING_TYPE, first, last),
+        Fact::RoutingLeft(first, last) => range(number::ROUTING_LEFT, first, last),
+        Fact::RoutingLength(bytes) => range(number::ROUTING_LENGTH, bytes, bytes),
         Fact::Random(times) => with(Test::Random, 0, [times, 0, 0, 0]),
         Fact::Nth { every, packet } => with(Test::Nth, 0, [every, packet, 0, 0]),
         Fact::Limit(limit) => bucket(limit),

@@ -96,8 +96,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--cmd-owner", "owner"),
     ("--pid-owner", "owner"),
     ("--sid-owner", "owner"),
-    ("--rt-segsleft", "rt"),
-    ("--rt-len", "rt"),
     ("--rt-0-res", "rt"),
     ("--rt-0-addrs", "rt"),
     ("--rt-0-not-strict", "rt"),

@@ -202,6 +202,8 @@ pub(super) const FACTS: &[Fact] = &[
     negatable(&["--ctexpire"], Opt::Extra(Field::CtExpire), 1),
     plain(&["--ctdir"], Opt::Extra(Field::CtDirection), 1, 1),
     negatable(&["--rt-type"], Opt::Extra(Field::RoutingType), 1),
+    negatable(&["--rt-segsleft"], Opt::Extra(Field::RoutingLeft), 1),
+    negatable(&["--rt-len"], Opt::Extra(Field::RoutingLength), 1),
     plain(&["--mode"], Opt::Extra(Field::Mode), 1, 1),
     negatable(&["--probability"], Opt::Extra(Field::Probability), 1),
     negatable(&["--every"], Opt::Extra(Field::Every), 1),

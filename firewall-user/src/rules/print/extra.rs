@@ -80,6 +80,8 @@ fn name(fact: &Fact) -> String {
         Fact::Uid(..) => "uid-owner".to_owned(),
         Fact::Mss(..) => "mss".to_owned(),
         Fact::RoutingType(..) => "rt-type".to_owned(),
+        Fact::RoutingLeft(..) => "rt-segsleft".to_owned(),
+        Fact::RoutingLength(_) => "rt-len".to_owned(),
         Fact::Ttl(..)
         | Fact::SocketExists
         | Fact::Random(_)
@@ -152,6 +154,9 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         Fact::Mss(..) => format!(" tcpmss match {tight}{text}"),
         Fact::RoutingType(first, last) if first == last => format!(" type:{tight}{first}"),
         Fact::RoutingType(first, last) => format!(" types:{tight}{first}:{last}"),
+        Fact::RoutingLeft(first, last) if first == last => format!(" segsleft:{tight}{first}"),
+        Fact::RoutingLeft(first, last) => format!(" segslefts:{tight}{first}:{last}"),
+        Fact::RoutingLength(bytes) => format!(" length:{tight}{bytes}"),
         Fact::Random(_) => format!(" statistic mode random {apart}probability {text}"),
         Fact::Nth { every, packet: 0 } => format!(" statistic mode nth {apart}every {every}"),
         Fact::Nth { every, packet } => {
@@ -180,9 +185,10 @@ impl Display for Value<'_> {
         match self.0 {
             Fact::Length(first, last) | Fact::Mss(first, last) => pair(f, first, last, ':'),
             Fact::CtPort(_, PortRange { first, last }) => pair(f, first, last, ':'),
-            Fact::CtExpire(first, last) | Fact::RoutingType(first, last) => {
-                pair(f, first, last, ':')
-            }
+            Fact::RoutingLength(bytes) => bytes.fmt(f),
+            Fact::CtExpire(first, last)
+            | Fact::RoutingType(first, last)
+            | Fact::RoutingLeft(first, last) => pair(f, first, last, ':'),
             Fact::Uid(first, last) => pair(f, first, last, '-'),
             Fact::Tos(Masked { value, mask }) => write!(f, "{value:#04x}/{mask:#04x}"),
             Fact::Dscp(value) => write!(f, "{value:#04x}"),

@@ -62,6 +62,9 @@ impl Seen {
             (number::OWNER, self.owner),
             (number::MSS, self.mss.map(u32::from)),
             (number::ROUTING_TYPE, self.routing.map(u32::from)),
+            // As many nodes as the number of the type, and one unit more.
+            (number::ROUTING_LEFT, self.routing.map(u32::from)),
+            (number::ROUTING_LENGTH, self.routing.map(|kind| (u32::from(kind) + 1) * 8)),
             (number::PACKET_TYPE, Some(1 << self.packet_type as u32)),
             (number::SOURCE_TYPE, Some(self.types[0])),
             (number::DESTINATION_TYPE, Some(self.types[1])),
@@ -137,7 +140,11 @@ fn fits_fact(
         Fact::Mark(Masked { value, mask }) => seen.mark & mask == value,
         // A packet that does not have it never fits, negated or not.
         Fact::Mac(bytes) => return seen.mac.is_some_and(|mac| *negated != (mac == bytes)),
-        Fact::RoutingType(first, last) => {
+        Fact::RoutingLength(bytes) => {
+            let length = |kind| (u32::from(kind) + 1) * 8;
+            return seen.routing.is_some_and(|kind| *negated != (length(kind) == bytes));
+        }
+        Fact::RoutingType(first, last) | Fact::RoutingLeft(first, last) => {
             let within = |kind| (first..=last).contains(&u32::from(kind));
             return seen.routing.is_some_and(|kind| *negated != within(kind));
         }
@@ -261,7 +268,9 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
     ];
     if family == Family::Ipv6 {
         let kind = pair(2).prop_map(|(first, last)| Fact::RoutingType(first, last));
-        all.push(one(ExtraKind::Routing, kind));
+        let left = pair(2).prop_map(|(first, last)| Fact::RoutingLeft(first, last));
+        let length = (1..3u32).prop_map(|units| Fact::RoutingLength(units * 8));
+        all.push(one(ExtraKind::Routing, prop_oneof![kind, left, length]));
     }
     proptest::strategy::Union::new(all).boxed()
 }

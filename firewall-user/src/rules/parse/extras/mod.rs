@@ -61,6 +61,8 @@ pub(super) enum Field {
     CtDirection,
     Mss,
     RoutingType,
+    RoutingLeft,
+    RoutingLength,
     Mode,
     Probability,
     Every,
@@ -96,7 +98,7 @@ impl Field {
             | Self::CtExpire
             | Self::CtDirection => ExtraKind::Conntrack,
             Self::Mss => ExtraKind::TcpMss,
-            Self::RoutingType => ExtraKind::Routing,
+            Self::RoutingType | Self::RoutingLeft | Self::RoutingLength => ExtraKind::Routing,
             Self::Mode | Self::Probability | Self::Every | Self::Packet => ExtraKind::Statistic,
             Self::Limit | Self::LimitBurst => ExtraKind::Limit,
             Self::Recent(_) => ExtraKind::Recent,
@@ -112,6 +114,8 @@ impl Field {
     const fn rank(self) -> u8 {
         match self {
             Self::DestinationRange | Self::DestinationType | Self::SocketExists => 2,
+            Self::RoutingLeft => 2,
+            Self::RoutingLength => 3,
             Self::CtAddress(Way::OriginalSource) => 2,
             Self::CtAddress(Way::OriginalDestination) => 3,
             Self::CtAddress(Way::ReplySource) => 4,
@@ -242,6 +246,10 @@ fn fact(field: Field, args: &[Word], family: Family, services: &dyn Services) ->
         }
         Field::CtDirection => Fact::CtDirection(direction(word)?),
         Field::Mss => pair(word, "segment size", u16::MAX).map(|(a, b)| Fact::Mss(a, b))?,
+        Field::RoutingLeft => {
+            pair(word, "number of nodes", u32::MAX).map(|(a, b)| Fact::RoutingLeft(a, b))?
+        }
+        Field::RoutingLength => Fact::RoutingLength(values::upto(word, "length", u32::MAX)?),
         Field::RoutingType => {
             pair(word, "type", u32::MAX).map(|(first, last)| Fact::RoutingType(first, last))?
         }
