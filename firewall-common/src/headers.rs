@@ -15,8 +15,7 @@ use crate::{
     packet::Packet,
     verdict::DropReason,
     wire::{
-        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, Sctp, Tcp, Udp, UdpLite, VlanTag,
-        ether_type,
+        Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, UdpLite, VlanTag, ether_type,
     },
 };
 
@@ -79,10 +78,12 @@ pub struct Headers {
     pub fragment_end: u16,
     /// No fragment of the datagram comes behind this one.
     pub is_last_fragment: u8,
-    /// IPv6: the type of the first routing header, and whether there is one.
+    /// IPv6: the type of the first routing header, and its length in units of 8 bytes, 0
+    /// when there is none.
     pub routing_type: u8,
-    pub has_routing: u8,
-    pub _pad: u8,
+    pub routing_units: u8,
+    /// Nodes that it still names.
+    pub routing_left: u8,
 }
 
 /// What a frame turned out to be.
@@ -279,14 +280,16 @@ impl Headers {
                 }
                 _ => return Ok(()),
             };
-            let header: Ipv6Extension = packet.read(self.l4).ok_or(DropReason::Truncated)?;
-            if self.tuple.protocol == protocol::ROUTING && self.has_routing == 0 {
-                self.has_routing = 1;
-                self.routing_type = packet.read(self.l4 + 2).ok_or(DropReason::Truncated)?;
+            // None is shorter than 8 bytes; the second two are those of a routing header.
+            let [next_header, len, kind, left]: [u8; 4] =
+                packet.read(self.l4).ok_or(DropReason::Truncated)?;
+            if self.tuple.protocol == protocol::ROUTING && self.routing_units == 0 {
+                self.routing_units = len.saturating_add(1);
+                self.routing_type = kind;
+                self.routing_left = left;
             }
-            let len = u32::from(header.len) * unit + 8;
-            self.tuple.protocol = header.next_header;
-            self.l4 += len;
+            self.tuple.protocol = next_header;
+            self.l4 += u32::from(len) * unit + 8;
             if self.l4 - self.l3 > self.ip_len {
                 return Err(DropReason::Malformed);
             }

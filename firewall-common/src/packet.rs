@@ -11,7 +11,7 @@ use crate::{
         quoted,
     },
     event::EVENT_FRAME,
-    extra::facts,
+    extra::{facts, text::Window},
     flow::{Direction, Flow, Tuple},
     headers::{Headers, Parsed},
     verdict::DropReason,
@@ -33,6 +33,9 @@ pub trait Packet {
     /// Copies `len` bytes from `offset` on; `false` when the frame, or `into`, has
     /// not as many.
     fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool;
+
+    /// Copies bytes from `offset` on, as many as there are and fit.
+    fn keep(&self, offset: u32, into: &mut Window);
 
     /// Copies the first bytes of the frame; gives how many.
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8;
@@ -139,6 +142,13 @@ impl Packet for [u8] {
         };
         into.copy_from_slice(from);
         true
+    }
+
+    fn keep(&self, offset: u32, into: &mut Window) {
+        let bytes = self.get(offset as usize..).unwrap_or_default();
+        let count = bytes.len().min(into.bytes.len());
+        into.bytes[..count].copy_from_slice(&bytes[..count]);
+        into.len = count as u32;
     }
 
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {

@@ -11,7 +11,9 @@ use crate::{
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
-        self, Asking, Extra, Facts,
+        self, Asking, Extra, Facts, Lists,
+        bucket::BucketKey,
+        calendar::Clock,
         options::{MAX_LEN, OptionKinds},
     },
     flow::{Direction, Flow, FlowKey, Sender, State, Tuple},
@@ -61,14 +63,14 @@ pub enum FlowTable {
 }
 
 /// The compiled rules and their counters, which the walk consults.
-pub trait Rules {
+pub trait Rules: Lists {
     fn rule(&self, slot: u32, index: u32) -> Option<&Rule>;
     fn port_set(&self, slot: u32, index: u16) -> Option<&PortSet>;
     fn count_rule(&self, slot: u32, index: u32, bytes: u64);
 
     fn extra(&self, slot: u32, index: u32) -> Option<&Extra>;
-    /// [`extra::holds`]. The kernel's programs ask it, and the next, in functions that
-    /// the verifier checks by themselves.
+    /// [`extra::holds`]. The kernel's programs ask it, and those that keep something in
+    /// mind, in functions that the verifier checks by themselves.
     #[inline(always)]
     fn extra_holds(&self, index: u32, facts: &Facts, asking: Asking) -> bool
     where
@@ -85,6 +87,27 @@ pub trait Rules {
         let (first, count) = (rule.extra_first.into(), rule.extra_count.into());
         extra::all_hold(self, first, count, facts, asking)
     }
+    /// [`extra::recent::holds`].
+    #[inline(always)]
+    fn recent_holds(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool
+    where
+        Self: Sized,
+    {
+        extra::recent::holds(self, extra, facts, asking)
+    }
+    /// [`extra::bucket::holds`].
+    #[inline(always)]
+    fn bucket_holds(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool
+    where
+        Self: Sized,
+    {
+        extra::bucket::holds(self, extra, facts, asking, &mut BucketKey::default())
+    }
+    /// [`extra::connections::holds`], on a desk of its own.
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool;
+    /// Whether the packet at hand contains a pattern of the ruleset, between two offsets:
+    /// [`extra::text::search`].
+    fn contains(&self, slot: u32, pattern: u32, from: u32, to: u32) -> bool;
     /// Any number, and another one the next time.
     fn random(&self) -> u32;
     /// Changes what an extra keeps in mind, unless the rules are only asked; gives
@@ -171,6 +194,14 @@ pub trait Tables: Rules {
     /// The ruleset generation that counts now.
     fn generation(&self, now: Nanos) -> u32;
     fn options(&self) -> Options;
+    /// How the wall clock stands to the kernel's atomic time.
+    fn clock(&self) -> Clock;
+    /// Keeps the first bytes of the packet for [`Rules::contains`], from an offset on.
+    fn keep_window<P: Packet + ?Sized>(&self, packet: &P, offset: u32)
+    where
+        Self: Sized;
+    /// Nanoseconds of the kernel's atomic time, CLOCK_TAI.
+    fn tai(&self) -> u64;
     /// When the daemon last showed itself.
     fn heartbeat(&self) -> Nanos;
     fn timeouts(&self) -> &Timeouts;

@@ -7,7 +7,7 @@ use firewall_common::{
     checksum::{Verification, replaced},
     event::Hook,
     expectation::{Expectation, ExpectationKey},
-    extra::{Extra, Test, facts::number, need},
+    extra::{Extra, Test, facts::number, need, text::Window},
     flow::{CtState, FlowKey, helper},
     headers::Headers,
     mangle::{self, CLAMP, Mangling, change, rewrite},
@@ -67,6 +67,10 @@ impl Packet for Written {
 
     fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
         self.0.borrow()[..].copy(offset, len, into)
+    }
+
+    fn keep(&self, offset: u32, into: &mut Window) {
+        self.0.borrow()[..].keep(offset, into);
     }
 
     fn capture(&self, _: &mut [u8; 128]) -> u8 {

@@ -13,6 +13,7 @@ mod answer;
 mod chunks;
 mod cookie;
 mod decide;
+mod lists;
 mod mangle;
 mod maps;
 mod memory;

@@ -10,7 +10,14 @@ use firewall_common::{
     classifier::{LINES_PER_GENERATION, Line},
     control::{Device, MAX_AWAITED, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
-    extra::{EXTRAS_PER_GENERATION, Extra},
+    extra::{
+        EXTRAS_PER_GENERATION, Extra,
+        bucket::{BucketKey, MAX_BUCKETS},
+        calendar::Clock,
+        connections::{Count, MAX_PLACES, Place, PlaceKey},
+        recent::{self, RecentEntry, RecentKey},
+        text::{self, PATTERNS_PER_GENERATION, Pattern, Window},
+    },
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
     generation::InForce,
@@ -19,7 +26,7 @@ use firewall_common::{
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
     scratch::Scratch,
-    set::{self, SLOTS, STORES, Search, SetHeader},
+    set::{self, SLOTS, STORES, SetHeader},
     time::Nanos,
     verdict::STAT_PLACES,
 };
@@ -38,6 +45,10 @@ pub static OPTIONS: Array<Options> = Array::with_max_entries(1, 0);
 /// When the daemon last showed itself.
 #[map(name = "heartbeat")]
 pub static HEARTBEAT: Array<Nanos> = Array::with_max_entries(1, 0);
+
+/// How the wall clock stands to the kernel's atomic time.
+#[map(name = "clock")]
+pub static CLOCK: Array<Clock> = Array::with_max_entries(1, 0);
 
 #[map(name = "timeouts")]
 pub static TIMEOUTS: Array<Timeouts> = Array::with_max_entries(1, 0);
@@ -107,6 +118,43 @@ pub static EXTRAS: Array<Extra> = Array::with_max_entries(2 * EXTRAS_PER_GENERAT
 #[map(name = "extra_memory")]
 pub static EXTRA_MEMORY: Array<u64> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
 
+/// The lists of `-m recent`.
+#[map(name = "recent")]
+pub static RECENT: LruHashMap<RecentKey, RecentEntry> =
+    LruHashMap::with_max_entries(recent::MAX_ENTRIES, 0);
+
+/// What an entry there begins as: nobody writes here.
+#[map(name = "blank_recent")]
+pub static BLANK_RECENT: Array<RecentEntry> = Array::with_max_entries(1, 0);
+
+/// Whose bucket is asked for: one packet at a time on each CPU.
+#[map(name = "bucket_key")]
+pub static BUCKET_KEY: PerCpuArray<BucketKey> = PerCpuArray::with_max_entries(1, 0);
+
+/// What rules with `-m string` search for.
+#[map(name = "patterns")]
+pub static PATTERNS: Array<Pattern> = Array::with_max_entries(2 * PATTERNS_PER_GENERATION, 0);
+
+/// Where they search: the first bytes of the packet at hand on each CPU.
+#[map(name = "window")]
+pub static WINDOW: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
+
+/// How far the search in it has come: the verifier does not follow what stands in a map.
+#[map(name = "text_search")]
+pub static TEXT_SEARCH: PerCpuArray<text::Search> = PerCpuArray::with_max_entries(1, 0);
+
+/// The buckets of `-m hashlimit`.
+#[map(name = "buckets")]
+pub static BUCKETS: LruHashMap<BucketKey, u64> = LruHashMap::with_max_entries(MAX_BUCKETS, 0);
+
+/// The connections that rules with `-m connlimit` have seen.
+#[map(name = "counted")]
+pub static COUNTED: LruHashMap<PlaceKey, Place> = LruHashMap::with_max_entries(MAX_PLACES, 0);
+
+/// Where they are counted: one packet at a time on each CPU.
+#[map(name = "count")]
+pub static COUNT: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
+
 #[map(name = "rule_counters")]
 pub static RULE_COUNTERS: PerCpuArray<Counter> =
     PerCpuArray::with_max_entries(2 * RULES_PER_GENERATION, 0);
@@ -143,8 +191,8 @@ pub static SETS: Array<SetHeader> = Array::with_max_entries(STORES, 0);
 pub static SET_HOSTS: Array<u32> = Array::with_max_entries(STORES, 0);
 
 /// A look into a set, for each CPU.
-#[map(name = "search")]
-pub static SEARCH: PerCpuArray<Search> = PerCpuArray::with_max_entries(1, 0);
+#[map(name = "set_search")]
+pub static SET_SEARCH: PerCpuArray<set::Search> = PerCpuArray::with_max_entries(1, 0);
 
 #[map(name = "stats")]
 pub static STATISTICS: PerCpuArray<[u64; STAT_PLACES]> = PerCpuArray::with_max_entries(1, 0);

@@ -16,11 +16,17 @@ const TRIES: u32 = 8;
 pub fn remember(asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
     let index = asking.slot * EXTRAS_PER_GENERATION + index;
     let Some(word) = EXTRA_MEMORY.get_ptr_mut(index) else { return false };
+    change_word(word, asking.is_question, change)
+}
+
+/// As [`remember`], for a word of any map.
+#[inline(always)]
+pub fn change_word(word: *mut u64, is_question: bool, change: impl Fn(u64) -> (u64, bool)) -> bool {
     for _ in 0..TRIES {
         // SAFETY: the word is the map's, and the kernel reads it in one piece.
         let before = unsafe { word.read_volatile() };
         let (after, holds) = change(before);
-        if asking.is_question || after == before || exchange(word, before, after) {
+        if is_question || after == before || exchange(word, before, after) {
             return holds;
         }
     }
@@ -29,7 +35,7 @@ pub fn remember(asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool))
 
 /// Writes the word if it is still what it was.
 #[inline(always)]
-fn exchange(word: *mut u64, before: u64, after: u64) -> bool {
+pub fn exchange(word: *mut u64, before: u64, after: u64) -> bool {
     // SAFETY: the word is the map's.
     let (_, is_written) =
         unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, before, after) };

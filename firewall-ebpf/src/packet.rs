@@ -18,6 +18,7 @@ use firewall_common::{
         options::TcpOptions,
     },
     event::EVENT_FRAME,
+    extra::text::{WINDOW, Window},
     flow::{Direction, Flow, Tuple},
     headers::{Headers, Parsed},
     packet::Packet,
@@ -98,6 +99,14 @@ impl Packet for XdpPacket {
         let len = copy_len(len);
         // SAFETY: `copy_len` gives at most the size of `into`.
         len != 0 && unsafe { self.load(offset, into.as_mut_ptr().cast(), len) }
+    }
+
+    #[inline(always)]
+    fn keep(&self, offset: u32, into: &mut Window) {
+        let len = window_len(self.len(), offset);
+        // SAFETY: `window_len` gives at most the size of the window.
+        let is_read = len != 0 && unsafe { self.load(offset, into.bytes.as_mut_ptr().cast(), len) };
+        into.len = if is_read { len } else { 0 };
     }
 
     #[inline(always)]
@@ -324,6 +333,14 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn keep(&self, offset: u32, into: &mut Window) {
+        let len = window_len(self.len(), offset);
+        // SAFETY: `window_len` gives at most the size of the window.
+        let is_read = len != 0 && unsafe { self.load(offset, into.bytes.as_mut_ptr().cast(), len) };
+        into.len = if is_read { len } else { 0 };
+    }
+
+    #[inline(always)]
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {
         let len = capture_len(self.len());
         // SAFETY: `capture_len` gives at most the size of `into`.
@@ -374,6 +391,13 @@ impl Packet for SkbPacket {
     fn is_gso(&self) -> bool {
         self.gso_size() != 0
     }
+}
+
+/// How much of a packet is searched, 0 when there is nothing.
+#[inline(always)]
+fn window_len(len: u32, offset: u32) -> u32 {
+    let len = opaque(len.saturating_sub(offset) as usize);
+    if len > WINDOW { WINDOW as u32 } else { len as u32 }
 }
 
 /// How much of a frame an event carries: never nothing, as helpers demand.

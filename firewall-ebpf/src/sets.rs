@@ -19,7 +19,7 @@ use firewall_common::{
 };
 
 use crate::{
-    maps::{OPTIONS, SEARCH, SET_HOSTS, SET_SLOTS, SETS},
+    maps::{OPTIONS, SET_HOSTS, SET_SEARCH, SET_SLOTS, SETS},
     tables::RuleMaps,
     verifier::opaque,
 };
@@ -125,7 +125,7 @@ unsafe extern "C" fn search_step(_step: u32, desk: *mut c_void) -> i64 {
 
 #[inline(always)]
 pub fn ask(words: &[u32; 8], facts: &Facts, is_question: bool) -> bool {
-    let Some(search) = SEARCH.get_ptr_mut(0) else { return false };
+    let Some(search) = SET_SEARCH.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's search; one program runs on one CPU at a time.
     unsafe { &mut *search }.begin(&RuleMaps, words, facts, is_question);
     let mut desk: Desk = (search, facts);

@@ -21,7 +21,10 @@ use firewall_common::{
         quoted,
     },
     event::Hook,
-    extra::{self, Asking, Facts},
+    extra::{
+        self, Asking, Extra, Facts,
+        text::{Pattern, Search, Window},
+    },
     flow::{Direction, Flow, FlowKey, State, Tuple},
     flow_event,
     fragment::{self, Inherited, Visit},
@@ -40,7 +43,7 @@ use firewall_common::{
 };
 
 use crate::{
-    maps::OPTIONS,
+    maps::{BUCKET_KEY, COUNT, OPTIONS, PATTERNS, TEXT_SEARCH, WINDOW},
     packet::{SkbPacket, XdpPacket},
     route,
     tables::{Maps, Program, RuleMaps, now},
@@ -558,22 +561,78 @@ fn collect<P: Packet>(
     0
 }
 
-/// Whether one extra condition holds, `asking` an [`Asking`].
+/// Whether a condition about a list of addresses holds, `asking` an [`Asking`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn recent_holds(extra: *const Extra, facts: *const Facts, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let (extra, facts) = unsafe { (extra.as_ref(), facts.as_ref()) };
+    let (Some(extra), Some(facts)) = (extra, facts) else { return 0 };
+    u32::from(extra::recent::holds(&RuleMaps, extra, facts, Asking::unpack(asking)))
+}
+
+/// Whether a condition about a bucket holds.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn bucket_holds(extra: *const Extra, facts: *const Facts, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let (extra, facts) = unsafe { (extra.as_ref(), facts.as_ref()) };
+    let (Some(extra), Some(facts)) = (extra, facts) else { return 0 };
+    let Some(key) = BUCKET_KEY.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's, which one packet uses at a time.
+    let key = unsafe { &mut *key };
+    u32::from(extra::bucket::holds(&RuleMaps, extra, facts, Asking::unpack(asking), key))
+}
+
+/// Whether a condition about how many connections there are holds.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connections_hold(extra: *const Extra, facts: *const Facts, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let (extra, facts) = unsafe { (extra.as_ref(), facts.as_ref()) };
+    let (Some(extra), Some(facts)) = (extra, facts) else { return 0 };
+    let Some(count) = COUNT.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's desk, which one packet uses at a time.
+    let count = unsafe { &mut *count };
+    count.begin(extra, facts, Asking::unpack(asking));
+    u32::from(extra::connections::holds(&RuleMaps, extra, count))
+}
+
+/// Whether the packet at hand contains the pattern with this index.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn contains(index: u32, from: u32, to: u32) -> u32 {
+    let (Some(pattern), Some(window)) = (PATTERNS.get(index), WINDOW.get_ptr(0)) else {
+        return 0;
+    };
+    let Some(search) = TEXT_SEARCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's, which one packet uses at a time.
+    let (window, search) = unsafe { (&*window, &mut *search) };
+    *search = Search::new(from, to, window);
+    let mut context: (*mut Search, &Pattern, &Window) = (search, pattern, window);
+    // SAFETY: the callback has the signature that the helper wants, and its argument lives
+    // on this stack.
+    unsafe {
+        bpf_loop(Search::MAX_STEPS, search_step as *mut c_void, (&raw mut context).cast(), 0);
+    }
+    u32::from(search.has_found(pattern))
+}
+
+unsafe extern "C" fn search_step(_step: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its context, and waits.
+    let (search, pattern, window) =
+        unsafe { &mut *context.cast::<(*mut Search, &Pattern, &Window)>() };
+    // SAFETY: nobody else uses it meanwhile.
+    i64::from(unsafe { &mut **search }.step(pattern, window))
+}
+
+/// Whether one extra condition holds.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn extra_holds(facts: *const Facts, index: u32, asking: u32) -> u32 {
-    // SAFETY: null, or memory of this type that nobody writes meanwhile.
-    let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
-    u32::from(extra::holds(&RuleMaps, index, facts, Asking::unpack(asking)))
-}
-
-/// Whether `count` extra conditions hold, from the one with index `first` on.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn extras_hold(facts: *const Facts, first: u32, count: u32, asking: u32) -> u32 {
     // SAFETY: as above.
     let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
-    u32::from(extra::all_hold(&RuleMaps, first, count, facts, Asking::unpack(asking)))
+    u32::from(extra::holds(&RuleMaps, index, facts, Asking::unpack(asking)))
 }
 
 /// Whether an extra condition that asks a set holds.

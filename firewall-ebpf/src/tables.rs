@@ -6,7 +6,8 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_ANY, BPF_EXIST, BPF_NOEXIST, xdp_md},
     helpers::{
-        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop, generated::bpf_probe_read_kernel,
+        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_tai_ns, bpf_loop,
+        generated::bpf_probe_read_kernel,
     },
 };
 use firewall_common::{
@@ -18,7 +19,9 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
         Asking, EXTRAS_PER_GENERATION, Extra, Facts,
+        calendar::Clock,
         options::{MAX_LEN, OptionKinds},
+        text::PATTERNS_PER_GENERATION,
     },
     flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper, protocol},
     flow_event::FlowEvent,
@@ -41,9 +44,10 @@ use firewall_common::{
 use crate::{
     cookie, decide,
     maps::{
-        ASSURED, AWAITED, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS, FLOW_EVENTS,
-        FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS, PORT_SETS,
-        REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH, STATISTICS, TIMEOUTS,
+        ASSURED, AWAITED, CLOCK, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS,
+        FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS,
+        PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH, STATISTICS,
+        TIMEOUTS, WINDOW,
     },
     memory,
     packet::SkbPacket,
@@ -182,9 +186,23 @@ impl Rules for RuleMaps {
     }
 
     #[inline(always)]
-    fn extras_hold(&self, rule: &Rule, facts: &Facts, asking: Asking) -> bool {
-        let Rule { extra_first, extra_count, .. } = *rule;
-        stage::extras_hold(facts, extra_first.into(), extra_count.into(), asking.pack()) != 0
+    fn recent_holds(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        stage::recent_holds(extra, facts, asking.pack()) != 0
+    }
+
+    #[inline(always)]
+    fn bucket_holds(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        stage::bucket_holds(extra, facts, asking.pack()) != 0
+    }
+
+    #[inline(always)]
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        stage::connections_hold(extra, facts, asking.pack()) != 0
+    }
+
+    #[inline(always)]
+    fn contains(&self, slot: u32, pattern: u32, from: u32, to: u32) -> bool {
+        stage::contains((slot & 1) * PATTERNS_PER_GENERATION + pattern, from, to) != 0
     }
 
     #[inline(always)]
@@ -288,6 +306,16 @@ impl Rules for Maps {
     }
 
     #[inline(always)]
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        RuleMaps.connections_hold(extra, facts, asking)
+    }
+
+    #[inline(always)]
+    fn contains(&self, slot: u32, pattern: u32, from: u32, to: u32) -> bool {
+        RuleMaps.contains(slot, pattern, from, to)
+    }
+
+    #[inline(always)]
     fn random(&self) -> u32 {
         RuleMaps.random()
     }
@@ -307,6 +335,24 @@ impl Tables for Maps {
     #[inline(always)]
     fn options(&self) -> Options {
         OPTIONS.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn keep_window<P: Packet + ?Sized>(&self, packet: &P, offset: u32) {
+        let Some(window) = WINDOW.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's window, which one packet uses at a time.
+        packet.keep(offset, unsafe { &mut *window });
+    }
+
+    #[inline(always)]
+    fn clock(&self) -> Clock {
+        CLOCK.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn tai(&self) -> u64 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_ktime_get_tai_ns() }
     }
 
     #[inline(always)]

@@ -1,9 +1,15 @@
 //! The rules that are in force: from text to the maps, and back with counters.
 
-use std::{cell::OnceCell, collections::HashMap, time::Duration};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, ToSocketAddrs as _},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use firewall_common::{addr::Family, rule::Counter};
+use nix::unistd::{Group, User};
 
 mod sources;
 
@@ -306,7 +312,8 @@ pub fn services() -> EtcServices {
     EtcServices::parse(&text)
 }
 
-/// As [`services`], read when a name is asked for: most rules have none.
+/// What this machine knows: as [`services`], read when a name is asked for, as most rules
+/// have none; and hosts, users and groups.
 #[derive(Debug, Default)]
 pub struct LazyServices(OnceCell<EtcServices>);
 
@@ -317,5 +324,23 @@ impl Services for LazyServices {
 
     fn name(&self, port: u16, protocol: TransportProtocol) -> Option<&str> {
         self.0.get_or_init(services).name(port, protocol)
+    }
+
+    fn addresses(&self, host: &str, family: Family) -> Result<Vec<IpAddr>, String> {
+        let found = (host, 0).to_socket_addrs().map_err(|error| error.to_string())?;
+        let is_meant = |address: &IpAddr| address.is_ipv4() == (family == Family::Ipv4);
+        let addresses: BTreeSet<_> = found.map(|address| address.ip()).filter(is_meant).collect();
+        if addresses.is_empty() {
+            return Err("it has addresses of the other family only".into());
+        }
+        Ok(addresses.into_iter().collect())
+    }
+
+    fn user(&self, name: &str) -> Option<u32> {
+        User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
     }
 }

@@ -53,5 +53,6 @@ fn compile(ruleset: &Ruleset) -> Result<Vec<u8>, String> {
     bytes.extend(bytemuck::cast_slice::<_, u8>(&compiled.rules));
     bytes.extend(bytemuck::cast_slice::<_, u8>(&compiled.port_sets));
     bytes.extend(bytemuck::cast_slice::<_, u8>(&compiled.extras));
+    bytes.extend(bytemuck::cast_slice::<_, u8>(&compiled.texts));
     Ok(bytes)
 }

@@ -55,6 +55,7 @@ pub fn strict_gateway() -> Memory {
     memory.rules.clone_from(&COMPILED.rules);
     memory.port_sets.clone_from(&COMPILED.port_sets);
     memory.extras.clone_from(&COMPILED.extras);
+    memory.patterns.clone_from(&COMPILED.texts);
     memory
 }
 

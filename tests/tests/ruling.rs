@@ -219,6 +219,56 @@ const ASKING_SETS: &str = "\
 -A FORWARD -m set --match-set seen src,dst --packets-gt 40 -j DROP
 ";
 
+/// Lists of addresses, shared by rules that ask for this and that.
+const LISTS: &str = "\
+:KNOWN - [0:0]
+-A FORWARD -p icmp -m recent --set --name ping
+-A FORWARD -m recent --rcheck --name ping
+-A FORWARD -m recent ! --rcheck --name ping --hitcount 7
+-A FORWARD -m recent --rcheck --seconds 3600 --hitcount 4 --name ping --rdest
+-A FORWARD -p udp -m udp --dport 22 -m recent --remove --name ping
+-A FORWARD -p udp -m udp --dport 53 -m recent --set --name net --mask 255.255.255.254
+-A FORWARD -m recent --rcheck --name net --mask 255.255.255.254 --rsource -j KNOWN
+-A FORWARD -m recent --rcheck --name net --mask 255.255.255.254 --rdest
+-A FORWARD -p udp -m length --length 60:90 -m recent --update --seconds 3600 --reap --hitcount 20 --name net --mask 255.255.255.254
+-A FORWARD -p udp -m udp --dport 80 -m recent ! --remove --name net --mask 255.255.255.254
+-A FORWARD -p udp -m recent --set
+-A FORWARD -p udp -m recent --rcheck --rttl --hitcount 3
+-A FORWARD -p udp -m recent ! --update --rttl --seconds 3600 --name ping
+-A FORWARD -m recent --rcheck --seconds 3600 --hitcount 200
+-A KNOWN -m recent --rcheck --hitcount 40 --name net --mask 255.255.255.254
+-A KNOWN -p udp -m statistic --mode nth --every 2 --packet 0 -j DROP
+";
+
+/// Buckets for each, so rarely filled that no time passes for them. Segments of TCP are
+/// counted and not dropped, as above.
+const BUCKETS: &str = "\
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -p udp -m hashlimit --hashlimit-upto 10/hour --hashlimit-burst 40 --hashlimit-mode srcip --hashlimit-name a -j ACCEPT
+-A FORWARD -p udp -m hashlimit --hashlimit-above 9/hour --hashlimit-burst 9 --hashlimit-mode srcip,dstip,dstport --hashlimit-name b -j DROP
+-A FORWARD -m hashlimit --hashlimit-upto 12/hour --hashlimit-burst 50 --hashlimit-mode dstip --hashlimit-dstmask 31 --hashlimit-name c
+-A FORWARD -m hashlimit ! --hashlimit-upto 12/hour --hashlimit-burst 10 --hashlimit-mode srcip,srcport --hashlimit-srcmask 30 --hashlimit-name d
+-A FORWARD -p icmp -m hashlimit --hashlimit-upto 10/hour --hashlimit-burst 30 --hashlimit-mode dstport --hashlimit-name e
+-A FORWARD -m hashlimit --hashlimit-above 10/hour --hashlimit-burst 100 --hashlimit-name f
+";
+
+/// What a packet carries, and when.
+const CONTENTS: &str = "\
+-A FORWARD -m string --algo bm --hex-string |07070707| --to 60
+-A FORWARD -m string --algo kmp --hex-string |0707| --from 29 --to 31
+-A FORWARD -m string --algo bm ! --hex-string |0035|
+-A FORWARD -m string --algo kmp --hex-string |000000| --from 40
+-A FORWARD -m string --algo bm --string E --icase --to 4
+-A FORWARD -m string --algo kmp --string e --icase
+-A FORWARD -p icmp -m string --algo bm --hex-string |0800| -j DROP
+-A FORWARD -m time --timestart 00:00 --timestop 23:59:59
+-A FORWARD -m time --datestart 2020-01-01 --weekdays 1,2,3,4,5,6,7
+-A FORWARD -m time --datestop 2020-01-01
+-A FORWARD -m time --monthdays 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31
+-A FORWARD -m time --weekdays Sa,Su --kerneltz
+-A FORWARD -j NFLOG --nflog-prefix x --nflog-group 3
+";
+
 fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -273,6 +323,24 @@ macro_rules! judged_as_iptables_does {
             fn sets_are_asked_and_changed_as_iptables_does() {
                 needs!(capability::firewall(), capability::oracle(), capability::program("ipset"));
                 agree_on_sets($hook).unwrap();
+            }
+
+            #[test]
+            fn lists_are_kept_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
+                agree($hook, LISTS).unwrap();
+            }
+
+            #[test]
+            fn buckets_are_kept_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
+                agree($hook, BUCKETS).unwrap();
+            }
+
+            #[test]
+            fn contents_and_times_are_judged_as_iptables_does() {
+                needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
+                agree($hook, CONTENTS).unwrap();
             }
 
             #[test]

@@ -10,7 +10,7 @@ use crate::{
         icmp::{Class, classify},
     },
     event::Hook,
-    flow::{CtState, Direction, Flow, Tuple, protocol, status},
+    flow::{CtState, Direction, Flow, FlowKey, Tuple, protocol, status},
     headers::Headers,
     packet::Packet,
     rule::Chain,
@@ -51,6 +51,18 @@ pub mod number {
     pub const CT_DIRECTION: u8 = 13;
     pub const CT_SPORT: u8 = 14;
     pub const CT_DPORT: u8 = 15;
+    /// The nodes that the first routing header of IPv6 still names, and its bytes.
+    pub const ROUTING_LEFT: u8 = 17;
+    pub const ROUTING_LENGTH: u8 = 18;
+    /// Seconds since 1970 by the wall clock, in UTC.
+    pub const TIME: u8 = 19;
+    /// By the kernel's time zone.
+    pub const LOCAL_TIME: u8 = 20;
+    /// Of protocols that have ports.
+    pub const SPORT: u8 = 21;
+    pub const DPORT: u8 = 22;
+    /// As the packet came in, whatever chain looks at it.
+    pub const ARRIVAL_TTL: u8 = 23;
     /// Eight of them, a bit for each kind.
     pub const TCP_OPTIONS: u8 = 24;
     /// The mark of the connection.
@@ -103,6 +115,9 @@ const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE;
 #[derive(Clone, Copy, Debug, Zeroable)]
 pub struct Facts {
     pub now: Nanos,
+    /// Of the packet's flow, and when that began, or begins.
+    pub flow: FlowKey,
+    pub flow_created: Nanos,
     numbers: [u32; NUMBERS],
     addresses: [Addr; ADDRESSES],
     /// A bit for each number that the packet has.
@@ -284,13 +299,22 @@ impl Facts {
         self.settle_hops(Chain::from_byte(chain).unwrap_or(Chain::Input), headers, hook);
         self.set_number(number::LENGTH, headers.ip_len);
         self.set_number(number::TTL, headers.ttl.into());
+        // What leaves by an interface of ours has been counted down.
+        let has_hopped = chain == Chain::Forward as u8 && matches!(hook, Hook::Egress);
+        self.set_number(number::ARRIVAL_TTL, u32::from(headers.ttl) + u32::from(has_hopped));
         self.set_number(number::TOS, headers.tos.into());
         self.set_number(number::MARK, packet.mark());
         self.set_number(number::PACKET_TYPE, packet.packet_type(headers));
         self.set_number(number::SOURCE_TYPE, source_type(&headers.tuple.src, chain));
         self.set_number(number::DESTINATION_TYPE, destination_type(headers, chain));
-        if headers.has_routing != 0 {
+        if has_ports(headers.tuple.protocol) {
+            self.set_number(number::SPORT, headers.tuple.sport.into());
+            self.set_number(number::DPORT, headers.tuple.dport.into());
+        }
+        if headers.routing_units != 0 {
             self.set_number(number::ROUTING_TYPE, headers.routing_type.into());
+            self.set_number(number::ROUTING_LEFT, headers.routing_left.into());
+            self.set_number(number::ROUTING_LENGTH, u32::from(headers.routing_units) * 8);
         }
         self.set_address(address::SOURCE, headers.tuple.src);
         self.set_address(address::DESTINATION, headers.tuple.dst);
@@ -352,8 +376,10 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) {
     let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
-    let Scratch { facts, headers, walk, .. } = scratch;
+    let Scratch { facts, headers, walk, key, .. } = scratch;
     facts.now = now;
+    facts.flow = *key;
+    facts.flow_created = now;
     facts.headers(packet, headers, walk.chain, hook);
     if needs & need::SETS != 0 {
         facts.set_ends(headers);
@@ -363,8 +389,22 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
         tables.scan_kinds(&mut facts.options);
         facts.options();
     }
+    if needs & need::WINDOW != 0 {
+        tables.keep_window(packet, headers.l3);
+    }
+    if needs & need::CLOCK != 0 {
+        let clock = tables.clock();
+        let seconds = clock.seconds(tables.tai());
+        facts.set_number(number::TIME, seconds);
+        facts.set_number(number::LOCAL_TIME, seconds.wrapping_add(clock.zone));
+    }
     tracked(tables, scratch, flow, direction, now);
     scratch.facts.arrive();
+}
+
+#[inline(always)]
+const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, protocol::TCP | protocol::UDP | protocol::UDPLITE | protocol::SCTP)
 }
 
 /// A packet that is INVALID or UNTRACKED has no connection.
@@ -382,6 +422,7 @@ fn tracked<T: Tables>(
     }
     let Scratch { facts, headers, key, master_key, quoted, .. } = scratch;
     if let Some(flow) = flow {
+        facts.flow_created = flow.created;
         let original = key.tuple(flow.originator());
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
         facts.connection(&original, direction, status, expires, flow.mark);
@@ -389,6 +430,7 @@ fn tracked<T: Tables>(
         // The connection is that of the packet which the error quotes; the error goes the
         // other way than that one, and is no reply.
         let Some((_, flow)) = find(tables, key, now) else { return };
+        facts.flow_created = flow.created;
         let original = key.tuple(flow.originator());
         let direction = if *quoted == original { Direction::Reply } else { Direction::Original };
         let status = status_of(flow, Direction::Original);
@@ -401,11 +443,6 @@ fn tracked<T: Tables>(
         let mark = master.map_or(0, |(_, flow)| flow.mark);
         facts.connection(&headers.tuple, Direction::Original, status, 0, mark);
     }
-}
-
-#[inline(always)]
-const fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE)
 }
 
 #[inline(always)]

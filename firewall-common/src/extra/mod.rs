@@ -7,9 +7,15 @@
 //! rule's other conditions: one that keeps something in mind moves only when all before
 //! it held.
 
+pub mod bucket;
+pub mod calendar;
+pub mod connections;
 pub mod facts;
+pub mod lists;
 pub mod memory;
 pub mod options;
+pub mod recent;
+pub mod text;
 
 use core::mem::size_of;
 
@@ -18,6 +24,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{addr::Addr, flow::CtState, tables::Rules, walk::Walk};
 
 pub use facts::{Facts, gather};
+pub use lists::Lists;
 
 /// Extra conditions in one generation; indexes fit 16 bits.
 pub const EXTRAS_PER_GENERATION: u32 = 8_192;
@@ -30,6 +37,10 @@ pub mod need {
     pub const FACTS: u32 = 1 << 0;
     /// The kinds of the options in the TCP header, and the segment size.
     pub const TCP_OPTIONS: u32 = 1 << 1;
+    /// What the wall clock says.
+    pub const CLOCK: u32 = 1 << 2;
+    /// The packet's first bytes.
+    pub const WINDOW: u32 = 1 << 3;
     /// A rule changes packets, marks, or marks of connections.
     pub const MANGLING: u32 = 1 << 8;
     /// A rule before routing changes what the routing table may ask for: the mark, or the
@@ -64,6 +75,16 @@ pub enum Test {
     /// So often and no more: [`memory::spend`]. One packet in `arguments[0..2]`
     /// nanoseconds, and at once what `arguments[2..4]` nanoseconds earn; low word first.
     Limit = 7,
+    /// When an address was seen before: [`recent`].
+    Recent = 8,
+    /// So often for each address or port: [`bucket`].
+    Bucket = 9,
+    /// How many connections there are: [`connections`].
+    Connections = 10,
+    /// The time of day and the date: [`calendar`].
+    Time = 11,
+    /// Bytes that the packet contains: [`text`].
+    Text = 12,
     /// Whether the packet is in a set: [`crate::set::ask::Question`].
     Set = 30,
 }
@@ -80,6 +101,11 @@ impl Test {
             5 => Self::Random,
             6 => Self::Nth,
             7 => Self::Limit,
+            8 => Self::Recent,
+            9 => Self::Bucket,
+            10 => Self::Connections,
+            11 => Self::Time,
+            12 => Self::Text,
             30 => Self::Set,
             _ => return None,
         })
@@ -102,8 +128,9 @@ pub struct Extra {
 }
 
 impl Extra {
-    /// Whether the fact is what the extra wants.
-    #[inline(always)]
+    /// Whether the fact is what the extra wants. In the kernel's programs a function with
+    /// a stack of its own: those that keep something in mind are called beside it.
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     fn compare(&self, test: Test, facts: &Facts, is_routed: bool) -> bool {
         let [first, last, ..] = self.arguments;
         match test {
@@ -122,7 +149,15 @@ impl Extra {
                 facts.address(self.subject).matches(prefix, mask)
             }
             // They look at no fact.
-            Test::Random | Test::Nth | Test::Limit | Test::Set => false,
+            Test::Random
+            | Test::Nth
+            | Test::Limit
+            | Test::Recent
+            | Test::Bucket
+            | Test::Connections
+            | Test::Time
+            | Test::Text
+            | Test::Set => false,
         }
     }
 
@@ -143,7 +178,15 @@ impl Extra {
         match test {
             Test::Range | Test::Masked | Test::Any => facts.has_number(self.subject, is_tracked),
             Test::Between | Test::Network => facts.has_address(self.subject, is_tracked),
-            Test::Random | Test::Nth | Test::Limit | Test::Set => true,
+            Test::Random
+            | Test::Nth
+            | Test::Limit
+            | Test::Recent
+            | Test::Bucket
+            | Test::Connections
+            | Test::Time
+            | Test::Text
+            | Test::Set => true,
         }
     }
 }
@@ -157,6 +200,19 @@ const fn is_ordered(a: &[u32; 4], b: &[u32; 4]) -> bool {
         return a < b;
     }
     wide(a2, a3) <= wide(b2, b3)
+}
+
+/// The number of a list with this name, FNV-1a: that two names of one ruleset share one
+/// is as likely as that a random number of 64 bits is guessed.
+pub const fn name_id(kind: u8, name: &[u8]) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut id = (0xcbf2_9ce4_8422_2325 ^ kind as u64).wrapping_mul(PRIME);
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        id = (id ^ *first as u64).wrapping_mul(PRIME);
+        rest = tail;
+    }
+    id
 }
 
 #[inline(always)]
@@ -255,6 +311,14 @@ pub fn holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) ->
     let Some(test) = Test::from_byte(extra.test) else { return false };
     if !extra.is_known(test, facts, asking.is_tracked) {
         return extra.absent != 0;
+    }
+    match test {
+        Test::Recent => return tables.recent_holds(extra, facts, asking),
+        Test::Bucket => return tables.bucket_holds(extra, facts, asking),
+        Test::Connections => return tables.connections_hold(extra, facts, asking),
+        Test::Time => return calendar::holds(extra, facts),
+        Test::Text => return text::holds(tables, extra, asking.slot),
+        _ => {}
     }
     let [a, b, c, d, ..] = extra.arguments;
     let holds = match test {

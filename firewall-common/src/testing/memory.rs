@@ -13,7 +13,14 @@ use crate::{
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
-    extra::{Asking, Extra},
+    extra::{
+        Asking, Extra, Facts, Lists,
+        bucket::BucketKey,
+        calendar::Clock,
+        connections::{self, Count, Found, Place as Taken, PlaceKey},
+        recent::{RecentEntry, RecentKey, Sightings},
+        text::{self, Pattern, Window},
+    },
     flow::{Flow, FlowKey, Tuple, helper},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
@@ -38,6 +45,8 @@ type Flows = RefCell<HashMap<FlowKey, Box<UnsafeCell<Flow>>>>;
 #[derive(Debug)]
 pub struct Memory {
     pub options: Options,
+    /// Seconds since 1970 by the wall clock.
+    pub wall: u32,
     pub heartbeat: Nanos,
     pub timeouts: Timeouts,
     pub devices: HashMap<u32, Device>,
@@ -47,6 +56,8 @@ pub struct Memory {
     pub port_sets: Vec<PortSet>,
     pub extras: Vec<Extra>,
     pub sets: Sets,
+    pub patterns: Vec<Pattern>,
+    window: Box<Cell<Window>>,
     pub helper_ports: HashMap<u16, u8>,
     /// Where packets that come in go, by their destination: the chain, and the
     /// interface they leave by.
@@ -70,6 +81,12 @@ pub struct Memory {
     rule_counters: RefCell<HashMap<u32, Counter>>,
     /// What extra conditions keep in mind.
     kept: RefCell<HashMap<u32, u64>>,
+    /// The lists of `-m recent`.
+    pub recent: RefCell<HashMap<RecentKey, RecentEntry>>,
+    /// The buckets of `-m hashlimit`.
+    pub buckets: RefCell<HashMap<BucketKey, u64>>,
+    /// The connections of `-m connlimit`.
+    pub places: RefCell<HashMap<PlaceKey, Taken>>,
     /// The last random number.
     dice: Cell<u32>,
     stats: RefCell<[u64; STAT_PLACES]>,
@@ -83,6 +100,7 @@ impl Default for Memory {
         let accept = Rule { target: Target::Accept as u8, flags: flag::POLICY, ..Rule::default() };
         Self {
             options: Options { bits: option::TCP_LOOSE, ..Options::default() },
+            wall: 0,
             heartbeat: Nanos::ZERO,
             timeouts: Timeouts::DEFAULT,
             devices: HashMap::new(),
@@ -92,6 +110,8 @@ impl Default for Memory {
             port_sets: Vec::new(),
             extras: Vec::new(),
             sets: Sets::default(),
+            patterns: Vec::new(),
+            window: Box::new(Cell::new(Window::zeroed())),
             helper_ports: HashMap::from([(21, helper::FTP)]),
             route: |_| (Chain::Forward, 2),
             embryonic_size: usize::MAX,
@@ -108,6 +128,9 @@ impl Default for Memory {
             refusals: RefCell::default(),
             rule_counters: RefCell::default(),
             kept: RefCell::default(),
+            recent: RefCell::default(),
+            buckets: RefCell::default(),
+            places: RefCell::default(),
             dice: Cell::new(1),
             stats: RefCell::new([0; STAT_PLACES]),
             scratch: Box::new(Cell::new(Scratch::zeroed())),
@@ -272,6 +295,17 @@ impl Rules for Memory {
         next
     }
 
+    fn contains(&self, _slot: u32, pattern: u32, from: u32, to: u32) -> bool {
+        let pattern = self.patterns.get(pattern as usize);
+        pattern.is_some_and(|pattern| text::search(pattern, &self.window.get(), from, to))
+    }
+
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        let mut count = Count::zeroed();
+        count.begin(extra, facts, asking);
+        connections::holds(self, extra, &mut count)
+    }
+
     fn remember(&self, asking: Asking, index: u32, change: impl Fn(u64) -> (u64, bool)) -> bool {
         let mut kept = self.kept.borrow_mut();
         let (next, holds) = change(kept.get(&index).copied().unwrap_or_default());
@@ -282,6 +316,51 @@ impl Rules for Memory {
     }
 }
 
+impl Lists for Memory {
+    fn recent(&self, key: &RecentKey, hits: u32) -> Option<Sightings> {
+        self.recent.borrow().get(key).map(|entry| entry.look(hits))
+    }
+
+    fn note_recent(&self, key: &RecentKey, tick: u32, ttl: u32) {
+        let mut lists = self.recent.borrow_mut();
+        lists.entry(*key).or_insert_with(RecentEntry::zeroed).note(tick, ttl);
+    }
+
+    fn forget_recent(&self, key: &RecentKey) {
+        self.recent.borrow_mut().remove(key);
+    }
+
+    fn spend(&self, asking: Asking, key: &BucketKey, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        let mut buckets = self.buckets.borrow_mut();
+        let (next, holds) = change(buckets.get(key).copied().unwrap_or_default());
+        if !asking.is_question {
+            buckets.insert(*key, next);
+        }
+        holds
+    }
+
+    fn connection(&self, key: &PlaceKey, own: &FlowKey, now: Nanos) -> (Found, u32) {
+        let places = self.places.borrow();
+        let Some(place) = places.get(key) else { return (Found::Nothing, 0) };
+        let flow = [FlowTable::Assured, FlowTable::Embryonic]
+            .into_iter()
+            .find_map(|table| self.flow(table, &place.flow));
+        (place.find(own, flow.as_deref(), now), place.last)
+    }
+
+    fn take_place(&self, key: &PlaceKey, _before: Nanos, place: &Taken) {
+        let mut places = self.places.borrow_mut();
+        let last = places.get(key).map_or(0, |place| place.last);
+        places.insert(*key, Taken { last, ..*place });
+    }
+
+    fn set_last_place(&self, key: &PlaceKey, last: u32) {
+        if let Some(place) = self.places.borrow_mut().get_mut(key) {
+            place.last = last;
+        }
+    }
+}
+
 impl Tables for Memory {
     fn generation(&self, _now: Nanos) -> u32 {
         self.generation
@@ -289,6 +368,20 @@ impl Tables for Memory {
 
     fn options(&self) -> Options {
         self.options
+    }
+
+    fn keep_window<P: Packet + ?Sized>(&self, packet: &P, offset: u32) {
+        let mut window = Window::zeroed();
+        packet.keep(offset, &mut window);
+        self.window.set(window);
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::default()
+    }
+
+    fn tai(&self) -> u64 {
+        u64::from(self.wall) * 1_000_000_000
     }
 
     fn heartbeat(&self) -> Nanos {

@@ -1,6 +1,6 @@
 //! Every command and option; the doc comments are the help text.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
@@ -78,6 +78,7 @@ pub enum Command {
     /// Connections that a helper has announced
     #[command(subcommand)]
     Expect(Expect),
+    Recent(Recent),
     Stats(Stats),
     /// Who enforces, where, under which rules
     Status,
@@ -288,6 +289,25 @@ pub struct Rules {
     /// Those of ip6tables
     #[arg(long)]
     pub ipv6: bool,
+}
+
+/// The lists of `-m recent`: which there are, what is in one, and changes by hand
+#[derive(Args, Clone, Debug)]
+pub struct Recent {
+    /// A list that a rule names; without it all are counted
+    pub name: Option<String>,
+
+    /// +ADDRESS notes that it was seen now, -ADDRESS takes it out, / empties the list
+    #[arg(allow_hyphen_values = true, value_name = "EDIT", value_parser = value::recent_edit)]
+    pub edit: Option<RecentEdit>,
+}
+
+/// A change of a list, as /proc/net/xt_recent takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecentEdit {
+    Add(IpAddr),
+    Remove(IpAddr),
+    Flush,
 }
 
 /// Counters of packets, drops and events, and how full the tables are

@@ -1,9 +1,24 @@
 //! Arguments as validated types: what cannot be meant is refused before any
 //! work is done.
 
-use std::{fmt, num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
 
+use super::args::RecentEdit;
 use crate::listing::{protocol, state};
+
+/// `+192.0.2.1`, `-192.0.2.1` or `/`.
+pub fn recent_edit(text: &str) -> Result<RecentEdit, String> {
+    if text == "/" {
+        return Ok(RecentEdit::Flush);
+    }
+    let address =
+        |text: &str| text.parse::<IpAddr>().map_err(|_| format!("'{text}' is no address"));
+    match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(text), _) => address(text).map(RecentEdit::Add),
+        (_, Some(text)) => address(text).map(RecentEdit::Remove),
+        _ => Err("write +ADDRESS, -ADDRESS or /".into()),
+    }
+}
 
 /// The name of an interface, as the kernel allows it (`dev_valid_name`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

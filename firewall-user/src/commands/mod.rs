@@ -22,6 +22,7 @@ mod follow;
 mod link;
 mod monitor;
 mod output;
+mod recent;
 mod rules;
 mod run;
 mod save;
@@ -60,6 +61,7 @@ pub fn execute(arguments: &Arguments) -> Result<()> {
         Command::Conntrack(Conntrack::Settings) => settings::settings(global),
         Command::Set(command) => set::set(global, command),
         Command::Expect(Expect::List) => expect::list(global),
+        Command::Recent(command) => recent::recent(global, command),
         Command::Stats(command) => stats::stats(global, command),
         Command::Status => status::status(global),
         Command::Monitor(command) => monitor::monitor(global, command),

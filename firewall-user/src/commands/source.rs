@@ -11,7 +11,7 @@ use firewall_common::addr::Family;
 
 use crate::{
     rules::{self, Ruleset},
-    ruleset::services,
+    ruleset::LazyServices,
 };
 
 /// Reads and parses rules; `-` is stdin.
@@ -21,7 +21,7 @@ use crate::{
 pub fn read(path: &Path, is_ipv6: bool) -> Result<Ruleset> {
     let family = if is_ipv6 { Family::Ipv6 } else { Family::Ipv4 };
     let (name, text) = text(path, "rules")?;
-    Ok(rules::parse(&name, &text, family, &services())?)
+    Ok(rules::parse(&name, &text, family, &LazyServices::default())?)
 }
 
 /// Reads a file with `what` in it, `-` is stdin; gives how messages call it, and its text.

@@ -141,6 +141,7 @@ fn start(config: &Config) -> Result<Daemon> {
     let takeover = Takeover::begin(&config.pins);
     let programs = Programs::load(&config.pins, config.sizes)?;
     let maps = Maps::open(&config.pins)?;
+    maps.tell_clock()?;
     tell_other_sizes(config, &maps)?;
     let wanted = config.interfaces.iter().map(|link| link.name.clone()).collect();
     let mut interfaces = Interfaces::new(maps.clone(), programs, config.hook, wanted);
@@ -312,6 +313,7 @@ impl Daemon {
                 }
                 _ = tidy.tick() => {
                     report(helper.sweep());
+                    report(maps.tell_clock());
                     log.tell_left_out();
                 }
                 _ = glance.tick() => report(interfaces.look_around()),

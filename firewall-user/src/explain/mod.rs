@@ -9,6 +9,7 @@
 pub mod announcement;
 pub mod frame;
 pub mod json;
+pub mod lists;
 pub mod live;
 pub mod text;
 pub mod tracking;
@@ -21,6 +22,7 @@ use firewall_common::{
     event::NO_CHAIN,
     expectation::{Expectation, ExpectationKey},
     flow::{CachedVerdict, CtState, Direction, Flow, FlowKey, Sender, Tuple, protocol},
+    packet::Packet as _,
     rule::{Chain, Target},
     scratch::Scratch,
     tables::FlowTable,
@@ -155,11 +157,13 @@ struct Scene<'m> {
     maps: &'m Maps,
     rehearsal: Rehearsal,
     way: way::Place,
+    /// That was shown last.
+    frame: Vec<u8>,
 }
 
 impl<'m> Scene<'m> {
     fn new(maps: &'m Maps, way: way::Place) -> Result<Self> {
-        Ok(Self { maps, rehearsal: Rehearsal::prepare(maps)?, way })
+        Ok(Self { maps, rehearsal: Rehearsal::prepare(maps)?, way, frame: Vec::new() })
     }
 
     /// Shows the packet to its program; `begun` is a flow that only the stage knows.
@@ -178,7 +182,8 @@ impl<'m> Scene<'m> {
             self.rehearsal.put_flow(table, key, flow)?;
         }
         let numbers = numbers(asked, flow.as_ref().map(|(_, flow)| flow), sender);
-        self.rehearsal.play(self.way.stage, &asked.frame(self.way.mac, numbers))
+        self.frame = asked.frame(self.way.mac, numbers);
+        self.rehearsal.play(self.way.stage, &self.frame)
     }
 
     fn explain(&mut self, asked: &Asked, begun: Option<(FlowTable, Flow)>) -> Result<Explanation> {
@@ -221,7 +226,8 @@ impl<'m> Scene<'m> {
         scratch: &Scratch,
     ) -> Result<(Vec<Considered>, Option<u32>)> {
         let compiled = &running.compiled;
-        let tables = self.maps.rule_tables(running.generation, compiled)?;
+        let mut tables = self.maps.rule_tables(running.generation, compiled)?;
+        self.frame[..].keep(scratch.headers.l3, &mut tables.window);
         let has_chance = tables.has_chance();
         let names = |ifindex| self.way.name(ifindex);
         let retold = retell(&tables, &scratch.headers, &scratch.facts, &scratch.walk, &names);

@@ -3,17 +3,27 @@
 
 use std::cell::RefCell;
 
+use bytemuck::Zeroable;
 use firewall_common::{
-    extra::{self, Asking, Extra, Facts, Test, facts::number},
-    flow::{CtState, helper},
+    extra::{
+        self, Asking, Extra, Facts, Lists, Test,
+        bucket::BucketKey,
+        connections::{self, Count, Found, Place, PlaceKey},
+        facts::{address, number},
+        recent::{RecentKey, Sightings, action},
+        text::{self, Pattern, Window},
+    },
+    flow::{CtState, FlowKey, helper},
     headers::Headers,
     rule::{PortSet, Rule, RulesetHeader, condition, flag},
     set::{Entry, EntryKey, SetHeader},
     tables::Rules,
+    time::Nanos,
     walk::{self, Walk},
     wire::tcp_flag,
 };
 
+use super::lists::Kept;
 use crate::{kernel::sets::SetView, rules::Compiled};
 
 /// A generation of rules, as it stands in the maps.
@@ -23,9 +33,14 @@ pub struct RuleTables {
     pub rules: Vec<Rule>,
     pub port_sets: Vec<PortSet>,
     pub extras: Vec<Extra>,
+    /// What `-m string` searches for, and where.
+    pub patterns: Vec<Pattern>,
+    pub window: Window,
     /// What limits and counts keep in mind, of each extra.
     pub memory: RefCell<Vec<u64>>,
     pub sets: SetView,
+    /// What conditions keep in mind by key.
+    pub kept: Kept,
 }
 
 impl RuleTables {
@@ -36,8 +51,11 @@ impl RuleTables {
             rules: compiled.rules.clone(),
             port_sets: compiled.port_sets.clone(),
             extras: compiled.extras.clone(),
+            patterns: compiled.texts.clone(),
+            window: Window::zeroed(),
             memory: RefCell::new(vec![0; compiled.extras.len()]),
             sets: SetView::default(),
+            kept: Kept::default(),
         }
     }
 
@@ -49,6 +67,36 @@ impl RuleTables {
     /// What an extra would say and keep in mind.
     fn remembered(&self, index: u32, change: impl Fn(u64) -> (u64, bool)) -> (u64, bool) {
         change(self.memory.borrow().get(index as usize).copied().unwrap_or_default())
+    }
+}
+
+impl Lists for RuleTables {
+    fn recent(&self, key: &RecentKey, hits: u32) -> Option<Sightings> {
+        self.kept.recent(key, hits)
+    }
+
+    fn note_recent(&self, key: &RecentKey, tick: u32, ttl: u32) {
+        self.kept.note_recent(key, tick, ttl);
+    }
+
+    fn forget_recent(&self, key: &RecentKey) {
+        self.kept.forget_recent(key);
+    }
+
+    fn spend(&self, asking: Asking, key: &BucketKey, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        self.kept.spend(asking, key, change)
+    }
+
+    fn connection(&self, key: &PlaceKey, own: &FlowKey, now: Nanos) -> (Found, u32) {
+        self.kept.connection(key, own, now)
+    }
+
+    fn take_place(&self, key: &PlaceKey, before: Nanos, place: &Place) {
+        self.kept.take_place(key, before, place);
+    }
+
+    fn set_last_place(&self, key: &PlaceKey, last: u32) {
+        self.kept.set_last_place(key, last);
     }
 }
 
@@ -65,6 +113,17 @@ impl Rules for RuleTables {
 
     fn extra(&self, _slot: u32, index: u32) -> Option<&Extra> {
         self.extras.get(index as usize)
+    }
+
+    fn contains(&self, _slot: u32, pattern: u32, from: u32, to: u32) -> bool {
+        let pattern = self.patterns.get(pattern as usize);
+        pattern.is_some_and(|pattern| text::search(pattern, &self.window, from, to))
+    }
+
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        let mut count = Count::zeroed();
+        count.begin(extra, facts, asking);
+        connections::holds(self, extra, &mut count)
     }
 
     /// As good as any: [`RuleTables::has_chance`].
@@ -166,6 +225,29 @@ struct One<'t> {
     rule: Rule,
 }
 
+/// It only asks.
+impl Lists for One<'_> {
+    fn recent(&self, key: &RecentKey, hits: u32) -> Option<Sightings> {
+        self.tables.recent(key, hits)
+    }
+
+    fn note_recent(&self, _: &RecentKey, _: u32, _: u32) {}
+
+    fn forget_recent(&self, _: &RecentKey) {}
+
+    fn spend(&self, asking: Asking, key: &BucketKey, change: impl Fn(u64) -> (u64, bool)) -> bool {
+        self.tables.kept.spend(Asking { is_question: true, ..asking }, key, change)
+    }
+
+    fn connection(&self, key: &PlaceKey, own: &FlowKey, now: Nanos) -> (Found, u32) {
+        self.tables.connection(key, own, now)
+    }
+
+    fn take_place(&self, _: &PlaceKey, _: Nanos, _: &Place) {}
+
+    fn set_last_place(&self, _: &PlaceKey, _: u32) {}
+}
+
 impl Rules for One<'_> {
     fn rule(&self, _slot: u32, _index: u32) -> Option<&Rule> {
         Some(&self.rule)
@@ -179,6 +261,16 @@ impl Rules for One<'_> {
 
     fn extra(&self, slot: u32, index: u32) -> Option<&Extra> {
         self.tables.extra(slot, index)
+    }
+
+    fn contains(&self, slot: u32, pattern: u32, from: u32, to: u32) -> bool {
+        self.tables.contains(slot, pattern, from, to)
+    }
+
+    fn connections_hold(&self, extra: &Extra, facts: &Facts, asking: Asking) -> bool {
+        let mut count = Count::zeroed();
+        count.begin(extra, facts, asking);
+        connections::holds(self, extra, &mut count)
     }
 
     fn random(&self) -> u32 {
@@ -241,6 +333,13 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
     Some(match (Test::from_byte(extra.test)?, extra.subject) {
         (Test::Limit, _) => "the limit is used up".into(),
         (Test::Nth, _) => "it is another packet's turn".into(),
+        (Test::Text, _) if extra.invert == 0 => "it does not contain the string".into(),
+        (Test::Text, _) => "it contains the string".into(),
+        (Test::Time, _) => "it is another time".into(),
+        (Test::Connections, side) => connections(extra, side),
+        (Test::Bucket, _) if extra.invert == 0 => "the limit is used up".into(),
+        (Test::Bucket, _) => "the limit is not reached".into(),
+        (Test::Recent, flags) => recent(extra, flags),
         (Test::Random, _) => "chance was against it".into(),
         (Test::Set, _) if extra.invert != 0 => "it is in the set".into(),
         (Test::Set, _) => "it is not in the set".into(),
@@ -252,6 +351,24 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
         (Test::Range, number::MSS) => format!("mss is {}", value()),
         _ => "one of its further conditions does not hold".into(),
     })
+}
+
+/// Why a condition about the number of connections does not hold.
+fn connections(extra: &Extra, side: u8) -> String {
+    let whose = if side == address::SOURCE { "source" } else { "destination" };
+    let [_, _, limit, ..] = extra.arguments;
+    let how = if extra.invert == 0 { "no more" } else { "more" };
+    format!("its {whose} has {how} than {limit} connections")
+}
+
+/// Why a condition about a list does not hold.
+fn recent(extra: &Extra, flags: u8) -> String {
+    let whose = if flags & action::DESTINATION == 0 { "source" } else { "destination" };
+    let [_, _, seconds, hits, ..] = extra.arguments;
+    let often = if hits > 1 { format!(" {hits} times") } else { String::new() };
+    let lately = if seconds == 0 { String::new() } else { format!(" in {seconds} seconds") };
+    let not = if extra.invert == 0 { "not " } else { "" };
+    format!("the list has {not}seen its {whose}{often}{lately}")
 }
 
 /// What the packet has where a rule wants something else.

@@ -15,10 +15,13 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 36] = [
+const PINNED: [&str; 41] = [
     "assured",
     "awaited",
+    "buckets",
     "by_hand",
+    "clock",
+    "counted",
     "devices",
     "early",
     "embryonic",
@@ -33,9 +36,11 @@ const PINNED: [&str; 36] = [
     "helper_ports",
     "masters",
     "options",
+    "patterns",
     "port_sets",
     "pressure",
     "punts",
+    "recent",
     "refusals",
     "rule_bases",
     "rule_counters",

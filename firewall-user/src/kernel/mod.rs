@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod batch;
+mod clock;
 pub mod fill;
 pub mod first_fragments;
 pub mod flows;
@@ -12,6 +13,7 @@ pub mod maps;
 pub mod pins;
 pub(crate) mod quiescence;
 mod raw;
+pub mod recent;
 pub mod rehearsal;
 pub mod rings;
 pub mod ruleset;

@@ -33,13 +33,15 @@ use super::{
 
 /// The maps of the instance: nothing that programs write, but in sets, of which
 /// [`option::REHEARSAL`] says that they stay.
-const SHARED: [&str; 15] = [
+const SHARED: [&str; 17] = [
     "awaited",
+    "clock",
     "devices",
     "extras",
     "generation",
     "heartbeat",
     "helper_ports",
+    "patterns",
     "port_sets",
     "rule_index",
     "rules",
@@ -122,8 +124,13 @@ impl Rehearsal {
         for name in SHARED {
             loader.map_pin_path(name, maps.pins().map(name));
         }
-        for name in ["assured", "embryonic", "expectations", "masters", "fragments"] {
+        let counted = maps.counted()?;
+        for name in ["expectations", "masters", "fragments"] {
             loader.map_max_entries(name, FEW);
+        }
+        // And the connections that limits count.
+        for name in ["assured", "embryonic"] {
+            loader.map_max_entries(name, FEW + counted.len() as u32);
         }
         let ebpf = loader.load(OBJECT).context("cannot make the maps of a rehearsal")?;
         let mut rehearsal = Self { programs: Programs { ebpf } };
@@ -137,6 +144,18 @@ impl Rehearsal {
         let kept = maps.extra_memory(0, 2 * EXTRAS_PER_GENERATION as usize)?;
         for (at, word) in (0..).zip(kept).filter(|(_, word)| *word != 0) {
             rehearsal.array::<u64>("extra_memory")?.set(at, Raw(word), 0)?;
+        }
+        for (key, (place, flow)) in counted {
+            rehearsal.hash("counted")?.insert(Raw(key), Raw(place), 0)?;
+            if let Some((table, flow)) = flow {
+                rehearsal.put_flow(table, place.flow, flow)?;
+            }
+        }
+        for (key, spent) in maps.buckets()? {
+            rehearsal.hash("buckets")?.insert(Raw(key), Raw(spent), 0)?;
+        }
+        for (key, entry) in maps.recent()? {
+            rehearsal.hash("recent")?.insert(Raw(key), Raw(entry), 0)?;
         }
         Ok(rehearsal)
     }

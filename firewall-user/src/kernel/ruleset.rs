@@ -1,6 +1,6 @@
 //! The two ruleset generations: one is judged by, the other is written to.
 
-use std::{cell::RefCell, fmt, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
@@ -9,20 +9,27 @@ use firewall_common::{
     addr::Family,
     classifier::LINES_PER_GENERATION,
     control::slot,
-    extra::{EXTRAS_PER_GENERATION, Extra},
+    extra::{
+        EXTRAS_PER_GENERATION, Extra,
+        bucket::BucketKey,
+        connections::{Place, PlaceKey},
+        text::{PATTERNS_PER_GENERATION, Pattern, Window},
+    },
+    flow::Flow,
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, CONFIGURATION, ChunkKey, SOURCES},
+    tables::FlowTable,
 };
 
 use super::{
     batch,
-    maps::{Maps, cpus, get, insert, remove},
+    maps::{Maps, cpus, get, insert, now, remove},
     quiescence::wait_for_programs,
     raw::Raw,
     sets::SetTables,
 };
 use crate::{
-    explain::walk::RuleTables,
+    explain::{lists::Kept, walk::RuleTables},
     rules::{Compiled, classifier},
 };
 
@@ -37,11 +44,16 @@ pub struct Image<'a> {
     pub extras: &'a [Extra],
     /// How many of its rules name each slot of a set.
     pub set_references: &'a [u32],
+    /// What `-m string` searches for.
+    pub texts_searched: &'a [Pattern],
     /// What it was compiled from, IPv4 and IPv6.
     pub texts: [&'a str; 2],
     /// Where its rules were written, likewise.
     pub sources: [&'a str; 2],
 }
+
+/// A connection, and its flow if that lives.
+pub(super) type Counted = (Place, Option<(FlowTable, Flow)>);
 
 const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
@@ -62,6 +74,7 @@ impl Maps {
         trial: Option<Duration>,
     ) -> Result<u32> {
         let (in_force, generation, replaced) = self.next_in_force()?;
+        self.tell_clock()?;
         let slot = slot(generation);
         self.write_rules(slot, &image).context("cannot write the rules")?;
         self.forget_texts(replaced)?;
@@ -98,6 +111,8 @@ impl Maps {
         batch::write_array(self.data("port_sets")?.fd(), sets, image.port_sets, 1)?;
         let extras = slot * EXTRAS_PER_GENERATION;
         batch::write_array(self.data("extras")?.fd(), extras, image.extras, 1)?;
+        let patterns = slot * PATTERNS_PER_GENERATION;
+        batch::write_array(self.data("patterns")?.fd(), patterns, image.texts_searched, 1)?;
         let memory = vec![0u64; image.extras.len()];
         batch::write_array(self.data("extra_memory")?.fd(), extras, &memory, 1)?;
         SetTables::of(self).set_references(slot, image.set_references)?;
@@ -221,9 +236,39 @@ impl Maps {
                 extras,
                 1,
             )?,
+            patterns: compiled.texts.clone(),
+            window: Window::zeroed(),
             memory: RefCell::new(memory),
             sets: SetTables::of(self).view()?,
+            kept: Kept {
+                recent: RefCell::new(self.recent()?.into_iter().collect()),
+                buckets: RefCell::new(self.buckets()?.into_iter().collect()),
+                places: RefCell::new(self.counted_places()?),
+            },
         })
+    }
+
+    /// The connections that `-m connlimit` has seen, each with its flow if that lives.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub(super) fn counted(&self) -> Result<Vec<(PlaceKey, Counted)>> {
+        let now = now();
+        let places = self.entries::<PlaceKey, Place>("counted")?.into_iter();
+        places.map(|(key, place)| Ok((key, (place, self.flow(&place.flow, now)?)))).collect()
+    }
+
+    fn counted_places(&self) -> Result<HashMap<PlaceKey, (Place, Option<Flow>)>> {
+        let places = self.counted()?.into_iter();
+        Ok(places.map(|(key, (place, flow))| (key, (place, flow.map(|(_, flow)| flow)))).collect())
+    }
+
+    /// The buckets of `-m hashlimit`.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub(super) fn buckets(&self) -> Result<Vec<(BucketKey, u64)>> {
+        self.entries("buckets")
     }
 
     /// What extra conditions keep in mind, from a place on.

@@ -3,6 +3,7 @@
 
 use firewall_common::{
     event::{EVENT_FRAME, Event},
+    extra::text::Window,
     packet::Packet,
 };
 
@@ -81,6 +82,11 @@ impl Packet for Captured<'_> {
         let (Some(from), Some(into)) = (bytes, into.get_mut(..len as usize)) else { return false };
         into.copy_from_slice(from);
         true
+    }
+
+    fn keep(&self, _offset: u32, into: &mut Window) {
+        // Nobody searches what was captured.
+        into.len = 0;
     }
 
     fn capture(&self, into: &mut [u8; EVENT_FRAME]) -> u8 {

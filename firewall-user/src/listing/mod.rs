@@ -15,6 +15,7 @@ pub mod line;
 pub mod log_line;
 pub mod lost;
 pub(crate) mod protocol;
+pub mod recent;
 pub mod settings;
 pub mod state;
 pub mod stats;

@@ -206,6 +206,7 @@ pub enum Target {
     Return,
     Reject(RejectKind),
     Log(Log),
+    Nflog(Nflog),
     /// `CT --helper`: one of [`firewall_common::flow::helper`].
     Helper(u8),
     /// `CT --notrack`; it keeps the form in which it was written.
@@ -246,6 +247,25 @@ impl Default for Log {
 impl Log {
     /// Warning.
     pub const DEFAULT_LEVEL: u8 = 4;
+}
+
+/// `-j NFLOG`: reported as LOG is, with its prefix. The rest is for programs that listen to
+/// the kernel's groups; it is read and kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nflog {
+    pub prefix: String,
+    pub group: u16,
+    /// Bytes of the packet.
+    pub size: Option<u32>,
+    /// Packets that are told at once.
+    pub threshold: Option<u16>,
+}
+
+impl Nflog {
+    /// What is reported: a LOG with this prefix.
+    pub fn log(&self) -> Log {
+        Log { prefix: self.prefix.clone(), ..Log::default() }
+    }
 }
 
 /// Bits of [`Log::options`], numbered as in `iptables -L`.
@@ -456,6 +476,7 @@ impl Target {
             Self::Return => "RETURN",
             Self::Reject(_) => "REJECT",
             Self::Log(_) => "LOG",
+            Self::Nflog(_) => "NFLOG",
             Self::Helper(_) | Self::Untrack(UntrackForm::Ct) => "CT",
             Self::Untrack(UntrackForm::Notrack) => "NOTRACK",
             Self::Proxy(_) => "SYNPROXY",

@@ -28,7 +28,10 @@ mod tests;
 pub use self::{
     ast::*,
     error::{Error, Errors},
-    extra::{Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
+    extra::{
+        Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact, HashLimit, KeyedTable,
+        Limit, Masked, PacketType, Rate, Recent, Text, Time, Way, recent_lists,
+    },
     interface::InterfacePattern,
     lower::{Compiled, Origin as CompiledOrigin, Part, SetUse, compile},
     parse::{edit, edit_keeping, option_arity, parse},

@@ -1,16 +1,37 @@
-//! Names of ports: `ftp`, `ftp-data`, `domain`.
+//! Names that stand for numbers: of ports (`ftp`, `domain`), hosts, users and groups.
 //!
 //! The text of /etc/services (services(5)) comes in as an argument; names that
 //! it lacks, and machines without it, are served by a small built-in table.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, net::IpAddr};
+
+use firewall_common::addr::Family;
 
 use super::ast::TransportProtocol;
 
-/// Tells the port of a service's name and the name of a port.
+/// Tells the port of a service's name and the name of a port, and what other names stand
+/// for; one that tells nothing knows numbers only.
 pub trait Services: fmt::Debug {
     fn port(&self, name: &str, protocol: TransportProtocol) -> Option<u16>;
     fn name(&self, port: u16, protocol: TransportProtocol) -> Option<&str>;
+
+    /// All addresses of a host in this family, none twice.
+    ///
+    /// # Errors
+    /// Why there is none, as the end of a sentence.
+    fn addresses(&self, _host: &str, _family: Family) -> Result<Vec<IpAddr>, String> {
+        Err("names of hosts are not looked up here".into())
+    }
+
+    /// The number of a user.
+    fn user(&self, _name: &str) -> Option<u32> {
+        None
+    }
+
+    /// The number of a group.
+    fn group(&self, _name: &str) -> Option<u32> {
+        None
+    }
 }
 
 /// What firewall rules name most.

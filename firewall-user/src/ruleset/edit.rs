@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use firewall_common::{addr::Family, rule::Counter, set::SLOTS};
+use firewall_common::{addr::Family, extra::recent::list_id, rule::Counter, set::SLOTS};
 
 use super::{
     Rulesets, Running, index,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     kernel::{maps::Maps, ruleset::Image, sets::SetTables},
-    rules::{Chain, Compiled, Origin, Place, Rule},
+    rules::{self, Chain, Compiled, Origin, Place, Rule},
 };
 
 /// What runs, read to be changed. Whoever finishes it has held the lock of the ruleset
@@ -108,6 +108,7 @@ impl<'m> Edit<'m> {
             rules: &compiled.rules,
             port_sets: &compiled.port_sets,
             extras: &compiled.extras,
+            texts_searched: &compiled.texts,
             bases: &bases,
             set_references: &slots,
             texts: [v4, v6],
@@ -117,6 +118,7 @@ impl<'m> Edit<'m> {
         if self.is_first() {
             return Ok(generation);
         }
+        self.forget_lists(after)?;
         let last = self.running.counters(self.maps)?;
         let mut is_late = false;
         for (base, source) in bases.iter_mut().zip(sources) {
@@ -130,6 +132,15 @@ impl<'m> Edit<'m> {
             self.maps.set_rule_bases(generation, &bases)?;
         }
         Ok(generation)
+    }
+
+    /// Empties the lists of `-m recent` that no rule names any more.
+    fn forget_lists(&self, after: &Rulesets) -> Result<()> {
+        let named = rules::recent_lists(&after.of);
+        for name in rules::recent_lists(&self.before().of).difference(&named) {
+            self.maps.flush_recent(list_id(name))?;
+        }
+        Ok(())
     }
 
     /// Notes where rules that say the same as those in force were written.

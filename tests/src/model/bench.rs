@@ -279,6 +279,7 @@ fn model(maps: &Maps, way: Way, texts: [&str; 2], ports: [(u32, [u8; 6]); 2]) ->
         model.rules = compiled.rules.clone();
         model.port_sets = compiled.port_sets.clone();
         model.extras = compiled.extras.clone();
+        model.patterns = compiled.texts.clone();
         model.helper_ports.clear();
         model.route = route;
         for ((index, mac), name) in ports.into_iter().zip(PORTS) {

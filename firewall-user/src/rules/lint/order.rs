@@ -56,7 +56,7 @@ fn looks_at_each_packet(rule: &Rule) -> bool {
         Match::Transport(transport) => transport.flags.is_some(),
         _ => false,
     });
-    is_seen && (has_flags || matches!(rule.spec.target, Target::Log(_)))
+    is_seen && (has_flags || matches!(rule.spec.target, Target::Log(_) | Target::Nflog(_)))
 }
 
 #[cfg(test)]

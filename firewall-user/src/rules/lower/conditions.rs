@@ -2,7 +2,7 @@
 
 use firewall_common::{
     addr::{Addr, Family},
-    extra::{Extra as Record, MAX_EXTRAS},
+    extra::{Extra as Record, MAX_EXTRAS, Test, name_id},
     flow::CtState,
     rule::{MULTIPORT_SLOTS, PortRange, PortSet, Rule, condition, flag},
 };
@@ -15,6 +15,7 @@ use crate::rules::{
     },
     extra::{Extra, Fact},
     interface::InterfacePattern,
+    print::spec_text,
     problem::Problem,
 };
 
@@ -51,6 +52,11 @@ pub(super) fn lower(
     // Fragments behind the first follow it, and no rule sees one.
     if let Some(Condition { negated: false, .. }) = spec.fragments {
         lowering.never();
+    }
+    if lowering.extras.iter().any(|one| one.test == Test::Connections as u8) {
+        // Rules that say the same in one chain count the same.
+        let text = format!("{} {}", pool.scope, spec_text(family, spec));
+        extras::name_rule(&mut lowering.extras, name_id(b'c', text.as_bytes()));
     }
     lowering.finish(pool)
 }
@@ -186,10 +192,7 @@ impl Lowering {
             }
             Match::Comment(_) => Ok(()),
             Match::Icmp(icmp) => self.icmp(*icmp),
-            Match::Extra(extra) => {
-                self.extra(extra);
-                Ok(())
-            }
+            Match::Extra(extra) => self.extra(extra, pool),
             Match::Set(set) => {
                 self.rule.flags |= flag::PER_PACKET;
                 self.sets.push((self.extras.len(), set.set.name.clone()));
@@ -199,7 +202,7 @@ impl Lowering {
         }
     }
 
-    fn extra(&mut self, extra: &Extra) {
+    fn extra(&mut self, extra: &Extra, pool: &mut Pool) -> Result<(), Problem> {
         for Condition { negated, value } in &extra.facts {
             if let Fact::CtState(states) = value {
                 self.states(if *negated { ALL_STATES & !states } else { *states });
@@ -208,7 +211,14 @@ impl Lowering {
                 self.rule.flags |= flag::PER_PACKET;
             }
         }
-        self.extras.extend(extras::records(extra));
+        let mut records = extras::records(extra);
+        for (record, fact) in records.iter_mut().zip(&extra.facts) {
+            if let Fact::Text(text) = &fact.value {
+                extras::name_pattern(record, pool.text(text)?);
+            }
+        }
+        self.extras.extend(records);
+        Ok(())
     }
 
     fn transport(&mut self, transport: &Transport) -> Result<(), Problem> {

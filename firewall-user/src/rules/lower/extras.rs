@@ -6,7 +6,10 @@ use firewall_common::{
     addr::{Addr, Family},
     extra::{
         Extra as Record, Test,
+        bucket::{group_id, mode},
+        calendar,
         facts::{address, mac, number, packet_type},
+        recent::{action, list_id},
     },
     flow::Direction,
     rule::PortRange,
@@ -19,7 +22,10 @@ use firewall_common::{
 
 use crate::rules::{
     ast::{Condition, Network},
-    extra::{Comparison, Extra, Fact, Limit, Masked, PacketType, Way},
+    extra::{
+        Action, Comparison, ConnLimit, Extra, Fact, HashLimit, Limit, Masked, PacketType, Rate,
+        Recent, Text, Time, Way,
+    },
     set::{Compared, SetMatch, SetPart, SetTarget},
 };
 
@@ -92,9 +98,17 @@ fn plain(fact: &Fact) -> Option<Record> {
         }
         Fact::Mss(first, last) => range(number::MSS, first.into(), last.into()),
         Fact::RoutingType(first, last) => range(number::ROUTING_TYPE, first, last),
+        Fact::RoutingLeft(first, last) => range(number::ROUTING_LEFT, first, last),
+        Fact::RoutingLength(bytes) => range(number::ROUTING_LENGTH, bytes, bytes),
         Fact::Random(times) => with(Test::Random, 0, [times, 0, 0, 0]),
         Fact::Nth { every, packet } => with(Test::Nth, 0, [every, packet, 0, 0]),
         Fact::Limit(limit) => bucket(limit),
+        Fact::Recent(ref one) => recent(one),
+        Fact::HashLimit(ref one) => hashlimit(one),
+        Fact::ConnLimit(one) => connlimit(one),
+        Fact::Time(ref one) => time(one),
+        // The pattern's index is added by [`name_pattern`].
+        Fact::Text(ref one) => with(Test::Text, 0, [one.from.into(), end_of(one), 0, 0]),
     })
 }
 
@@ -137,16 +151,40 @@ fn network(subject: u8, prefix: Addr, mask: Addr) -> Record {
     record
 }
 
-fn ct_address(way: Way, of: Network) -> Record {
-    let place = if is_originator(way) { address::CT_SOURCE } else { address::CT_DESTINATION };
-    let mask = match of.mask {
+/// The bits of an address that a mask leaves; those that all of IPv4 share are known.
+fn mask_of(mask: IpAddr) -> Addr {
+    match mask {
         IpAddr::V4(mask) => {
             let [a, b, c, _] = Addr::mask(Family::Ipv4, 0).words;
             Addr { words: [a, b, c, u32::from_ne_bytes(mask.octets())] }
         }
         IpAddr::V6(mask) => mask.into(),
+    }
+}
+
+fn recent(one: &Recent) -> Record {
+    let what = match one.action {
+        Action::Set => action::SET,
+        Action::Check => action::CHECK,
+        Action::Update => action::UPDATE,
+        Action::Remove => action::REMOVE,
     };
-    network(place, of.address.into(), mask)
+    let flags = [
+        (one.is_destination, action::DESTINATION),
+        (one.ttl, action::TTL),
+        (one.reap, action::REAP),
+    ];
+    let subject = flags.iter().filter(|(is_set, _)| *is_set).fold(what, |all, (_, bit)| all | bit);
+    let list = list_id(&one.name);
+    let mut record =
+        with(Test::Recent, subject, [list as u32, (list >> 32) as u32, one.seconds, one.hits]);
+    record.arguments[4..].copy_from_slice(&mask_of(one.mask).words);
+    record
+}
+
+fn ct_address(way: Way, of: Network) -> Record {
+    let place = if is_originator(way) { address::CT_SOURCE } else { address::CT_DESTINATION };
+    network(place, of.address.into(), mask_of(of.mask))
 }
 
 /// Without address translation, replies go to where the original packets came from.
@@ -209,4 +247,73 @@ fn bucket(Limit { period, burst }: Limit) -> Record {
     let burst = cost.saturating_mul(burst.into());
     let words = [cost as u32, (cost >> 32) as u32, burst as u32, (burst >> 32) as u32];
     with(Test::Limit, 0, words)
+}
+
+/// A bucket for each: what a packet costs, and what may be spent at once.
+fn hashlimit(one: &HashLimit) -> Record {
+    const SECOND: u64 = 1_000_000_000;
+    let (cost, burst, unit) = match one.rate {
+        Rate::Packets { period, burst } => {
+            let cost = period.saturating_mul(SECOND / Rate::SCALE);
+            (cost, cost.saturating_mul(burst.into()), 0)
+        }
+        Rate::Bytes { per_second, burst } => {
+            let cost = (SECOND << 10) / per_second.max(1);
+            let at_once = burst.max(per_second);
+            (cost, (cost >> 10).max(1).saturating_mul(at_once), mode::BYTES)
+        }
+    };
+    let group = group_id(&one.name, one.whole > 32);
+    // The bits that all of IPv4 have in common.
+    let common = if one.whole > 32 { 0 } else { 96 };
+    let [src, dst] = [one.src_mask, one.dst_mask].map(|bits| u32::from(bits) + common);
+    let words = [group, cost, burst].map(|word| [word as u32, (word >> 32) as u32]);
+    let [[a, b], [c, d], [e, f]] = words;
+    Record {
+        test: Test::Bucket as u8,
+        subject: one.mode | unit,
+        invert: u8::from(one.is_above),
+        absent: 0,
+        arguments: [a, b, c, d, e, f, src | dst << 8, 0],
+    }
+}
+
+/// Whose connections are counted, and how many there may be; the rule's number is added
+/// by [`name_rule`].
+fn connlimit(one: ConnLimit) -> Record {
+    let place = if one.is_destination { address::DESTINATION } else { address::SOURCE };
+    let family = if one.whole > 32 { Family::Ipv6 } else { Family::Ipv4 };
+    let mut record = with(Test::Connections, place, [0, 0, one.limit, 0]);
+    record.invert = u8::from(!one.is_above);
+    record.arguments[4..].copy_from_slice(&Addr::mask(family, one.mask).words);
+    record
+}
+
+/// Tells a record that counts connections for which rule it does.
+pub(super) fn name_rule(records: &mut [Record], rule: u64) {
+    for record in records.iter_mut().filter(|one| one.test == Test::Connections as u8) {
+        record.arguments[0] = rule as u32;
+        record.arguments[1] = (rule >> 32) as u32;
+    }
+}
+
+fn time(one: &Time) -> Record {
+    let zone = if one.is_local { calendar::flag::LOCAL } else { 0 };
+    let over_midnight = if one.is_contiguous { calendar::flag::CONTIGUOUS } else { 0 };
+    let [date_first, date_last] = one.dates;
+    // What has no end goes on when that second is over.
+    let date_last = if date_last == Time::LAST_DATE { u32::MAX } else { date_last };
+    let [first, last] = one.hours;
+    let mut record = with(Test::Time, zone | over_midnight, [date_first, date_last, first, last]);
+    (record.arguments[4], record.arguments[5]) = (one.monthdays, one.weekdays);
+    record
+}
+
+const fn end_of(one: &Text) -> u32 {
+    if one.to == u16::MAX { u32::MAX } else { one.to as u32 }
+}
+
+/// Tells a record that searches the packet for which pattern it does.
+pub(super) const fn name_pattern(record: &mut Record, index: u32) {
+    record.arguments[2] = index;
 }

@@ -4,7 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use firewall_common::{
     addr::Family,
-    extra::{EXTRAS_PER_GENERATION, Extra, Test, facts::number, need},
+    extra::{
+        EXTRAS_PER_GENERATION, Extra, Test,
+        facts::number,
+        need,
+        text::{PATTERNS_PER_GENERATION, Pattern},
+    },
     mangle::{CLAMP, hops},
     rule::{
         Chain as Hook, MAX_INTERFACE_PATTERNS, NO_ENTRY, PORT_SETS_PER_GENERATION, PortSet,
@@ -16,7 +21,7 @@ use super::{Compiled, Origin, Part, SetUse, conditions, extras};
 use crate::rules::{
     ast::{self, Chain, Policy, Ruleset, Table, TableName, Target, Verdict},
     error::{Error, Errors},
-    extra::Masked,
+    extra::{Masked, Text},
     interface::InterfacePattern,
     mangle::{CtMark, Hops, Mangle, Masks, SegmentSize},
     problem::Problem,
@@ -54,6 +59,9 @@ pub(super) struct Pool {
     set_uses: Vec<SetUse>,
     known_sets: HashMap<Vec<u8>, u16>,
     patterns: Vec<InterfacePattern>,
+    texts: Vec<Pattern>,
+    /// Whose rules are lowered: family, table and chain.
+    pub(super) scope: String,
 }
 
 impl Pool {
@@ -77,6 +85,18 @@ impl Pool {
     /// Notes that a word of an extra is the slot of a set, whose name is known so far.
     pub(super) fn set_use(&mut self, extra: usize, word: usize, name: String) {
         self.set_uses.push(SetUse { extra, word, name, file: "".into(), line: 0 });
+    }
+
+    /// The index of what `-m string` searches for. What does not fit is refused by
+    /// [`Layout::finish`].
+    pub(super) fn text(&mut self, text: &Text) -> Result<u32, Problem> {
+        let pattern = Pattern::new(&text.bytes, text.ignores_case);
+        let pattern = pattern.ok_or_else(|| Problem::new("a string of no or too many bytes"))?;
+        let known = self.texts.iter().position(|known| *known == pattern);
+        Ok(index(known.unwrap_or_else(|| {
+            self.texts.push(pattern);
+            self.texts.len() - 1
+        })))
     }
 
     pub(super) fn pattern(&mut self, pattern: &InterfacePattern) -> u8 {
@@ -141,10 +161,12 @@ impl Layout {
         starts: &HashMap<&str, u32>,
     ) {
         let name: Arc<str> = chain.name.as_str().into();
+        self.pool.scope = format!("{family:?} {table} {name}");
         let chain_end = index(self.rules.len() + chain.rules.len());
         for (at, rule) in chain.rules.iter().enumerate() {
             let log = match &rule.spec.target {
                 Target::Log(log) => Some(log.clone()),
+                Target::Nflog(nflog) => Some(nflog.log()),
                 _ => None,
             };
             let part = Part::Rule(index(at + 1));
@@ -227,6 +249,7 @@ impl Layout {
                 "conditions with options of their own",
             ),
             (self.pool.patterns.len(), MAX_INTERFACE_PATTERNS, "different interface names"),
+            (self.pool.texts.len(), PATTERNS_PER_GENERATION as usize, "different strings"),
         ];
         for (count, most, what) in limits {
             if count > most {
@@ -240,9 +263,9 @@ impl Layout {
         if !self.errors.is_empty() {
             return Err(Errors(self.errors));
         }
-        let Pool { port_sets, extras, set_uses, patterns, .. } = self.pool;
+        let Pool { port_sets, extras, set_uses, patterns, texts, .. } = self.pool;
         let (rules, header, origins) = (self.rules, self.header, self.origins);
-        Ok(Compiled { rules, port_sets, extras, set_uses, header, patterns, origins })
+        Ok(Compiled { rules, port_sets, extras, set_uses, texts, header, patterns, origins })
     }
 
     fn last_place(&self) -> (Arc<str>, u32) {
@@ -261,7 +284,13 @@ fn needs(pool: &Pool, rule: &Rule) -> u32 {
         let is_of_options = kinds.contains(&extra.subject) || extra.subject == number::MSS;
         let is_number = extra.test <= Test::Any as u8;
         let of_sets = if extra.test == Test::Set as u8 { need::SETS } else { 0 };
-        need::FACTS | of_sets | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
+        let clock = if extra.test == Test::Time as u8 { need::CLOCK } else { 0 };
+        let window = if extra.test == Test::Text as u8 { need::WINDOW } else { 0 };
+        need::FACTS
+            | clock
+            | window
+            | of_sets
+            | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
     };
     extras.fold(0, |needs, extra| needs | of(extra))
 }
@@ -350,7 +379,7 @@ fn target(target: &Target, starts: &HashMap<&str, u32>) -> Action {
         Target::Drop => Action::new(Code::Drop, 0),
         Target::Return => Action::new(Code::Return, 0),
         Target::Reject(kind) => Action::new(Code::Reject, *kind as u32),
-        Target::Log(_) => Action::new(Code::Log, 0),
+        Target::Log(_) | Target::Nflog(_) => Action::new(Code::Log, 0),
         Target::Helper(helper) => Action::new(Code::Helper, u32::from(*helper)),
         Target::Untrack(_) => Action::new(Code::Untrack, 0),
         Target::Proxy(offer) => Action::new(Code::Proxy, offer.pack()),

@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use firewall_common::{
     addr::Family,
-    extra::Extra,
+    extra::{Extra, text::Pattern},
     rule::{PortSet, Rule, RulesetHeader},
 };
 
@@ -35,6 +35,8 @@ pub struct Compiled {
     pub extras: Vec<Extra>,
     /// The words of `extras` that are slots of sets, 0 until [`Compiled::bind`].
     pub set_uses: Vec<SetUse>,
+    /// What `-m string` searches for.
+    pub texts: Vec<Pattern>,
     pub header: RulesetHeader,
     /// The index is the pattern's bit.
     pub patterns: Vec<InterfacePattern>,

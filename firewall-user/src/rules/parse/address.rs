@@ -8,13 +8,52 @@ use super::{
     lines::Word,
     values::{Parsed, list, number},
 };
-use crate::rules::{ast::Network, problem::Problem};
+use crate::rules::{ast::Network, problem::Problem, services::Services};
 
 /// `192.0.2.1`, `192.0.2.0/24`, `192.0.2.0/255.255.255.0`, with commas between.
-pub(super) fn networks(word: &Word, family: Family) -> Parsed<Vec<Network>> {
-    list(word)
-        .map(|(text, span)| network(text, family).map_err(|problem| (span, problem)))
-        .collect()
+/// A host's name stands for all its addresses.
+pub(super) fn networks(
+    word: &Word,
+    family: Family,
+    services: &dyn Services,
+) -> Parsed<Vec<Network>> {
+    let mut networks = Vec::new();
+    for (text, span) in list(word) {
+        let named = named(text, family, services).map_err(|problem| (span, problem))?;
+        networks.extend(named);
+    }
+    Ok(networks)
+}
+
+/// The networks that an address or a name with or without mask stands for.
+fn named(text: &str, family: Family, services: &dyn Services) -> Result<Vec<Network>, Problem> {
+    let (name, mask) = match text.split_once('/') {
+        Some((name, mask)) => (name, Some(mask)),
+        None => (text, None),
+    };
+    if !looks_like_a_name(name) || name.parse::<IpAddr>().is_ok() {
+        return Ok(vec![network(text, family)?]);
+    }
+    let mask = match mask {
+        Some(mask) => parse_mask(mask, family)?,
+        None => prefix_mask(bits(family), family),
+    };
+    let addresses = services.addresses(name, family).map_err(|why| {
+        let this = match family {
+            Family::Ipv4 => "IPv4",
+            Family::Ipv6 => "IPv6",
+        };
+        Problem::new(format!("the host '{name}' has no {this} address: {why}"))
+            .advise("write its address, or see that the name can be looked up")
+    })?;
+    let mut networks: Vec<Network> = Vec::new();
+    for address in addresses {
+        let network = Network::new(address, mask);
+        if !networks.contains(&network) {
+            networks.push(network);
+        }
+    }
+    Ok(networks)
 }
 
 /// One network, as `--ctorigsrc` takes it.
@@ -99,7 +138,7 @@ fn bad_address(text: &str, family: Family) -> Problem {
     }
     if looks_like_a_name(text) {
         return Problem::new(format!("'{text}' is a host name"))
-            .advise("write its address: names are not looked up, as the answer may change");
+            .advise("write its address: names are looked up behind -s and -d only");
     }
     Problem::new(format!("'{text}' is not an {this} address")).advise(match family {
         Family::Ipv4 => "write four numbers from 0 to 255, as in 192.0.2.1",

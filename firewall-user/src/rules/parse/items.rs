@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::{
     Context, dash, later,
     lines::Word,
-    options::{self, Fact, Opt},
+    options::{self, Fact, NflogField, Opt},
     pending,
 };
 use crate::rules::{
@@ -229,7 +229,9 @@ impl Splitter<'_, '_, '_> {
 /// Whether a word can be the argument of an option; an optional one is a
 /// plain word.
 fn is_argument(word: &Word, must: bool, item: &Item) -> bool {
-    if word.quoted || matches!(item.opt, Opt::Comment | Opt::LogPrefix) {
+    if word.quoted
+        || matches!(item.opt, Opt::Comment | Opt::LogPrefix | Opt::Nflog(NflogField::Prefix))
+    {
         return true;
     }
     if word.is("!") || dash::begins(word) || options::find(&word.text).is_some() {

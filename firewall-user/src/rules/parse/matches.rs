@@ -416,7 +416,7 @@ impl Matches {
                 continue;
             }
             if let Some(kind) = extra_kind(kind, &options) {
-                match extras::read(kind, span, &options, context.family) {
+                match extras::read(kind, span, &options, context.family, context.services) {
                     Ok(facts) => matches.push(extra(kind, &value, facts)),
                     Err((span, problem)) => context.report.add(span, problem),
                 }
@@ -432,10 +432,10 @@ impl Matches {
     }
 }
 
-/// What a match is whose options were collected; a limit may have none.
+/// What a match is whose options were collected; a limit or a time may have none.
 fn extra_kind(kind: Kind, options: &[Item]) -> Option<ExtraKind> {
     match kind {
-        Kind::Extra(ExtraKind::Limit) => Some(ExtraKind::Limit),
+        Kind::Extra(kind @ (ExtraKind::Limit | ExtraKind::Time)) => Some(kind),
         _ if options.is_empty() => None,
         Kind::Extra(kind) => Some(kind),
         _ => Some(ExtraKind::Conntrack),

@@ -4,14 +4,23 @@
 use firewall_common::{set::ask::compare, synproxy::header::has};
 
 use super::{
-    extras::Field,
+    extras::{ConnLimitField, Field, HashLimitField, RecentField, TextField, TimeField},
     mangle,
     sets::{SetOption, TargetOption},
 };
 use crate::rules::{
     ast::log_option,
-    extra::{Comparison, Way},
+    extra::{Action, Comparison, Way},
 };
+
+/// An option of NFLOG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NflogField {
+    Prefix,
+    Group,
+    Size,
+    Threshold,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opt {
@@ -62,6 +71,7 @@ pub(super) enum Opt {
     LogPrefix,
     LogLevel,
     Log(u8),
+    Nflog(NflogField),
     NoTrack,
     Mss,
     Wscale,
@@ -92,6 +102,26 @@ const fn plain(names: &'static [&'static str], opt: Opt, least: usize, most: usi
 
 const fn negatable(names: &'static [&'static str], opt: Opt, count: usize) -> Fact {
     Fact { names, opt, arity: (count, count), negatable: true }
+}
+
+const fn recent(field: RecentField) -> Opt {
+    Opt::Extra(Field::Recent(field))
+}
+
+const fn hashlimit(field: HashLimitField) -> Opt {
+    Opt::Extra(Field::HashLimit(field))
+}
+
+const fn connlimit(field: ConnLimitField) -> Opt {
+    Opt::Extra(Field::ConnLimit(field))
+}
+
+const fn time(field: TimeField) -> Opt {
+    Opt::Extra(Field::Time(field))
+}
+
+const fn text(field: TextField) -> Opt {
+    Opt::Extra(Field::Text(field))
 }
 
 pub(super) const FACTS: &[Fact] = &[
@@ -136,6 +166,10 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--log-ip-options"], Opt::Log(log_option::IP_OPTIONS), 0, 0),
     plain(&["--log-uid"], Opt::Log(log_option::UID), 0, 0),
     plain(&["--log-macdecode"], Opt::Log(log_option::MACDECODE), 0, 0),
+    plain(&["--nflog-prefix"], Opt::Nflog(NflogField::Prefix), 1, 1),
+    plain(&["--nflog-group"], Opt::Nflog(NflogField::Group), 1, 1),
+    plain(&["--nflog-size"], Opt::Nflog(NflogField::Size), 1, 1),
+    plain(&["--nflog-threshold"], Opt::Nflog(NflogField::Threshold), 1, 1),
     plain(&["--notrack"], Opt::NoTrack, 0, 0),
     negatable(&["--mss"], Opt::Mss, 1),
     plain(&["--wscale"], Opt::Wscale, 1, 1),
@@ -201,6 +235,8 @@ pub(super) const FACTS: &[Fact] = &[
     negatable(&["--ctexpire"], Opt::Extra(Field::CtExpire), 1),
     plain(&["--ctdir"], Opt::Extra(Field::CtDirection), 1, 1),
     negatable(&["--rt-type"], Opt::Extra(Field::RoutingType), 1),
+    negatable(&["--rt-segsleft"], Opt::Extra(Field::RoutingLeft), 1),
+    negatable(&["--rt-len"], Opt::Extra(Field::RoutingLength), 1),
     plain(&["--mode"], Opt::Extra(Field::Mode), 1, 1),
     negatable(&["--probability"], Opt::Extra(Field::Probability), 1),
     negatable(&["--every"], Opt::Extra(Field::Every), 1),
@@ -222,6 +258,49 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--map-set"], Opt::SetTarget(TargetOption::Map), 2, 2),
     plain(&["--exist"], Opt::SetTarget(TargetOption::Exist), 0, 0),
     plain(&["--timeout"], Opt::SetTarget(TargetOption::Timeout), 1, 1),
+    negatable(&["--set"], recent(RecentField::Action(Action::Set)), 0),
+    negatable(&["--rcheck"], recent(RecentField::Action(Action::Check)), 0),
+    negatable(&["--update"], recent(RecentField::Action(Action::Update)), 0),
+    negatable(&["--remove"], recent(RecentField::Action(Action::Remove)), 0),
+    plain(&["--seconds"], recent(RecentField::Seconds), 1, 1),
+    plain(&["--reap"], recent(RecentField::Reap), 0, 0),
+    plain(&["--hitcount"], recent(RecentField::HitCount), 1, 1),
+    plain(&["--rttl"], recent(RecentField::Ttl), 0, 0),
+    plain(&["--name"], recent(RecentField::Name), 1, 1),
+    plain(&["--rsource"], recent(RecentField::Source), 0, 0),
+    plain(&["--rdest"], recent(RecentField::Destination), 0, 0),
+    plain(&["--mask"], recent(RecentField::Mask), 1, 1),
+    negatable(&["--hashlimit-upto", "--hashlimit"], hashlimit(HashLimitField::UpTo), 1),
+    negatable(&["--hashlimit-above"], hashlimit(HashLimitField::Above), 1),
+    plain(&["--hashlimit-burst"], hashlimit(HashLimitField::Burst), 1, 1),
+    plain(&["--hashlimit-mode"], hashlimit(HashLimitField::Mode), 1, 1),
+    plain(&["--hashlimit-name"], hashlimit(HashLimitField::Name), 1, 1),
+    plain(&["--hashlimit-srcmask"], hashlimit(HashLimitField::SrcMask), 1, 1),
+    plain(&["--hashlimit-dstmask"], hashlimit(HashLimitField::DstMask), 1, 1),
+    plain(&["--hashlimit-htable-size"], hashlimit(HashLimitField::Size), 1, 1),
+    plain(&["--hashlimit-htable-max"], hashlimit(HashLimitField::Max), 1, 1),
+    plain(&["--hashlimit-htable-gcinterval"], hashlimit(HashLimitField::GcInterval), 1, 1),
+    plain(&["--hashlimit-htable-expire"], hashlimit(HashLimitField::Expire), 1, 1),
+    negatable(&["--connlimit-upto"], connlimit(ConnLimitField::UpTo), 1),
+    negatable(&["--connlimit-above"], connlimit(ConnLimitField::Above), 1),
+    plain(&["--connlimit-mask"], connlimit(ConnLimitField::Mask), 1, 1),
+    plain(&["--connlimit-saddr"], connlimit(ConnLimitField::Source), 0, 0),
+    plain(&["--connlimit-daddr"], connlimit(ConnLimitField::Destination), 0, 0),
+    plain(&["--timestart"], time(TimeField::Start), 1, 1),
+    plain(&["--timestop"], time(TimeField::Stop), 1, 1),
+    plain(&["--datestart"], time(TimeField::DateStart), 1, 1),
+    plain(&["--datestop"], time(TimeField::DateStop), 1, 1),
+    negatable(&["--monthdays"], time(TimeField::Monthdays), 1),
+    negatable(&["--weekdays"], time(TimeField::Weekdays), 1),
+    plain(&["--kerneltz", "--localtz"], time(TimeField::KernelZone), 0, 0),
+    plain(&["--utc"], time(TimeField::Utc), 0, 0),
+    plain(&["--contiguous"], time(TimeField::Contiguous), 0, 0),
+    plain(&["--algo"], text(TextField::Algorithm), 1, 1),
+    negatable(&["--string"], text(TextField::Text), 1),
+    negatable(&["--hex-string"], text(TextField::Hex), 1),
+    plain(&["--from"], text(TextField::From), 1, 1),
+    plain(&["--to"], text(TextField::To), 1, 1),
+    plain(&["--icase"], text(TextField::IgnoreCase), 0, 0),
     plain(&["-t", "--table"], Opt::Table, 1, 1),
     plain(&["-c", "--set-counters"], Opt::Counters, 2, 2),
     plain(&["-4", "--ipv4"], Opt::OnlyIpv4, 0, 0),

@@ -131,6 +131,7 @@ impl Reader<'_> {
             | Opt::LogPrefix
             | Opt::LogLevel
             | Opt::Log(_)
+            | Opt::Nflog(_)
             | Opt::NoTrack
             | Opt::Mss
             | Opt::Wscale
@@ -246,9 +247,10 @@ fn put<T: fmt::Debug>(slot: &mut Option<Condition<T>>, item: &Item, value: T) ->
 }
 
 fn networks(context: &Context<'_, '_>, item: &Item) -> Parsed<Vec<Network>> {
-    let list = address::networks(&item.args[0], context.family)?;
+    let list = address::networks(&item.args[0], context.family, context.services)?;
     if item.negated && list.len() > 1 {
-        let problem = Problem::new(format!("'!' cannot stand with a list after {}", item.name));
+        let what = if item.arg().contains(',') { "a list" } else { "a host of several addresses" };
+        let problem = Problem::new(format!("'!' cannot stand with {what} after {}", item.name));
         return Err((item.whole_span(), problem.advise("write a chain with a RETURN for each")));
     }
     if item.negated && list.iter().any(Network::is_any) {

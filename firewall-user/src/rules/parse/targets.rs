@@ -6,9 +6,16 @@ use firewall_common::{
     synproxy::{header::has, offer::Offer},
 };
 
-use super::{Context, items::Item, later, mangle, matches::Protocol, options::Opt, sets, values};
+use super::{
+    Context,
+    items::Item,
+    later, mangle,
+    matches::Protocol,
+    options::{NflogField, Opt},
+    sets, values,
+};
 use crate::rules::{
-    ast::{Log, TableName, Target, UntrackForm},
+    ast::{Log, Nflog, TableName, Target, UntrackForm},
     mangle::Mangle,
     names,
     problem::{Problem, nearest},
@@ -16,9 +23,9 @@ use crate::rules::{
     source::Span,
 };
 
-pub(super) const BUILTIN: [&str; 16] = [
-    "ACCEPT", "DROP", "REJECT", "LOG", "RETURN", "CT", "NOTRACK", "SYNPROXY", "MARK", "CONNMARK",
-    "DSCP", "TOS", "TTL", "HL", "TCPMSS", "SET",
+pub(super) const BUILTIN: [&str; 17] = [
+    "ACCEPT", "DROP", "REJECT", "LOG", "NFLOG", "RETURN", "CT", "NOTRACK", "SYNPROXY", "MARK",
+    "CONNMARK", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "SET",
 ];
 
 /// Whether a chain could not be told from a target of this name.
@@ -55,6 +62,9 @@ pub(super) struct Reading {
     log: Log,
     /// The first option of LOG.
     log_option: Option<Item>,
+    nflog: Nflog,
+    /// The first option of NFLOG.
+    nflog_option: Option<Item>,
     helper: Option<(Item, Option<u8>)>,
     /// `--notrack` of CT.
     untrack: Option<Item>,
@@ -122,6 +132,7 @@ impl Reading {
                 self.set_option.get_or_insert_with(|| item.clone());
                 sets::target(&mut self.set, item)
             }
+            Opt::Nflog(field) => self.nflog(field, item),
             _ => self.log(item),
         };
         if let Err((span, problem)) = result {
@@ -163,6 +174,20 @@ impl Reading {
             Opt::Offer(bit) => bit,
             _ => 0,
         };
+        Ok(())
+    }
+
+    fn nflog(&mut self, field: NflogField, item: &Item) -> values::Parsed<()> {
+        self.nflog_option.get_or_insert_with(|| item.clone());
+        let (word, nflog) = (&item.args[0], &mut self.nflog);
+        match field {
+            NflogField::Prefix => nflog.prefix = values::nflog_prefix(word)?,
+            NflogField::Group => nflog.group = values::upto(word, "group", u16::MAX)?,
+            NflogField::Size => nflog.size = Some(values::upto(word, "size", u32::MAX)?),
+            NflogField::Threshold => {
+                nflog.threshold = Some(values::upto(word, "number of packets", u16::MAX)?);
+            }
+        }
         Ok(())
     }
 
@@ -234,6 +259,7 @@ impl Reading {
                 Target::Reject(given.unwrap_or(RejectKind::PortUnreachable))
             }
             "LOG" => Target::Log(self.log.clone()),
+            "NFLOG" => Target::Nflog(self.nflog.clone()),
             "CT" if self.untrack.is_some() && self.helper.is_none() => {
                 Target::Untrack(UntrackForm::Ct)
             }
@@ -255,6 +281,7 @@ impl Reading {
         let options = [
             (self.reject.as_ref().map(|(item, _)| item), "REJECT"),
             (self.log_option.as_ref(), "LOG"),
+            (self.nflog_option.as_ref(), "NFLOG"),
             (self.helper.as_ref().map(|(item, _)| item), "CT"),
             (self.untrack.as_ref(), "CT"),
             (self.offer_option.as_ref(), "SYNPROXY"),

@@ -1,6 +1,8 @@
 //! Arguments that are words or numbers: protocols, interfaces, TCP flags,
 //! states, ICMP types, helpers.
 
+use std::fmt;
+
 use firewall_common::{addr::Family, flow::helper};
 
 use super::lines::Word;
@@ -244,6 +246,20 @@ pub(super) fn log_prefix(word: &Word) -> Parsed<String> {
     text(word, "log prefix", LONGEST_PREFIX)
 }
 
+/// The kernel keeps 64 bytes, with the end.
+pub(super) fn nflog_prefix(word: &Word) -> Parsed<String> {
+    text(word, "log prefix", 63)
+}
+
+/// A number that is not above `most`.
+pub(super) fn upto<T: TryFrom<u64> + fmt::Display>(word: &Word, what: &str, most: T) -> Parsed<T> {
+    let value = number(&word.text).filter(|_| !word.text.is_empty());
+    value.and_then(|value| T::try_from(value).ok()).ok_or_else(|| {
+        let problem = Problem::new(format!("'{}' is no {what}", word.text));
+        (word.span(), problem.advise(format!("write 0 to {most}")))
+    })
+}
+
 pub(super) fn comment(word: &Word) -> Parsed<String> {
     text(word, "comment", LONGEST_COMMENT)
 }
@@ -267,7 +283,7 @@ mod tests {
         Word { text: text.into(), start: 0, end: text.len(), quoted: false }
     }
 
-    fn message<T: std::fmt::Debug>(parsed: Parsed<T>) -> String {
+    fn message<T: fmt::Debug>(parsed: Parsed<T>) -> String {
         parsed.unwrap_err().1.to_string()
     }
 

@@ -12,7 +12,7 @@ use firewall_common::{
 use super::{
     extra,
     list::ListOptions,
-    spec::{Flags, States, offered},
+    spec::{Flags, States, nflogged, offered},
 };
 use crate::rules::{
     ast::{
@@ -152,6 +152,10 @@ impl Remarks<'_> {
                 self.add(format_args!(" reject-with {name}"));
             }
             Target::Log(log) => self.log(log),
+            Target::Nflog(nflog) => {
+                nflogged(nflog, |text| format!("\"{text}\""))
+                    .for_each(|option| self.add(format_args!(" {option}")));
+            }
             Target::Helper(number) => {
                 self.add(format_args!(" CT helper {}", helper::name(*number).unwrap_or_default()));
             }

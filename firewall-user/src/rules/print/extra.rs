@@ -7,7 +7,12 @@ use std::{
 
 use firewall_common::{flow::Direction, rule::PortRange};
 
-use super::spec::{States, listed_address};
+use super::{
+    keeping::{connlimit, hashlimit, listed_connlimit, listed_hashlimit, listed_recent, recent},
+    spec::{States, listed_address},
+    text::{contained, listed_text},
+    time::{listed_time, time},
+};
 use crate::rules::{
     ast::Condition,
     extra::{
@@ -43,6 +48,11 @@ fn option(kind: ExtraKind, Condition { negated, value }: &Condition<Fact>) -> St
             format!("--limit {}", limit.rate())
         }
         Fact::Limit(limit) => format!("--limit {} --limit-burst {}", limit.rate(), limit.burst),
+        Fact::Recent(one) => recent(one, not),
+        Fact::HashLimit(one) => hashlimit(one),
+        Fact::ConnLimit(one) => connlimit(*one),
+        Fact::Time(one) => time(one),
+        Fact::Text(one) => contained(one, not),
         _ => format!("{not}--{} {}", name(value), Value(value)),
     }
 }
@@ -70,11 +80,18 @@ fn name(fact: &Fact) -> String {
         Fact::Uid(..) => "uid-owner".to_owned(),
         Fact::Mss(..) => "mss".to_owned(),
         Fact::RoutingType(..) => "rt-type".to_owned(),
+        Fact::RoutingLeft(..) => "rt-segsleft".to_owned(),
+        Fact::RoutingLength(_) => "rt-len".to_owned(),
         Fact::Ttl(..)
         | Fact::SocketExists
         | Fact::Random(_)
         | Fact::Nth { .. }
-        | Fact::Limit(_) => String::new(),
+        | Fact::Limit(_)
+        | Fact::Recent(_)
+        | Fact::HashLimit(_)
+        | Fact::ConnLimit(_)
+        | Fact::Time(_)
+        | Fact::Text(_) => String::new(),
     }
 }
 
@@ -140,12 +157,20 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         Fact::Mss(..) => format!(" tcpmss match {tight}{text}"),
         Fact::RoutingType(first, last) if first == last => format!(" type:{tight}{first}"),
         Fact::RoutingType(first, last) => format!(" types:{tight}{first}:{last}"),
+        Fact::RoutingLeft(first, last) if first == last => format!(" segsleft:{tight}{first}"),
+        Fact::RoutingLeft(first, last) => format!(" segslefts:{tight}{first}:{last}"),
+        Fact::RoutingLength(bytes) => format!(" length:{tight}{bytes}"),
         Fact::Random(_) => format!(" statistic mode random {apart}probability {text}"),
         Fact::Nth { every, packet: 0 } => format!(" statistic mode nth {apart}every {every}"),
         Fact::Nth { every, packet } => {
             format!(" statistic mode nth {apart}every {every} packet {packet}")
         }
         Fact::Limit(limit) => format!(" limit: avg {} burst {}", limit.rate(), limit.burst),
+        Fact::Recent(one) => listed_recent(one, apart),
+        Fact::HashLimit(one) => listed_hashlimit(one),
+        Fact::ConnLimit(one) => listed_connlimit(*one),
+        Fact::Time(one) => listed_time(one),
+        Fact::Text(one) => listed_text(one, apart),
         _ => format!(" {apart}{} {text}", ct_name(value)),
     }
 }
@@ -163,9 +188,10 @@ impl Display for Value<'_> {
         match self.0 {
             Fact::Length(first, last) | Fact::Mss(first, last) => pair(f, first, last, ':'),
             Fact::CtPort(_, PortRange { first, last }) => pair(f, first, last, ':'),
-            Fact::CtExpire(first, last) | Fact::RoutingType(first, last) => {
-                pair(f, first, last, ':')
-            }
+            Fact::RoutingLength(bytes) => bytes.fmt(f),
+            Fact::CtExpire(first, last)
+            | Fact::RoutingType(first, last)
+            | Fact::RoutingLeft(first, last) => pair(f, first, last, ':'),
             Fact::Uid(first, last) => pair(f, first, last, '-'),
             Fact::Tos(Masked { value, mask }) => write!(f, "{value:#04x}/{mask:#04x}"),
             Fact::Dscp(value) => write!(f, "{value:#04x}"),
@@ -192,7 +218,15 @@ impl Display for Value<'_> {
             Fact::CtDirection(Direction::Original) => f.write_str("ORIGINAL"),
             Fact::CtDirection(Direction::Reply) => f.write_str("REPLY"),
             Fact::Random(times) => write!(f, "{:.11}", f64::from(*times) / 2_147_483_648.0),
-            Fact::Ttl(..) | Fact::SocketExists | Fact::Nth { .. } | Fact::Limit(_) => Ok(()),
+            Fact::Ttl(..)
+            | Fact::SocketExists
+            | Fact::Nth { .. }
+            | Fact::Limit(_)
+            | Fact::Recent(_)
+            | Fact::HashLimit(_)
+            | Fact::ConnLimit(_)
+            | Fact::Time(_)
+            | Fact::Text(_) => Ok(()),
         }
     }
 }

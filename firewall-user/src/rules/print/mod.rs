@@ -7,9 +7,12 @@
 mod columns;
 mod extra;
 mod json;
+mod keeping;
 mod list;
 mod save;
 mod spec;
+mod text;
+mod time;
 
 pub use self::{
     json::json,

@@ -15,8 +15,8 @@ use firewall_common::{
 use super::extra;
 use crate::rules::{
     ast::{
-        Condition, IcmpType, Log, Match, Multiport, Network, RuleSpec, State, StateForm, Target,
-        Transport, UntrackForm, log_option,
+        Condition, IcmpType, Log, Match, Multiport, Network, Nflog, RuleSpec, State, StateForm,
+        Target, Transport, UntrackForm, log_option,
     },
     names,
 };
@@ -144,6 +144,11 @@ impl Text {
                 self.add(format_args!("-j REJECT --reject-with {name}"));
             }
             Target::Log(log) => self.log(log),
+            Target::Nflog(nflog) => {
+                self.add(format_args!("-j NFLOG"));
+                nflogged(nflog, |text| Quoted(text).to_string())
+                    .for_each(|option| self.add(format_args!("--{option}")));
+            }
             Target::Helper(number) => {
                 let name = helper::name(*number).unwrap_or_default();
                 self.add(format_args!("-j CT --helper {name}"));
@@ -175,6 +180,23 @@ impl Text {
             }
         }
     }
+}
+
+/// The options of NFLOG, without their dashes, in the order of iptables.
+pub(super) fn nflogged(
+    nflog: &Nflog,
+    quoted: impl Fn(&str) -> String,
+) -> impl Iterator<Item = String> {
+    let prefix = Some(&nflog.prefix).filter(|prefix| !prefix.is_empty());
+    let group = Some(nflog.group).filter(|group| *group != 0);
+    [
+        prefix.map(|prefix| format!("nflog-prefix {}", quoted(prefix))),
+        group.map(|group| format!("nflog-group {group}")),
+        nflog.size.map(|size| format!("nflog-size {size}")),
+        nflog.threshold.map(|threshold| format!("nflog-threshold {threshold}")),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The options of SYNPROXY, without their dashes, in the order of iptables.
@@ -260,7 +282,7 @@ impl fmt::Display for States {
 }
 
 /// In quotes unless every character is plain, as libxtables writes it.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

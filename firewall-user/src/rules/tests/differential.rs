@@ -5,10 +5,17 @@ use std::cell::RefCell;
 
 use firewall_common::{
     addr::Family,
-    extra::{Asking, Extra},
+    extra::{
+        Asking, Extra, Facts, Lists,
+        bucket::BucketKey,
+        connections::{Found, Place, PlaceKey},
+        recent::{RecentKey, Sightings},
+    },
+    flow::FlowKey,
     rule::{Chain, NO_ENTRY, PortSet, RejectKind, Rule, flag},
     synproxy::offer::Offer,
     tables::Rules,
+    time::Nanos,
     walk::{Outcome, Walk, step},
 };
 use proptest::prelude::*;
@@ -23,6 +30,36 @@ use crate::rules::{Compiled, Ruleset, ast::TableName, compile};
 struct Memory<'a> {
     compiled: &'a Compiled,
     counted: RefCell<Vec<u32>>,
+}
+
+impl Lists for Memory<'_> {
+    fn recent(&self, _: &RecentKey, _: u32) -> Option<Sightings> {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn note_recent(&self, _: &RecentKey, _: u32, _: u32) {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn forget_recent(&self, _: &RecentKey) {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn spend(&self, _: Asking, _: &BucketKey, _: impl Fn(u64) -> (u64, bool)) -> bool {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn connection(&self, _: &PlaceKey, _: &FlowKey, _: Nanos) -> (Found, u32) {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn take_place(&self, _: &PlaceKey, _: Nanos, _: &Place) {
+        unreachable!("no random rule keeps something in mind")
+    }
+
+    fn set_last_place(&self, _: &PlaceKey, _: u32) {
+        unreachable!("no random rule keeps something in mind")
+    }
 }
 
 impl Rules for Memory<'_> {
@@ -40,6 +77,14 @@ impl Rules for Memory<'_> {
 
     fn extra(&self, _: u32, index: u32) -> Option<&Extra> {
         self.compiled.extras.get(index as usize)
+    }
+
+    fn contains(&self, _: u32, _: u32, _: u32, _: u32) -> bool {
+        unreachable!("no random rule looks at what a packet carries")
+    }
+
+    fn connections_hold(&self, _: &Extra, _: &Facts, _: Asking) -> bool {
+        unreachable!("no random rule keeps something in mind")
     }
 
     fn random(&self) -> u32 {

@@ -7,6 +7,7 @@ use firewall_common::{
     addr::Family,
     extra::{
         Facts,
+        calendar::{ALL_MONTHDAYS, ALL_WEEKDAYS},
         facts::{address, mac, number},
     },
     flow::{Direction, Tuple},
@@ -17,7 +18,10 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::{interpreter::Subject, mangle::PATH_MTU, random};
 use crate::rules::{
     ast::{Condition, Match, Network},
-    extra::{ADDRESS_TYPES, Comparison, Extra, ExtraKind, Fact, Limit, Masked, PacketType, Way},
+    extra::{
+        ADDRESS_TYPES, Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact, HashLimit,
+        KeyedTable, Limit, Masked, PacketType, Rate, Recent, Text, Time, Way,
+    },
 };
 
 /// What is known of a packet beside its headers.
@@ -60,6 +64,9 @@ impl Seen {
             (number::OWNER, self.owner),
             (number::MSS, self.mss.map(u32::from)),
             (number::ROUTING_TYPE, self.routing.map(u32::from)),
+            // As many nodes as the number of the type, and one unit more.
+            (number::ROUTING_LEFT, self.routing.map(u32::from)),
+            (number::ROUTING_LENGTH, self.routing.map(|kind| (u32::from(kind) + 1) * 8)),
             (number::PACKET_TYPE, Some(1 << self.packet_type as u32)),
             (number::SOURCE_TYPE, Some(self.types[0])),
             (number::DESTINATION_TYPE, Some(self.types[1])),
@@ -139,7 +146,11 @@ fn fits_fact(
         Fact::CtMark(Masked { value, mask }) => seen.ct_mark & mask == value,
         // A packet that does not have it never fits, negated or not.
         Fact::Mac(bytes) => return seen.mac.is_some_and(|mac| *negated != (mac == bytes)),
-        Fact::RoutingType(first, last) => {
+        Fact::RoutingLength(bytes) => {
+            let length = |kind| (u32::from(kind) + 1) * 8;
+            return seen.routing.is_some_and(|kind| *negated != (length(kind) == bytes));
+        }
+        Fact::RoutingType(first, last) | Fact::RoutingLeft(first, last) => {
             let within = |kind| (first..=last).contains(&u32::from(kind));
             return seen.routing.is_some_and(|kind| *negated != within(kind));
         }
@@ -169,7 +180,15 @@ fn fits_fact(
         Fact::CtStatus(status) => seen.status & status != 0,
         Fact::CtExpire(first, last) => (first..=last).contains(&seen.expires),
         Fact::CtDirection(direction) => seen.direction == direction,
-        Fact::CtState(_) | Fact::Random(_) | Fact::Nth { .. } | Fact::Limit(_) => {
+        Fact::CtState(_)
+        | Fact::Random(_)
+        | Fact::Nth { .. }
+        | Fact::Limit(_)
+        | Fact::Recent(_)
+        | Fact::HashLimit(_)
+        | Fact::ConnLimit(_)
+        | Fact::Time(_)
+        | Fact::Text(_) => {
             panic!("{kind:?} is judged elsewhere")
         }
     };
@@ -268,7 +287,9 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
     ];
     if family == Family::Ipv6 {
         let kind = pair(2).prop_map(|(first, last)| Fact::RoutingType(first, last));
-        all.push(one(ExtraKind::Routing, kind));
+        let left = pair(2).prop_map(|(first, last)| Fact::RoutingLeft(first, last));
+        let length = (1..3u32).prop_map(|units| Fact::RoutingLength(units * 8));
+        all.push(one(ExtraKind::Routing, prop_oneof![kind, left, length]));
     }
     proptest::strategy::Union::new(all).boxed()
 }
@@ -344,7 +365,7 @@ fn conntrack(family: Family) -> BoxedStrategy<Extra> {
 }
 
 /// Those that keep something in mind, for the printer and the parser alone.
-pub(super) fn remembering() -> BoxedStrategy<Extra> {
+pub(super) fn remembering(family: Family) -> BoxedStrategy<Extra> {
     let chance = (0..=2_147_483_648u32).prop_map(Fact::Random);
     let nth =
         (1..9u32, 0..9u32).prop_map(|(every, place)| Fact::Nth { every, packet: place % every });
@@ -355,6 +376,11 @@ pub(super) fn remembering() -> BoxedStrategy<Extra> {
     // A rate is kept as iptables rounds it: what is printed must say the same.
     let limit = limit.prop_filter("printed otherwise", is_exact);
     prop_oneof![
+        recent(family),
+        hashlimit(family),
+        connlimit(family),
+        time(),
+        text(),
         one(ExtraKind::Statistic, chance),
         one(ExtraKind::Statistic, nth),
         limit.prop_map(|limit| {
@@ -363,6 +389,111 @@ pub(super) fn remembering() -> BoxedStrategy<Extra> {
         }),
     ]
     .boxed()
+}
+
+fn recent(family: Family) -> BoxedStrategy<Extra> {
+    let actions = vec![Action::Set, Action::Check, Action::Update, Action::Remove];
+    let when = (0..3u32, any::<bool>(), 0..4u32, any::<bool>());
+    let whom = (random::address(family), any::<bool>(), select(vec!["DEFAULT", "a b", "x-1"]));
+    let recent = (select(actions), when, whom).prop_map(|(action, when, whom)| {
+        let (seconds, reap, hits, ttl) = when;
+        let (mask, is_destination, name) = whom;
+        let bare = Recent {
+            name: name.into(),
+            action,
+            seconds: 0,
+            reap: false,
+            hits: 0,
+            ttl: false,
+            is_destination,
+            mask,
+        };
+        Fact::Recent(match action {
+            Action::Set | Action::Remove => bare,
+            _ => Recent { seconds, reap: reap && seconds > 0, hits, ttl, ..bare },
+        })
+    });
+    one(ExtraKind::Recent, recent)
+}
+
+fn hashlimit(family: Family) -> BoxedStrategy<Extra> {
+    let whole = if family == Family::Ipv4 { 32 } else { 128 };
+    let packets =
+        (0..4usize, select(vec![1, 2, 3, 5, 30]), 1..100u32).prop_map(|(unit, count, burst)| {
+            Rate::Packets { period: Rate::units()[unit].1 / count, burst }
+        });
+    let bytes = (1..5_000_000u64, option::of(0..5_000_000u64)).prop_map(|(per_second, more)| {
+        Rate::Bytes { per_second, burst: more.map_or(0, |more| per_second + more) }
+    });
+    let packets = packets.prop_filter("printed otherwise", |rate| is_printed_exactly(*rate));
+    let number = || option::of(0..100u32);
+    let table = (number(), number(), number(), number());
+    let masks = (0..=whole, 0..=whole);
+    let limit = (prop_oneof![packets, bytes], any::<bool>(), 0..16u8, masks, table).prop_map(
+        move |(rate, is_above, mode, (src_mask, dst_mask), (size, max, gcinterval, expire))| {
+            let table = KeyedTable { size, max, gcinterval, expire };
+            let name = "a-b".into();
+            HashLimit { name, is_above, rate, mode, src_mask, dst_mask, whole, table }
+        },
+    );
+    limit
+        .prop_map(|limit| {
+            let value = Fact::HashLimit(limit);
+            Extra { kind: ExtraKind::HashLimit, facts: vec![Condition { negated: false, value }] }
+        })
+        .boxed()
+}
+
+fn connlimit(family: Family) -> BoxedStrategy<Extra> {
+    let whole = if family == Family::Ipv4 { 32 } else { 128 };
+    let limit = (0..4_097u32, any::<bool>(), 0..=whole, any::<bool>());
+    limit
+        .prop_map(move |(limit, is_above, mask, is_destination)| {
+            let limit = ConnLimit { limit, is_above, mask, whole, is_destination };
+            let value = Fact::ConnLimit(limit);
+            Extra { kind: ExtraKind::ConnLimit, facts: vec![Condition { negated: false, value }] }
+        })
+        .boxed()
+}
+
+fn time() -> BoxedStrategy<Extra> {
+    let second = || 0..=Time::LAST_DATE;
+    let days = || any::<u32>();
+    let time =
+        ((second(), second()), (0..86_400u32, 0..86_400u32), days(), days(), any::<[bool; 2]>());
+    time.prop_map(|((from, to), (first, last), monthdays, weekdays, [is_local, is_contiguous])| {
+        let value = Fact::Time(Time {
+            dates: [from, to],
+            hours: [first, last],
+            monthdays: monthdays & ALL_MONTHDAYS | 2,
+            weekdays: weekdays & ALL_WEEKDAYS | 2,
+            is_local,
+            is_contiguous: is_contiguous && last <= first,
+        });
+        Extra { kind: ExtraKind::Time, facts: vec![Condition { negated: false, value }] }
+    })
+    .boxed()
+}
+
+fn text() -> BoxedStrategy<Extra> {
+    let bytes =
+        prop_oneof![vec(any::<u8>(), 1..129), vec(select(b"a\"'\\ |Z$`!".to_vec()), 1..20),];
+    let algorithm = select(vec![Algorithm::BoyerMoore, Algorithm::KnuthPrattMorris]);
+    let offsets = (0..2_049u16, prop_oneof![Just(u16::MAX), 0..2_049u16]);
+    let text = (bytes, algorithm, offsets, any::<bool>()).prop_map(
+        |(bytes, algorithm, (from, to), ignores_case)| {
+            Fact::Text(Text { bytes, algorithm, from: from.min(to), to, ignores_case })
+        },
+    );
+    one(ExtraKind::Text, text)
+}
+
+fn is_printed_exactly(rate: Rate) -> bool {
+    let Rate::Packets { period, .. } = rate else { return true };
+    let text = rate.text();
+    let (count, unit) = text.split_once('/').unwrap();
+    let scale = Rate::units().into_iter().find(|(name, _)| *name == unit).unwrap().1;
+    scale / count.parse::<u64>().unwrap() == period
 }
 
 fn is_exact(limit: &Limit) -> bool {

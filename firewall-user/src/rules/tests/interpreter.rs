@@ -106,7 +106,7 @@ fn chain(table: &Table, name: &str, subject: &mut Subject, trace: &mut Trace) ->
         }
         trace.steps.push((table.name, name.to_owned(), Some(number)));
         match &rule.spec.target {
-            Target::Continue | Target::Log(_) | Target::Set(_) => {}
+            Target::Continue | Target::Log(_) | Target::Nflog(_) | Target::Set(_) => {}
             Target::Mangle(mangle) => mangle::apply(mangle, subject),
             Target::Untrack(_) => trace.is_untracked = true,
             Target::Proxy(offer) if is_syn(subject) => return Some(End::Proxy(*offer)),

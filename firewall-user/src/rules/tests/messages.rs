@@ -140,8 +140,8 @@ fn conditions_say_what_they_take() {
 fn what_comes_later_is_refused_once_with_what_to_use() {
     refuses(&[
         (
-            "-A INPUT -p tcp --dport 22 -m recent --set --name ssh",
-            "1:31: the match 'recent' is not supported yet; take the rule out: it would not be enforced",
+            "-A INPUT -p tcp --dport 22 -m u32 --u32 0&0xff=1",
+            "1:31: the match 'u32' is not supported yet; take the rule out: it would not be enforced",
         ),
         (
             "-A OUTPUT -m owner --gid-owner 0 -j ACCEPT",
@@ -156,8 +156,8 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
             "1:15: the target NFQUEUE is not supported yet; take the rule out: it would not be enforced",
         ),
         (
-            "-A INPUT --seconds 5",
-            "1:10: --seconds: the match 'recent' is not supported yet; take the rule out: it would not be enforced",
+            "-A INPUT --quota 5",
+            "1:10: --quota: the match 'quota' is not supported yet; take the rule out: it would not be enforced",
         ),
     ]);
 }
@@ -279,7 +279,7 @@ fn matches_say_what_their_options_take() {
         ),
         (
             "-A OUTPUT -m owner --uid-owner www-data",
-            "1:32: 'www-data' is a user name; write the number that `id -u www-data` tells",
+            "1:32: there is no user 'www-data' here; write a name that this machine knows, or a number",
         ),
         (
             "-A OUTPUT -m mac --mac-source 00:00:5e:00:53:01",
@@ -475,4 +475,125 @@ fn an_edit_begins_with_the_rules_that_are_there() {
 fn empty_tables_of_other_kinds_may_stand_in_a_saved_file() {
     let text = "*nat\n:PREROUTING ACCEPT [1:2]\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n*filter\n:INPUT DROP [0:0]\nCOMMIT\n";
     assert!(errors_of(text, Family::Ipv4).is_empty());
+}
+
+#[test]
+fn a_match_that_keeps_something_in_mind_says_what_it_lacks() {
+    refuses(&[
+        (
+            "-A INPUT -m recent --name ssh",
+            "1:13: -m recent does nothing by itself; write --set, --rcheck, --update or --remove behind it",
+        ),
+        (
+            "-A INPUT -m recent --set --update",
+            "1:26: --update does not go with --set; write a rule for each",
+        ),
+        (
+            "-A INPUT -m recent --set --hitcount 3",
+            "1:26: --hitcount does not go with --set; write --rcheck or --update, or take it out",
+        ),
+        (
+            "-A INPUT -m recent --rcheck --reap",
+            "1:29: --reap needs --seconds; write --seconds before it",
+        ),
+        (
+            "-A INPUT -m recent --rcheck --hitcount 256",
+            "1:40: '256' is no number of hits; write 1 to 255",
+        ),
+        (
+            "-A INPUT -m recent --set --name a/b",
+            "1:33: 'a/b' cannot name a list; write 1 to 199 characters without a slash",
+        ),
+        ("-A INPUT -m recent --set --mask 24", "1:33: '24' is no mask; write it as 255.255.255.0"),
+        (
+            "-A INPUT -m hashlimit --hashlimit-upto 1/s",
+            "1:13: -m hashlimit needs a name; write --hashlimit-name NAME behind it",
+        ),
+        (
+            "-A INPUT -m hashlimit --hashlimit-name a",
+            "1:13: -m hashlimit does nothing by itself; write --hashlimit-upto or --hashlimit-above behind it",
+        ),
+        (
+            "-A INPUT -m hashlimit --hashlimit-upto 1mb/s --hashlimit-burst 5kb --hashlimit-name a",
+            "1:64: the burst is smaller than the rate of a second; write 1048576b or more",
+        ),
+        (
+            "-A INPUT -m hashlimit --hashlimit-upto 1 --hashlimit-mode srcipp --hashlimit-name a",
+            "1:59: unknown mode 'srcipp'; did you mean srcip?",
+        ),
+        (
+            "-A INPUT -m connlimit --connlimit-mask 24",
+            "1:13: -m connlimit does nothing by itself; write --connlimit-upto or --connlimit-above behind it",
+        ),
+        (
+            "-A INPUT -m connlimit --connlimit-above 5000",
+            "1:41: 5000 connections are more than can be counted; write 4096 or less",
+        ),
+        (
+            "-A INPUT -m connlimit --connlimit-above 5 --connlimit-mask 33",
+            "1:60: '33' is no length of a mask; write 0 to 32",
+        ),
+        (
+            "-A INPUT -m time --timestart 24:00",
+            "1:30: '24:00' is no time of day; write 00:00 to 23:59, with or without seconds",
+        ),
+        (
+            "-A INPUT -m time --datestart 2023-02-29",
+            "1:30: '2023-02-29' is no date; write it as 2026-11-21T17:30:00, from 1970 to 2037",
+        ),
+        (
+            "-A INPUT -m time --weekdays Mond",
+            "1:29: 'Mond' is no day of the week; write Mon, Tue, Wed, Thu, Fri, Sat, Sun or 1 to 7",
+        ),
+        (
+            "-A INPUT -m time --monthdays 32",
+            "1:30: '32' is no day of a month; write 1 to 31, with commas between",
+        ),
+        (
+            "-A INPUT -m time --timestart 8:00 --timestop 9:00 --contiguous",
+            "1:51: --contiguous needs hours that go over midnight; write a --timestop that is smaller than --timestart, or take it out",
+        ),
+    ]);
+}
+
+#[test]
+fn the_options_of_nflog_have_their_bounds() {
+    refuses(&[
+        ("-A INPUT -j NFLOG --nflog-group 65536", "1:33: '65536' is no group; write 0 to 65535"),
+        (
+            "-A INPUT -j LOG --nflog-size 5",
+            "1:17: --nflog-size is an option of NFLOG; write -j NFLOG before it",
+        ),
+    ]);
+}
+
+#[test]
+fn a_string_says_what_it_lacks() {
+    refuses(&[
+        (
+            "-A INPUT -m string --string x",
+            "1:13: -m string needs --algo bm or --algo kmp; write --algo bm or --algo kmp behind it",
+        ),
+        (
+            "-A INPUT -m string --algo bm",
+            "1:13: -m string needs --string or --hex-string; write --string or --hex-string behind it",
+        ),
+        (
+            "-A INPUT -m string --algo fsm --string x",
+            "1:27: unknown algorithm 'fsm'; write bm or kmp",
+        ),
+        (
+            "-A INPUT -m string --algo bm --hex-string '|0|'",
+            "1:43: '|0|' has an odd digit; write pairs of digits between bars, as in |0d 0a|",
+        ),
+        ("-A INPUT -m string --algo bm --string ''", "1:39: a string of 0 bytes; write 1 to 128"),
+        (
+            "-A INPUT -m string --algo bm --string x --to 3000",
+            "1:46: 3000 lies behind what is searched; write 2048 or less: so many bytes of a packet are searched",
+        ),
+        (
+            "-A INPUT -m string --algo bm --string x --from 9 --to 8",
+            "1:48: --from lies behind --to; write the smaller offset behind --from",
+        ),
+    ]);
 }

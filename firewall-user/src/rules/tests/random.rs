@@ -20,9 +20,9 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::{extra, interpreter::Subject, mangle};
 use crate::rules::{
     ast::{
-        Chain, Condition, IcmpType, Log, Match, Multiport, Network, Origin, Policy, Rule, RuleSpec,
-        Ruleset, State, StateForm, TableName, Target, TcpFlags, Transport, TransportProtocol,
-        UntrackForm, Verdict, log_option,
+        Chain, Condition, IcmpType, Log, Match, Multiport, Network, Nflog, Origin, Policy, Rule,
+        RuleSpec, Ruleset, State, StateForm, TableName, Target, TcpFlags, Transport,
+        TransportProtocol, UntrackForm, Verdict, log_option,
     },
     interface::InterfacePattern,
     mangle::{Mangle, SegmentSize},
@@ -145,6 +145,16 @@ fn text(longest: usize) -> impl Strategy<Value = String> {
     text.prop_filter("too long", move |text| text.len() <= longest)
 }
 
+fn nflog() -> impl Strategy<Value = Nflog> {
+    let numbers = (0..3u16, option::of(0..99u32), option::of(0..9u16));
+    (text(63), numbers).prop_map(|(prefix, (group, size, threshold))| Nflog {
+        prefix,
+        group,
+        size,
+        threshold,
+    })
+}
+
 fn log() -> impl Strategy<Value = Log> {
     let options = vec(select(log_option::NAMES.map(|(bit, _)| bit).to_vec()), 0..3);
     (text(29), 0..8u8, options).prop_map(|(prefix, level, options)| Log {
@@ -214,7 +224,8 @@ fn target(family: Family, table: TableName, from: usize) -> BoxedStrategy<Target
         _ => prop_oneof![
             select(kinds).prop_map(Target::Reject),
             log().prop_map(Target::Log),
-            set_target()
+            set_target(),
+            nflog().prop_map(Target::Nflog)
         ]
         .boxed(),
     };

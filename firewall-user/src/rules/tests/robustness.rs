@@ -146,17 +146,23 @@ proptest! {
 
     #[test]
     fn a_match_that_keeps_something_in_mind_is_read_back_as_it_was(
-        matches in vec(extra::remembering().prop_map(Match::Extra), 1..4)
+        (family, matches) in select(vec![Family::Ipv4, Family::Ipv6]).prop_flat_map(|family| {
+            (Just(family), vec(extra::remembering(family).prop_map(Match::Extra), 1..4))
+        })
     ) {
         let text = "-A INPUT -j LOG";
-        let mut ruleset = parse("rules", text, Family::Ipv4, &BuiltinServices).unwrap();
+        let mut ruleset = parse("rules", text, family, &BuiltinServices).unwrap();
         ruleset.table_mut(TableName::Filter).chain_mut("INPUT").unwrap().rules[0].spec.matches =
             matches;
         let saved = to_save(&ruleset, None);
-        let read = parse("saved", &saved, Family::Ipv4, &BuiltinServices);
+        let read = parse("saved", &saved, family, &BuiltinServices);
         let read = read.map_err(|errors| TestCaseError::fail(format!("{errors}\n{saved}")))?;
         prop_assert_eq!(&read, &ruleset, "{}", saved);
-        prop_assert!(compile(&read, &Ruleset::empty(Family::Ipv6)).is_ok());
+        let of_both = match family {
+            Family::Ipv4 => compile(&read, &Ruleset::empty(Family::Ipv6)),
+            Family::Ipv6 => compile(&Ruleset::empty(Family::Ipv4), &read),
+        };
+        prop_assert!(of_both.is_ok());
     }
 
     #[test]

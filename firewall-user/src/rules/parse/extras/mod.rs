@@ -1,6 +1,11 @@
 //! Options of the matches of [`ExtraKind`]: which match has which, and how their
 //! arguments read.
 
+mod connlimit;
+mod hashlimit;
+mod recent;
+mod text;
+mod time;
 mod together;
 pub(super) mod words;
 
@@ -8,6 +13,10 @@ use firewall_common::{addr::Family, rule::PortRange};
 
 use self::words::{
     address_types, byte, class, direction, dscp, mac, mark, packet_type, pair, statuses, tos, uid,
+};
+pub(super) use self::{
+    connlimit::ConnLimitField, hashlimit::HashLimitField, recent::RecentField, text::TextField,
+    time::TimeField,
 };
 use super::{
     address,
@@ -20,6 +29,7 @@ use crate::rules::{
     ast::Condition,
     extra::{Comparison, ExtraKind, Fact, Way},
     problem::Problem,
+    services::Services,
     source::Span,
 };
 
@@ -52,12 +62,19 @@ pub(super) enum Field {
     CtDirection,
     Mss,
     RoutingType,
+    RoutingLeft,
+    RoutingLength,
     Mode,
     Probability,
     Every,
     Packet,
     Limit,
     LimitBurst,
+    Recent(RecentField),
+    HashLimit(HashLimitField),
+    ConnLimit(ConnLimitField),
+    Time(TimeField),
+    Text(TextField),
 }
 
 impl Field {
@@ -83,9 +100,14 @@ impl Field {
             | Self::CtExpire
             | Self::CtDirection => ExtraKind::Conntrack,
             Self::Mss => ExtraKind::TcpMss,
-            Self::RoutingType => ExtraKind::Routing,
+            Self::RoutingType | Self::RoutingLeft | Self::RoutingLength => ExtraKind::Routing,
             Self::Mode | Self::Probability | Self::Every | Self::Packet => ExtraKind::Statistic,
             Self::Limit | Self::LimitBurst => ExtraKind::Limit,
+            Self::Recent(_) => ExtraKind::Recent,
+            Self::HashLimit(_) => ExtraKind::HashLimit,
+            Self::ConnLimit(_) => ExtraKind::ConnLimit,
+            Self::Time(_) => ExtraKind::Time,
+            Self::Text(_) => ExtraKind::Text,
         }
     }
 
@@ -94,6 +116,8 @@ impl Field {
     const fn rank(self) -> u8 {
         match self {
             Self::DestinationRange | Self::DestinationType | Self::SocketExists => 2,
+            Self::RoutingLeft => 2,
+            Self::RoutingLength => 3,
             Self::CtAddress(Way::OriginalSource) => 2,
             Self::CtAddress(Way::OriginalDestination) => 3,
             Self::CtAddress(Way::ReplySource) => 4,
@@ -150,10 +174,22 @@ pub(super) fn read(
     span: Span,
     items: &[Item],
     family: Family,
+    services: &dyn Services,
 ) -> Parsed<Vec<Condition<Fact>>> {
     match kind {
         ExtraKind::Statistic => return together::statistic(span, items).map(|fact| vec![fact]),
         ExtraKind::Limit => return together::limit(span, items).map(|fact| vec![fact]),
+        ExtraKind::Recent => {
+            return recent::recent(span, items, family).map(|fact| vec![fact]);
+        }
+        ExtraKind::HashLimit => {
+            return hashlimit::hashlimit(span, items, family).map(|fact| vec![fact]);
+        }
+        ExtraKind::ConnLimit => {
+            return connlimit::connlimit(span, items, family).map(|fact| vec![fact]);
+        }
+        ExtraKind::Time => return time::time(items).map(|fact| vec![fact]),
+        ExtraKind::Text => return text::text(span, items).map(|fact| vec![fact]),
         _ => {}
     }
     let mut ranked = Vec::new();
@@ -162,7 +198,7 @@ pub(super) fn read(
         if ranked.iter().any(|(rank, _)| *rank == field.rank()) {
             return Err((item.whole_span(), twice(item)));
         }
-        let value = fact(field, &item.args, family)?;
+        let value = fact(field, &item.args, family, services)?;
         ranked.push((field.rank(), Condition { negated: item.negated, value }));
     }
     ranked.sort_by_key(|(rank, _)| *rank);
@@ -174,7 +210,7 @@ fn twice(item: &Item) -> Problem {
         .advise("write one of them, or a second -m before it")
 }
 
-fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
+fn fact(field: Field, args: &[Word], family: Family, services: &dyn Services) -> Parsed<Fact> {
     let Some(word) = args.first() else { return Ok(Fact::SocketExists) };
     Ok(match field {
         Field::Length => pair(word, "length", u16::MAX).map(|(a, b)| Fact::Length(a, b))?,
@@ -196,7 +232,7 @@ fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
         Field::DestinationType => Fact::DestinationType(address_types(word)?),
         Field::Mark => Fact::Mark(mark(word)?),
         Field::CtMark => Fact::CtMark(mark(word)?),
-        Field::Uid => uid(word).map(|(first, last)| Fact::Uid(first, last))?,
+        Field::Uid => uid(word, services).map(|(first, last)| Fact::Uid(first, last))?,
         Field::Gid => {
             let problem = Problem::new("the group of a packet's owner is not known here");
             return wrong(word, problem.advise("write --uid-owner with the users of the group"));
@@ -213,6 +249,10 @@ fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
         }
         Field::CtDirection => Fact::CtDirection(direction(word)?),
         Field::Mss => pair(word, "segment size", u16::MAX).map(|(a, b)| Fact::Mss(a, b))?,
+        Field::RoutingLeft => {
+            pair(word, "number of nodes", u32::MAX).map(|(a, b)| Fact::RoutingLeft(a, b))?
+        }
+        Field::RoutingLength => Fact::RoutingLength(values::upto(word, "length", u32::MAX)?),
         Field::RoutingType => {
             pair(word, "type", u32::MAX).map(|(first, last)| Fact::RoutingType(first, last))?
         }
@@ -222,6 +262,11 @@ fn fact(field: Field, args: &[Word], family: Family) -> Parsed<Fact> {
         | Field::Every
         | Field::Packet
         | Field::Limit
-        | Field::LimitBurst => Fact::SocketExists,
+        | Field::LimitBurst
+        | Field::Recent(_)
+        | Field::HashLimit(_)
+        | Field::ConnLimit(_)
+        | Field::Time(_)
+        | Field::Text(_) => Fact::SocketExists,
     })
 }

@@ -15,7 +15,7 @@ use crate::rules::{
 };
 
 /// The one item of a field, which may stand once.
-fn only(items: &[Item], field: Field) -> Parsed<Option<&Item>> {
+pub(super) fn only(items: &[Item], field: Field) -> Parsed<Option<&Item>> {
     let mut given = items.iter().filter(|item| item.opt == Opt::Extra(field));
     let first = given.next();
     match given.next() {

@@ -9,6 +9,7 @@ use crate::rules::{
         values::{Parsed, list, number, wrong},
     },
     problem::{Problem, nearest},
+    services::Services,
 };
 
 /// `5`, `5:10`, `:10`, `5:`.
@@ -161,18 +162,30 @@ fn unknown_type(name: &str, upper: &str) -> Problem {
     }
 }
 
-pub(super) fn uid(word: &Word) -> Parsed<(u32, u32)> {
+pub(super) fn uid(word: &Word, services: &dyn Services) -> Parsed<(u32, u32)> {
+    numbers_or_name(word, "user", |name| services.user(name))
+}
+
+/// `5`, `5-10`, or a name that stands for one number.
+fn numbers_or_name(
+    word: &Word,
+    what: &str,
+    named: impl Fn(&str) -> Option<u32>,
+) -> Parsed<(u32, u32)> {
     let text = &word.text;
+    if let Some(number) = named(text) {
+        return Ok((number, number));
+    }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let one = |text: &str| number(text).filter(|_| !text.is_empty()).map(u32::try_from);
     match (one(first), one(last)) {
         (Some(Ok(first)), Some(Ok(last))) if first <= last => Ok((first, last)),
         (None, _) if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
-            let problem = Problem::new(format!("'{text}' is a user name"));
-            wrong(word, problem.advise(format!("write the number that `id -u {text}` tells")))
+            let problem = Problem::new(format!("there is no {what} '{text}' here"));
+            wrong(word, problem.advise("write a name that this machine knows, or a number"))
         }
         _ => {
-            let problem = Problem::new(format!("'{text}' is no user or range of users"));
+            let problem = Problem::new(format!("'{text}' is no {what} or range of them"));
             wrong(word, problem.advise("write a number, or two with - between"))
         }
     }

@@ -9,6 +9,19 @@ use firewall_common::{
     rule::PortRange,
 };
 
+mod connlimit;
+mod hashlimit;
+mod recent;
+mod text;
+mod time;
+
+pub use self::connlimit::ConnLimit;
+pub(crate) use self::hashlimit::MODES;
+pub use self::hashlimit::{HashLimit, KeyedTable, Rate};
+pub use self::recent::{Action, Recent, recent_lists};
+pub use self::text::{Algorithm, Text};
+pub use self::time::Time;
+pub(crate) use self::time::WEEKDAYS;
 use super::ast::{Condition, Network};
 
 /// `-m NAME` and what it asks for, in the order in which iptables prints it.
@@ -38,10 +51,15 @@ pub enum ExtraKind {
     Routing,
     Statistic,
     Limit,
+    Recent,
+    HashLimit,
+    ConnLimit,
+    Time,
+    Text,
 }
 
 /// What an option asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// First and last, as with the other pairs here.
     Length(u16, u16),
@@ -74,6 +92,9 @@ pub enum Fact {
     CtDirection(Direction),
     Mss(u16, u16),
     RoutingType(u32, u32),
+    RoutingLeft(u32, u32),
+    /// In bytes.
+    RoutingLength(u32),
     /// So many times in 2^31.
     Random(u32),
     Nth {
@@ -81,6 +102,11 @@ pub enum Fact {
         packet: u32,
     },
     Limit(Limit),
+    Recent(Recent),
+    HashLimit(HashLimit),
+    ConnLimit(ConnLimit),
+    Time(Time),
+    Text(Text),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +191,7 @@ impl Limit {
 }
 
 impl ExtraKind {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Length,
         Self::Ttl,
         Self::HopLimit,
@@ -183,6 +209,11 @@ impl ExtraKind {
         Self::Routing,
         Self::Statistic,
         Self::Limit,
+        Self::Recent,
+        Self::HashLimit,
+        Self::ConnLimit,
+        Self::Time,
+        Self::Text,
     ];
 
     /// As `-m` has it.
@@ -205,6 +236,11 @@ impl ExtraKind {
             Self::Routing => "rt",
             Self::Statistic => "statistic",
             Self::Limit => "limit",
+            Self::Recent => "recent",
+            Self::HashLimit => "hashlimit",
+            Self::ConnLimit => "connlimit",
+            Self::Time => "time",
+            Self::Text => "string",
         }
     }
 
@@ -224,9 +260,14 @@ impl ExtraKind {
             Self::Owner => "--uid-owner or --socket-exists",
             Self::Conntrack => "--ctstate",
             Self::TcpMss => "--mss",
-            Self::Routing => "--rt-type",
+            Self::Routing => "--rt-type, --rt-segsleft or --rt-len",
             Self::Statistic => "--mode random or --mode nth",
             Self::Limit => "--limit",
+            Self::Recent => "--set, --rcheck, --update or --remove",
+            Self::HashLimit => "--hashlimit-upto or --hashlimit-above",
+            Self::ConnLimit => "--connlimit-upto or --connlimit-above",
+            Self::Time => "--timestart, --weekdays or the like",
+            Self::Text => "--algo and --string",
         }
     }
 }
