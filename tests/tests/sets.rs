@@ -32,6 +32,8 @@ struct Bench<'a> {
     firewall: Firewall<'a>,
     wires: Wires,
     links: TempDir,
+    /// What the daemon reads, again when it is restarted.
+    _sets: NamedTempFile,
     port: u16,
 }
 
@@ -46,7 +48,7 @@ impl<'a> Bench<'a> {
             .start(network.gateway())?;
         let links = tempfile::Builder::new().prefix("fw-links-").tempdir()?;
         firewall.text(&["link", "--dir", &links.path().to_string_lossy()])?;
-        Ok(Self { firewall, wires, links, port: 2_000 })
+        Ok(Self { firewall, wires, links, _sets: file, port: 2_000 })
     }
 
     /// A shell script that calls ipset and iptables.

@@ -162,10 +162,9 @@ impl SetTables {
 
     fn make_inner<V: Pod>(&self, outer: &str, store: u32, entries: u32) -> Result<()> {
         let (key, value) = (size_of::<EntryKey>() as u32, size_of::<V>() as u32);
+        let map = self.maps.data(outer)?;
         batch::make_hash(key, value, entries)
-            .and_then(|inner| {
-                batch::set_inner(self.maps.data(outer).map_err(io_of)?.fd(), store, &inner)
-            })
+            .and_then(|inner| batch::set_inner(map.fd(), store, &inner))
             .with_context(|| format!("cannot make room for {entries} elements"))
     }
 
@@ -213,10 +212,6 @@ impl SetTables {
         batch::read_array(self.maps.data(name)?.fd(), start, count as usize, 1)
             .with_context(|| format!("cannot read map {name}"))
     }
-}
-
-fn io_of(error: anyhow::Error) -> io::Error {
-    io::Error::other(format!("{error:#}"))
 }
 
 fn text(bytes: &[u8]) -> String {

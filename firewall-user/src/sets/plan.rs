@@ -207,6 +207,7 @@ impl Contents {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it stands behind map_err")]
 pub(super) fn failed(error: anyhow::Error) -> Refusal {
     Refusal::new(format!("{error:#}"))
 }
