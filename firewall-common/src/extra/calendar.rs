@@ -98,7 +98,8 @@ mod tests {
     use super::*;
 
     const fn days_of(month: u32, year: u32) -> u32 {
-        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let is_leap =
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         match month {
             2 if is_leap => 29,
             2 => 28,

@@ -141,7 +141,7 @@ impl Count {
         self.free = NO_PLACE;
         self.free_created = Nanos::ZERO;
         self.has_own = 0;
-        self.is_question = asking.is_question as u32;
+        self.is_question = u32::from(asking.is_question);
     }
 
     /// Looks one place up; `true` when all that matters is known.

@@ -133,7 +133,8 @@ pub fn holds<T: Rules>(tables: &T, extra: &Extra, facts: &Facts, asking: Asking)
     if flags & action::TTL != 0 && seen.ttl != 0 && ttl != 0 && seen.ttl != ttl {
         return is_inverted;
     }
-    let is_recent = |ticks: u32| seconds == 0 || u64::from(ticks) <= u64::from(seconds) * 100;
+    let is_recent =
+        |ticks: u32| seconds == 0 || u64::from(ticks) <= u64::from(seconds) * u64::from(TICKS);
     let fits = match what {
         action::SET | action::REMOVE => true,
         _ => seen.count >= u64::from(hits) && is_recent(now.wrapping_sub(seen.stamp)),
@@ -156,7 +157,7 @@ pub fn holds<T: Rules>(tables: &T, extra: &Extra, facts: &Facts, asking: Asking)
 #[inline(always)]
 fn is_stale<T: Rules>(tables: &T, key: &RecentKey, now: u32, seconds: u32) -> bool {
     let Some(last) = tables.recent(key, 1) else { return false };
-    u64::from(now.wrapping_sub(last.stamp)) > u64::from(seconds) * TICKS as u64
+    u64::from(now.wrapping_sub(last.stamp)) > u64::from(seconds) * u64::from(TICKS)
 }
 
 const _: () = assert!(size_of::<RecentKey>() == 24);
