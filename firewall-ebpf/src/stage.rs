@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     checksum::Verification,
-    classifier::{self, Next},
+    classifier::{self, LEVELS, Next},
     conntrack::{
         self, Tracked,
         connection::{self, Judgement},
@@ -644,13 +644,23 @@ pub extern "C" fn set_holds(facts: *const Facts, index: u32, asking: u32) -> u32
     u32::from(set::holds(&RuleMaps, index, facts, Asking::unpack(asking)))
 }
 
-/// Puts the packet into sets and takes it out, as the target of a rule says.
+/// Puts the packet into a set, if the target of a rule says so.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn change_sets(facts: *const Facts, index: u32, asking: u32) -> u32 {
+pub extern "C" fn put_in_set(facts: *const Facts, index: u32, asking: u32) -> u32 {
     // SAFETY: as above.
     let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
-    set::change(&RuleMaps, index, facts, Asking::unpack(asking));
+    set::put_in(&RuleMaps, index, facts, Asking::unpack(asking));
+    0
+}
+
+/// Takes it out of one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn take_out_of_set(facts: *const Facts, index: u32, asking: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
+    set::take_out(&RuleMaps, index, facts, Asking::unpack(asking));
     0
 }
 
@@ -663,14 +673,36 @@ pub extern "C" fn judge_rules(scratch: *mut Scratch) -> u32 {
     path::judge(&Maps::without_packet(), scratch) as u32
 }
 
-/// Finds the rules that one field's index names for the packet on the desk.
+/// Finds the class that the packet on the desk has of one field.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn look_up(scratch: *mut Scratch, field: u32) -> u32 {
+pub extern "C" fn classify(scratch: *mut Scratch, field: u32) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     let Scratch { search, walk, headers, .. } = scratch;
-    search.look_up(&RuleMaps, walk.slot, headers, field);
+    search.classify(&RuleMaps, walk.slot, headers, field);
+    0
+}
+
+/// As [`classify`], for an address of IPv6, one level of the tree after another.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn classify_wide(scratch: *mut Scratch, field: u32, level: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Scratch { search, walk, headers, .. } = scratch;
+    search.classify_wide(&RuleMaps, walk.slot, headers, field, level);
+    0
+}
+
+/// Opens the list of rules of that class.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn open_list(scratch: *mut Scratch, field: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let Scratch { search, walk, headers, .. } = scratch;
+    search.open(&RuleMaps, walk.slot, headers, field);
     0
 }
 
@@ -684,7 +716,14 @@ pub extern "C" fn seek(scratch: *mut Scratch) -> u32 {
         &RuleMaps,
         scratch,
         |scratch, field| {
-            look_up(scratch, field);
+            if classifier::is_wide(&scratch.headers, field) {
+                for level in 0..LEVELS as u32 {
+                    classify_wide(scratch, field, level);
+                }
+            } else {
+                classify(scratch, field);
+            }
+            open_list(scratch, field);
         },
         |scratch, field| {
             advance(scratch, field);

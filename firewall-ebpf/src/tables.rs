@@ -273,7 +273,8 @@ impl Rules for RuleMaps {
 
     #[inline(always)]
     fn change_sets(&self, index: u32, facts: &Facts, asking: Asking) {
-        stage::change_sets(facts, index, asking.pack());
+        stage::put_in_set(facts, index, asking.pack());
+        stage::take_out_of_set(facts, index, asking.pack());
     }
 }
 

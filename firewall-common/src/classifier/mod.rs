@@ -21,7 +21,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-pub use self::search::{List, Next, Search};
+pub use self::search::{List, Next, Search, is_wide};
 use crate::{headers::Headers, scratch::Scratch};
 
 /// Lines of both families in one generation.

@@ -3,11 +3,11 @@
 use bytemuck::Zeroable;
 
 use super::{
-    CLASS_BITS, CLASS_MASK, FIELDS, FamilyLine, Field, FieldLine, Index, Line, PLAIN_RULES, SPANS,
-    UNFILED, WORDS, family_of, field_line, port_value,
-    tree::{class, class_of_wide},
+    CLASS_BITS, CLASS_MASK, FIELDS, FamilyLine, Field, FieldLine, Index, LEVELS, Line, PLAIN_RULES,
+    SPANS, UNFILED, WORDS, family_of, field_line, port_value,
+    tree::{class, descend_wide},
 };
-use crate::{headers::Headers, scratch::Scratch};
+use crate::{flow::Tuple, headers::Headers, scratch::Scratch};
 
 /// Entries that are looked at before the search is asked again: a bound for the
 /// verifier.
@@ -80,17 +80,57 @@ impl Search {
         (self.unfiled, self.entries) = (line.unfiled, line.entries);
     }
 
-    /// Finds the list of one [`Field`] for a packet.
+    /// Finds the list of one [`Field`] for a packet. The kernel's programs do it in the
+    /// three steps below, each with a stack of its own.
     #[inline(always)]
     pub fn look_up<I: Index>(&mut self, index: &I, slot: u32, headers: &Headers, field: u32) {
-        let Some(class) = class_in(index, slot, headers, field) else {
-            self.leave_out_nothing();
-            return;
-        };
+        if is_wide(headers, field) {
+            for level in 0..LEVELS as u32 {
+                self.classify_wide(index, slot, headers, field, level);
+            }
+        } else {
+            self.classify(index, slot, headers, field);
+        }
+        self.open(index, slot, headers, field);
+    }
+
+    /// Finds the packet's class of a [`Field`] that is not wide.
+    #[inline(always)]
+    pub fn classify<I: Index>(&mut self, index: &I, slot: u32, headers: &Headers, field: u32) {
+        let class = class_in(index, slot, headers, field);
+        self.note_class(field, class);
+    }
+
+    /// Finds the packet's class of a [`Field`] that is wide: goes down one level of the
+    /// tree, from the root on.
+    #[inline(always)]
+    pub fn classify_wide<I: Index>(
+        &mut self,
+        index: &I,
+        slot: u32,
+        headers: &Headers,
+        field: u32,
+        level: u32,
+    ) {
+        let above = if level == 0 { 0 } else { self.classes[field as usize & (FIELDS - 1)] };
+        let class = wide_class_in(index, slot, headers, field, (level, above));
+        self.note_class(field, class);
+    }
+
+    /// Opens the list of the packet's class of a [`Field`].
+    #[inline(always)]
+    pub fn open<I: Index>(&mut self, index: &I, slot: u32, headers: &Headers, field: u32) {
         let place = field as usize & (FIELDS - 1);
-        self.classes[place] = class;
-        match List::of(index, slot, headers, field, class) {
+        match List::of(index, slot, headers, field, self.classes[place]) {
             Some(list) => self.lists[place] = list,
+            None => self.leave_out_nothing(),
+        }
+    }
+
+    #[inline(always)]
+    const fn note_class(&mut self, field: u32, class: Option<u32>) {
+        match class {
+            Some(class) => self.classes[field as usize & (FIELDS - 1)] = class,
             None => self.leave_out_nothing(),
         }
     }
@@ -157,23 +197,40 @@ pub(super) fn next<I: Index>(
     Next::Rule(next)
 }
 
-/// The packet's class of a field; 0 when nobody asks for it.
+/// Whether a packet's value of a field has more than 32 bits: an address of IPv6.
+#[inline(always)]
+pub const fn is_wide(headers: &Headers, field: u32) -> bool {
+    family_of(headers) != 0 && field <= Field::Destination as u32
+}
+
+/// The packet's class of a field that is not wide; 0 when nobody asks for it.
 #[inline(always)]
 fn class_in<I: Index>(index: &I, slot: u32, headers: &Headers, field: u32) -> Option<u32> {
-    let family = family_of(headers);
-    let line: &FieldLine = bytemuck::cast_ref(index.line(slot, field_line(family, field))?);
+    let line = index.line(slot, field_line(family_of(headers), field))?;
     let tuple = &headers.tuple;
+    let value = match field {
+        0 => u32::from_be(tuple.src.words[3]),
+        1 => u32::from_be(tuple.dst.words[3]),
+        2 => port_value(tuple.protocol, tuple.sport),
+        _ => port_value(tuple.protocol, tuple.dport),
+    };
+    class(index, slot, bytemuck::cast_ref(line), value)
+}
+
+/// The next level's node, or the class, of a field that is wide.
+#[inline(always)]
+fn wide_class_in<I: Index>(
+    index: &I,
+    slot: u32,
+    headers: &Headers,
+    field: u32,
+    (level, node): (u32, u32),
+) -> Option<u32> {
+    let line = index.line(slot, field_line(family_of(headers), field))?;
     let is_source = field == Field::Source as u32;
-    if is_source || field == Field::Destination as u32 {
-        let [a, b, c, d] = if is_source { tuple.src.words } else { tuple.dst.words };
-        if family == 0 {
-            return class(index, slot, line, u32::from_be(d));
-        }
-        let words = [u32::from_be(a), u32::from_be(b), u32::from_be(c), u32::from_be(d)];
-        return class_of_wide(index, slot, line, words);
-    }
-    let port = if field == Field::SourcePort as u32 { tuple.sport } else { tuple.dport };
-    class(index, slot, line, port_value(tuple.protocol, port))
+    let Tuple { src, dst, .. } = &headers.tuple;
+    let words = if is_source { &src.words } else { &dst.words };
+    descend_wide(index, slot, bytemuck::cast_ref(line), words, (level, node))
 }
 
 /// Whether the rules that this packet is judged by have an index.

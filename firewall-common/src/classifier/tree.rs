@@ -6,7 +6,7 @@
 
 use super::{FieldLine, Index, LEVELS, LINES_OF_WIDE, Line, WORDS};
 
-/// An address of IPv6, the most significant word first.
+/// An address of IPv6 as it stands in a packet.
 pub(super) type Wide = [u32; LINES_OF_WIDE as usize];
 
 /// The class of a number: an address of IPv4, or a protocol and a port.
@@ -23,29 +23,27 @@ pub(super) fn class<I: Index>(index: &I, slot: u32, field: &FieldLine, value: u3
     Some(node)
 }
 
-/// The class of an address of IPv6.
+/// The child of a node of one level that an address of IPv6 belongs to; behind the last
+/// level the node is the class, and stays.
 #[inline(always)]
-pub(super) fn class_of_wide<I: Index>(
+pub(super) fn descend_wide<I: Index>(
     index: &I,
     slot: u32,
     field: &FieldLine,
-    value: Wide,
+    value: &Wide,
+    (level, node): (u32, u32),
 ) -> Option<u32> {
-    let mut node = 0;
-    for level in 0..LEVELS {
-        if level as u32 >= field.depth {
-            break;
-        }
-        let first = field.levels[level] + node * LINES_OF_WIDE;
-        let lines = [
-            index.line(slot, first)?,
-            index.line(slot, first + 1)?,
-            index.line(slot, first + 2)?,
-            index.line(slot, first + 3)?,
-        ];
-        node = node * WORDS as u32 + below_wide(lines, value);
+    if level >= field.depth {
+        return Some(node);
     }
-    Some(node)
+    let first = field.levels[level as usize & (LEVELS - 1)] + node * LINES_OF_WIDE;
+    let lines = [
+        index.line(slot, first)?,
+        index.line(slot, first + 1)?,
+        index.line(slot, first + 2)?,
+        index.line(slot, first + 3)?,
+    ];
+    Some(node * WORDS as u32 + below_wide(lines, value))
 }
 
 /// How many separators of a node are less than the value: 0 to 15.
@@ -60,8 +58,9 @@ fn below(line: &Line, value: u32) -> u32 {
 
 /// As [`below`]; each line holds one word of all separators.
 #[inline(always)]
-fn below_wide(lines: [&Line; LINES_OF_WIDE as usize], value: Wide) -> u32 {
-    let ([first, second, third, fourth], [a, b, c, d]) = (lines, value);
+fn below_wide(lines: [&Line; LINES_OF_WIDE as usize], value: &Wide) -> u32 {
+    let [first, second, third, fourth] = lines;
+    let [a, b, c, d] = value.map(u32::from_be);
     let mut found = 0;
     for half in [8, 4, 2, 1] {
         let at = found + half - 1;
@@ -131,7 +130,7 @@ mod tests {
             let [a, b, c, d] = &lines;
             for value in [wide(value), wide(separators[near])] {
                 let count = separators.iter().filter(|one| wide(**one) < value).count();
-                prop_assert_eq!(below_wide([a, b, c, d], value), count as u32);
+                prop_assert_eq!(below_wide([a, b, c, d], &value.map(u32::to_be)), count as u32);
             }
         }
     }

@@ -63,12 +63,25 @@ const fn unpack_side(slot: u32, how: u32) -> Option<(u32, u32, u32)> {
 /// Does what the extra with this index says.
 #[inline(always)]
 pub fn change<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) {
+    put_in(tables, index, facts, asking);
+    take_out(tables, index, facts, asking);
+}
+
+/// What [`change`] does first.
+#[inline(always)]
+pub fn put_in<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) {
     let Some(extra) = tables.extra(asking.slot, index) else { return };
     let order = Order::unpack(&extra.arguments);
     if let Some(side) = order.add {
         add(tables, side, &order, facts);
     }
-    if let Some(side) = order.del {
+}
+
+/// What [`change`] does then.
+#[inline(always)]
+pub fn take_out<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) {
+    let Some(extra) = tables.extra(asking.slot, index) else { return };
+    if let Some(side) = Order::unpack(&extra.arguments).del {
         remove(tables, side, facts);
     }
 }

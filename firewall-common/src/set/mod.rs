@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub use ask::{Question, Search, holds, mask};
-pub use change::change;
+pub use change::{change, put_in, take_out};
 
 /// Names at once.
 pub const SLOTS: u32 = 1_024;
