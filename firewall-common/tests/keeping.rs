@@ -72,8 +72,8 @@ mod connections {
         assert!(passes(&memory, &answer.tcp(80, 40_001, RST | ACK), 0));
         assert!(passes(&memory, &syn("192.0.2.1", 3), 0));
         assert!(!passes(&memory, &syn("192.0.2.1", 4), 0));
-        // The last one is known, too, until it is found not to live.
-        assert_eq!(memory.places.borrow().len(), 3);
+        // The last one is known, too, until it is found not to live; so is who answered.
+        assert_eq!(memory.places.borrow().len(), 4);
     }
 
     #[test]

@@ -185,7 +185,6 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--restore-mark"], Opt::Mangle(mangle::Field::RestoreMark), 0, 0),
     plain(&["--nfmask"], Opt::Mangle(mangle::Field::PacketMask), 1, 1),
     plain(&["--ctmask"], Opt::Mangle(mangle::Field::ConnectionMask), 1, 1),
-    plain(&["--mask"], Opt::Mangle(mangle::Field::BothMasks), 1, 1),
     plain(&["--set-dscp"], Opt::Mangle(mangle::Field::SetDscp), 1, 1),
     plain(&["--set-dscp-class"], Opt::Mangle(mangle::Field::SetDscpClass), 1, 1),
     plain(&["--set-tos"], Opt::Mangle(mangle::Field::SetTos), 1, 1),
@@ -269,6 +268,7 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--name"], recent(RecentField::Name), 1, 1),
     plain(&["--rsource"], recent(RecentField::Source), 0, 0),
     plain(&["--rdest"], recent(RecentField::Destination), 0, 0),
+    // Behind CONNMARK that target's own.
     plain(&["--mask"], recent(RecentField::Mask), 1, 1),
     negatable(&["--hashlimit-upto", "--hashlimit"], hashlimit(HashLimitField::UpTo), 1),
     negatable(&["--hashlimit-above"], hashlimit(HashLimitField::Above), 1),

@@ -7,7 +7,9 @@ use firewall_common::{addr::Family, flow::protocol, rule::Counter, wire::tcp_fla
 
 use super::{
     Context, address,
+    extras::{Field, RecentField},
     items::Item,
+    mangle,
     matches::{Matches, Protocol},
     options::Opt,
     targets::Reading,
@@ -125,6 +127,11 @@ impl Reader<'_> {
             Opt::Fragment => self.fragment(context.family, item),
             Opt::Mss if self.matches.wants_mss() && !self.target.is("SYNPROXY") => {
                 self.matches.option(context, item);
+                Ok(())
+            }
+            Opt::Extra(Field::Recent(RecentField::Mask)) if self.target.is("CONNMARK") => {
+                let opt = Opt::Mangle(mangle::Field::BothMasks);
+                self.target.option(context, &Item { opt, ..item.clone() });
                 Ok(())
             }
             Opt::RejectWith

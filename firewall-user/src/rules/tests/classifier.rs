@@ -6,12 +6,18 @@ use std::cell::{Cell, RefCell};
 use bytemuck::Zeroable;
 use firewall_common::{
     classifier::{Index, LINES_PER_GENERATION, Line, Next, PLAIN_RULES, seek},
-    extra::{Asking, Extra},
-    flow::CtState,
+    extra::{
+        Asking, Extra, Facts, Lists,
+        bucket::BucketKey,
+        connections::{Found, Place, PlaceKey},
+        recent::{RecentKey, Sightings},
+    },
+    flow::{CtState, FlowKey},
     headers::Headers,
     rule::{Chain, PortSet, Rule},
     scratch::Scratch,
     tables::Rules,
+    time::Nanos,
     walk::{Walk, step},
 };
 
@@ -71,6 +77,45 @@ impl Rules for Tables<'_> {
 
     fn remember(&self, _: Asking, _: u32, _: impl Fn(u64) -> (u64, bool)) -> bool {
         unreachable!("no rule here keeps something in mind")
+    }
+
+    fn connections_hold(&self, _: &Extra, _: &Facts, _: Asking) -> bool {
+        unreachable!("no rule here counts connections")
+    }
+
+    fn contains(&self, _: u32, _: u32, _: u32, _: u32) -> bool {
+        unreachable!("no rule here looks for a string")
+    }
+}
+
+/// No rule here asks for a list.
+impl Lists for Tables<'_> {
+    fn recent(&self, _: &RecentKey, _: u32) -> Option<Sightings> {
+        unreachable!()
+    }
+
+    fn note_recent(&self, _: &RecentKey, _: u32, _: u32) {
+        unreachable!()
+    }
+
+    fn forget_recent(&self, _: &RecentKey) {
+        unreachable!()
+    }
+
+    fn spend(&self, _: Asking, _: &BucketKey, _: impl Fn(u64) -> (u64, bool)) -> bool {
+        unreachable!()
+    }
+
+    fn connection(&self, _: &PlaceKey, _: &FlowKey, _: Nanos) -> (Found, u32) {
+        unreachable!()
+    }
+
+    fn take_place(&self, _: &PlaceKey, _: Nanos, _: &Place) {
+        unreachable!()
+    }
+
+    fn set_last_place(&self, _: &PlaceKey, _: u32) {
+        unreachable!()
     }
 }
 
