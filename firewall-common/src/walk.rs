@@ -125,6 +125,8 @@ pub struct Walk {
     pub station: u8,
     /// One of [`part`].
     pub part: u8,
+    /// Bytes that rules have added to the packet: those behind them count them, too.
+    pub grown: u8,
 }
 
 impl Walk {
@@ -315,7 +317,8 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &mut Facts, walk: &m
         return walk.go_on();
     }
     if rule.flags & flag::CHAIN_END == 0 && walk.is_question == 0 {
-        tables.count_rule(walk.slot, walk.index, u64::from(headers.ip_len));
+        let bytes = u64::from(headers.ip_len) + u64::from(walk.grown);
+        tables.count_rule(walk.slot, walk.index, bytes);
         walk.hit();
     }
     if rule.target == Target::Set as u8 && walk.is_question == 0 {
@@ -375,6 +378,7 @@ fn act(rule: &Rule, headers: &Headers, facts: &mut Facts, walk: &mut Walk) -> bo
         | Target::Hops
         | Target::Mss => {
             alter(target, rule, headers, facts, walk);
+            walk.grown = facts.grown() as u8;
             walk.is_per_packet = 1;
             walk.go_on()
         }

@@ -205,6 +205,12 @@ impl Facts {
         self.numbers[place as usize & (NUMBERS - 1)].saturating_sub(hops)
     }
 
+    /// Bytes by which rules have made the packet longer than it came.
+    #[inline(always)]
+    pub(crate) const fn grown(&self) -> u32 {
+        self.numbers[number::LENGTH as usize].saturating_sub(self.came.length)
+    }
+
     /// How what rules change stands now.
     #[inline(always)]
     pub(crate) const fn changeable(&self) -> Changeable {

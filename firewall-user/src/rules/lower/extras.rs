@@ -60,7 +60,9 @@ fn record(Condition { negated, value }: &Condition<Fact>, has_state: bool) -> Op
         Fact::SocketExists | Fact::Uid(..) | Fact::Mss(..) => *negated,
         _ => has_state,
     };
-    Some(Record { invert: u8::from(*negated), absent: u8::from(absent), ..record })
+    // What asks for more than so much says so by itself.
+    let invert = record.invert ^ u8::from(*negated);
+    Some(Record { invert, absent: u8::from(absent), ..record })
 }
 
 fn plain(fact: &Fact) -> Option<Record> {

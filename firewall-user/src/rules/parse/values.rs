@@ -252,7 +252,11 @@ pub(super) fn nflog_prefix(word: &Word) -> Parsed<String> {
 }
 
 /// A number that is not above `most`.
-pub(super) fn upto<T: TryFrom<u64> + fmt::Display + Copy>(word: &Word, what: &str, most: T) -> Parsed<T> {
+pub(super) fn upto<T: TryFrom<u64> + fmt::Display + Copy>(
+    word: &Word,
+    what: &str,
+    most: T,
+) -> Parsed<T> {
     let value = number(&word.text).filter(|_| !word.text.is_empty());
     value.and_then(|value| T::try_from(value).ok()).ok_or_else(|| {
         let problem = Problem::new(format!("'{}' is no {what}", word.text));

@@ -10,10 +10,9 @@ use crate::Netns;
 
 /// What is meant to differ (docs/differences.md), taken out of the kernel's side: there is
 /// no loopback device, and the answer of a REJECT is told by the mark that it has from
-/// the packet that it answers, which the stack's own answers have not.
+/// the packet that it answers ([`tell_rejects`]), which the stack's own answers have not.
 const MEANT: &str = "table inet bench {\n  \
-    chain arrive {\n    type filter hook prerouting priority -400\n    \
-      meta mark set meta mark | 0x80000000\n  }\n  \
+    chain arrive {\n    type filter hook prerouting priority -400\n  }\n  \
     chain deliver {\n    type filter hook input priority 100\n    \
       meta mark set meta mark & 0x7fffffff\n  }\n  \
     chain speak {\n    type filter hook output priority -400\n    \
@@ -37,6 +36,15 @@ pub(super) fn prepare(gateway: &Netns) -> Result<()> {
     gateway.run(&format!("nft -f {}", file.path().display()))?;
     for family in ["ipv4", "ipv6"] {
         gateway.set(&format!("{family}/fwmark_reflect"), "1")?;
+    }
+    Ok(())
+}
+
+/// Marks the packets that rules with REJECT judge; others judge them as they came.
+pub(super) fn tell_rejects(gateway: &Netns, text: &str) -> Result<()> {
+    gateway.run("nft flush chain inet bench arrive")?;
+    if text.contains("-j REJECT") {
+        gateway.run("nft add rule inet bench arrive meta mark set meta mark | 0x80000000")?;
     }
     Ok(())
 }

@@ -180,15 +180,23 @@ impl<'a> Stage<'a> {
             Ok(path.to_string_lossy().into_owned())
         };
         let [kernel, _] = self.gateways;
-        for line in &file.sets {
-            kernel.run(&format!("ipset -exist {line}"))?;
-        }
-        kernel.run(&format!("{restore} {}", write("whole", &peer::whole(text))?))?;
-        kernel.run("conntrack -F")?;
         let nothing = write("nothing", NOTHING)?;
-        let rules = write("rules", text)?;
         let apply = |path: &str| self.command(file.family, &["apply", path]);
         apply(&nothing)?;
+        if !file.sets.is_empty() {
+            kernel.run(&format!("{restore} {nothing}"))?;
+            kernel.run("ipset destroy")?;
+            self.firewall.text(&["ipset", "destroy"])?;
+        }
+        for line in &file.sets {
+            kernel.run(&format!("ipset {line}"))?;
+            let words: Vec<_> = line.split_whitespace().collect();
+            self.firewall.text(&[&["ipset"], &words[..]].concat())?;
+        }
+        peer::tell_rejects(kernel, text)?;
+        kernel.run(&format!("{restore} {}", write("whole", &peer::whole(text))?))?;
+        kernel.run("conntrack -F")?;
+        let rules = write("rules", text)?;
         apply(&rules).context("the firewall refuses the file as it is played")?;
         let saved = self.command(file.family, &["save"])?;
         let saved_file = write("saved", &saved)?;

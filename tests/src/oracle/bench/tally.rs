@@ -45,7 +45,9 @@ impl Tally {
                 let (chain, rule) = rule.split_once(' ').unwrap_or((rule, ""));
                 let place = places.entry(chain).or_default();
                 *place += 1;
-                let counted = Counted::read(counter, rule)?;
+                // The end of its calendar, which iptables shows where none was asked for.
+                let rule = rule.replace(" --datestop 2038-01-19T03:14:07", "");
+                let counted = Counted::read(counter, &rule)?;
                 tally.counted.insert((table.into(), chain.into(), *place), counted);
             }
         }
