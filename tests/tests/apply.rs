@@ -229,6 +229,31 @@ mod on_trial {
     }
 
     #[test]
+    fn what_the_old_rules_need_is_kept_for_them() {
+        needs!(capability::firewall());
+        needed().unwrap();
+    }
+
+    fn needed() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let file = tempfile::NamedTempFile::new()?;
+        firewall.text(&["set", "create", "block", "hash:ip"])?;
+        let asks = "-A FORWARD -m set --match-set block src -j DROP\n\
+                    -A FORWARD -m recent --rcheck --name seen -j DROP\n";
+        firewall.apply(&CLOSED.replace("COMMIT", &format!("{asks}COMMIT")))?;
+        firewall.text(&["recent", "seen", "+192.0.2.9"])?;
+        let mut applied = apply(&firewall, "600", file.path())?;
+        let refused = firewall.cli(&["set", "destroy", "block"])?;
+        ensure!(refused.code() == 1 && refused.stderr.contains("in use"), "{refused:?}");
+        applied.signal(Signal::SIGTERM)?;
+        applied.wait(wait::DEADLINE)?;
+        let seen = firewall.text(&["recent", "seen"])?;
+        ensure!(seen.contains("192.0.2.9"), "{seen}");
+        Ok(())
+    }
+
+    #[test]
     fn a_daemon_that_starts_during_a_trial_leaves_it_alone() {
         needs!(capability::firewall());
         restarted().unwrap();

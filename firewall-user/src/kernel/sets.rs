@@ -104,7 +104,15 @@ impl SetTables {
     /// # Errors
     /// As [`SetTables::names`].
     pub fn references(&self) -> Result<Vec<u32>> {
-        self.array("set_references", slot(self.maps.generation()?) * SLOTS, SLOTS)
+        let of = |generation| self.array("set_references", slot(generation) * SLOTS, SLOTS);
+        let mut counts: Vec<u32> = of(self.maps.generation()?)?;
+        // Rules that may come back ask their sets then.
+        if let Some(former) = self.maps.former_generation()? {
+            for (count, also) in counts.iter_mut().zip(of(former)?) {
+                *count += also;
+            }
+        }
+        Ok(counts)
     }
 
     /// Says so for a generation that is about to be.

@@ -118,7 +118,10 @@ impl<'m> Edit<'m> {
         if self.is_first() {
             return Ok(generation);
         }
-        self.forget_lists(after)?;
+        // Those of rules that may come back stay.
+        if trial.is_none() {
+            self.forget_lists(after)?;
+        }
         let last = self.running.counters(self.maps)?;
         let mut is_late = false;
         for (base, source) in bases.iter_mut().zip(sources) {
