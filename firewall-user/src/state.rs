@@ -52,12 +52,12 @@ pub fn save(maps: &Maps, directory: &Path) -> Result<()> {
 
 fn files(maps: &Maps) -> Result<Files> {
     let _rules = maps.pins().lock_ruleset()?;
-    let _sets = maps.pins().lock_sets()?;
     let running = Running::load(maps)?;
     Ok(vec![
         (CONFIGURATION, config::print(&configuration(maps)?)),
         (RULES, running.save(maps, Family::Ipv4, true)?),
         (RULES6, running.save(maps, Family::Ipv6, true)?),
+        // It locks the sets by itself.
         (SETS, sets::save(maps)?),
     ])
 }

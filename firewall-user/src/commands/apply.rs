@@ -66,9 +66,7 @@ fn cut(maps: &Maps, rules: &Ruleset) -> Result<Option<Lockout>> {
 /// What would change, without changing it.
 fn preview(global: &Global, maps: &Maps, rules: &Ruleset, cut: Option<&Lockout>) -> Result<()> {
     let running = Running::load(maps)?;
-    let mut whole = running.rulesets.clone();
-    whole = whole.with(rules.clone());
-    whole.compile()?;
+    running.rulesets.clone().with(rules.clone()).compile()?;
     let found = differences(running.rulesets.family(rules.family), rules);
     let mut lines: Vec<String> = match global.output {
         Output::Text => found.iter().map(ToString::to_string).collect(),
