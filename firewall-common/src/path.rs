@@ -405,11 +405,12 @@ pub const fn may_bypass_stack(headers: &Headers, walk: &Walk) -> bool {
         && !headers.has_ip_options()
 }
 
-/// Whether the flow remembers a verdict that holds for this packet.
+/// Whether the flow remembers a verdict that holds for this packet. Segments that begin or
+/// end a connection walk the rules, which may ask for their flags.
 #[inline(always)]
 fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
     let Some((_, flow)) = &tracked.flow else { return false };
-    if !matches!(tracked.ctstate, CtState::Established) {
+    if !matches!(tracked.ctstate, CtState::Established) || !scratch.headers.is_plain() {
         return false;
     }
     holds(&flow.side(tracked.direction).cached, &scratch.walk)
@@ -455,6 +456,7 @@ fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
     let Some((_, flow)) = &mut tracked.flow else { return };
     if !matches!(tracked.ctstate, CtState::Established)
         || !matches!(tracked.effect, Effect::Advance(_))
+        || !scratch.headers.is_plain()
         || !scratch.walk.is_cacheable()
     {
         return;

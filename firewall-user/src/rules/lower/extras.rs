@@ -8,7 +8,7 @@ use firewall_common::{
         Extra as Record, Test,
         bucket::{group_id, mode},
         calendar,
-        facts::{address, mac, number, packet_type},
+        facts::{address, ct_status, mac, number, packet_type},
         recent::{action, list_id},
     },
     flow::Direction,
@@ -43,7 +43,13 @@ pub(in crate::rules) const fn is_constant(fact: &Fact) -> bool {
             | Fact::CtAddress(..)
             | Fact::CtPort(..)
             | Fact::CtDirection(_)
-    )
+    ) || matches!(fact, Fact::CtStatus(status) if is_constant_status(*status))
+}
+
+/// What is asked of a connection of which both sides have been heard: that alone, or what
+/// it was from its beginning. It is assured at some time.
+const fn is_constant_status(status: u32) -> bool {
+    status & (ct_status::SEEN_REPLY | ct_status::CONFIRMED) != 0 || status & ct_status::ASSURED == 0
 }
 
 /// The records of a match; `--ctstate` has its place in the rule itself.

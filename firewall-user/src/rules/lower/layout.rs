@@ -225,6 +225,9 @@ impl Layout {
         if matches!(code, Code::Log | Code::Set) {
             compiled.flags |= flag::PER_PACKET;
         }
+        if compiled.fits_plain_segments() == Some(false) {
+            compiled.flags &= !flag::PER_PACKET;
+        }
         if code == Code::Proxy {
             self.header.has_proxy = 1;
         }

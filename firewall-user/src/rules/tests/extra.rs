@@ -8,7 +8,7 @@ use firewall_common::{
     extra::{
         Facts,
         calendar::{ALL_MONTHDAYS, ALL_WEEKDAYS},
-        facts::{address, mac, number},
+        facts::{address, ct_status, mac, number},
     },
     flow::{Direction, Tuple},
     rule::PortRange,
@@ -91,6 +91,19 @@ impl Seen {
         }
         facts.path_mtu = PATH_MTU;
         facts
+    }
+
+    /// Of another packet of this one's connection and direction, whose both sides have been
+    /// heard: what it was from its beginning stays.
+    pub(super) fn later(&self, other: &Self) -> Self {
+        let begun = self.status & ct_status::EXPECTED;
+        let now = other.status & ct_status::ASSURED;
+        Self {
+            types: self.types,
+            direction: self.direction,
+            status: begun | now | ct_status::SEEN_REPLY | ct_status::CONFIRMED,
+            ..other.clone()
+        }
     }
 
     fn original(&self, subject: &Subject) -> Tuple {
