@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     classifier::{LINES_PER_GENERATION, Line},
-    control::{Device, MAX_AWAITED, Options, Timeouts},
+    control::{Device, MAX_AWAITED, Options, SocketLayout, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
         EXTRAS_PER_GENERATION, Extra,
@@ -117,6 +117,14 @@ pub static EXTRAS: Array<Extra> = Array::with_max_entries(2 * EXTRAS_PER_GENERAT
 /// What each of them keeps in mind.
 #[map(name = "extra_memory")]
 pub static EXTRA_MEMORY: Array<u64> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
+
+/// Where the kernel keeps the group of a socket's owner; written when the programs are loaded.
+#[map(name = "socket_layout")]
+pub static SOCKET_LAYOUT: Array<SocketLayout> = Array::with_max_entries(1, 0);
+
+/// The socket that is looked at: one packet at a time on each CPU.
+#[map(name = "socket")]
+pub static SOCKET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// The lists of `-m recent`.
 #[map(name = "recent")]

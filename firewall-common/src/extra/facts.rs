@@ -51,6 +51,8 @@ pub mod number {
     pub const CT_DIRECTION: u8 = 13;
     pub const CT_SPORT: u8 = 14;
     pub const CT_DPORT: u8 = 15;
+    /// The group of the user whose socket sends it; only in OUTPUT.
+    pub const GROUP: u8 = 16;
     /// The nodes that the first routing header of IPv6 still names, and its bytes.
     pub const ROUTING_LEFT: u8 = 17;
     pub const ROUTING_LENGTH: u8 = 18;
@@ -389,6 +391,12 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
     facts.headers(packet, headers, walk.chain, hook);
     if needs & need::SETS != 0 {
         facts.set_ends(headers);
+    }
+    if needs & need::GROUP != 0
+        && walk.chain == Chain::Output as u8
+        && let Some(group) = packet.group()
+    {
+        facts.set_number(number::GROUP, group);
     }
     if needs & need::TCP_OPTIONS != 0 && headers.tuple.protocol == protocol::TCP {
         facts.options.begin(packet, headers);

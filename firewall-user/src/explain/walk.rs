@@ -348,6 +348,7 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
         (Test::Masked, number::MARK) => format!("mark is {:#x}", value()),
         (Test::Masked, number::CT_MARK) => format!("connmark is {:#x}", value()),
         (Test::Range | Test::Masked, number::OWNER) => format!("owner is {}", value()),
+        (Test::Range, number::GROUP) => format!("group is {}", value()),
         (Test::Range, number::MSS) => format!("mss is {}", value()),
         _ => "one of its further conditions does not hold".into(),
     })

@@ -63,7 +63,7 @@ pub(super) fn records(extra: &Extra) -> Vec<Record> {
 fn record(Condition { negated, value }: &Condition<Fact>, has_state: bool) -> Option<Record> {
     let record = plain(value)?;
     let absent = match value {
-        Fact::SocketExists | Fact::Uid(..) | Fact::Mss(..) => *negated,
+        Fact::SocketExists | Fact::Uid(..) | Fact::Gid(..) | Fact::Mss(..) => *negated,
         _ => has_state,
     };
     // What asks for more than so much says so by itself.
@@ -90,6 +90,7 @@ fn plain(fact: &Fact) -> Option<Record> {
         Fact::Mark(mark) => masked(number::MARK, mark),
         Fact::CtMark(mark) => masked(number::CT_MARK, mark),
         Fact::Uid(first, last) => range(number::OWNER, first, last),
+        Fact::Gid(first, last) => range(number::GROUP, first, last),
         Fact::SocketExists => range(number::OWNER, 0, u32::MAX),
         Fact::CtState(_) => return None,
         Fact::CtProtocol(protocol) => range(number::CT_PROTOCOL, protocol.into(), protocol.into()),

@@ -294,6 +294,7 @@ fn needs(pool: &Pool, rule: &Rule) -> u32 {
             | window
             | of_sets
             | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
+            | if is_number && extra.subject == number::GROUP { need::GROUP } else { 0 }
     };
     extras.fold(0, |needs, extra| needs | of(extra))
 }

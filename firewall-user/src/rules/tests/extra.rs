@@ -29,7 +29,8 @@ use crate::rules::{
 pub(super) struct Seen {
     pub(super) mark: u32,
     pub(super) ct_mark: u32,
-    owner: Option<u32>,
+    /// The user and the group.
+    owner: Option<(u32, u32)>,
     mac: Option<[u8; 6]>,
     pub(super) mss: Option<u16>,
     /// Kinds.
@@ -61,7 +62,8 @@ impl Seen {
             (number::TOS, Some(headers.tos.into())),
             (number::MARK, Some(self.mark)),
             (number::CT_MARK, Some(self.ct_mark)),
-            (number::OWNER, self.owner),
+            (number::OWNER, self.owner.map(|(user, _)| user)),
+            (number::GROUP, self.owner.map(|(_, group)| group)),
             (number::MSS, self.mss.map(u32::from)),
             (number::ROUTING_TYPE, self.routing.map(u32::from)),
             // As many nodes as the number of the type, and one unit more.
@@ -167,7 +169,8 @@ fn fits_fact(
             let within = |kind| (first..=last).contains(&u32::from(kind));
             return seen.routing.is_some_and(|kind| *negated != within(kind));
         }
-        Fact::Uid(first, last) => seen.owner.is_some_and(|uid| (first..=last).contains(&uid)),
+        Fact::Uid(first, last) => seen.owner.is_some_and(|(uid, _)| (first..=last).contains(&uid)),
+        Fact::Gid(first, last) => seen.owner.is_some_and(|(_, gid)| (first..=last).contains(&gid)),
         Fact::SocketExists => seen.owner.is_some(),
         Fact::Mss(first, last) => seen.mss.is_some_and(|mss| (first..=last).contains(&mss)),
         Fact::CtProtocol(protocol) => original.protocol == protocol,
@@ -215,8 +218,12 @@ pub(super) fn has_option(kind: u8, subject: &Subject) -> bool {
 pub(super) fn seen() -> impl Strategy<Value = Seen> {
     let packet_type =
         select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
-    let own =
-        ((0..3u32, 0..3u32), option::of(0..3u32), option::of(select(MACS.to_vec())), packet_type);
+    let own = (
+        (0..3u32, 0..3u32),
+        option::of((0..3u32, 0..3u32)),
+        option::of(select(MACS.to_vec())),
+        packet_type,
+    );
     let options = (option::of(select(vec![536, 1460])), vec(select(vec![2, 3, 8, 40, 254]), 0..3));
     let types = [0, 1].map(|_| select(ADDRESS_TYPES.map(|(_, bit)| bit).to_vec()));
     let direction = select(vec![Direction::Original, Direction::Reply]);
@@ -283,6 +290,7 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
         select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
     let mss = select(vec![(536, 536), (1, 1000), (1460, 9000)]);
     let uid = pair(2).prop_map(|(first, last)| Fact::Uid(first, last));
+    let gid = pair(2).prop_map(|(first, last)| Fact::Gid(first, last));
     let mut all = vec![
         hops.boxed(),
         one(ExtraKind::Length, length),
@@ -295,7 +303,7 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
         types(),
         conntrack(family),
         one(ExtraKind::TcpMss, mss.prop_map(|(first, last)| Fact::Mss(first, last))),
-        one(ExtraKind::Owner, prop_oneof![uid, Just(Fact::SocketExists)]),
+        one(ExtraKind::Owner, prop_oneof![uid, gid, Just(Fact::SocketExists)]),
         one(ExtraKind::Mac, select(MACS.to_vec()).prop_map(Fact::Mac)),
     ];
     if family == Family::Ipv6 {

@@ -144,8 +144,12 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
             "1:31: the match 'u32' is not supported yet; take the rule out: it would not be enforced",
         ),
         (
-            "-A OUTPUT -m owner --gid-owner 0 -j ACCEPT",
-            "1:32: the group of a packet's owner is not known here; write --uid-owner with the users of the group",
+            "-A OUTPUT -m owner --gid-owner 0 --suppl-groups -j ACCEPT",
+            "1:34: --suppl-groups of 'owner' is not supported yet",
+        ),
+        (
+            "-A OUTPUT -m owner --gid-owner nobodys -j ACCEPT",
+            "1:32: there is no group 'nobodys' here; write a name that this machine knows, or a number",
         ),
         (
             "-t nat -A POSTROUTING -o eth0 -j MASQUERADE",
