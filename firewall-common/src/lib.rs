@@ -21,6 +21,7 @@ pub mod fragment;
 pub mod generation;
 pub mod headers;
 pub mod mangle;
+pub mod nat;
 pub mod packet;
 pub mod path;
 pub mod pressure;
