@@ -22,7 +22,8 @@ use super::{
     sweeping::Refused,
 };
 use crate::{
-    ftp::{Action, Conversation, Hole, Policy},
+    ftp::{Conversation, Policy},
+    helper::{Action, Beginning, Hole, Reader as _},
     kernel::maps::{Expectations, Flows, Maps, now},
     listing::helper_event::{HelperChange, HelperEvent},
 };
@@ -132,8 +133,9 @@ impl Helper {
         }
         let (client, server) = (control.flow.src.to_ip(), control.flow.dst.to_ip());
         let start_seen = !picked_up && control.created.is_after(self.known_since);
+        let beginning = if start_seen { Beginning::Seen } else { Beginning::Missed };
         let mut conversation =
-            Conversation::new(client, server, start_seen, Arc::clone(&self.policy));
+            Conversation::new(client, server, beginning, Arc::clone(&self.policy));
         if !start_seen && let Some(hole) = self.standing_hole(control) {
             conversation.restore_hole(hole);
         }
@@ -161,6 +163,9 @@ impl Helper {
             Action::Open(hole) => self.open(control, *hole),
             Action::Close(hole) => self.close(control, *hole),
             Action::Encrypted => self.mark_encrypted(control),
+            // Nothing makes these yet: no configuration names a range, and what is
+            // marked as encrypted is not read.
+            Action::Decrypted | Action::Admit(_) | Action::Dismiss(_) => Ok(()),
             Action::Note(note) => {
                 tracing::warn!(target: "ftp", "{note}");
                 self.tell(control, HelperChange::Note(note.to_string()));
@@ -187,7 +192,7 @@ impl Helper {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             })
             .with_context(|| format!("cannot expect {hole}: its transfer will fail"))?;
-        let Hole { src, dst, dport } = hole;
+        let Hole { src, dst, dport, .. } = hole;
         self.tell(control, HelperChange::Expects { src, dst, dport });
         Ok(())
     }
@@ -197,7 +202,7 @@ impl Helper {
         if self.expectations.get(&key)?.is_some_and(|standing| is_of(&standing, control)) {
             tracing::debug!(target: "ftp", "no longer expects {hole}");
             if self.expectations.remove(&key)? {
-                let Hole { src, dst, dport } = hole;
+                let Hole { src, dst, dport, .. } = hole;
                 self.tell(control, HelperChange::Withdraws { src, dst, dport });
             }
         }
