@@ -20,6 +20,7 @@ pub mod flow_event;
 pub mod fragment;
 pub mod generation;
 pub mod headers;
+pub mod helper_stats;
 pub mod mangle;
 pub mod packet;
 pub mod path;
