@@ -272,6 +272,10 @@ pub mod status {
     pub const PICKED_UP: u8 = 1 << 4;
     /// SYNPROXY stands between: client and server know different numbers.
     pub const PROXIED: u8 = 1 << 5;
+    /// The source of its original direction is translated (kernel: IPS_SRC_NAT).
+    pub const SOURCE_TRANSLATED: u8 = 1 << 6;
+    /// The destination of its original direction is translated (kernel: IPS_DST_NAT).
+    pub const DESTINATION_TRANSLATED: u8 = 1 << 7;
 }
 
 /// Helpers, as the maps number them.

@@ -22,6 +22,7 @@ pub mod generation;
 pub mod headers;
 pub mod helper_stats;
 pub mod mangle;
+pub mod nat;
 pub mod packet;
 pub mod path;
 pub mod pressure;

@@ -5,8 +5,7 @@ use crate::{
     control::{HEARTBEAT_LIMIT, Options, option, slot},
     event::{Hook, NO_CHAIN, Punt},
     extra::need,
-    flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
-    fragment,
+    flow::{CachedVerdict, CtState, Direction, Flow, helper, status},
     headers::{Headers, Parsed},
     mangle::{Mangling, change},
     packet::Packet,
@@ -43,7 +42,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
         Err(reason) => {
             let verdict = unreadable(tables, place, scratch, reason, now);
             if scratch.headers.is_first_fragment() {
-                fragment::refuse(tables, scratch, now);
+                tables.settle_fragments(scratch, false, now);
             }
             verdict
         }
@@ -102,14 +101,14 @@ fn ip<P: Packet + ?Sized, T: Tables>(
         let inherited = tables.inherit(scratch, place.visit, now);
         return inherited.verdict(chain(scratch, route.chain));
     }
-    if scratch.headers.is_first_fragment() && fragment::is_repeated(tables, scratch, now) {
+    if scratch.headers.is_first_fragment() && tables.is_repeated(scratch, now) {
         return Verdict::Drop(DropReason::FragmentOverlap);
     }
     let verdict = whole(packet, place, tables, scratch, options, &route, now);
     if scratch.headers.is_first_fragment()
         && matches!(verdict, Verdict::Drop(_) | Verdict::Reject(_))
     {
-        fragment::refuse(tables, scratch, now);
+        tables.settle_fragments(scratch, false, now);
     }
     verdict
 }
@@ -126,8 +125,6 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Verdict {
     let mut tracked = conntrack::track(packet, tables, scratch, now);
-    tracked.effect = synproxy::effect(&scratch.proxy, tracked.effect);
-    tracked.forget_how(tables);
     scratch.walk.ctstate = tracked.ctstate.bit();
     let is_remembered = is_remembered(&tracked, scratch);
     if !is_remembered && needs_facts(tables, scratch) {
@@ -197,16 +194,18 @@ fn accept<P: Packet + ?Sized, T: Tables>(
         tables.settle(packet, scratch, flow, tracked.direction);
     }
     // Behind the commit the flow may stand in another table; a new one is on the desk.
-    let known = tracked.flow.as_ref().map(|(_, flow)| About::of(flow));
+    let is_needed = matches!(reading, Reading::Needed);
+    if is_needed && let Some((_, flow)) = &tracked.flow {
+        tables.describe(scratch, Some(flow), tracked.direction, now);
+    }
     if let Err(reason) = tables.commit(scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
-    if matches!(reading, Reading::Needed) {
-        let about = known.unwrap_or_else(|| About::of(&scratch.flow));
-        describe(scratch, about, tracked.direction, now);
+    if is_needed && tracked.flow.is_none() {
+        tables.describe(scratch, None, tracked.direction, now);
     }
     if scratch.headers.is_first_fragment() {
-        fragment::grant(tables, scratch, now);
+        tables.settle_fragments(scratch, true, now);
     }
     match reading {
         Reading::Needed => {
@@ -294,36 +293,16 @@ fn reader<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>) -> u8
     }
 }
 
-/// What a helper is told of the flow.
-#[derive(Clone, Copy, Debug)]
-struct About {
-    created: Nanos,
-    originator: Sender,
-    helper: u8,
-    picked_up: u8,
-}
-
-impl About {
-    #[inline(always)]
-    fn of(flow: &Flow) -> Self {
-        Self {
-            created: flow.created,
-            originator: flow.originator(),
-            helper: flow.helper,
-            picked_up: u8::from(flow.has(status::PICKED_UP)),
-        }
-    }
-}
-
-/// Fills in what the helper is told of the segment; the adapter adds where the
-/// frame was.
+/// Fills in what the helper is told of the segment, whose flow this is, or the new one on
+/// the desk; the adapter adds where the frame was.
 #[inline(always)]
-fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos) {
-    let Scratch { punt, headers, key, .. } = scratch;
+pub fn describe(scratch: &mut Scratch, flow: Option<&Flow>, direction: Direction, now: Nanos) {
+    let Scratch { punt, headers, key, flow: new, .. } = scratch;
+    let flow = flow.unwrap_or(new);
     *punt = Punt {
         at: now,
         flow_created: flow.created,
-        flow: key.tuple(flow.originator),
+        flow: key.tuple(flow.originator()),
         seq: headers.seq,
         ack: headers.ack,
         l3: headers.l3 as u16,
@@ -332,7 +311,7 @@ fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos
         payload_len: headers.payload_len as u16,
         direction: direction as u8,
         helper: flow.helper,
-        picked_up: flow.picked_up,
+        picked_up: u8::from(flow.has(status::PICKED_UP)),
         ..Punt::default()
     };
 }
