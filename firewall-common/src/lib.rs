@@ -21,6 +21,7 @@ pub mod flow_event;
 pub mod fragment;
 pub mod generation;
 pub mod headers;
+pub mod helper_stats;
 pub mod mangle;
 pub mod nat;
 pub mod packet;
