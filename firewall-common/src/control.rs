@@ -9,7 +9,7 @@ use crate::time::Nanos;
 
 /// Version of everything that is pinned: maps, their keys and values. The pin
 /// directory carries it; a daemon that meets another version says what to do.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// The mark of a frame that the daemon sends on an interface to have it turned
 /// back into that interface's ingress, where it was held. The whole word is
@@ -86,6 +86,11 @@ pub mod option {
     pub const REPORT_FLOWS: u32 = 1 << 7;
     /// A daemon keeps the most recent drops: report some of them, watched or not.
     pub const REMEMBER_DROPS: u32 = 1 << 8;
+    /// Expectations of a range of ports stand in the map: the passages of encrypted
+    /// control connections.
+    pub const PASSAGES: u32 = 1 << 16;
+    /// Expectations of UDP stand there.
+    pub const UDP_EXPECTED: u32 = 1 << 17;
     /// A rehearsal for `firewall explain`: nothing that others share is changed.
     pub const REHEARSAL: u32 = 1 << 9;
 }

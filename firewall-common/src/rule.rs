@@ -134,6 +134,9 @@ pub enum Target {
     Hops = 16,
     /// TCPMSS. Argument: the segment size, or [`crate::mangle::CLAMP`].
     Mss = 17,
+    /// SNAT, DNAT, MASQUERADE, REDIRECT, NETMAP: a packed [`crate::nat::Order`]; the table is
+    /// done.
+    Translate = 18,
     /// `SET`: put the packet into sets, and go on. Argument: the index of an
     /// [`crate::extra::Extra`] with a [`crate::set::change::Order`].
     Set = 30,
@@ -161,6 +164,7 @@ impl Target {
             15 => Self::RestoreMark,
             16 => Self::Hops,
             17 => Self::Mss,
+            18 => Self::Translate,
             30 => Self::Set,
             _ => return None,
         })
@@ -305,6 +309,11 @@ pub enum Chain {
     MangleForward = 7,
     MangleOutput = 8,
     ManglePostrouting = 9,
+    /// Table nat, as those below: only the first packet of a flow comes by.
+    NatPrerouting = 10,
+    NatInput = 11,
+    NatOutput = 12,
+    NatPostrouting = 13,
 }
 
 impl Chain {
@@ -321,12 +330,16 @@ impl Chain {
             7 => Self::MangleForward,
             8 => Self::MangleOutput,
             9 => Self::ManglePostrouting,
+            10 => Self::NatPrerouting,
+            11 => Self::NatInput,
+            12 => Self::NatOutput,
+            13 => Self::NatPostrouting,
             _ => return None,
         })
     }
 }
 
-pub const CHAINS: usize = 10;
+pub const CHAINS: usize = 14;
 /// The chain is not there (a table without rules): nothing is walked.
 pub const NO_ENTRY: u32 = u32::MAX;
 
@@ -370,4 +383,4 @@ pub struct Counter {
 
 const _: () = assert!(size_of::<PortSet>() == 64);
 const _: () = assert!(size_of::<Rule>() == 112);
-const _: () = assert!(size_of::<RulesetHeader>() == 92);
+const _: () = assert!(size_of::<RulesetHeader>() == 124);

@@ -206,11 +206,19 @@ impl Verdict {
 
 const fn accept_stat(chain: Chain) -> Stat {
     match chain {
-        Chain::Input | Chain::MangleInput | Chain::RawPrerouting | Chain::ManglePrerouting => {
-            Stat::AcceptInput
+        Chain::Input
+        | Chain::MangleInput
+        | Chain::NatInput
+        | Chain::RawPrerouting
+        | Chain::ManglePrerouting
+        | Chain::NatPrerouting => Stat::AcceptInput,
+        Chain::Forward
+        | Chain::MangleForward
+        | Chain::ManglePostrouting
+        | Chain::NatPostrouting => Stat::AcceptForward,
+        Chain::Output | Chain::RawOutput | Chain::MangleOutput | Chain::NatOutput => {
+            Stat::AcceptOutput
         }
-        Chain::Forward | Chain::MangleForward | Chain::ManglePostrouting => Stat::AcceptForward,
-        Chain::Output | Chain::RawOutput | Chain::MangleOutput => Stat::AcceptOutput,
     }
 }
 

@@ -365,6 +365,8 @@ fn act(rule: &Rule, headers: &Headers, facts: &mut Facts, walk: &mut Walk) -> bo
             walk.is_per_packet = 1;
             walk.go_on()
         }
+        // Nothing leads here yet: table nat has no station.
+        Target::Translate => walk.stop(Outcome::Broken),
         Target::Untrack => {
             walk.ctstate_then = CtState::Untracked.bit();
             walk.announced_by = helper::NONE;

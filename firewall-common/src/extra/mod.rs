@@ -52,6 +52,8 @@ pub mod need {
     pub const PATH_MTU: u32 = 1 << 10;
     /// Sets: the ports, and the type of ICMP.
     pub const SETS: u32 = 1 << 11;
+    /// Table nat has rules: new flows are shown to it.
+    pub const NAT: u32 = 1 << 12;
 }
 
 /// How an extra compares, as [`Extra::test`].

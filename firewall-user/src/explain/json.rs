@@ -54,6 +54,10 @@ const fn chain(chain: firewall_common::rule::Chain) -> &'static str {
         Chain::MangleForward => "mangle FORWARD",
         Chain::MangleOutput => "mangle OUTPUT",
         Chain::ManglePostrouting => "mangle POSTROUTING",
+        Chain::NatPrerouting => "nat PREROUTING",
+        Chain::NatInput => "nat INPUT",
+        Chain::NatOutput => "nat OUTPUT",
+        Chain::NatPostrouting => "nat POSTROUTING",
     }
 }
 

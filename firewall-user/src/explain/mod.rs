@@ -129,27 +129,35 @@ struct Known {
 
 impl Known {
     fn of(maps: &Maps, tuple: &Tuple, now: Nanos) -> Result<Self> {
-        let key = ExpectationKey {
-            src: tuple.src,
-            dst: tuple.dst,
-            dport: tuple.dport,
-            protocol: tuple.protocol,
-            _pad: 0,
-        };
-        let expectation = Expectations::open(maps)?.get(&key)?;
+        let expectation = expectation(maps, tuple)?;
         let master = match &expectation {
-            Some(expectation) => {
+            Some((_, expectation)) => {
                 let key = FlowKey::of(&expectation.master).0;
                 maps.flow(&key, now)?.map(|(table, flow)| (table, key, flow))
             }
             None => None,
         };
-        Ok(Self {
-            flow: maps.flow(&FlowKey::of(tuple).0, now)?,
-            expectation: expectation.map(|value| (key, value)),
-            master,
-        })
+        Ok(Self { flow: maps.flow(&FlowKey::of(tuple).0, now)?, expectation, master })
     }
+}
+
+/// What announces a flow with these endpoints: its port, or a range that it lies in.
+fn expectation(maps: &Maps, tuple: &Tuple) -> Result<Option<(ExpectationKey, Expectation)>> {
+    let expectations = Expectations::open(maps)?;
+    for dport in [tuple.dport, 0] {
+        let key = ExpectationKey {
+            src: tuple.src,
+            dst: tuple.dst,
+            dport,
+            protocol: tuple.protocol,
+            _pad: 0,
+        };
+        let found = expectations.get(&key)?.filter(|found| found.is_for(&key, tuple.dport));
+        if let Some(found) = found {
+            return Ok(Some((key, found)));
+        }
+    }
+    Ok(None)
 }
 
 /// A stage that is set for a packet, and where it will be seen.

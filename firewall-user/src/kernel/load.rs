@@ -16,7 +16,7 @@ use super::{pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 41] = [
+const PINNED: [&str; 42] = [
     "assured",
     "awaited",
     "buckets",
@@ -35,6 +35,7 @@ const PINNED: [&str; 41] = [
     "generation",
     "heartbeat",
     "helper_ports",
+    "helper_stats",
     "masters",
     "options",
     "patterns",

@@ -227,7 +227,9 @@ fn prevents(rule: &Rule) -> bool {
             | Code::Return
             | Code::Jump
             | Code::Goto
-            | Code::Helper,
+            | Code::Helper
+            // Only the first packet of a flow comes there.
+            | Code::Translate,
         )
         | None => false,
     };
