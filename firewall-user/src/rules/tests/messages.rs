@@ -130,7 +130,7 @@ fn conditions_say_what_they_take() {
             "-A INPUT -p tcp --syn --tcp-flags ALL ALL",
             "1:23: --tcp-flags is a second test of TCP flags; write one of --syn and --tcp-flags, once",
         ),
-        ("-A INPUT -m helper --helper sip", "1:29: unknown helper 'sip'; the only helper is ftp"),
+        ("-A INPUT -m helper --helper sip", "1:29: unknown helper 'sip'; there are ftp and tftp"),
         ("-A INPUT --icmp-type 8", "1:10: --icmp-type needs -p icmp; write -p icmp before it"),
         ("-A INPUT -sport 21", "1:10: '-sport' begins with one dash; write --sport"),
     ]);
@@ -145,7 +145,7 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
         ),
         (
             "-A OUTPUT -m owner --gid-owner 0 --suppl-groups -j ACCEPT",
-            "1:34: --suppl-groups of 'owner' is not supported yet",
+            "1:34: --suppl-groups of 'owner' is not supported yet; take the rule out: it would not be enforced",
         ),
         (
             "-A OUTPUT -m owner --gid-owner nobodys -j ACCEPT",
