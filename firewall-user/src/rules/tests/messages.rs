@@ -130,7 +130,7 @@ fn conditions_say_what_they_take() {
             "-A INPUT -p tcp --syn --tcp-flags ALL ALL",
             "1:23: --tcp-flags is a second test of TCP flags; write one of --syn and --tcp-flags, once",
         ),
-        ("-A INPUT -m helper --helper sip", "1:29: unknown helper 'sip'; the only helper is ftp"),
+        ("-A INPUT -m helper --helper sip", "1:29: unknown helper 'sip'; there are ftp and tftp"),
         ("-A INPUT --icmp-type 8", "1:10: --icmp-type needs -p icmp; write -p icmp before it"),
         ("-A INPUT -sport 21", "1:10: '-sport' begins with one dash; write --sport"),
     ]);
