@@ -121,6 +121,11 @@ fn helpers(wanted: &Wanted) -> Helpers {
     };
     Helpers {
         readers: Readers { ftp: Arc::new(policy) },
+        // A hole each: so many leave room for those of TCP.
+        datagram_bounds: Bounds {
+            connections: (wanted.sizes.expectations / 4) as usize,
+            buffers: 0,
+        },
         bounds: Bounds {
             connections: wanted.max_connections as usize,
             buffers: wanted.max_buffers as usize,

@@ -248,9 +248,12 @@ mod tests {
             (Direction::Reply, b"227 ok (198,51,100,1,156,65)\r\n"),
             (Direction::Original, b"RETR a\r\n"),
         ];
-        let mut roster = roster(CONNECTIONS as usize, 32 << 20);
+        let bounds = Bounds { connections: CONNECTIONS as usize, buffers: 32 << 20 };
+        let mut roster = Roster::new(bounds);
+        // As large as what tells control connections apart.
+        let keys = || (0..u64::from(CONNECTIONS)).map(|number| [number; 8]);
         let before = resident();
-        for key in 0..CONNECTIONS {
+        for key in keys() {
             assert!(roster.begin(key, reader(&policy)).is_none());
             let mut next = [0, 0];
             for (direction, line) in lines {
@@ -262,7 +265,7 @@ mod tests {
         let each = resident().saturating_sub(before) / CONNECTIONS as usize;
         println!("{each} bytes for each connection");
         assert!(each <= EACH, "{each} bytes for each connection");
-        for key in 0..CONNECTIONS {
+        for key in keys() {
             let mut reader = roster.remove(&key).unwrap();
             assert!(reader.hole().is_some() && reader.ended().as_slice().len() == 1);
         }

@@ -10,7 +10,7 @@ use firewall_common::{
 
 use super::{Control, Helper};
 use crate::{
-    helper::{Action, Actions, Due, Hole, Note, Passage},
+    helper::{Action, Due, Hole, Note, Passage},
     kernel::maps::now,
     listing::helper_event::{HelperChange, HelperEvent},
 };
@@ -21,7 +21,7 @@ const EXPECTATION_LIFETIME: Nanos = Nanos::from_secs(300);
 const FOREVER: Nanos = Nanos(u64::MAX);
 
 impl Helper {
-    pub(super) fn act_on(&mut self, control: Control, actions: Actions) {
+    pub(super) fn act_on(&mut self, control: Control, actions: impl IntoIterator<Item = Action>) {
         for action in actions {
             if let Err(error) = self.act(control, action) {
                 tracing::error!(target: "helper", "{error:#}");

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Control, Helper};
-use crate::{helper::Passage, kernel::maps::now};
+use crate::kernel::maps::now;
 
 /// Control connections that are looked at in one go: what is held meanwhile waits.
 const AT_ONCE: usize = 1_000;
@@ -16,10 +16,9 @@ impl Helper {
     pub fn sweep(&mut self) -> Result<()> {
         self.dismiss_ended()?;
         if self.to_check.is_empty() {
-            self.to_check = self.roster.keys().collect();
+            self.to_check = self.shelves.keys().collect();
         }
-        let rest = self.to_check.len().saturating_sub(AT_ONCE);
-        for control in self.to_check.split_off(rest) {
+        for control in some_of(&mut self.to_check) {
             if !self.is_alive(control)? {
                 self.end(control);
             }
@@ -28,7 +27,7 @@ impl Helper {
     }
 
     fn end(&mut self, control: Control) {
-        if let Some(mut reader) = self.roster.remove(&control) {
+        if let Some(mut reader) = self.shelves.of(&control).roster.remove(&control) {
             let actions = reader.ended();
             self.act_on(control, actions);
         }
@@ -38,24 +37,23 @@ impl Helper {
         Ok(control.is_alive(self.flows.get(&control.key(), now())?))
     }
 
-    /// Hands the passages of ended control connections to others of the same hosts.
+    /// Hands the passages of ended control connections to others of the same hosts. The first
+    /// one's is the entry of the map: those behind it can wait until they are first.
     fn dismiss_ended(&mut self) -> Result<()> {
-        for (passage, control) in self.ended_claims()? {
-            self.dismiss(control, passage)?;
+        if self.claims_to_check.is_empty() {
+            let claims = self.passages.iter();
+            let first = claims.filter_map(|(passage, claims)| Some((passage, *claims.first()?)));
+            self.claims_to_check = first.collect();
+        }
+        for (passage, control) in some_of(&mut self.claims_to_check) {
+            if !self.is_alive(control)? {
+                self.dismiss(control, passage)?;
+            }
         }
         Ok(())
     }
+}
 
-    fn ended_claims(&self) -> Result<Vec<(Passage, Control)>> {
-        let mut ended = Vec::new();
-        for (passage, claims) in self.passages.iter() {
-            // The first one's is the entry of the map: the others can wait for their turn.
-            if let Some(first) = claims.first()
-                && !self.is_alive(*first)?
-            {
-                ended.push((passage, *first));
-            }
-        }
-        Ok(ended)
-    }
+fn some_of<T>(all: &mut Vec<T>) -> Vec<T> {
+    all.split_off(all.len().saturating_sub(AT_ONCE))
 }

@@ -4,6 +4,7 @@
 mod acting;
 mod control;
 mod ends;
+mod shelf;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,7 +18,7 @@ use firewall_common::{
     time::Nanos,
 };
 
-use self::control::Control;
+use self::{control::Control, shelf::Shelves};
 use super::{
     events::Watchers,
     inject::{Injector, Tokens},
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     ftp::PortRange,
-    helper::{Beginning, Bounds, Hole, Ledger, Passage, Passages, Readers, Roster, Turns},
+    helper::{Action, Beginning, Bounds, Hole, Ledger, Passage, Passages, Readers, Turns},
     kernel::maps::{Expectations, Flows, Maps, now, precise_now},
     log::RateLimit,
 };
@@ -41,6 +42,8 @@ const NOTES_IN_A_ROW: u32 = 100;
 pub struct Helpers {
     pub readers: Readers,
     pub bounds: Bounds,
+    /// The same for helpers of UDP.
+    pub datagram_bounds: Bounds,
     /// Holes of one client that stand at a time.
     pub max_holes_per_host: usize,
 }
@@ -58,10 +61,8 @@ pub struct Helper {
     /// Connections made later, and not picked up in their middle, are known from
     /// their first segment on.
     started: Nanos,
-    /// Those made before this may have been forgotten.
-    forgot: Nanos,
     refused: Refused,
-    roster: Roster<Control>,
+    shelves: Shelves,
     turns: Turns<Control>,
     ledger: Ledger<Control, Hole>,
     max_holes_per_host: usize,
@@ -70,6 +71,7 @@ pub struct Helper {
     inherited: HashMap<Control, Hole>,
     /// Whether they are over is looked at next.
     to_check: Vec<Control>,
+    claims_to_check: Vec<(Passage, Control)>,
     /// Bits of the options that are set for what stands in the map.
     switched_on: u32,
     stats: HelperStats,
@@ -82,10 +84,10 @@ impl Helper {
     /// # Errors
     /// When the maps cannot be opened.
     pub fn new(maps: Maps, injector: Injector, told: Helpers, watchers: Watchers) -> Result<Self> {
-        let Helpers { readers, bounds, max_holes_per_host } = told;
+        let Helpers { readers, bounds, datagram_bounds, max_holes_per_host } = told;
         let stats = HelperStats {
-            max_followed: bounds.connections as u64,
-            max_buffered: bounds.buffers as u64,
+            max_followed: (bounds.connections + datagram_bounds.connections) as u64,
+            max_buffered: (bounds.buffers + datagram_bounds.buffers) as u64,
             ..maps.helper_stats()?
         };
         let mut helper = Self {
@@ -96,15 +98,15 @@ impl Helper {
             readers,
             watchers,
             started: now(),
-            forgot: now(),
             refused: Refused::default(),
-            roster: Roster::new(bounds),
+            shelves: Shelves::new(bounds, datagram_bounds),
             turns: Turns::default(),
             ledger: Ledger::new(max_holes_per_host),
             max_holes_per_host,
             passages: Passages::default(),
             inherited: HashMap::new(),
             to_check: Vec::new(),
+            claims_to_check: Vec::new(),
             switched_on: 0,
             stats,
             told: HelperStats::default(),
@@ -192,10 +194,10 @@ impl Helper {
             0 => Direction::Original,
             _ => Direction::Reply,
         };
-        if !self.roster.contains(&control) {
+        if !self.shelves.of(&control).roster.contains(&control) {
             self.begin(control, punt.picked_up != 0);
         }
-        let said = self.roster.read(&control, |reader| {
+        let said = self.shelves.of(&control).roster.read(&control, |reader| {
             let gaps = reader.acknowledged(direction, punt.ack);
             (gaps, reader.segment(direction, punt.seq, payload))
         });
@@ -215,17 +217,19 @@ impl Helper {
             reader.restore_hole(hole);
         }
         self.stats.count(HelperCount::Begun);
-        if let Some((gone, mut reader)) = self.roster.begin(control, reader) {
-            self.stats.count(HelperCount::Forgotten);
+        let shelf = self.shelves.of(&control);
+        if let Some((gone, mut reader)) = shelf.roster.begin(control, reader) {
             // It may speak again: its beginning is then long past.
-            self.forgot = now();
-            let actions = reader.ended();
-            self.act_on(gone, actions);
+            shelf.forgot = now();
+            self.stats.count(HelperCount::Forgotten);
+            // Its passage stays as long as it lives: somebody looks at that.
+            let actions = reader.ended().into_iter();
+            self.act_on(gone, actions.filter(|action| !matches!(action, Action::Dismiss(_))));
         }
     }
 
-    fn beginning(&self, control: Control, picked_up: bool) -> Beginning {
-        if !picked_up && control.created.is_after(self.forgot) {
+    fn beginning(&mut self, control: Control, picked_up: bool) -> Beginning {
+        if !picked_up && control.created.is_after(self.shelves.of(&control).forgot) {
             return Beginning::Seen;
         }
         let flow = self.flows.get(&control.key(), now()).ok().flatten();
@@ -243,8 +247,8 @@ impl Helper {
     /// # Errors
     /// When the map cannot be written.
     pub fn report(&mut self) -> Result<()> {
-        self.stats.followed = self.roster.len() as u64;
-        self.stats.buffered = self.roster.buffered() as u64;
+        let (followed, buffered) = self.shelves.fill();
+        (self.stats.followed, self.stats.buffered) = (followed as u64, buffered as u64);
         if self.stats != self.told {
             self.maps.set_helper_stats(self.stats)?;
             self.told = self.stats;
