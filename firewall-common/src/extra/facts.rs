@@ -67,6 +67,9 @@ pub mod number {
     pub const TCP_OPTIONS: u8 = 24;
     /// The mark of the connection.
     pub const CT_MARK: u8 = 32;
+    /// Bits of [`CtState`](crate::flow::CtState) and of [`super::ct_state`]: `--ctstate`, where
+    /// it asks for more than the state alone.
+    pub const CT_STATE: u8 = 33;
 }
 
 /// Places of addresses.
@@ -101,6 +104,14 @@ pub mod ct_status {
     pub const SEEN_REPLY: u32 = 1 << 1;
     pub const ASSURED: u32 = 1 << 2;
     pub const CONFIRMED: u32 = 1 << 3;
+}
+
+/// Bits of [`number::CT_STATE`] beside the state, as iptables numbers them.
+pub mod ct_state {
+    /// The connection's source is translated, or will be: SNAT.
+    pub const SOURCE_TRANSLATED: u32 = 1 << 5;
+    /// DNAT.
+    pub const DESTINATION_TRANSLATED: u32 = 1 << 6;
 }
 
 const NUMBERS: usize = 64;
@@ -357,6 +368,19 @@ impl Facts {
         self.known_numbers |= CT_NUMBERS;
     }
 
+    /// Notes that the connection is translated: bits of [`status`].
+    #[inline(always)]
+    pub const fn translate(&mut self, bits: u8) {
+        let mut state = 0;
+        if bits & status::SOURCE_TRANSLATED != 0 {
+            state |= ct_state::SOURCE_TRANSLATED;
+        }
+        if bits & status::DESTINATION_TRANSLATED != 0 {
+            state |= ct_state::DESTINATION_TRANSLATED;
+        }
+        self.numbers[number::CT_STATE as usize] |= state;
+    }
+
     /// The options of the segment that [`Tables::scan_kinds`] has read.
     #[inline(always)]
     fn options(&mut self) {
@@ -423,6 +447,7 @@ fn tracked<T: Tables>(
     now: Nanos,
 ) {
     let ctstate = scratch.walk.ctstate;
+    scratch.facts.set_number(number::CT_STATE, ctstate.into());
     if ctstate & (CtState::Invalid.bit() | CtState::Untracked.bit()) != 0 {
         return;
     }
@@ -431,6 +456,7 @@ fn tracked<T: Tables>(
         facts.flow_created = flow.created;
         let original = key.tuple(flow.originator());
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
+        facts.translate(flow.status);
         facts.connection(&original, direction, status, expires, flow.mark);
     } else if is_error(headers) {
         // The connection is that of the packet which the error quotes; the error goes the
@@ -440,6 +466,7 @@ fn tracked<T: Tables>(
         let original = key.tuple(flow.originator());
         let direction = if *quoted == original { Direction::Reply } else { Direction::Original };
         let status = status_of(flow, Direction::Original);
+        facts.translate(flow.status);
         facts.connection(&original, direction, status, remaining(flow, now), flow.mark);
     } else {
         let is_expected = ctstate == CtState::Related.bit();

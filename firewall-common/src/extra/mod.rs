@@ -87,6 +87,8 @@ pub enum Test {
     Time = 11,
     /// Bytes that the packet contains: [`text`].
     Text = 12,
+    /// No condition: the arguments are the addresses of a [`crate::nat::Order`].
+    Order = 29,
     /// Whether the packet is in a set: [`crate::set::ask::Question`].
     Set = 30,
 }
@@ -108,6 +110,7 @@ impl Test {
             10 => Self::Connections,
             11 => Self::Time,
             12 => Self::Text,
+            29 => Self::Order,
             30 => Self::Set,
             _ => return None,
         })
@@ -159,6 +162,7 @@ impl Extra {
             | Test::Connections
             | Test::Time
             | Test::Text
+            | Test::Order
             | Test::Set => false,
         }
     }
@@ -188,6 +192,7 @@ impl Extra {
             | Test::Connections
             | Test::Time
             | Test::Text
+            | Test::Order
             | Test::Set => true,
         }
     }

@@ -112,7 +112,8 @@ fn chain(table: &Table, name: &str, subject: &mut Subject, trace: &mut Trace) ->
             Target::Proxy(offer) if is_syn(subject) => return Some(End::Proxy(*offer)),
             Target::Proxy(_) => {}
             Target::Helper(helper) => trace.assigned = *helper,
-            Target::Accept => return Some(End::Accept),
+            // Its table is done.
+            Target::Accept | Target::Nat(_) => return Some(End::Accept),
             Target::Drop => return Some(End::Drop),
             Target::Reject(kind) => return Some(End::Reject(*kind)),
             Target::Return => return None,
