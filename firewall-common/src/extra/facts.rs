@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{need, options::OptionKinds};
+use super::{Asking, need, options::OptionKinds};
 use crate::{
     addr::{Addr, Family},
     conntrack::{
@@ -67,9 +67,8 @@ pub mod number {
     pub const TCP_OPTIONS: u8 = 24;
     /// The mark of the connection.
     pub const CT_MARK: u8 = 32;
-    /// Bits of [`CtState`](crate::flow::CtState) and of [`super::ct_state`]: `--ctstate`, where
-    /// it asks for more than the state alone.
-    pub const CT_STATE: u8 = 33;
+    /// Bits of [`super::ct_state`].
+    pub const CT_TRANSLATED: u8 = 33;
 }
 
 /// Places of addresses.
@@ -106,7 +105,7 @@ pub mod ct_status {
     pub const CONFIRMED: u32 = 1 << 3;
 }
 
-/// Bits of [`number::CT_STATE`] beside the state, as iptables numbers them.
+/// What `--ctstate` may ask for beside the state, as iptables numbers it.
 pub mod ct_state {
     /// The connection's source is translated, or will be: SNAT.
     pub const SOURCE_TRANSLATED: u32 = 1 << 5;
@@ -378,7 +377,17 @@ impl Facts {
         if bits & status::DESTINATION_TRANSLATED != 0 {
             state |= ct_state::DESTINATION_TRANSLATED;
         }
-        self.numbers[number::CT_STATE as usize] |= state;
+        self.numbers[number::CT_TRANSLATED as usize] |= state;
+    }
+
+    /// The state, and how the connection is translated, if there is one.
+    #[inline(always)]
+    pub(super) const fn states(&self, asking: Asking) -> u32 {
+        let translated = match asking.is_tracked {
+            true => self.numbers[number::CT_TRANSLATED as usize],
+            false => 0,
+        };
+        translated | asking.ctstate as u32
     }
 
     /// The options of the segment that [`Tables::scan_kinds`] has read.
@@ -447,7 +456,7 @@ fn tracked<T: Tables>(
     now: Nanos,
 ) {
     let ctstate = scratch.walk.ctstate;
-    scratch.facts.set_number(number::CT_STATE, ctstate.into());
+    scratch.facts.set_number(number::CT_TRANSLATED, 0);
     if ctstate & (CtState::Invalid.bit() | CtState::Untracked.bit()) != 0 {
         return;
     }

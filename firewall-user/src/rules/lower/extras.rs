@@ -232,7 +232,7 @@ pub(super) fn set(set: &SetMatch) -> Record {
 
 /// `--ctstate` with SNAT or DNAT, which a packet has beside its state.
 pub(super) fn states(negated: bool, states: u8) -> Record {
-    Record { invert: u8::from(negated), ..any(number::CT_STATE, states.into()) }
+    Record { invert: u8::from(negated), ..with(Test::State, 0, [states.into(), 0, 0, 0]) }
 }
 
 /// The addresses of a target of table nat.

@@ -63,7 +63,7 @@ impl Field {
 }
 
 /// What the options of a target of this kind mean. Those of other targets are reported
-/// elsewhere.
+/// elsewhere, and are enough to report.
 pub(super) fn read(
     context: &Context<'_, '_>,
     kind: Kind,
@@ -76,6 +76,7 @@ pub(super) fn read(
     for item in items {
         let Opt::Nat(field) = item.opt else { continue };
         if !field.targets().contains(&nat.name()) {
+            is_told |= field.choice() == 0;
             continue;
         }
         let choice = field.choice();

@@ -174,7 +174,7 @@ fn fits_match(one: &Match, subject: &Subject) -> bool {
         Match::Helper(Condition { negated, value }) => *negated != (subject.announced_by == *value),
         // A packet without a state, in table raw, has none of any set.
         Match::State(state) if subject.state == 0 => state.states == 0,
-        Match::State(state) => state.negated != (state.states & subject.state != 0),
+        Match::State(state) => state.negated != (state.states & extra::states_of(subject) != 0),
         Match::Transport(transport) => {
             transport.sport.is_none_or(|c| c.negated != within(&c.value, sport))
                 && transport.dport.is_none_or(|c| c.negated != within(&c.value, dport))

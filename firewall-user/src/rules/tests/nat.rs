@@ -13,7 +13,7 @@ use firewall_common::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::random::{address, network, port};
+use super::random::{address, port};
 use crate::rules::{
     BuiltinServices, Compiled, Network, Ruleset, compile, nat::Nat, parse, to_save,
 };

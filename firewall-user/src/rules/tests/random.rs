@@ -107,8 +107,13 @@ fn multiport() -> impl Strategy<Value = Match> {
 
 fn state() -> impl Strategy<Value = Match> {
     let form = select(vec![StateForm::State, StateForm::Conntrack]);
-    (form, proptest::bool::weighted(0.2), 1..32u8)
-        .prop_map(|(form, negated, states)| Match::State(State { form, negated, states }))
+    (form, proptest::bool::weighted(0.2), 1..128u8).prop_map(|(form, negated, states)| {
+        let known = match form {
+            StateForm::State => states & 31,
+            StateForm::Conntrack => states,
+        };
+        Match::State(State { form, negated, states: known.max(1) })
+    })
 }
 
 fn icmp(family: Family) -> impl Strategy<Value = Match> {
