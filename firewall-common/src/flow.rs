@@ -8,7 +8,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, seq::Seq, time::Nanos};
+use crate::{addr::Addr, nat::Faces, seq::Seq, time::Nanos};
 
 /// IP protocol numbers that the tracker knows by name.
 pub mod protocol {
@@ -435,6 +435,8 @@ pub struct Flow {
     pub server_scale: u8,
     /// Indexed by [`Direction::index`].
     pub sides: [Side; 2],
+    /// What its ends are called on the wire, where they are translated.
+    pub faces: Faces,
 }
 
 impl Flow {
@@ -480,7 +482,7 @@ const _: () = assert!(size_of::<CachedVerdict>() == 20);
 const _: () = assert!(size_of::<Window>() == 20);
 const _: () = assert!(size_of::<Last>() == 20);
 const _: () = assert!(size_of::<Side>() == 56);
-const _: () = assert!(size_of::<Flow>() == 168);
+const _: () = assert!(size_of::<Flow>() == 208);
 
 #[cfg(test)]
 mod tests {

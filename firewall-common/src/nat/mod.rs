@@ -16,11 +16,11 @@
 //!    203.0.113.1:61000 ─► 192.168.1.5:80      (wire: what goes out)
 //! ```
 //!
-//! The table `translations` holds, for each translated flow, the way in from each wire face
-//! that is no inside one, and the way out.
+//! The tables of translations hold the way in from each wire face that is no inside one. The
+//! way out stands in the flow itself ([`translation::Faces`]).
 
 pub mod order;
 pub mod translation;
 
 pub use order::{Kind, Order};
-pub use translation::{Translation, TranslationKey};
+pub use translation::{Faces, Translation};

@@ -1,41 +1,24 @@
-//! The ways between the wire and the inside, as the maps hold them.
+//! The ways from the wire to the inside, as the maps hold them.
 
 use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, flow::FlowKey, time::Nanos};
-
-/// Which way a translation leads, as [`TranslationKey::way`].
-pub mod way {
-    /// From a wire face of the flow to the inside.
-    pub const IN: u32 = 0;
-    /// From the inside to the wire: what becomes of each endpoint when it is the source of a
-    /// packet that leaves.
-    pub const OUT: u32 = 1;
-}
-
-/// The endpoints before, and the way.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
-pub struct TranslationKey {
-    pub endpoints: FlowKey,
-    /// One of [`way`].
-    pub way: u32,
-    pub _pad: u32,
-}
+use crate::{
+    addr::Addr,
+    flow::{Direction, Flow, FlowKey, Sender, Tuple, status},
+    time::Nanos,
+};
 
 /// Bits of [`Translation::flags`].
 pub mod flag {
-    /// By MASQUERADE: it ends when the interface loses the address.
-    pub const MASQUERADE: u8 = 1 << 0;
-    /// [`way::IN`]: packets whose sender is the key's high endpoint are concerned, else those
-    /// of its low one. A packet of the other one is no packet of this flow.
-    pub const FROM_HIGH: u8 = 1 << 1;
+    /// Packets whose sender is the key's high endpoint are concerned, else those of its low
+    /// one. A packet of the other one is no packet of this flow.
+    pub const FROM_HIGH: u8 = 1 << 0;
 }
 
-/// The endpoints behind it: `low` is what becomes of the key's low endpoint, `high` of the
-/// high one.
+/// What the endpoints of a wire face, which is the key ([`FlowKey`]), are inside: `low` is
+/// what becomes of the key's low endpoint, `high` of the high one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Translation {
@@ -50,5 +33,164 @@ pub struct Translation {
     pub flow_created: Nanos,
 }
 
-const _: () = assert!(size_of::<TranslationKey>() == 48);
+impl Translation {
+    /// From a packet on the wire to the same packet inside; gives the key, too.
+    #[inline(always)]
+    pub fn between(wire: &Tuple, inside: &Tuple, flow_created: Nanos) -> (FlowKey, Self) {
+        let (key, sender) = FlowKey::of(wire);
+        let (low, high) = match sender {
+            Sender::Low => (*inside, inside.reversed()),
+            Sender::High => (inside.reversed(), *inside),
+        };
+        let flags = match sender {
+            Sender::Low => 0,
+            Sender::High => flag::FROM_HIGH,
+        };
+        let translation = Self {
+            low: low.src,
+            high: high.src,
+            low_port: low.sport,
+            high_port: high.sport,
+            flags,
+            _pad: [0; 3],
+            flow_created,
+        };
+        (key, translation)
+    }
+
+    /// Whether packets of this endpoint of the key are concerned.
+    #[inline(always)]
+    pub const fn is_from(&self, sender: Sender) -> bool {
+        matches!(sender, Sender::High) == (self.flags & flag::FROM_HIGH != 0)
+    }
+
+    /// Turns a packet of the right sender from the wire to the inside.
+    #[inline(always)]
+    pub const fn apply(&self, tuple: &mut Tuple) {
+        if self.flags & flag::FROM_HIGH == 0 {
+            (tuple.src, tuple.sport) = (self.low, self.low_port);
+            (tuple.dst, tuple.dport) = (self.high, self.high_port);
+        } else {
+            (tuple.src, tuple.sport) = (self.high, self.high_port);
+            (tuple.dst, tuple.dport) = (self.low, self.low_port);
+        }
+    }
+}
+
+/// Bits of [`Faces::flags`].
+pub mod face {
+    /// The source is that of an interface (MASQUERADE): the flow ends when that loses it.
+    pub const MASQUERADE: u8 = 1 << 0;
+}
+
+/// What the ends of a flow are called on the wire, in [`Flow::faces`]. Each holds under its
+/// bit of the status only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Faces {
+    /// The source that packets leave with, by their [`Direction`]: of the original direction
+    /// with [`status::SOURCE_TRANSLATED`], of replies with
+    /// [`status::DESTINATION_TRANSLATED`], when it is whom the client talks to.
+    pub source: [Addr; 2],
+    /// With it; of ICMP the identifier.
+    pub port: [u16; 2],
+    /// With [`status::DESTINATION_TRANSLATED`]: the client's own port. Inside it has another
+    /// one where two connections would be the same.
+    pub client_port: u16,
+    /// Bits of [`face`].
+    pub flags: u8,
+    pub _pad: u8,
+}
+
+impl Flow {
+    /// The packets of the original direction, as the client sends them; `key` is the flow's.
+    /// What conntrack(8) prints first.
+    #[inline(always)]
+    pub const fn wire_original(&self, key: &FlowKey) -> Tuple {
+        let mut tuple = key.tuple(self.originator());
+        if self.has(status::DESTINATION_TRANSLATED) {
+            tuple.sport = self.faces.client_port;
+            tuple.dst = self.faces.source[Direction::Reply.index()];
+            tuple.dport = self.faces.port[Direction::Reply.index()];
+        }
+        tuple
+    }
+
+    /// The packets of the reply direction, as the server sends them. What conntrack(8) prints
+    /// second.
+    #[inline(always)]
+    pub const fn wire_reply(&self, key: &FlowKey) -> Tuple {
+        let mut tuple = key.tuple(self.originator()).reversed();
+        if self.has(status::SOURCE_TRANSLATED) {
+            tuple.dst = self.faces.source[Direction::Original.index()];
+            tuple.dport = self.faces.port[Direction::Original.index()];
+        }
+        tuple
+    }
+
+    #[inline(always)]
+    pub const fn is_translated(&self) -> bool {
+        self.has(status::SOURCE_TRANSLATED | status::DESTINATION_TRANSLATED)
+    }
+}
+
 const _: () = assert!(size_of::<Translation>() == 48);
+const _: () = assert!(size_of::<Faces>() == 40);
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+    use crate::flow::protocol;
+
+    fn tuple(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Tuple {
+        Tuple {
+            src: Ipv4Addr::from(src).into(),
+            dst: Ipv4Addr::from(dst).into(),
+            sport,
+            dport,
+            protocol: protocol::TCP,
+            ..Tuple::default()
+        }
+    }
+
+    #[test]
+    fn what_is_found_under_a_wire_face_leads_inside() {
+        let inside = tuple([10, 0, 0, 2], 4_001, [192, 168, 1, 5], 80);
+        for wire in [
+            tuple([10, 0, 0, 2], 4_000, [198, 51, 100, 1], 80),
+            tuple([10, 0, 0, 2], 4_000, [1, 1, 1, 1], 8_080),
+        ] {
+            let (key, translation) = Translation::between(&wire, &inside, Nanos(7));
+            let (found, sender) = FlowKey::of(&wire);
+            assert_eq!(found, key);
+            assert!(translation.is_from(sender));
+            let (_, other) = FlowKey::of(&wire.reversed());
+            assert!(!translation.is_from(other));
+            let mut packet = wire;
+            translation.apply(&mut packet);
+            assert_eq!(packet, inside);
+        }
+    }
+
+    #[test]
+    fn a_flow_knows_both_its_wire_faces() {
+        let inside = tuple([10, 0, 0, 2], 4_001, [192, 168, 1, 5], 80);
+        let (key, originator) = FlowKey::of(&inside);
+        let mut flow = Flow { originator: originator as u8, ..Flow::default() };
+        assert_eq!(flow.wire_original(&key), inside);
+        assert_eq!(flow.wire_reply(&key), inside.reversed());
+        flow.status = status::SOURCE_TRANSLATED | status::DESTINATION_TRANSLATED;
+        flow.faces = Faces {
+            source: [Ipv4Addr::new(203, 0, 113, 1).into(), Ipv4Addr::new(198, 51, 100, 1).into()],
+            port: [61_000, 8_080],
+            client_port: 4_000,
+            ..Faces::default()
+        };
+        let original = tuple([10, 0, 0, 2], 4_000, [198, 51, 100, 1], 8_080);
+        assert_eq!(flow.wire_original(&key), original);
+        let reply = tuple([192, 168, 1, 5], 80, [203, 0, 113, 1], 61_000);
+        assert_eq!(flow.wire_reply(&key), reply);
+    }
+}
