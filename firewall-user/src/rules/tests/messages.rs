@@ -179,7 +179,11 @@ fn targets_of_table_nat_say_where_they_work() {
         ),
         (
             "-t nat -A POSTROUTING -p tcp -j REDIRECT",
-            "1:33: REDIRECT does not work in POSTROUTING, nor in a chain that POSTROUTING jumps to; put the rule into PREROUTING or OUTPUT, or into a chain of theirs alone",
+            "1:33: REDIRECT does not work in POSTROUTING, nor in a chain that POSTROUTING jumps to; put the rule into PREROUTING, or into a chain of theirs alone",
+        ),
+        (
+            "-t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 8080",
+            "1:28: REDIRECT does not work in OUTPUT, nor in a chain that OUTPUT jumps to; packets of this host are judged where they leave: let the program connect to the other port",
         ),
         (
             "*nat\n-N web\n-A web -j DNAT --to-destination 192.0.2.1\n-A INPUT -j web\nCOMMIT",
