@@ -27,6 +27,7 @@ use crate::{
         window as window_flag,
     },
     headers::{Fragment, Headers},
+    nat::departure,
     packet::Packet,
     scratch::Scratch,
     seq::Seq,
@@ -328,11 +329,18 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     {
         return Tracked::without_flow(CtState::Invalid);
     }
-    tables.key_of(&scratch.quoted, &mut scratch.key);
-    match find(tables, &scratch.key, now) {
-        Some(_) => Tracked::without_flow(CtState::Related),
-        None => Tracked::without_flow(CtState::Invalid),
+    let sender = tables.key_of(&scratch.quoted, &mut scratch.key);
+    let Some((_, flow)) = find(tables, &scratch.key, now) else {
+        return Tracked::without_flow(CtState::Invalid);
+    };
+    if flow.is_translated() {
+        let direction = flow.direction(sender).reversed();
+        if !departure::comes_right(scratch, flow, direction) {
+            return Tracked::without_flow(CtState::Invalid);
+        }
+        departure::leave(scratch, flow, direction);
     }
+    Tracked::without_flow(CtState::Related)
 }
 
 /// The helper that announced a flow with the packet's endpoints, if its

@@ -58,7 +58,7 @@ impl Tracked<'_> {
     }
 
     #[inline(always)]
-    pub(super) const fn without_flow(ctstate: CtState) -> Self {
+    pub(crate) const fn without_flow(ctstate: CtState) -> Self {
         Self {
             ctstate,
             direction: Direction::Original,

@@ -29,33 +29,37 @@ pub struct Translation {
     /// Bits of [`flag`].
     pub flags: u8,
     pub _pad: [u8; 3],
-    /// When its flow was created: it holds as long as that flow is there.
-    pub flow_created: Nanos,
+    /// When it was claimed. It holds as long as its flow is there and has this face.
+    pub claimed: Nanos,
 }
 
 impl Translation {
-    /// From a packet on the wire to the same packet inside; gives the key, too.
+    /// The way to these ends inside, of packets that this endpoint of the key sends.
     #[inline(always)]
-    pub fn between(wire: &Tuple, inside: &Tuple, flow_created: Nanos) -> (FlowKey, Self) {
-        let (key, sender) = FlowKey::of(wire);
-        let (low, high) = match sender {
-            Sender::Low => (*inside, inside.reversed()),
-            Sender::High => (inside.reversed(), *inside),
-        };
-        let flags = match sender {
-            Sender::Low => 0,
-            Sender::High => flag::FROM_HIGH,
-        };
-        let translation = Self {
-            low: low.src,
-            high: high.src,
-            low_port: low.sport,
-            high_port: high.sport,
-            flags,
-            _pad: [0; 3],
-            flow_created,
-        };
-        (key, translation)
+    pub const fn leading(sender: Sender, inside: &Tuple, claimed: Nanos) -> Self {
+        let is_from_high = matches!(sender, Sender::High);
+        let (low, high) =
+            if is_from_high { (inside.dst, inside.src) } else { (inside.src, inside.dst) };
+        let (low_port, high_port) =
+            if is_from_high { (inside.dport, inside.sport) } else { (inside.sport, inside.dport) };
+        let flags = if is_from_high { flag::FROM_HIGH } else { 0 };
+        Self { low, high, low_port, high_port, flags, _pad: [0; 3], claimed }
+    }
+
+    /// Whether both lead to the same ends, from the same sender.
+    #[inline(always)]
+    pub fn leads_to(&self, other: &Self) -> bool {
+        self.low == other.low
+            && self.high == other.high
+            && self.low_port == other.low_port
+            && self.high_port == other.high_port
+            && self.flags == other.flags
+    }
+
+    /// Which endpoint of the key sends the packets that are concerned.
+    #[inline(always)]
+    pub const fn sender(&self) -> Sender {
+        if self.flags & flag::FROM_HIGH == 0 { Sender::Low } else { Sender::High }
     }
 
     /// Whether packets of this endpoint of the key are concerned.
@@ -162,10 +166,10 @@ mod tests {
             tuple([10, 0, 0, 2], 4_000, [198, 51, 100, 1], 80),
             tuple([10, 0, 0, 2], 4_000, [1, 1, 1, 1], 8_080),
         ] {
-            let (key, translation) = Translation::between(&wire, &inside, Nanos(7));
-            let (found, sender) = FlowKey::of(&wire);
-            assert_eq!(found, key);
+            let (_, sender) = FlowKey::of(&wire);
+            let translation = Translation::leading(sender, &inside, Nanos(7));
             assert!(translation.is_from(sender));
+            assert_eq!(translation.sender(), sender);
             let (_, other) = FlowKey::of(&wire.reversed());
             assert!(!translation.is_from(other));
             let mut packet = wire;
