@@ -222,6 +222,9 @@ fn refusal(scratch: &Scratch) -> DropReason {
 #[inline(always)]
 fn again<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> Verdict {
     conntrack::bury(tables, scratch, now);
+    let Scratch { nat, key, .. } = scratch;
+    tables.key_of(&nat.wire, key);
+    tables.forget_translation(key);
     match tables.undo(scratch) {
         true => Verdict::Again,
         false => Verdict::Drop(DropReason::Malformed),

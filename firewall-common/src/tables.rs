@@ -269,6 +269,7 @@ pub trait Tables: Rules {
     fn translation(&self, key: &FlowKey) -> Option<&mut Translation>;
     /// Puts one down where none stands.
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
+    fn forget_translation(&self, key: &FlowKey);
     /// Claims one that was claimed at another time; `true` for the one caller that did.
     fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool;
     /// Moves the way in of a flow that was confirmed to where floods cannot reach it; `false`

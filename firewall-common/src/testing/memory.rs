@@ -526,6 +526,10 @@ impl Tables for Memory {
         true
     }
 
+    fn forget_translation(&self, key: &FlowKey) {
+        self.translations.borrow_mut().remove(key);
+    }
+
     fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool {
         let is_there = translation.claimed == was;
         if is_there {
