@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{need, options::OptionKinds};
+use super::{Asking, need, options::OptionKinds};
 use crate::{
     addr::{Addr, Family},
     conntrack::{
@@ -67,6 +67,8 @@ pub mod number {
     pub const TCP_OPTIONS: u8 = 24;
     /// The mark of the connection.
     pub const CT_MARK: u8 = 32;
+    /// Bits of [`super::ct_state`].
+    pub const CT_TRANSLATED: u8 = 33;
 }
 
 /// Places of addresses.
@@ -101,6 +103,14 @@ pub mod ct_status {
     pub const SEEN_REPLY: u32 = 1 << 1;
     pub const ASSURED: u32 = 1 << 2;
     pub const CONFIRMED: u32 = 1 << 3;
+}
+
+/// What `--ctstate` may ask for beside the state, as iptables numbers it.
+pub mod ct_state {
+    /// The connection's source is translated, or will be: SNAT.
+    pub const SOURCE_TRANSLATED: u32 = 1 << 5;
+    /// DNAT.
+    pub const DESTINATION_TRANSLATED: u32 = 1 << 6;
 }
 
 const NUMBERS: usize = 64;
@@ -369,6 +379,29 @@ impl Facts {
         self.known_numbers |= CT_NUMBERS;
     }
 
+    /// Notes that the connection is translated: bits of [`status`].
+    #[inline(always)]
+    pub const fn translate(&mut self, bits: u8) {
+        let mut state = 0;
+        if bits & status::SOURCE_TRANSLATED != 0 {
+            state |= ct_state::SOURCE_TRANSLATED;
+        }
+        if bits & status::DESTINATION_TRANSLATED != 0 {
+            state |= ct_state::DESTINATION_TRANSLATED;
+        }
+        self.numbers[number::CT_TRANSLATED as usize] |= state;
+    }
+
+    /// The state, and how the connection is translated, if there is one.
+    #[inline(always)]
+    pub(super) const fn states(&self, asking: Asking) -> u32 {
+        let translated = match asking.is_tracked {
+            true => self.numbers[number::CT_TRANSLATED as usize],
+            false => 0,
+        };
+        translated | asking.ctstate as u32
+    }
+
     /// The options of the segment that [`Tables::scan_kinds`] has read.
     #[inline(always)]
     fn options(&mut self) {
@@ -435,6 +468,7 @@ fn tracked<T: Tables>(
     now: Nanos,
 ) {
     let ctstate = scratch.walk.ctstate;
+    scratch.facts.set_number(number::CT_TRANSLATED, 0);
     if ctstate & (CtState::Invalid.bit() | CtState::Untracked.bit()) != 0 {
         return;
     }
@@ -443,6 +477,7 @@ fn tracked<T: Tables>(
         facts.flow_created = flow.created;
         let original = flow.wire_original(key);
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
+        facts.translate(flow.status);
         facts.connection(&original, direction, status, expires, flow.mark);
     } else if is_error(headers) {
         // The connection is that of the packet which the error quotes; the error goes the
@@ -453,6 +488,7 @@ fn tracked<T: Tables>(
         let original = flow.wire_original(key);
         let direction = if *quoted == inside { Direction::Reply } else { Direction::Original };
         let status = status_of(flow, Direction::Original);
+        facts.translate(flow.status);
         facts.connection(&original, direction, status, remaining(flow, now), flow.mark);
     } else {
         let is_expected = ctstate == CtState::Related.bit();

@@ -12,6 +12,7 @@ use firewall_common::{
         recent::{action, list_id},
     },
     flow::Direction,
+    nat,
     rule::PortRange,
     set::{
         Question,
@@ -227,6 +228,17 @@ pub(super) fn set(set: &SetMatch) -> Record {
         absent: 0,
         arguments: question.pack(),
     }
+}
+
+/// `--ctstate` with SNAT or DNAT, which a packet has beside its state.
+pub(super) fn states(negated: bool, states: u8) -> Record {
+    Record { invert: u8::from(negated), ..with(Test::State, 0, [states.into(), 0, 0, 0]) }
+}
+
+/// The addresses of a target of table nat.
+pub(super) fn order(order: &nat::Order) -> Record {
+    let arguments = order.words();
+    Record { test: Test::Order as u8, subject: 0, invert: 0, absent: 0, arguments }
 }
 
 /// `-j SET`; its slots are not known yet.
