@@ -2,7 +2,7 @@
 
 use crate::{
     conntrack::{self, Effect, Tracked},
-    control::{HEARTBEAT_LIMIT, Options, option, slot},
+    control::{HEARTBEAT_LIMIT, Options, device, option, slot},
     event::{Hook, NO_CHAIN, Punt},
     extra::need,
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
@@ -287,6 +287,9 @@ fn accept<P: Packet + ?Sized, T: Tables>(
     {
         return Verdict::Drop(refusal(scratch));
     }
+    if !has_way_out(tables, scratch, chain) {
+        return Verdict::Drop(DropReason::NatWayOut);
+    }
     // Behind the commit the flow may stand in another table; a new one is on the desk.
     let known = tracked.flow.as_ref().map(|(_, flow)| About::of(flow));
     if let Err(reason) = tables.commit(scratch, tracked, now) {
@@ -309,6 +312,23 @@ fn accept<P: Packet + ?Sized, T: Tables>(
             Verdict::Accept(chain)
         }
         Reading::NotNeeded | Reading::Forbidden => Verdict::Accept(chain),
+    }
+}
+
+/// Whether what is translated leaves by a way on which it is put right: by an interface of
+/// ours, and of this host's own packets to a next hop that is known.
+#[inline(always)]
+fn has_way_out<T: Tables>(tables: &T, scratch: &Scratch, chain: Chain) -> bool {
+    const OUT: u8 = done::LEAVES | done::CAME | done::TURNED;
+    if !scratch.nat.has(OUT) || !scratch.nat.has(done::AT_ENTRANCE) {
+        return true;
+    }
+    match chain {
+        Chain::Forward if scratch.nat.has(done::LEAVES) => {
+            tables.device(scratch.walk.out_ifindex).is_none_or(|out| out.flags & device::OURS != 0)
+        }
+        Chain::Output if scratch.nat.has(done::CAME | done::TURNED) => tables.has_next_hop(),
+        _ => true,
     }
 }
 

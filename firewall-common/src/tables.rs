@@ -283,9 +283,14 @@ pub trait Tables: Rules {
     {
         nat::claim::keep(self, scratch, flow);
     }
-    /// The address that this host would use towards another one, into `scratch.nat.address`;
-    /// `false` when there is none.
-    fn own_address(&self, scratch: &mut Scratch, towards: &Addr) -> bool;
+    /// The address that this host would use towards the packet's source, or else its
+    /// destination, into `scratch.nat.address`; `false` when there is none.
+    fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool;
+    /// Whether the next hop is known of a packet of this host that was routed anew.
+    #[inline(always)]
+    fn has_next_hop(&self) -> bool {
+        true
+    }
     /// Writes other ends into the packet at hand: [`nat::rewrite::ends`]; `false` when that is
     /// not possible. Where packets are only read the headers on the desk tell of them.
     #[inline(always)]

@@ -41,13 +41,10 @@ pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let own = match order.kind {
         // No packet of this host turns round to it from where it leaves.
         Kind::Redirect if is_own => return refuse(scratch, DropReason::RulesetBroken),
-        Kind::Redirect => {
-            let towards = scratch.headers.tuple.src;
-            match tables.own_address(scratch, &towards) {
-                true => scratch.nat.address,
-                false => return refuse(scratch, DropReason::NatNoAddress),
-            }
-        }
+        Kind::Redirect => match tables.own_address(scratch, true) {
+            true => scratch.nat.address,
+            false => return refuse(scratch, DropReason::NatNoAddress),
+        },
         _ => Addr::ANY,
     };
     let dice = tables.random();
@@ -151,7 +148,7 @@ fn bind_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if let Some(order) = order {
         if matches!(order.kind, Kind::Masquerade) {
             scratch.nat.faces.flags |= face::MASQUERADE;
-            if !tables.own_address(scratch, &tuple.dst) {
+            if !tables.own_address(scratch, false) {
                 return refuse(scratch, DropReason::NatNoAddress);
             }
         }

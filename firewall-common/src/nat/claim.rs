@@ -106,7 +106,7 @@ pub fn step<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     }
     let port = ports.next();
     set_source_port(scratch, port);
-    let is_free = attempt(tables, scratch);
+    let is_free = tables.attempt(scratch);
     scratch.nat.ports.is_found = u32::from(is_free);
     is_free || scratch.nat.ports.is_full != 0
 }

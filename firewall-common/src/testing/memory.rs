@@ -546,8 +546,9 @@ impl Tables for Memory {
         self.translations.borrow().contains_key(key)
     }
 
-    fn own_address(&self, scratch: &mut Scratch, towards: &Addr) -> bool {
-        match (self.own_address)(*towards) {
+    fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool {
+        let Tuple { src, dst, .. } = scratch.headers.tuple;
+        match (self.own_address)(if towards_source { src } else { dst }) {
             Some(address) => {
                 scratch.nat.address = address;
                 true
