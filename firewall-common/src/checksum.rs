@@ -69,7 +69,7 @@ impl Difference {
     }
 
     #[inline(always)]
-    pub const fn addr(self, was: Addr, now: Addr) -> Self {
+    pub const fn addr(self, was: &Addr, now: &Addr) -> Self {
         let ([a, b, c, d], [e, f, g, h]) = (was.words, now.words);
         match was.family() {
             Family::Ipv4 => self.double_word(d, h),

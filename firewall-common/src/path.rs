@@ -6,10 +6,9 @@ use crate::{
     event::{Hook, NO_CHAIN, Punt},
     extra::need,
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
-    fragment,
     headers::{Headers, Parsed},
     mangle::{Mangling, change},
-    nat::{birth, departure, desk::done},
+    nat::{birth, desk::done},
     packet::Packet,
     report,
     rule::{Chain, NO_ENTRY, RejectKind},
@@ -46,7 +45,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
         Err(reason) => {
             let verdict = unreadable(tables, place, scratch, reason, now);
             if scratch.headers.is_first_fragment() {
-                fragment::refuse(tables, scratch, now);
+                tables.settle_fragments(scratch, false, now);
             }
             verdict
         }
@@ -121,14 +120,14 @@ fn ip<P: Packet + ?Sized, T: Tables>(
         let inherited = tables.inherit(scratch, place.visit, now);
         return inherited.verdict(chain(scratch, route.chain));
     }
-    if scratch.headers.is_first_fragment() && fragment::is_repeated(tables, scratch, now) {
+    if scratch.headers.is_first_fragment() && tables.is_repeated(scratch, now) {
         return Verdict::Drop(DropReason::FragmentOverlap);
     }
     let verdict = whole(packet, place, tables, scratch, options, &route, now);
     if scratch.headers.is_first_fragment()
         && matches!(verdict, Verdict::Drop(_) | Verdict::Reject(_))
     {
-        fragment::refuse(tables, scratch, now);
+        tables.settle_fragments(scratch, false, now);
     }
     verdict
 }
@@ -145,23 +144,18 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Verdict {
     let mut tracked = conntrack::track(packet, tables, scratch, now);
-    tracked.effect = synproxy::effect(&scratch.proxy, tracked.effect);
     if scratch.nat.has(done::CAME) && matches!(tracked.effect, Effect::Create(_)) {
         return again(tables, scratch, now);
     }
     if let Some((_, flow)) = &tracked.flow
         && flow.is_translated()
+        && !tables.go_out(scratch, flow, tracked.direction)
     {
-        if !departure::comes_right(scratch, flow, tracked.direction) {
-            tracked = Tracked::without_flow(CtState::Invalid);
-        } else {
-            departure::leave(scratch, flow, tracked.direction);
-        }
+        tracked.disown();
     }
-    tracked.forget_how(tables);
     scratch.walk.ctstate = tracked.ctstate.bit();
     if matches!(tracked.effect, Effect::Create(_)) {
-        begin_flow(tables, scratch, tracked.is_expected, now);
+        tables.begin_flow(scratch, tracked.is_expected, now);
     }
     let is_remembered = is_remembered(&tracked, scratch);
     if !is_remembered && needs_facts(tables, scratch) {
@@ -231,22 +225,6 @@ fn again<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> Verdict {
     }
 }
 
-/// Has table nat asked about a packet that begins a flow.
-#[inline(always)]
-fn begin_flow<T: Tables>(tables: &T, scratch: &mut Scratch, is_announced: bool, now: Nanos) {
-    birth::begin(scratch, now);
-    if is_announced {
-        scratch.nat.done |= done::ANNOUNCED;
-    }
-    let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
-    scratch.walk.nat = match (needs & need::NAT, scratch.nat.has(done::AT_ENTRANCE)) {
-        (0, _) => shown::NONE,
-        (_, true) => shown::ALL,
-        // What came in by an interface that is not ours has been routed.
-        (_, false) => shown::BEHIND_ROUTING,
-    };
-}
-
 /// Whether a new flow has a face to claim: another one than its inside, or one that some
 /// other flow may have.
 #[inline(always)]
@@ -291,16 +269,18 @@ fn accept<P: Packet + ?Sized, T: Tables>(
         return Verdict::Drop(DropReason::NatWayOut);
     }
     // Behind the commit the flow may stand in another table; a new one is on the desk.
-    let known = tracked.flow.as_ref().map(|(_, flow)| About::of(flow));
+    let is_needed = matches!(reading, Reading::Needed);
+    if is_needed && let Some((_, flow)) = &tracked.flow {
+        tables.describe(scratch, Some(flow), tracked.direction, now);
+    }
     if let Err(reason) = tables.commit(scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
-    if matches!(reading, Reading::Needed) {
-        let about = known.unwrap_or_else(|| About::of(&scratch.flow));
-        describe(scratch, about, tracked.direction, now);
+    if is_needed && tracked.flow.is_none() {
+        tables.describe(scratch, None, tracked.direction, now);
     }
     if scratch.headers.is_first_fragment() {
-        fragment::grant(tables, scratch, now);
+        tables.settle_fragments(scratch, true, now);
     }
     match reading {
         Reading::Needed => {
@@ -395,36 +375,16 @@ fn reader<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>) -> u8
     }
 }
 
-/// What a helper is told of the flow.
-#[derive(Clone, Copy, Debug)]
-struct About {
-    created: Nanos,
-    originator: Sender,
-    helper: u8,
-    picked_up: u8,
-}
-
-impl About {
-    #[inline(always)]
-    fn of(flow: &Flow) -> Self {
-        Self {
-            created: flow.created,
-            originator: flow.originator(),
-            helper: flow.helper,
-            picked_up: u8::from(flow.has(status::PICKED_UP)),
-        }
-    }
-}
-
-/// Fills in what the helper is told of the segment; the adapter adds where the
-/// frame was.
+/// Fills in what the helper is told of the segment, whose flow this is, or the new one on
+/// the desk; the adapter adds where the frame was.
 #[inline(always)]
-fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos) {
-    let Scratch { punt, headers, key, .. } = scratch;
+pub fn describe(scratch: &mut Scratch, flow: Option<&Flow>, direction: Direction, now: Nanos) {
+    let Scratch { punt, headers, key, flow: new, .. } = scratch;
+    let flow = flow.unwrap_or(new);
     *punt = Punt {
         at: now,
         flow_created: flow.created,
-        flow: key.tuple(flow.originator),
+        flow: key.tuple(flow.originator()),
         seq: headers.seq,
         ack: headers.ack,
         l3: headers.l3 as u16,
@@ -433,7 +393,7 @@ fn describe(scratch: &mut Scratch, flow: About, direction: Direction, now: Nanos
         payload_len: headers.payload_len as u16,
         direction: direction as u8,
         helper: flow.helper,
-        picked_up: flow.picked_up,
+        picked_up: u8::from(flow.has(status::PICKED_UP)),
         ..Punt::default()
     };
 }
@@ -492,7 +452,7 @@ pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Out
 #[inline(always)]
 pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, needs: u32) -> bool {
     if scratch.walk.nat == shown::ALL && scratch.walk.order_in != NO_ENTRY {
-        if !tables.turn_in(scratch) {
+        if !birth::turn(tables, scratch) {
             return false;
         }
         scratch.facts.turn(&scratch.headers, &scratch.key);

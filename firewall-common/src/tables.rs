@@ -307,6 +307,19 @@ pub trait Tables: Rules {
     {
         nat::arrival::come_in(packet, self, scratch, now)
     }
+    /// [`nat::departure::go_out`].
+    #[inline(always)]
+    fn go_out(&self, scratch: &mut Scratch, flow: &Flow, direction: Direction) -> bool {
+        nat::departure::go_out(scratch, flow, direction)
+    }
+    /// [`nat::birth::begin`].
+    #[inline(always)]
+    fn begin_flow(&self, scratch: &mut Scratch, is_announced: bool, now: Nanos)
+    where
+        Self: Sized,
+    {
+        nat::birth::begin(self, scratch, is_announced, now);
+    }
     /// [`nat::arrival::undo`].
     #[inline(always)]
     fn undo(&self, scratch: &mut Scratch) -> bool
@@ -314,14 +327,6 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         nat::arrival::undo(self, scratch)
-    }
-    /// [`nat::birth::turn`].
-    #[inline(always)]
-    fn turn_in(&self, scratch: &mut Scratch) -> bool
-    where
-        Self: Sized,
-    {
-        nat::birth::turn(self, scratch)
     }
     /// [`nat::birth::bind`].
     #[inline(always)]
@@ -442,6 +447,15 @@ pub trait Tables: Rules {
         connection::compare(direction, seen, was, next, self.options().bits, connection)
     }
 
+    /// The first segment of a flow: [`conntrack::begin_connection`].
+    #[inline(always)]
+    fn begin_connection(&self, scratch: &mut Scratch, sender: Sender, now: Nanos) -> u32
+    where
+        Self: Sized,
+    {
+        conntrack::begin_connection(self, scratch, sender, now)
+    }
+
     /// Changes the tables as an accepted packet does: [`conntrack::commit`].
     ///
     /// # Errors
@@ -543,6 +557,40 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         scratch.proxy.header.read(packet, self, &scratch.headers)
+    }
+
+    /// Notes what a helper is told of a segment: [`path::describe`].
+    #[inline(always)]
+    fn describe(
+        &self,
+        scratch: &mut Scratch,
+        flow: Option<&Flow>,
+        direction: Direction,
+        now: Nanos,
+    ) {
+        path::describe(scratch, flow, direction, now);
+    }
+
+    /// [`fragment::is_repeated`].
+    #[inline(always)]
+    fn is_repeated(&self, scratch: &mut Scratch, now: Nanos) -> bool
+    where
+        Self: Sized,
+    {
+        fragment::is_repeated(self, scratch, now)
+    }
+
+    /// [`fragment::grant`], or [`fragment::refuse`].
+    #[inline(always)]
+    fn settle_fragments(&self, scratch: &mut Scratch, is_granted: bool, now: Nanos)
+    where
+        Self: Sized,
+    {
+        if is_granted {
+            fragment::grant(self, scratch, now);
+        } else {
+            fragment::refuse(self, scratch, now);
+        }
     }
 
     /// Judges a later fragment: [`fragment::inherit`].

@@ -25,7 +25,7 @@ use firewall_common::{
         self, Asking, Extra, Facts,
         text::{Pattern, Search, Window},
     },
-    flow::{Direction, Flow, FlowKey, State, Tuple},
+    flow::{Direction, Flow, FlowKey, Sender, State, Tuple},
     flow_event,
     fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
@@ -319,6 +319,16 @@ pub extern "C" fn judge_first(scratch: *mut Scratch) -> u32 {
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
     let Scratch { seen, connection, .. } = scratch;
     connection::begin(seen, option_bits(), connection).pack()
+}
+
+/// The first segment of a flow; gives a packed [`conntrack::Found`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin_connection(scratch: *mut Scratch, sender: u32, now: u64) -> u32 {
+    // SAFETY: as above. A word of no state is taken for INVALID.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let sender = if sender == 0 { Sender::Low } else { Sender::High };
+    conntrack::begin_connection(&Maps::without_packet(), scratch, sender, Nanos(now))
 }
 
 /// Changes the tables as an accepted packet does; gives 0, or what [`unpack`] reads.
@@ -839,7 +849,49 @@ pub extern "C" fn flow_end(scratch: *mut Scratch, now: u64) -> u32 {
     0
 }
 
-/// A later fragment, of whatever program: only maps are looked at.
+/// Notes what a helper is told of the segment on the desk. `flow` is that of the packet, or
+/// null: the new one on the desk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn describe(
+    scratch: *mut Scratch,
+    flow: *const Flow,
+    is_reply: u32,
+    now: u64,
+) -> u32 {
+    // SAFETY: null, or memory of these types; others may write the flow meanwhile, of
+    // whose words each is read as it was or is.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_ref()) };
+    let Some(scratch) = scratch else { return 0 };
+    path::describe(scratch, flow, direction_of(is_reply), Nanos(now));
+    0
+}
+
+/// Whether the first fragment on the desk repeats another. Of fragments, this and those
+/// below, only maps are looked at: they serve every program.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_repeated(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(fragment::is_repeated(&Maps::without_packet(), scratch, Nanos(now)))
+}
+
+/// The first fragment on the desk has been accepted, or else dropped.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn settle_fragments(scratch: *mut Scratch, is_granted: u32, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    if is_granted != 0 {
+        fragment::grant(&Maps::without_packet(), scratch, Nanos(now));
+    } else {
+        fragment::refuse(&Maps::without_packet(), scratch, Nanos(now));
+    }
+    0
+}
+
+/// A later fragment.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn inherit_fragment(scratch: *mut Scratch, visit: u32, now: u64) -> u32 {

@@ -559,6 +559,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn go_out(&self, scratch: &mut Scratch, flow: &Flow, direction: Direction) -> bool {
+        nat::go_out(scratch, flow, direction as u32) != 0
+    }
+
+    #[inline(always)]
+    fn begin_flow(&self, scratch: &mut Scratch, is_announced: bool, now: Nanos) {
+        nat::begin_flow(scratch, u32::from(is_announced), now.0);
+    }
+
+    #[inline(always)]
     fn undo(&self, _scratch: &mut Scratch) -> bool {
         let answer = match self.program {
             Program::Xdp => nat::xdp::xdp_undo(self.ctx.cast()),
@@ -787,6 +797,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn begin_connection(&self, scratch: &mut Scratch, sender: Sender, now: Nanos) -> u32 {
+        stage::begin_connection(scratch, sender as u32, now.0)
+    }
+
+    #[inline(always)]
     fn copy_flow(&self, from: &Flow, to: &mut Flow) {
         // SAFETY: both are flows, and the kernel reads as many bytes as one has.
         unsafe {
@@ -844,6 +859,31 @@ impl Tables for Maps {
         if FLOW_EVENTS.output::<FlowEvent>(event, 0).is_err() {
             self.count(Stat::FlowEventsLost as u32);
         }
+    }
+
+    #[inline(always)]
+    fn describe(
+        &self,
+        scratch: &mut Scratch,
+        flow: Option<&Flow>,
+        direction: Direction,
+        now: Nanos,
+    ) {
+        let flow = match flow {
+            Some(flow) => core::ptr::from_ref(flow),
+            None => core::ptr::null(),
+        };
+        stage::describe(scratch, flow, direction as u32, now.0);
+    }
+
+    #[inline(always)]
+    fn is_repeated(&self, scratch: &mut Scratch, now: Nanos) -> bool {
+        stage::is_repeated(scratch, now.0) != 0
+    }
+
+    #[inline(always)]
+    fn settle_fragments(&self, scratch: &mut Scratch, is_granted: bool, now: Nanos) {
+        stage::settle_fragments(scratch, u32::from(is_granted), now.0);
     }
 
     #[inline(always)]

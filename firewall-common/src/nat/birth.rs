@@ -1,4 +1,6 @@
 //! The first packet of a flow: what the rules of table nat make of its ends.
+//!
+//! Here and there a function has a stack of its own in the kernel's programs, which have little.
 
 use super::{
     Kind, Order, choice,
@@ -10,48 +12,44 @@ use super::{
 use crate::{
     addr::Addr,
     conntrack::find,
+    extra::need,
     flow::{Direction, status},
     rule::NO_ENTRY,
     scratch::Scratch,
     tables::Tables,
     time::Nanos,
     verdict::DropReason,
+    walk::nat as shown,
 };
 
-/// Prepares the desk for a packet that begins a flow.
+/// Prepares the desk for a packet that begins a flow, and has table nat asked about it.
 #[inline(always)]
-pub fn begin(scratch: &mut Scratch, now: Nanos) {
-    let nat = &mut scratch.nat;
-    nat.wire = scratch.headers.tuple;
+pub fn begin<T: Tables>(tables: &T, scratch: &mut Scratch, is_announced: bool, now: Nanos) {
+    let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
+    let Scratch { nat, walk, .. } = scratch;
     nat.status = 0;
-    nat.faces = bytemuck::Zeroable::zeroed();
     nat.ports.now = now;
-    scratch.walk.order_in = NO_ENTRY;
-    scratch.walk.order_out = NO_ENTRY;
+    if is_announced {
+        nat.done |= done::ANNOUNCED;
+    }
+    walk.order_in = NO_ENTRY;
+    walk.order_out = NO_ENTRY;
+    walk.nat = match needs & need::NAT {
+        0 => shown::NONE,
+        _ if nat.has(done::AT_ENTRANCE) => shown::ALL,
+        // What came in by an interface that is not ours has been routed.
+        _ => shown::BEHIND_ROUTING,
+    };
 }
 
 /// Gives the packet the destination that the rule `walk.order_in` wants, before it is
 /// routed; `false` when that fails, and why stands on the desk.
 #[inline(always)]
 pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    let Some(order) = load(tables, scratch, scratch.walk.order_in) else {
-        return refuse(scratch, DropReason::RulesetBroken);
-    };
-    let is_own = scratch.walk.in_ifindex == 0;
-    let own = match order.kind {
-        // No packet of this host turns round to it from where it leaves.
-        Kind::Redirect if is_own => return refuse(scratch, DropReason::RulesetBroken),
-        Kind::Redirect => match tables.own_address(scratch, true) {
-            true => scratch.nat.address,
-            false => return refuse(scratch, DropReason::NatNoAddress),
-        },
-        _ => Addr::ANY,
-    };
-    let dice = tables.random();
-    let Scratch { nat, headers, .. } = scratch;
-    nat.wire = headers.tuple;
-    nat.inside = headers.tuple;
-    choice::destination(&order, &mut nat.inside, own, dice);
+    if !choose_destination(tables, scratch) {
+        return false;
+    }
+    let Scratch { nat, .. } = scratch;
     if nat.inside == nat.wire {
         return true;
     }
@@ -67,9 +65,33 @@ pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.sender = tables.key_of(&nat.inside, key) as u8;
     nat.done |= done::TURNED;
     nat.status |= status::DESTINATION_TRANSLATED;
+    nat.faces = bytemuck::Zeroable::zeroed();
     nat.faces.source[Direction::Reply.index()] = nat.wire.dst;
     nat.faces.port[Direction::Reply.index()] = nat.wire.dport;
     nat.faces.client_port = nat.wire.sport;
+    true
+}
+
+/// Writes to `nat.inside` what the rule wants; `false` as above.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn choose_destination<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
+    let rule = scratch.walk.order_in;
+    let Some(order) = load(tables, scratch, rule) else {
+        return refuse(scratch, DropReason::RulesetBroken);
+    };
+    let is_own = scratch.walk.in_ifindex == 0;
+    let own = match order.kind {
+        // No packet of this host turns round to it from where it leaves.
+        Kind::Redirect if is_own => return refuse(scratch, DropReason::RulesetBroken),
+        Kind::Redirect if tables.own_address(scratch, true) => scratch.nat.address,
+        Kind::Redirect => return refuse(scratch, DropReason::NatNoAddress),
+        _ => Addr::ANY,
+    };
+    let dice = tables.random();
+    let Scratch { nat, headers, .. } = scratch;
+    nat.wire = headers.tuple;
+    nat.inside = headers.tuple;
+    choice::destination(&order, &mut nat.inside, own, dice);
     true
 }
 
@@ -79,9 +101,10 @@ fn find_inside<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let nat = &mut scratch.nat;
     nat.claimed = nat.inside;
     nat.ports.what = what::INSIDE;
+    nat.ports.wants_another = 0;
     let (first, last) = Ports::class_of(nat.inside.protocol, nat.inside.sport);
     nat.ports.range(first, last);
-    if !look(tables, scratch, false) {
+    if !look(tables, scratch) {
         return false;
     }
     scratch.nat.inside.sport = scratch.nat.claimed.sport;
@@ -90,12 +113,12 @@ fn find_inside<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
 
 /// Tries the port in hand, unless the rule wants another in any case, and then others.
 #[inline(always)]
-fn look<T: Tables>(tables: &T, scratch: &mut Scratch, wants_another: bool) -> bool {
+fn look<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     scratch.nat.ports.is_full = 0;
-    if !wants_another && tables.attempt(scratch) {
+    if scratch.nat.ports.wants_another == 0 && tables.attempt(scratch) {
         return true;
     }
-    if scratch.nat.ports.is_full != 0 || !has_changeable_ports(scratch.nat.wire.protocol) {
+    if scratch.nat.ports.is_full != 0 || !has_changeable_ports(scratch.headers.tuple.protocol) {
         return false;
     }
     let dice = tables.random();
@@ -112,16 +135,20 @@ fn look<T: Tables>(tables: &T, scratch: &mut Scratch, wants_another: bool) -> bo
 /// desk.
 #[inline(always)]
 pub fn bind<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    if !bind_source(tables, scratch) {
+    if !choose_source(tables, scratch) {
         return false;
     }
+    if !look(tables, scratch) {
+        let reason = claim::refusal(&scratch.nat.ports);
+        return refuse(scratch, reason);
+    }
+    settle_source(tables, scratch);
     if !scratch.nat.has(done::TURNED) {
         return true;
     }
     let Scratch { nat, headers, .. } = scratch;
     nat.claimed = nat.wire;
     nat.claimed_inside = headers.tuple;
-    nat.ports.what = what::WIRE;
     nat.ports.is_full = 0;
     tables.note_face(&nat.wire.dst);
     if tables.attempt(scratch) {
@@ -131,75 +158,80 @@ pub fn bind<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     refuse(scratch, if is_full { DropReason::NatTableFull } else { DropReason::NatClash })
 }
 
-#[inline(always)]
-fn bind_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    let order = match scratch.walk.order_out {
-        NO_ENTRY => None,
-        rule => match load(tables, scratch, rule) {
-            Some(order) => Some(order),
-            None => return refuse(scratch, DropReason::RulesetBroken),
-        },
-    };
-    let tuple = scratch.headers.tuple;
-    let mut source = tuple.src;
-    let (first, last) = Ports::class_of(tuple.protocol, tuple.sport);
-    scratch.nat.ports.range(first, last);
-    let mut wants_another = false;
-    if let Some(order) = order {
-        if matches!(order.kind, Kind::Masquerade) {
-            scratch.nat.faces.flags |= face::MASQUERADE;
-            if !tables.own_address(scratch, false) {
-                return refuse(scratch, DropReason::NatNoAddress);
-            }
-        }
-        source = choice::source(&order, &tuple, scratch.nat.address);
-        let has_ports = has_changeable_ports(tuple.protocol);
-        if order.has(flag::PORTS) && has_ports {
-            scratch.nat.ports.range(order.first_port, order.last_port);
-        }
-        wants_another = has_ports
-            && (order.has(flag::RANDOM | flag::RANDOM_FULLY)
-                || !scratch.nat.ports.contains(tuple.sport));
-    } else if let Some(address) = followed(tables, scratch) {
-        source = address;
-    }
-    let nat = &mut scratch.nat;
-    nat.claimed_inside = tuple.reversed();
-    nat.claimed = nat.claimed_inside;
-    nat.claimed.dst = source;
+/// Writes to `nat.claimed` how a reply is to come on the wire, and among which ports one may
+/// be searched for; `false` as above.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
+    let Scratch { nat, headers, .. } = &mut *scratch;
+    let (first, last) = Ports::class_of(headers.tuple.protocol, headers.tuple.sport);
+    nat.ports.range(first, last);
     nat.ports.what = what::WIRE;
-    if !look(tables, scratch, wants_another) {
-        let reason = claim::refusal(&scratch.nat.ports);
-        return refuse(scratch, reason);
+    nat.ports.wants_another = 0;
+    headers.tuple.turn_over(&mut nat.claimed_inside);
+    nat.claimed = nat.claimed_inside;
+    if !nat.has(done::TURNED) {
+        nat.faces = bytemuck::Zeroable::zeroed();
     }
-    let nat = &mut scratch.nat;
-    if nat.claimed == nat.claimed_inside {
+    let rule = scratch.walk.order_out;
+    if rule == NO_ENTRY {
+        if scratch.nat.has(done::ANNOUNCED) {
+            follow(tables, scratch);
+        }
         return true;
     }
-    tables.note_face(&source);
-    nat.status |= status::SOURCE_TRANSLATED;
-    nat.faces.source[Direction::Original.index()] = nat.claimed.dst;
-    nat.faces.port[Direction::Original.index()] = nat.claimed.dport;
-    nat.inside = tuple;
-    nat.leaving = tuple;
-    nat.leaving.src = nat.claimed.dst;
-    nat.leaving.sport = nat.claimed.dport;
-    nat.done |= done::LEAVES;
+    let Some(order) = load(tables, scratch, rule) else {
+        return refuse(scratch, DropReason::RulesetBroken);
+    };
+    if matches!(order.kind, Kind::Masquerade) && !tables.own_address(scratch, false) {
+        return refuse(scratch, DropReason::NatNoAddress);
+    }
+    let Scratch { nat, headers, .. } = scratch;
+    if matches!(order.kind, Kind::Masquerade) {
+        nat.faces.flags |= face::MASQUERADE;
+    }
+    nat.claimed.dst = choice::source(&order, &headers.tuple, nat.address);
+    if has_changeable_ports(headers.tuple.protocol) {
+        if order.has(flag::PORTS) {
+            nat.ports.range(order.first_port, order.last_port);
+        }
+        let is_random = order.has(flag::RANDOM | flag::RANDOM_FULLY);
+        let is_kept = !is_random && nat.ports.contains(headers.tuple.sport);
+        nat.ports.wants_another = u32::from(!is_kept);
+    }
     true
 }
 
-/// The address of a flow that was announced: that of the connection that announced it, which
-/// the client's other side knows.
+/// The claimed face is the flow's.
 #[inline(always)]
-fn followed<T: Tables>(tables: &T, scratch: &Scratch) -> Option<Addr> {
-    if !scratch.nat.has(done::ANNOUNCED) {
-        return None;
+fn settle_source<T: Tables>(tables: &T, scratch: &mut Scratch) {
+    let Scratch { nat, headers, .. } = scratch;
+    if nat.claimed == nat.claimed_inside {
+        return;
     }
-    let (_, master) = find(tables, &scratch.master_key, scratch.nat.ports.now)?;
-    let client = scratch.master_key.tuple(master.originator()).src;
-    let is_translated = master.has(status::SOURCE_TRANSLATED);
-    (is_translated && client == scratch.headers.tuple.src)
-        .then_some(master.faces.source[Direction::Original.index()])
+    tables.note_face(&nat.claimed.dst);
+    nat.status |= status::SOURCE_TRANSLATED;
+    nat.faces.source[Direction::Original.index()] = nat.claimed.dst;
+    nat.faces.port[Direction::Original.index()] = nat.claimed.dport;
+    nat.inside = headers.tuple;
+    nat.leaving = headers.tuple;
+    nat.leaving.src = nat.claimed.dst;
+    nat.leaving.sport = nat.claimed.dport;
+    nat.done |= done::LEAVES;
+}
+
+/// A flow that was announced, and that no rule translates, has the address of the connection
+/// that announced it: its other side knows the client by that.
+#[inline(always)]
+fn follow<T: Tables>(tables: &T, scratch: &mut Scratch) {
+    let Scratch { nat, master_key, headers, .. } = scratch;
+    let Some((_, master)) = find(tables, master_key, nat.ports.now) else { return };
+    if !master.has(status::SOURCE_TRANSLATED) {
+        return;
+    }
+    master_key.write_tuple(master.originator(), &mut nat.owner);
+    if nat.owner.src == headers.tuple.src {
+        nat.claimed.dst = master.faces.source[Direction::Original.index()];
+    }
 }
 
 /// Reads what a rule orders.

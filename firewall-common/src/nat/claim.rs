@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::{Desk, Translation, arrival::is_face_of};
+use super::{Desk, arrival::is_face_of};
 use crate::{
     conntrack::find,
     flow::{Flow, protocol, status},
@@ -40,6 +40,9 @@ pub struct Ports {
     pub what: u32,
     /// 1 when the one in hand is free.
     pub is_found: u32,
+    /// 1 when the client's port is not good enough.
+    pub wants_another: u32,
+    pub _pad: u32,
     /// 1 when the claim failed for want of space.
     pub is_full: u32,
     pub now: Nanos,
@@ -149,7 +152,7 @@ pub fn claim<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if nat.claimed_key != nat.owner_key && find(tables, &nat.claimed_key, now).is_some() {
         return false;
     }
-    nat.translation = Translation::leading(sender, &nat.claimed_inside, now);
+    nat.translation.lead(sender, &nat.claimed_inside, now);
     let Some(found) = tables.translation(&nat.claimed_key) else {
         if is_inside || tables.add_translation(&nat.claimed_key, &nat.translation) {
             return true;
@@ -179,14 +182,12 @@ pub fn claim<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
 fn is_alive<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let nat = &mut scratch.nat;
     let Some(found) = tables.translation(&nat.claimed_key) else { return false };
-    let wire = nat.claimed_key.tuple(found.sender());
-    nat.owner = wire;
+    nat.claimed_key.write_tuple(found.sender(), &mut nat.owner);
     found.apply(&mut nat.owner);
     let sender = tables.key_of(&nat.owner, &mut nat.owner_key);
-    match find(tables, &nat.owner_key, nat.ports.now) {
-        Some((_, flow)) => is_face_of(flow, flow.direction(sender), &wire),
-        None => false,
-    }
+    let Some((_, flow)) = find(tables, &nat.owner_key, nat.ports.now) else { return false };
+    nat.claimed_key.write_tuple(found.sender(), &mut nat.owner);
+    is_face_of(flow, flow.direction(sender), &nat.owner)
 }
 
 /// Why a search that is over has found nothing.
@@ -200,12 +201,12 @@ pub const fn refusal(ports: &Ports) -> DropReason {
 pub fn keep<T: Tables>(tables: &T, scratch: &mut Scratch, flow: &Flow) {
     let Scratch { nat, key, .. } = scratch;
     if flow.has(status::DESTINATION_TRANSLATED) {
-        nat.claimed = flow.wire_original(key);
+        flow.write_wire_original(key, &mut nat.claimed);
         tables.key_of(&nat.claimed, &mut nat.claimed_key);
         keep_one(tables, nat);
     }
     if flow.has(status::SOURCE_TRANSLATED) {
-        nat.claimed = flow.wire_reply(key);
+        flow.write_wire_reply(key, &mut nat.claimed);
         tables.key_of(&nat.claimed, &mut nat.claimed_key);
         keep_one(tables, nat);
     }

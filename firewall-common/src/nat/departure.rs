@@ -18,10 +18,21 @@ const fn comes_translated(flow: &Flow, direction: Direction) -> bool {
 /// Whether the packet on the desk, which goes in this direction, has come as those of its
 /// flow do: who knows the inside ends cannot send to them past the wire face.
 #[inline(always)]
-pub const fn comes_right(scratch: &Scratch, flow: &Flow, direction: Direction) -> bool {
+const fn comes_right(scratch: &Scratch, flow: &Flow, direction: Direction) -> bool {
     !comes_translated(flow, direction)
         || scratch.nat.has(done::CAME)
         || !scratch.nat.has(done::AT_ENTRANCE)
+}
+
+/// A packet of a translated flow, which goes in this direction: `false` when it is none of
+/// it, else it is noted with which ends it leaves.
+#[inline(always)]
+pub const fn go_out(scratch: &mut Scratch, flow: &Flow, direction: Direction) -> bool {
+    if !comes_right(scratch, flow, direction) {
+        return false;
+    }
+    leave(scratch, flow, direction);
+    true
 }
 
 /// Notes with which ends a packet leaves that goes in this direction of a flow.
@@ -36,7 +47,7 @@ pub const fn leave(scratch: &mut Scratch, flow: &Flow, direction: Direction) {
     }
     let nat = &mut scratch.nat;
     if scratch.headers.is_icmp_error() {
-        nat.inside = scratch.quoted.reversed();
+        scratch.quoted.turn_over(&mut nat.inside);
     } else {
         nat.inside = scratch.headers.tuple;
     }

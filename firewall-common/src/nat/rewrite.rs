@@ -21,18 +21,22 @@ const IPV4_CHECKSUM: u32 = offset_of!(Ipv4, checksum) as u32;
 /// when the packet cannot be written.
 #[inline(always)]
 pub fn ends<F: Frame + ?Sized>(frame: &F, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
-    let (src, dst) = (headers.tuple.src, headers.tuple.dst);
-    let new_src = if from.src == to.src { src } else { to.src };
-    let new_dst = if from.dst == to.dst { dst } else { to.dst };
     let family = headers.family();
     let (src_at, dst_at) = places(family, headers.l3);
-    let pseudo = Difference::default().addr(src, new_src).addr(dst, new_dst);
+    let (has_src, has_dst) = (from.src != to.src, from.dst != to.dst);
+    let mut pseudo = Difference::default();
+    if has_src {
+        pseudo = pseudo.addr(&headers.tuple.src, &to.src);
+    }
+    if has_dst {
+        pseudo = pseudo.addr(&headers.tuple.dst, &to.dst);
+    }
     // What hardware has summed up must stay the sum of what it has seen.
     let has_sum = !headers.is_later_fragment() && sum_at(headers).is_some();
     let is_covered = matches!(family, Family::Ipv4) || has_sum;
     let is_unfinished = has_sum && frame.is_unfinished(headers);
-    if src != new_src && !frame.write_address(src_at, &new_src, is_covered)
-        || dst != new_dst && !frame.write_address(dst_at, &new_dst, is_covered)
+    if has_src && !frame.write_address(src_at, &to.src, is_covered)
+        || has_dst && !frame.write_address(dst_at, &to.dst, is_covered)
         || matches!(family, Family::Ipv4) && !mend_header(frame, headers.l3, pseudo)
     {
         return false;
@@ -44,7 +48,8 @@ pub fn ends<F: Frame + ?Sized>(frame: &F, headers: &Headers, from: &Tuple, to: &
     let is_written = if headers.is_icmp_error() {
         quoted_ends(frame, headers, from, to, &mut covered)
     } else {
-        ports(frame, headers.l4, from, to, &mut covered)
+        let (was, now) = ((from.sport, from.dport), (to.sport, to.dport));
+        ports(frame, headers.l4, from.protocol, was, now, &mut covered)
     };
     let Some(at) = sum_at(headers) else { return is_written };
     // ICMP has no pseudo-header.
@@ -90,25 +95,25 @@ fn mend_header<F: Frame + ?Sized>(frame: &F, l3: u32, change: Difference) -> boo
     frame.write(at, change.applied(sum))
 }
 
-/// The ports, or the identifier, of the transport header at `l4`.
+/// The source's and the destination's port, or the identifier, of the transport header at
+/// `l4`.
 #[inline(always)]
 fn ports<F: Frame + ?Sized>(
     frame: &F,
     l4: u32,
-    from: &Tuple,
-    to: &Tuple,
+    protocol: u8,
+    was: (u16, u16),
+    now: (u16, u16),
     change: &mut Difference,
 ) -> bool {
-    match from.protocol {
+    match protocol {
         protocol::TCP | protocol::UDP | protocol::UDPLITE => {
-            port(frame, l4, from.sport, to.sport, change)
-                && port(frame, l4 + 2, from.dport, to.dport, change)
+            port(frame, l4, was.0, now.0, change) && port(frame, l4 + 2, was.1, now.1, change)
         }
         // One of them is the identifier, the other is zero in both.
         protocol::ICMP | protocol::ICMPV6 => {
             let at = l4 + offset_of!(Icmp, id) as u32;
-            port(frame, at, from.sport, to.sport, change)
-                && port(frame, at, from.dport, to.dport, change)
+            port(frame, at, was.0, now.0, change) && port(frame, at, was.1, now.1, change)
         }
         _ => true,
     }
@@ -131,7 +136,7 @@ fn port<F: Frame + ?Sized>(
 
 /// The packet that an ICMP error quotes, and which goes the other way; as much of it as there
 /// is. What changes is covered by the checksum of the message.
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
 fn quoted_ends<F: Frame + ?Sized>(
     frame: &F,
     headers: &Headers,
@@ -143,7 +148,7 @@ fn quoted_ends<F: Frame + ?Sized>(
     let Some(l4) = quoted::transport_at(frame, headers) else { return false };
     let (src_at, dst_at) = places(family, l3);
     // Between this packet and the one that it quotes source and destination change places.
-    let addresses = Difference::default().addr(from.dst, to.dst).addr(from.src, to.src);
+    let addresses = Difference::default().addr(&from.dst, &to.dst).addr(&from.src, &to.src);
     if from.dst != to.dst && !frame.write_address(src_at, &to.dst, true)
         || from.src != to.src && !frame.write_address(dst_at, &to.src, true)
     {
@@ -156,7 +161,8 @@ fn quoted_ends<F: Frame + ?Sized>(
         Family::Ipv6 => *change = change.and(addresses),
     }
     let mut covered = Difference::default();
-    if !ports(frame, l4, &from.reversed(), &to.reversed(), &mut covered) {
+    let (was, now) = ((from.dport, from.sport), (to.dport, to.sport));
+    if !ports(frame, l4, from.protocol, was, now, &mut covered) {
         return false;
     }
     *change = change.and(covered);

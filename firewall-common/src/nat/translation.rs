@@ -34,16 +34,20 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// The way to these ends inside, of packets that this endpoint of the key sends.
+    /// Becomes the way to these ends inside, of packets that this endpoint of the key sends.
     #[inline(always)]
-    pub const fn leading(sender: Sender, inside: &Tuple, claimed: Nanos) -> Self {
-        let is_from_high = matches!(sender, Sender::High);
-        let (low, high) =
-            if is_from_high { (inside.dst, inside.src) } else { (inside.src, inside.dst) };
-        let (low_port, high_port) =
-            if is_from_high { (inside.dport, inside.sport) } else { (inside.sport, inside.dport) };
-        let flags = if is_from_high { flag::FROM_HIGH } else { 0 };
-        Self { low, high, low_port, high_port, flags, _pad: [0; 3], claimed }
+    pub const fn lead(&mut self, sender: Sender, inside: &Tuple, claimed: Nanos) {
+        if matches!(sender, Sender::High) {
+            (self.low, self.low_port) = (inside.dst, inside.dport);
+            (self.high, self.high_port) = (inside.src, inside.sport);
+            self.flags = flag::FROM_HIGH;
+        } else {
+            (self.low, self.low_port) = (inside.src, inside.sport);
+            (self.high, self.high_port) = (inside.dst, inside.dport);
+            self.flags = 0;
+        }
+        self._pad = [0; 3];
+        self.claimed = claimed;
     }
 
     /// Whether both lead to the same ends, from the same sender.
@@ -106,30 +110,55 @@ pub struct Faces {
     pub _pad: u8,
 }
 
+const NO_TUPLE: Tuple = Tuple {
+    src: Addr::ANY,
+    dst: Addr::ANY,
+    sport: 0,
+    dport: 0,
+    protocol: 0,
+    icmp_type: 0,
+    icmp_code: 0,
+    _pad: 0,
+};
+
 impl Flow {
     /// The packets of the original direction, as the client sends them; `key` is the flow's.
     /// What conntrack(8) prints first.
     #[inline(always)]
     pub const fn wire_original(&self, key: &FlowKey) -> Tuple {
-        let mut tuple = key.tuple(self.originator());
+        let mut tuple = NO_TUPLE;
+        self.write_wire_original(key, &mut tuple);
+        tuple
+    }
+
+    /// The same in place.
+    #[inline(always)]
+    pub const fn write_wire_original(&self, key: &FlowKey, tuple: &mut Tuple) {
+        key.write_tuple(self.originator(), tuple);
         if self.has(status::DESTINATION_TRANSLATED) {
             tuple.sport = self.faces.client_port;
             tuple.dst = self.faces.source[Direction::Reply.index()];
             tuple.dport = self.faces.port[Direction::Reply.index()];
         }
-        tuple
     }
 
     /// The packets of the reply direction, as the server sends them. What conntrack(8) prints
     /// second.
     #[inline(always)]
     pub const fn wire_reply(&self, key: &FlowKey) -> Tuple {
-        let mut tuple = key.tuple(self.originator()).reversed();
+        let mut tuple = NO_TUPLE;
+        self.write_wire_reply(key, &mut tuple);
+        tuple
+    }
+
+    /// The same in place.
+    #[inline(always)]
+    pub const fn write_wire_reply(&self, key: &FlowKey, tuple: &mut Tuple) {
+        key.write_tuple(self.originator().other(), tuple);
         if self.has(status::SOURCE_TRANSLATED) {
             tuple.dst = self.faces.source[Direction::Original.index()];
             tuple.dport = self.faces.port[Direction::Original.index()];
         }
-        tuple
     }
 
     #[inline(always)]
@@ -167,7 +196,8 @@ mod tests {
             tuple([10, 0, 0, 2], 4_000, [1, 1, 1, 1], 8_080),
         ] {
             let (_, sender) = FlowKey::of(&wire);
-            let translation = Translation::leading(sender, &inside, Nanos(7));
+            let mut translation = Translation::default();
+            translation.lead(sender, &inside, Nanos(7));
             assert!(translation.is_from(sender));
             assert_eq!(translation.sender(), sender);
             let (_, other) = FlowKey::of(&wire.reversed());

@@ -16,12 +16,14 @@ use aya_ebpf::{
 use firewall_common::{
     addr::Addr,
     flow::{Flow, FlowKey},
-    nat::{Translation, claim, face},
+    nat::{Translation, birth, claim, departure, face},
     scratch::Scratch,
+    time::Nanos,
 };
 
 use crate::{
     maps::{EMBRYONIC_TRANSLATIONS, FACES, TRANSLATIONS},
+    stage,
     tables::Maps,
 };
 
@@ -72,6 +74,27 @@ pub fn keep(key: &FlowKey) -> bool {
         let _ = EMBRYONIC_TRANSLATIONS.remove(key);
     }
     is_kept
+}
+
+/// A packet of a translated flow: with which ends it leaves; 0 when it is none of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn go_out(scratch: *mut Scratch, flow: *const Flow, is_reply: u32) -> u32 {
+    // SAFETY: null, or memory of these types; others may write the flow meanwhile, of whose
+    // words each is read as it was or is.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_ref()) };
+    let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
+    u32::from(departure::go_out(scratch, flow, stage::direction_of(is_reply)))
+}
+
+/// Has table nat asked about the packet on the desk, which begins a flow.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin_flow(scratch: *mut Scratch, is_announced: u32, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    birth::begin(&Maps::without_packet(), scratch, is_announced != 0, Nanos(now));
+    0
 }
 
 /// Tries the face on the desk.
