@@ -25,11 +25,12 @@ use firewall_common::{
         self, Asking, Extra, Facts,
         text::{Pattern, Search, Window},
     },
-    flow::{Direction, Flow, FlowKey, State, Tuple},
+    flow::{Direction, Flow, FlowKey, Sender, State, Tuple},
     flow_event,
     fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
     mangle::{Mangling, change},
+    nat::desk::done,
     packet::Packet,
     path, report,
     rule::Chain,
@@ -62,6 +63,8 @@ pub mod decision {
     pub const PROVE: u32 = 6;
     /// A fragment that comes before its first.
     pub const WAIT: u32 = 7;
+    /// To be judged once more, as it came.
+    pub const AGAIN: u32 = 32;
     /// Plus the [`firewall_common::rule::RejectKind`].
     pub const REJECT: u32 = 8;
 
@@ -69,15 +72,16 @@ pub mod decision {
     pub const PROXIED: u32 = 1 << 8;
     /// With PROXIED: the server's SYN/ACK, which becomes two packets.
     pub const ANNOUNCE: u32 = 1 << 9;
-    /// With PASS, FORWARD or HOLD: rules have changed the packet.
+    /// With PASS, FORWARD or HOLD: rules have changed the packet, or it leaves translated.
     pub const MANGLED: u32 = 1 << 10;
     /// Less the three above.
     pub const ACTION: u32 = PROXIED - 1;
 }
 
 #[inline(always)]
-const fn decision(verdict: Verdict, task: u8, mangling: &Mangling) -> u32 {
-    let mangled = if mangling.has(!change::CT_MARK) { decision::MANGLED } else { 0 };
+const fn decision(verdict: Verdict, task: u8, mangling: &Mangling, is_translated: bool) -> u32 {
+    let is_changed = mangling.has(!change::CT_MARK) || is_translated;
+    let mangled = if is_changed { decision::MANGLED } else { 0 };
     let proxied = match task {
         task::TRANSLATE => decision::PROXIED,
         task::ANNOUNCE => decision::PROXIED | decision::ANNOUNCE,
@@ -92,6 +96,7 @@ const fn decision(verdict: Verdict, task: u8, mangling: &Mangling) -> u32 {
         Verdict::Wait(_) => decision::WAIT,
         Verdict::Cookie => decision::COOKIE,
         Verdict::Prove => decision::PROVE,
+        Verdict::Again => decision::AGAIN,
         Verdict::Drop(_) => decision::DROP,
         Verdict::Reject(kind) => decision::REJECT + kind as u32,
     }
@@ -111,7 +116,7 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
         visit: Visit::New,
     };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task, &scratch.mangling)
+    decision(verdict, scratch.proxy.task, &scratch.mangling, scratch.nat.has(done::LEAVES))
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
@@ -142,7 +147,10 @@ fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> 
     }
     let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task, &scratch.mangling)
+    // What leaves for another destination than the stack knows is routed by us.
+    let is_led = matches!(hook, Hook::Egress) && scratch.nat.has(done::CAME | done::TURNED);
+    let is_translated = is_led || scratch.nat.has(done::LEAVES);
+    decision(verdict, scratch.proxy.task, &scratch.mangling, is_translated)
 }
 
 /// Where the packet goes, and by which interface it will leave.
@@ -311,6 +319,16 @@ pub extern "C" fn judge_first(scratch: *mut Scratch) -> u32 {
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
     let Scratch { seen, connection, .. } = scratch;
     connection::begin(seen, option_bits(), connection).pack()
+}
+
+/// The first segment of a flow; gives a packed [`conntrack::Found`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin_connection(scratch: *mut Scratch, sender: u32, now: u64) -> u32 {
+    // SAFETY: as above. A word of no state is taken for INVALID.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let sender = if sender == 0 { Sender::Low } else { Sender::High };
+    conntrack::begin_connection(&Maps::without_packet(), scratch, sender, Nanos(now))
 }
 
 /// Changes the tables as an accepted packet does; gives 0, or what [`unpack`] reads.
@@ -831,7 +849,49 @@ pub extern "C" fn flow_end(scratch: *mut Scratch, now: u64) -> u32 {
     0
 }
 
-/// A later fragment, of whatever program: only maps are looked at.
+/// Notes what a helper is told of the segment on the desk. `flow` is that of the packet, or
+/// null: the new one on the desk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn describe(
+    scratch: *mut Scratch,
+    flow: *const Flow,
+    is_reply: u32,
+    now: u64,
+) -> u32 {
+    // SAFETY: null, or memory of these types; others may write the flow meanwhile, of
+    // whose words each is read as it was or is.
+    let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_ref()) };
+    let Some(scratch) = scratch else { return 0 };
+    path::describe(scratch, flow, direction_of(is_reply), Nanos(now));
+    0
+}
+
+/// Whether the first fragment on the desk repeats another. Of fragments, this and those
+/// below, only maps are looked at: they serve every program.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_repeated(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(fragment::is_repeated(&Maps::without_packet(), scratch, Nanos(now)))
+}
+
+/// The first fragment on the desk has been accepted, or else dropped.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn settle_fragments(scratch: *mut Scratch, is_granted: u32, now: u64) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    if is_granted != 0 {
+        fragment::grant(&Maps::without_packet(), scratch, Nanos(now));
+    } else {
+        fragment::refuse(&Maps::without_packet(), scratch, Nanos(now));
+    }
+    0
+}
+
+/// A later fragment.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn inherit_fragment(scratch: *mut Scratch, visit: u32, now: u64) -> u32 {

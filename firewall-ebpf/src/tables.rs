@@ -27,6 +27,7 @@ use firewall_common::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
+    nat::Translation,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
@@ -44,13 +45,14 @@ use firewall_common::{
 use crate::{
     cookie, decide,
     maps::{
-        ASSURED, AWAITED, CLOCK, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS,
+        ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS,
         FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS,
         PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH, STATISTICS,
         TIMEOUTS, WINDOW,
     },
-    memory,
+    memory, nat,
     packet::SkbPacket,
+    route::Delivery,
     sets, stage,
     verifier::opaque,
 };
@@ -483,6 +485,129 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn is_face(&self, address: &Addr) -> bool {
+        nat::is_face(address)
+    }
+
+    #[inline(always)]
+    fn note_face(&self, address: &Addr) {
+        nat::note_face(address);
+    }
+
+    #[inline(always)]
+    fn translation(&self, key: &FlowKey) -> Option<&mut Translation> {
+        nat::translation(key)
+    }
+
+    #[inline(always)]
+    fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool {
+        nat::add(key, translation)
+    }
+
+    #[inline(always)]
+    fn forget_translation(&self, key: &FlowKey) {
+        nat::forget(key);
+    }
+
+    #[inline(always)]
+    fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool {
+        memory::exchange(&raw mut translation.claimed.0, was.0, now.0)
+    }
+
+    #[inline(always)]
+    fn keep_translation(&self, key: &FlowKey) -> bool {
+        nat::keep(key)
+    }
+
+    #[inline(always)]
+    fn keep_faces(&self, scratch: &mut Scratch, flow: &Flow) {
+        nat::keep_faces(scratch, flow);
+    }
+
+    #[inline(always)]
+    fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool {
+        let towards = u32::from(towards_source);
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_own_address(self.ctx.cast(), scratch, towards),
+            _ => nat::tc::tc_own_address(self.ctx.cast(), scratch, towards),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn has_next_hop(&self) -> bool {
+        DELIVERY.get(self.program as u32).is_some_and(Delivery::has_next_hop)
+    }
+
+    #[inline(always)]
+    fn turn(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_turn(self.ctx.cast(), headers, from, to),
+            _ => nat::tc::tc_turn(self.ctx.cast(), headers, from, to),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn come_in<P: Packet + ?Sized>(&self, _packet: &P, scratch: &mut Scratch, now: Nanos) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_come_in(self.ctx.cast(), scratch, now.0),
+            Program::TcIngress => nat::tc::tc_come_in(self.ctx.cast(), scratch, now.0, 0),
+            Program::TcEgress => nat::tc::tc_come_in(self.ctx.cast(), scratch, now.0, 1),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn go_out(&self, scratch: &mut Scratch, flow: &Flow, direction: Direction) -> bool {
+        nat::go_out(scratch, flow, direction as u32) != 0
+    }
+
+    #[inline(always)]
+    fn begin_flow(&self, scratch: &mut Scratch, is_announced: bool, now: Nanos) {
+        nat::begin_flow(scratch, u32::from(is_announced), now.0);
+    }
+
+    #[inline(always)]
+    fn undo(&self, _scratch: &mut Scratch) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_undo(self.ctx.cast()),
+            Program::TcIngress => nat::tc::tc_undo(self.ctx.cast(), 0),
+            Program::TcEgress => nat::tc::tc_undo(self.ctx.cast(), 1),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, scratch: &mut Scratch, _place: Place, needs: u32) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_take_turn(self.ctx.cast(), scratch, needs),
+            Program::TcIngress => nat::tc::tc_take_turn(self.ctx.cast(), scratch, needs, 0),
+            Program::TcEgress => nat::tc::tc_take_turn(self.ctx.cast(), scratch, needs, 1),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn bind(&self, scratch: &mut Scratch) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_bind(self.ctx.cast(), scratch),
+            _ => nat::tc::tc_bind(self.ctx.cast(), scratch),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn attempt(&self, scratch: &mut Scratch) -> bool {
+        nat::attempt_face(scratch) != 0
+    }
+
+    #[inline(always)]
+    fn search_port(&self, scratch: &mut Scratch) {
+        nat::search_port(scratch);
+    }
+
+    #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant> {
         let grant = FRAGMENTS.get_ptr_mut(key)?;
         // SAFETY: as for flows.
@@ -672,6 +797,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn begin_connection(&self, scratch: &mut Scratch, sender: Sender, now: Nanos) -> u32 {
+        stage::begin_connection(scratch, sender as u32, now.0)
+    }
+
+    #[inline(always)]
     fn copy_flow(&self, from: &Flow, to: &mut Flow) {
         // SAFETY: both are flows, and the kernel reads as many bytes as one has.
         unsafe {
@@ -729,6 +859,31 @@ impl Tables for Maps {
         if FLOW_EVENTS.output::<FlowEvent>(event, 0).is_err() {
             self.count(Stat::FlowEventsLost as u32);
         }
+    }
+
+    #[inline(always)]
+    fn describe(
+        &self,
+        scratch: &mut Scratch,
+        flow: Option<&Flow>,
+        direction: Direction,
+        now: Nanos,
+    ) {
+        let flow = match flow {
+            Some(flow) => core::ptr::from_ref(flow),
+            None => core::ptr::null(),
+        };
+        stage::describe(scratch, flow, direction as u32, now.0);
+    }
+
+    #[inline(always)]
+    fn is_repeated(&self, scratch: &mut Scratch, now: Nanos) -> bool {
+        stage::is_repeated(scratch, now.0) != 0
+    }
+
+    #[inline(always)]
+    fn settle_fragments(&self, scratch: &mut Scratch, is_granted: bool, now: Nanos) {
+        stage::settle_fragments(scratch, u32::from(is_granted), now.0);
     }
 
     #[inline(always)]

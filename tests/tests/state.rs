@@ -102,6 +102,58 @@ fn round() -> Result<()> {
 }
 
 #[test]
+fn sets_are_saved_with_the_rules_that_name_them() {
+    needs!(capability::firewall());
+    with_sets().unwrap();
+}
+
+fn with_sets() -> Result<()> {
+    const SETS: [&str; 5] = [
+        "create block hash:net counters comment",
+        "create hosts hash:ip timeout 0",
+        "add block 192.0.2.0/24 packets 3 bytes 300 comment office",
+        "add hosts 198.51.100.7 timeout 0",
+        "add hosts 198.51.100.8 timeout 86400",
+    ];
+    let network = Gateway::new(Offload::Tuned)?;
+    let place = tempfile::tempdir()?;
+    let directory = place.path().join("state");
+    let mut firewall = Setup::on(&["eth0"]).rules(RULES).start(network.gateway())?;
+    for line in SETS {
+        let words = ["ipset"].into_iter().chain(line.split(' '));
+        firewall.text(&words.collect::<Vec<_>>())?;
+    }
+    let rule = "iptables -A FORWARD -m set --match-set block src -j DROP";
+    firewall.text(&rule.split(' ').collect::<Vec<_>>())?;
+    let before = (firewall.text(&["save", "-c"])?, sets_of(&firewall)?);
+    ensure!(before.1.contains("add block 192.0.2.0/24 packets 3 bytes 300"), "{}", before.1);
+    save(&firewall, &directory)?;
+    firewall.unload()?;
+    firewall.change(from(&directory))?;
+    firewall.restart()?;
+    let after = (firewall.text(&["save", "-c"])?, sets_of(&firewall)?);
+    ensure!(after == before, "saved {before:#?}\nread {after:#?}");
+    Ok(())
+}
+
+/// All sets, without the seconds that go by.
+fn sets_of(firewall: &Firewall<'_>) -> Result<String> {
+    let text = firewall.text(&["ipset", "save"])?;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        match line.split_once(" timeout ") {
+            Some((element, rest)) if line.starts_with("add ") && rest != "0" => {
+                let left: u64 = rest.split(' ').next().unwrap_or_default().parse()?;
+                ensure!((86_000..=86_400).contains(&left), "{line}");
+                lines.push(element.to_owned());
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    Ok(lines.join("\n"))
+}
+
+#[test]
 fn what_cannot_be_saved_or_read_is_told_and_nothing_changes() {
     needs!(capability::firewall());
     refused().unwrap();

@@ -43,7 +43,7 @@ use connection::Judgement;
 use icmp::Class;
 use options::TcpOptions;
 use tcp::Segment;
-pub use tracked::{Effect, Tracked};
+pub use tracked::{Effect, Found, Tracked};
 use tracked::{fresh, known};
 use window::Seen;
 
@@ -58,9 +58,19 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
 ) -> Tracked<'t> {
+    look(packet, tables, scratch, now).tracked(tables, &scratch.proxy)
+}
+
+#[inline(always)]
+fn look<'t, P: Packet + ?Sized, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    scratch: &mut Scratch,
+    now: Nanos,
+) -> Found<'t> {
     let headers = &scratch.headers;
     if headers.is_damaged != 0 || headers.has_no_transport() {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     }
     match headers.tuple.protocol {
         protocol::TCP => track_tcp(packet, tables, scratch, now),
@@ -70,8 +80,8 @@ pub fn track<'t, P: Packet + ?Sized, T: Tables>(
                 Class::Request => track_exchange(packet, tables, scratch, now, true),
                 Class::Reply => track_exchange(packet, tables, scratch, now, false),
                 Class::Error => track_error(packet, tables, scratch, now),
-                Class::Untracked => Tracked::without_flow(CtState::Untracked),
-                Class::Unknown => Tracked::without_flow(CtState::Invalid),
+                Class::Untracked => Found::without_flow(CtState::Untracked),
+                Class::Unknown => Found::without_flow(CtState::Invalid),
             }
         }
         _ => track_exchange(packet, tables, scratch, now, true),
@@ -148,24 +158,27 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     tables: &'t T,
     scratch: &mut Scratch,
     now: Nanos,
-) -> Tracked<'t> {
+) -> Found<'t> {
     let Some(segment) = Segment::from_flags(scratch.headers.tcp_flags) else {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     };
+    scratch.seen.segment = segment;
     let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
+    // Read back, the verifier has lost it: what follows is looked at for any segment at once.
+    let segment = scratch.seen.segment;
     let found = find(tables, &scratch.key, now);
     if is_unsound(packet, tables, scratch, found.is_none()) {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     }
     let Some((table, flow)) = found else {
         read(packet, scratch, segment, true);
         scratch.proxy.is_open = 1;
-        return begin_tcp(tables, scratch, segment, sender, now);
+        return Found::unpack(tables.begin_connection(scratch, sender, now));
     };
     let direction = flow.direction(sender);
     let was = State::from_byte(flow.state).unwrap_or(State::None);
     if flow.has(status::PROXIED) && !synproxy::receive(scratch, flow, direction, segment, was) {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     }
     let has_sack = flow.side(direction.reversed()).window.has(window_flag::SACK);
     read(packet, scratch, segment, has_sack);
@@ -184,11 +197,11 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     }
     let effect = match judgement {
         Judgement::Invalid | Judgement::Compare(_) => {
-            return Tracked::without_flow(CtState::Invalid);
+            return Found::without_flow(CtState::Invalid);
         }
         Judgement::Reopen => {
             scratch.proxy.reopens = 1;
-            return begin_tcp(tables, scratch, segment, sender, now);
+            return Found::unpack(tables.begin_connection(scratch, sender, now));
         }
         Judgement::Tolerated => Effect::Note(was as u8),
         // Refused or given up before anybody answered.
@@ -240,22 +253,32 @@ pub const fn note(segment: Segment, headers: &Headers, options: &TcpOptions, see
     seen.has_options = options.len != 0;
 }
 
+/// The first segment of a flow, which is on the desk; gives what [`Found::unpack`] reads.
 #[inline(always)]
-fn begin_tcp<'t, T: Tables>(
-    tables: &'t T,
+pub fn begin_connection<T: Tables>(
+    tables: &T,
     scratch: &mut Scratch,
-    segment: Segment,
     sender: Sender,
     now: Nanos,
-) -> Tracked<'t> {
+) -> u32 {
+    begin_tcp(tables, scratch, sender, now).pack()
+}
+
+#[inline(always)]
+fn begin_tcp<'t, T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    sender: Sender,
+    now: Nanos,
+) -> Found<'t> {
     let Judgement::Compare(next) = tables.judge_first(scratch) else {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     };
     let judgement = tables.compare_segment(scratch, Direction::Original, State::None, next);
     let Judgement::To(state) = judgement else {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     };
-    let announced_by = match segment {
+    let announced_by = match scratch.seen.segment {
         Segment::Syn => expected(tables, scratch, now),
         Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst => helper::NONE,
     };
@@ -268,7 +291,7 @@ fn track_sctp<'t, P: Packet + ?Sized, T: Tables>(
     tables: &'t T,
     scratch: &mut Scratch,
     now: Nanos,
-) -> Tracked<'t> {
+) -> Found<'t> {
     let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
     let sum = wanted_sum(tables, scratch);
     let found = find(tables, &scratch.key, now);
@@ -277,14 +300,14 @@ fn track_sctp<'t, P: Packet + ?Sized, T: Tables>(
         let outcome = packet.judge_chunks(None, headers, association, Direction::Original, sum);
         return match outcome {
             Outcome::To(state) => fresh(state as u8, sender, helper::NONE),
-            Outcome::Tolerated | Outcome::Invalid => Tracked::without_flow(CtState::Invalid),
+            Outcome::Tolerated | Outcome::Invalid => Found::without_flow(CtState::Invalid),
         };
     };
     let direction = flow.direction(sender);
     let effect = match packet.judge_chunks(Some(flow), headers, association, direction, sum) {
         Outcome::To(state) => Effect::Advance(state as u8),
         Outcome::Tolerated => Effect::Note(flow.state),
-        Outcome::Invalid => return Tracked::without_flow(CtState::Invalid),
+        Outcome::Invalid => return Found::without_flow(CtState::Invalid),
     };
     known(table, flow, direction, sender, effect)
 }
@@ -297,11 +320,11 @@ fn track_exchange<'t, P: Packet + ?Sized, T: Tables>(
     scratch: &mut Scratch,
     now: Nanos,
     may_begin: bool,
-) -> Tracked<'t> {
+) -> Found<'t> {
     let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
     let found = find(tables, &scratch.key, now);
     if is_unsound(packet, tables, scratch, found.is_none()) {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     }
     match found {
         Some((table, flow)) => {
@@ -309,7 +332,7 @@ fn track_exchange<'t, P: Packet + ?Sized, T: Tables>(
             known(table, flow, direction, sender, Effect::Advance(NO_STATE))
         }
         None if may_begin => fresh(NO_STATE, sender, helper::NONE),
-        None => Tracked::without_flow(CtState::Invalid),
+        None => Found::without_flow(CtState::Invalid),
     }
 }
 
@@ -321,18 +344,23 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     tables: &'t T,
     scratch: &mut Scratch,
     now: Nanos,
-) -> Tracked<'t> {
+) -> Found<'t> {
     if is_unsound(packet, tables, scratch, false)
         || !packet.quoted(&scratch.headers, &mut scratch.quoted)
         || scratch.quoted.src != scratch.headers.tuple.dst
     {
-        return Tracked::without_flow(CtState::Invalid);
+        return Found::without_flow(CtState::Invalid);
     }
-    tables.key_of(&scratch.quoted, &mut scratch.key);
-    match find(tables, &scratch.key, now) {
-        Some(_) => Tracked::without_flow(CtState::Related),
-        None => Tracked::without_flow(CtState::Invalid),
+    let sender = tables.key_of(&scratch.quoted, &mut scratch.key);
+    let Some((_, flow)) = find(tables, &scratch.key, now) else {
+        return Found::without_flow(CtState::Invalid);
+    };
+    // It goes the other way than the packet that it quotes.
+    let direction = flow.direction(sender).reversed();
+    if flow.is_translated() && !tables.go_out(scratch, flow, direction) {
+        return Found::without_flow(CtState::Invalid);
     }
+    Found::without_flow(CtState::Related)
 }
 
 /// The helper that announced a flow with the packet's endpoints, if its

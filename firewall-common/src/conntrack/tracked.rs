@@ -2,6 +2,7 @@
 
 use crate::{
     flow::{CtState, Direction, Flow, Sender, helper, status},
+    synproxy::{self, Proxy},
     tables::{FlowTable, Tables},
 };
 
@@ -35,20 +36,7 @@ pub struct Tracked<'t> {
     pub announced_by: u8,
 }
 
-impl Tracked<'_> {
-    /// Keeps what was found and loses how: for the verifier of the kernel, the
-    /// hundreds of ways to get here become one.
-    #[inline(always)]
-    pub fn forget_how<T: Tables>(&mut self, tables: &T) {
-        let known = Packed(tables.forget(Packed::of(self).0));
-        self.ctstate = known.ctstate();
-        self.direction = known.direction();
-        self.sender = known.sender();
-        self.effect = known.effect();
-        self.is_expected = known.0 & Packed::EXPECTED != 0;
-        self.announced_by = known.byte(Packed::HELPER);
-    }
-
+impl<'t> Tracked<'t> {
     /// What was found, without the flow itself, in one word: as a stage of the
     /// kernel's programs passes it to the next.
     #[inline(always)]
@@ -57,21 +45,15 @@ impl Tracked<'_> {
         Packed::of(self).0 | (u32::from(is_assured) * Packed::ASSURED)
     }
 
+    /// A packet that is none of the flow that it seemed to belong to.
     #[inline(always)]
-    pub(super) const fn without_flow(ctstate: CtState) -> Self {
-        Self {
-            ctstate,
-            direction: Direction::Original,
-            sender: Sender::Low,
-            effect: Effect::Nothing,
-            flow: None,
-            is_expected: false,
-            announced_by: helper::NONE,
-        }
+    pub fn disown(&mut self) {
+        self.ctstate = CtState::Invalid;
+        self.effect = Effect::Nothing;
+        self.flow = None;
+        self.announced_by = helper::NONE;
     }
-}
 
-impl<'t> Tracked<'t> {
     /// The inverse of [`Tracked::pack`].
     #[inline(always)]
     pub fn unpack(packed: u32, flow: Option<&'t mut Flow>) -> Self {
@@ -95,8 +77,43 @@ impl<'t> Tracked<'t> {
     }
 }
 
+/// What was found, on its way to [`Tracked`]: one word and the flow. Of each place where
+/// tracking ends, and there are many, fields of their own would come to the stack.
+#[derive(Debug)]
+pub struct Found<'t> {
+    packed: Packed,
+    flow: Option<&'t mut Flow>,
+}
+
+impl<'t> Found<'t> {
+    #[inline(always)]
+    pub(super) const fn without_flow(ctstate: CtState) -> Self {
+        Self { packed: Packed(ctstate.bit() as u32), flow: None }
+    }
+
+    /// The word of one that has no flow: [`Found::unpack`].
+    #[inline(always)]
+    pub const fn pack(&self) -> u32 {
+        self.packed.0
+    }
+
+    /// One without a flow.
+    #[inline(always)]
+    pub const fn unpack(packed: u32) -> Self {
+        Self { packed: Packed(packed), flow: None }
+    }
+
+    /// Keeps what was found and loses how: for the verifier of the kernel, the
+    /// hundreds of ways to get here become one.
+    #[inline(always)]
+    pub(super) fn tracked<T: Tables>(self, tables: &T, proxy: &Proxy) -> Tracked<'t> {
+        let effect = synproxy::effect(proxy, self.packed.effect());
+        Tracked::unpack(tables.forget(self.packed.with(effect).0), self.flow)
+    }
+}
+
 /// A [`Tracked`] without its flow, in one word.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Packed(u32);
 
 impl Packed {
@@ -120,18 +137,26 @@ impl Packed {
 
     #[inline(always)]
     fn of(tracked: &Tracked<'_>) -> Self {
-        let effect = match tracked.effect {
-            Effect::Nothing => Self::NOTHING,
-            Effect::Create(state) => Self::CREATE | u32::from(state) << Self::STATE,
-            Effect::Advance(state) => Self::ADVANCE | u32::from(state) << Self::STATE,
-            Effect::Note(state) => Self::NOTE | u32::from(state) << Self::STATE,
-            Effect::Forget => Self::FORGET,
-        };
         let reply = u32::from(matches!(tracked.direction, Direction::Reply)) * Self::REPLY;
         let high = u32::from(matches!(tracked.sender, Sender::High)) * Self::FROM_HIGH;
         let expected = u32::from(tracked.is_expected) * Self::EXPECTED;
         let helper = u32::from(tracked.announced_by) << Self::HELPER;
-        Self(u32::from(tracked.ctstate.bit()) | effect | reply | high | expected | helper)
+        Self(u32::from(tracked.ctstate.bit()) | reply | high | expected | helper)
+            .with(tracked.effect)
+    }
+
+    /// With another effect.
+    #[inline(always)]
+    const fn with(self, effect: Effect) -> Self {
+        const WHOLE: u32 = Packed::EFFECTS | 0xff << Packed::STATE;
+        let (kind, state) = match effect {
+            Effect::Nothing => (Self::NOTHING, 0),
+            Effect::Create(state) => (Self::CREATE, state),
+            Effect::Advance(state) => (Self::ADVANCE, state),
+            Effect::Note(state) => (Self::NOTE, state),
+            Effect::Forget => (Self::FORGET, 0),
+        };
+        Self(self.0 & !WHOLE | kind | (state as u32) << Self::STATE)
     }
 
     #[inline(always)]
@@ -175,7 +200,7 @@ pub(super) fn known<'t>(
     direction: Direction,
     sender: Sender,
     effect: Effect,
-) -> Tracked<'t> {
+) -> Found<'t> {
     let is_expected = flow.has(status::EXPECTED);
     let ctstate = match direction {
         Direction::Reply => CtState::Established,
@@ -184,7 +209,7 @@ pub(super) fn known<'t>(
         Direction::Original => CtState::New,
     };
     let announced_by = if is_expected { flow.helper } else { helper::NONE };
-    Tracked {
+    let tracked = Tracked {
         ctstate,
         direction,
         sender,
@@ -192,14 +217,15 @@ pub(super) fn known<'t>(
         flow: Some((table, flow)),
         is_expected: false,
         announced_by,
-    }
+    };
+    Found { packed: Packed(tracked.pack()), flow: tracked.flow.map(|(_, flow)| flow) }
 }
 
 /// A packet that begins a flow, in the state of this byte.
 #[inline(always)]
-pub(super) const fn fresh<'t>(state: u8, sender: Sender, announced_by: u8) -> Tracked<'t> {
+pub(super) fn fresh<'t>(state: u8, sender: Sender, announced_by: u8) -> Found<'t> {
     let is_expected = announced_by != helper::NONE;
-    Tracked {
+    let tracked = Tracked {
         ctstate: if is_expected { CtState::Related } else { CtState::New },
         direction: Direction::Original,
         sender,
@@ -207,5 +233,6 @@ pub(super) const fn fresh<'t>(state: u8, sender: Sender, announced_by: u8) -> Tr
         flow: None,
         is_expected,
         announced_by,
-    }
+    };
+    Found { packed: Packed(tracked.pack()), flow: None }
 }

@@ -294,6 +294,18 @@ impl Facts {
         self.known_addresses |= 1 << (place & 31);
     }
 
+    /// Notes that the packet, which begins a flow, has another destination now.
+    #[inline(always)]
+    pub(crate) fn turn(&mut self, headers: &Headers, key: &FlowKey) {
+        self.flow = *key;
+        self.set_address(address::DESTINATION, headers.tuple.dst);
+        if has_ports(headers.tuple.protocol) {
+            self.set_number(number::SPORT, headers.tuple.sport.into());
+            self.set_number(number::DPORT, headers.tuple.dport.into());
+        }
+        self.set_ends(headers);
+    }
+
     /// Notes whether the TTL is taken one from before the chain is reached.
     #[inline(always)]
     pub(crate) fn settle_hops(&mut self, chain: Chain, headers: &Headers, hook: Hook) {
@@ -463,7 +475,7 @@ fn tracked<T: Tables>(
     let Scratch { facts, headers, key, master_key, quoted, .. } = scratch;
     if let Some(flow) = flow {
         facts.flow_created = flow.created;
-        let original = key.tuple(flow.originator());
+        let original = flow.wire_original(key);
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
         facts.translate(flow.status);
         facts.connection(&original, direction, status, expires, flow.mark);
@@ -472,8 +484,9 @@ fn tracked<T: Tables>(
         // other way than that one, and is no reply.
         let Some((_, flow)) = find(tables, key, now) else { return };
         facts.flow_created = flow.created;
-        let original = key.tuple(flow.originator());
-        let direction = if *quoted == original { Direction::Reply } else { Direction::Original };
+        let inside = key.tuple(flow.originator());
+        let original = flow.wire_original(key);
+        let direction = if *quoted == inside { Direction::Reply } else { Direction::Original };
         let status = status_of(flow, Direction::Original);
         facts.translate(flow.status);
         facts.connection(&original, direction, status, remaining(flow, now), flow.mark);

@@ -29,33 +29,41 @@ pub struct Translation {
     /// Bits of [`flag`].
     pub flags: u8,
     pub _pad: [u8; 3],
-    /// When its flow was created: it holds as long as that flow is there.
-    pub flow_created: Nanos,
+    /// When it was claimed. It holds as long as its flow is there and has this face.
+    pub claimed: Nanos,
 }
 
 impl Translation {
-    /// From a packet on the wire to the same packet inside; gives the key, too.
+    /// Becomes the way to these ends inside, of packets that this endpoint of the key sends.
     #[inline(always)]
-    pub fn between(wire: &Tuple, inside: &Tuple, flow_created: Nanos) -> (FlowKey, Self) {
-        let (key, sender) = FlowKey::of(wire);
-        let (low, high) = match sender {
-            Sender::Low => (*inside, inside.reversed()),
-            Sender::High => (inside.reversed(), *inside),
-        };
-        let flags = match sender {
-            Sender::Low => 0,
-            Sender::High => flag::FROM_HIGH,
-        };
-        let translation = Self {
-            low: low.src,
-            high: high.src,
-            low_port: low.sport,
-            high_port: high.sport,
-            flags,
-            _pad: [0; 3],
-            flow_created,
-        };
-        (key, translation)
+    pub const fn lead(&mut self, sender: Sender, inside: &Tuple, claimed: Nanos) {
+        if matches!(sender, Sender::High) {
+            (self.low, self.low_port) = (inside.dst, inside.dport);
+            (self.high, self.high_port) = (inside.src, inside.sport);
+            self.flags = flag::FROM_HIGH;
+        } else {
+            (self.low, self.low_port) = (inside.src, inside.sport);
+            (self.high, self.high_port) = (inside.dst, inside.dport);
+            self.flags = 0;
+        }
+        self._pad = [0; 3];
+        self.claimed = claimed;
+    }
+
+    /// Whether both lead to the same ends, from the same sender.
+    #[inline(always)]
+    pub fn leads_to(&self, other: &Self) -> bool {
+        self.low == other.low
+            && self.high == other.high
+            && self.low_port == other.low_port
+            && self.high_port == other.high_port
+            && self.flags == other.flags
+    }
+
+    /// Which endpoint of the key sends the packets that are concerned.
+    #[inline(always)]
+    pub const fn sender(&self) -> Sender {
+        if self.flags & flag::FROM_HIGH == 0 { Sender::Low } else { Sender::High }
     }
 
     /// Whether packets of this endpoint of the key are concerned.
@@ -102,30 +110,55 @@ pub struct Faces {
     pub _pad: u8,
 }
 
+const NO_TUPLE: Tuple = Tuple {
+    src: Addr::ANY,
+    dst: Addr::ANY,
+    sport: 0,
+    dport: 0,
+    protocol: 0,
+    icmp_type: 0,
+    icmp_code: 0,
+    _pad: 0,
+};
+
 impl Flow {
     /// The packets of the original direction, as the client sends them; `key` is the flow's.
     /// What conntrack(8) prints first.
     #[inline(always)]
     pub const fn wire_original(&self, key: &FlowKey) -> Tuple {
-        let mut tuple = key.tuple(self.originator());
+        let mut tuple = NO_TUPLE;
+        self.write_wire_original(key, &mut tuple);
+        tuple
+    }
+
+    /// The same in place.
+    #[inline(always)]
+    pub const fn write_wire_original(&self, key: &FlowKey, tuple: &mut Tuple) {
+        key.write_tuple(self.originator(), tuple);
         if self.has(status::DESTINATION_TRANSLATED) {
             tuple.sport = self.faces.client_port;
             tuple.dst = self.faces.source[Direction::Reply.index()];
             tuple.dport = self.faces.port[Direction::Reply.index()];
         }
-        tuple
     }
 
     /// The packets of the reply direction, as the server sends them. What conntrack(8) prints
     /// second.
     #[inline(always)]
     pub const fn wire_reply(&self, key: &FlowKey) -> Tuple {
-        let mut tuple = key.tuple(self.originator()).reversed();
+        let mut tuple = NO_TUPLE;
+        self.write_wire_reply(key, &mut tuple);
+        tuple
+    }
+
+    /// The same in place.
+    #[inline(always)]
+    pub const fn write_wire_reply(&self, key: &FlowKey, tuple: &mut Tuple) {
+        key.write_tuple(self.originator().other(), tuple);
         if self.has(status::SOURCE_TRANSLATED) {
             tuple.dst = self.faces.source[Direction::Original.index()];
             tuple.dport = self.faces.port[Direction::Original.index()];
         }
-        tuple
     }
 
     #[inline(always)]
@@ -162,10 +195,11 @@ mod tests {
             tuple([10, 0, 0, 2], 4_000, [198, 51, 100, 1], 80),
             tuple([10, 0, 0, 2], 4_000, [1, 1, 1, 1], 8_080),
         ] {
-            let (key, translation) = Translation::between(&wire, &inside, Nanos(7));
-            let (found, sender) = FlowKey::of(&wire);
-            assert_eq!(found, key);
+            let (_, sender) = FlowKey::of(&wire);
+            let mut translation = Translation::default();
+            translation.lead(sender, &inside, Nanos(7));
             assert!(translation.is_from(sender));
+            assert_eq!(translation.sender(), sender);
             let (_, other) = FlowKey::of(&wire.reversed());
             assert!(!translation.is_from(other));
             let mut packet = wire;
