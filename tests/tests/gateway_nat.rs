@@ -89,7 +89,8 @@ fn both_ways(hook: &str) -> Result<()> {
 
         let in_ = exchange::connect(&network.server, SocketAddr::new(public(family), 2222))?;
         exchange::exchange(&in_, 100_000, 300_000).context("through the port forward")?;
-        let seen = listed(&firewall, &["-g", "-p", "tcp", "--dport", "2222", "-s", &outer.to_string()])?;
+        let seen =
+            listed(&firewall, &["-g", "-p", "tcp", "--dport", "2222", "-s", &outer.to_string()])?;
         let port = in_.local_addr()?.port();
         expect(&seen, &format!("src={outer} dst={} sport={port} dport=2222", public(family)))?;
         expect(&seen, &format!("src={inner} dst={outer} sport=8000 dport={port}"))?;
@@ -162,12 +163,19 @@ fn refused() -> Result<()> {
         ("-P PREROUTING DROP", "not intended for filtering"),
         ("-A PREROUTING -j SNAT --to-source 198.51.100.1", "SNAT does not work in PREROUTING"),
     ] {
-        let words_of_line: Vec<_> = ["iptables", "-t", "nat"].into_iter().chain(line.split(' ')).collect();
+        let words_of_line: Vec<_> =
+            ["iptables", "-t", "nat"].into_iter().chain(line.split(' ')).collect();
         let finished = firewall.cli(&words_of_line)?;
         ensure!(finished.code() == 2, "{line}: status {}", finished.code());
         expect(&finished.stderr, words).context(line)?;
     }
-    for line in ["-A POSTROUTING -o eth1 -j SNAT --to 198.51.100.1", "-C POSTROUTING -o eth1 -j SNAT --to-source 198.51.100.1", "-D POSTROUTING -o eth1 -j SNAT --to-source 198.51.100.1", "-Z", "-F"] {
+    for line in [
+        "-A POSTROUTING -o eth1 -j SNAT --to 198.51.100.1",
+        "-C POSTROUTING -o eth1 -j SNAT --to-source 198.51.100.1",
+        "-D POSTROUTING -o eth1 -j SNAT --to-source 198.51.100.1",
+        "-Z",
+        "-F",
+    ] {
         let words: Vec<_> = ["iptables", "-t", "nat"].into_iter().chain(line.split(' ')).collect();
         firewall.text(&words).context(line)?;
     }

@@ -79,6 +79,8 @@ impl Seen {
             (number::CT_DIRECTION, Some(self.direction as u32)),
             (number::CT_SPORT, Some(original.sport.into())),
             (number::CT_DPORT, Some(original.dport.into())),
+            (number::CT_REPLY_SPORT, Some(original.dport.into())),
+            (number::CT_REPLY_DPORT, Some(original.sport.into())),
         ];
         for (place, value) in numbers.into_iter().chain(kinds) {
             if let Some(value) = value {
@@ -89,6 +91,8 @@ impl Seen {
         facts.set_address(address::DESTINATION, headers.tuple.dst);
         facts.set_address(address::CT_SOURCE, original.src);
         facts.set_address(address::CT_DESTINATION, original.dst);
+        facts.set_address(address::CT_REPLY_SOURCE, original.dst);
+        facts.set_address(address::CT_REPLY_DESTINATION, original.src);
         if let Some(bytes) = self.mac {
             facts.set_address(address::MAC, mac(bytes));
         }

@@ -24,9 +24,7 @@ impl Ends {
     pub(super) fn of(draft: &Draft) -> Self {
         let ports = match &draft.content {
             Content::Tcp { ports, .. } | Content::Udp { ports, .. } => *ports,
-            Content::Icmp { rest: [high, low, ..], .. } => {
-                [u16::from_be_bytes([*high, *low]); 2]
-            }
+            Content::Icmp { rest: [high, low, ..], .. } => [u16::from_be_bytes([*high, *low]); 2],
             Content::Other { .. } => [0; 2],
         };
         Self { addresses: [draft.source, draft.destination], ports }
@@ -90,10 +88,7 @@ mod tests {
         assert!(arrival.carries(7, &sent) && !arrival.carries(8, &sent));
         let faces = Faces::new(&sent, &arrival);
         let answer = draft("198.51.100.7", "192.168.1.5", [53, 4000]);
-        assert_eq!(
-            faces.turn(answer),
-            Some(draft("198.51.100.7", "203.0.113.1", [53, 1024]))
-        );
+        assert_eq!(faces.turn(answer), Some(draft("198.51.100.7", "203.0.113.1", [53, 1024])));
         assert_eq!(faces.turn(sent.clone()), Some(sent));
         assert_eq!(faces.turn(draft("198.51.100.9", "192.168.1.5", [1, 1])), None);
     }
