@@ -31,11 +31,12 @@ impl Inside {
         if let Some(translation) = &way {
             translation.apply(&mut ends);
         }
-        let flow = maps.flow(&FlowKey::of(&ends).0, now)?;
-        let is_own = |way: &Translation| {
-            flow.is_some_and(|(_, flow)| flow.created == way.flow_created && !flow.is_expired(now))
-        };
-        match way.filter(is_own) {
+        let inside = FlowKey::of(&ends).0;
+        let has_face = maps.flow(&inside, now)?.is_some_and(|(_, flow)| {
+            flow.is_translated()
+                && [flow.wire_original(&inside), flow.wire_reply(&inside)].contains(wire)
+        });
+        match way.filter(|_| has_face) {
             Some(way) => Ok(Self { ends, way: Some((key, way)) }),
             None => Ok(Self { ends: *wire, way: None }),
         }
