@@ -254,11 +254,15 @@ fn targets_of_table_nat_say_what_they_take() {
         ),
         (
             "-t nat -A PREROUTING -j DNAT --to-destination 192.0.2.1:80",
-            "1:47: ports need a protocol that has them; add -p tcp, udp, sctp or dccp to the rule",
+            "1:47: ports need a protocol that has them; add -p tcp or -p udp to the rule",
+        ),
+        (
+            "-t nat -A PREROUTING -p sctp -j DNAT --to-destination 192.0.2.1:80",
+            "1:55: ports of sctp and dccp are not translated; leave them out: the address is",
         ),
         (
             "-t nat -A POSTROUTING -p gre -j MASQUERADE --to-ports 1024-2000",
-            "1:55: ports need a protocol that has them; add -p tcp, udp, sctp or dccp to the rule",
+            "1:55: ports need a protocol that has them; add -p tcp or -p udp to the rule",
         ),
         (
             "-t nat -A POSTROUTING -p tcp -j MASQUERADE --to-ports 1024:2000",

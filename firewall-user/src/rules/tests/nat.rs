@@ -57,7 +57,7 @@ fn whole(nat: Nat) -> Nat {
 
 /// As it may stand in a chain, for packets of this protocol.
 pub(super) fn suited(nat: Nat, chain: &str, only: Option<u8>) -> Nat {
-    let has_ports = matches!(only, Some(protocol::TCP | protocol::UDP | protocol::SCTP));
+    let has_ports = matches!(only, Some(protocol::TCP | protocol::UDP));
     let ports = nat.ports.filter(|_| has_ports);
     match nat.chains().contains(&chain) {
         true => whole(Nat { ports, ..nat }),
