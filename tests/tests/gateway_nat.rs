@@ -182,3 +182,91 @@ fn refused() -> Result<()> {
     ensure!(!firewall.text(&["save"])?.contains("DNAT --to"), "-F has left rules");
     Ok(())
 }
+
+#[test]
+fn explain_tells_which_rule_translates_and_what_becomes_of_the_packet_and_its_answer() {
+    needs!(capability::firewall());
+    for hook in ["xdp", "tc"] {
+        explained(hook).with_context(|| hook).unwrap();
+    }
+}
+
+fn explained(hook: &str) -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let firewall = start(&network, hook)?;
+    let to_forward = [
+        "explain",
+        "-i",
+        "eth1",
+        "-p",
+        "tcp",
+        "-s",
+        "198.51.100.2",
+        "-d",
+        "198.51.100.1",
+        "--sport",
+        "40000",
+        "--dport",
+        "2222",
+    ];
+    let text = firewall.text(&[&to_forward[..], &["--syn"]].concat())?;
+    for part in [
+        "note: nat PREROUTING 1 makes it 198.51.100.2:40000 -> 192.0.2.2:8000",
+        "in=eth1 out=eth0",
+        "nat PREROUTING 1 yes -i eth1 -p tcp -m tcp --dport 2222 -j DNAT --to-destination",
+        "ACCEPT by FORWARD 3",
+    ] {
+        expect(&text, part)?;
+    }
+    let answer = firewall.text(&[&to_forward[..], &["--syn", "--as-reply"]].concat())?;
+    for part in [
+        "tcp 192.0.2.2:8000 -> 198.51.100.2:40000 SYN,ACK in=eth0 out=eth1",
+        "note: its connection is translated: 198.51.100.2:40000 -> 198.51.100.1:2222 goes on as \
+         198.51.100.2:40000 -> 192.0.2.2:8000",
+        "ctstate ESTABLISHED",
+        "ACCEPT by FORWARD 1",
+    ] {
+        expect(&answer, part)?;
+    }
+    let out = [
+        "explain",
+        "-i",
+        "eth0",
+        "-p",
+        "tcp",
+        "-s",
+        "192.0.2.2",
+        "-d",
+        "198.51.100.2",
+        "--sport",
+        "40001",
+        "--dport",
+        "80",
+        "--syn",
+    ];
+    let text = firewall.text(&out)?;
+    expect(&text, "nat POSTROUTING 1: it leaves as 198.51.100.1:40001 -> 198.51.100.2:80")?;
+    ensure!(firewall.text(&["conntrack", "list"])?.is_empty(), "asking has begun a flow");
+
+    // The next segment of a connection that is there, as it comes from the wire.
+    let in_ = exchange::connect(&network.server, SocketAddr::new(public(Family::V4), 2222))?;
+    exchange::exchange(&in_, 1_000, 1_000)?;
+    let port = in_.local_addr()?.port().to_string();
+    let next = firewall.text(&[
+        "explain",
+        "-i",
+        "eth1",
+        "-p",
+        "tcp",
+        "-s",
+        "198.51.100.2",
+        "-d",
+        "198.51.100.1",
+        "--sport",
+        &port,
+        "--dport",
+        "2222",
+    ])?;
+    expect(&next, "ctstate ESTABLISHED")?;
+    expect(&next, &format!("goes on as 198.51.100.2:{port} -> 192.0.2.2:8000"))
+}
