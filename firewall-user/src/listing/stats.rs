@@ -83,6 +83,7 @@ impl Kind {
             | Stat::FlowsCreated
             | Stat::FlowsAssured
             | Stat::AssuredFull
+            | Stat::TranslationsFull
             | Stat::FlowsForgotten
             | Stat::FlowsReplaced
             | Stat::ExpectationsUsed
