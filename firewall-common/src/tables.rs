@@ -298,6 +298,12 @@ pub trait Tables: Rules {
         true
     }
 
+    /// The same of a packet that is no ICMP error.
+    #[inline(always)]
+    fn turn_plain(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+        self.turn(headers, from, to)
+    }
+
     /// [`nat::arrival::come_in`]. The kernel's programs do it, and the next ones, in functions
     /// that the verifier checks by themselves.
     #[inline(always)]

@@ -541,6 +541,18 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn turn(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+        if !headers.is_icmp_error() {
+            return self.turn_plain(headers, from, to);
+        }
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_turn_error(self.ctx.cast(), headers, from, to),
+            _ => nat::tc::tc_turn_error(self.ctx.cast(), headers, from, to),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn turn_plain(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
         let answer = match self.program {
             Program::Xdp => nat::xdp::xdp_turn(self.ctx.cast(), headers, from, to),
             _ => nat::tc::tc_turn(self.ctx.cast(), headers, from, to),
@@ -552,8 +564,7 @@ impl Tables for Maps {
     fn come_in<P: Packet + ?Sized>(&self, _packet: &P, scratch: &mut Scratch, now: Nanos) -> bool {
         let answer = match self.program {
             Program::Xdp => nat::xdp::xdp_come_in(self.ctx.cast(), scratch, now.0),
-            Program::TcIngress => nat::tc::tc_come_in(self.ctx.cast(), scratch, now.0, 0),
-            Program::TcEgress => nat::tc::tc_come_in(self.ctx.cast(), scratch, now.0, 1),
+            _ => nat::tc::tc_come_in(self.ctx.cast(), scratch, now.0),
         };
         answer != 0
     }

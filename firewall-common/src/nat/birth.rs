@@ -57,7 +57,7 @@ pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if !is_possible || !find_inside(tables, scratch) {
         return refuse(scratch, DropReason::NatPortsExhausted);
     }
-    if !tables.turn(&scratch.headers, &scratch.nat.wire, &scratch.nat.inside) {
+    if !tables.turn_plain(&scratch.headers, &scratch.nat.wire, &scratch.nat.inside) {
         return refuse(scratch, DropReason::Malformed);
     }
     let Scratch { nat, headers, key, .. } = scratch;

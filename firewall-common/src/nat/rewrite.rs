@@ -21,6 +21,47 @@ const IPV4_CHECKSUM: u32 = offset_of!(Ipv4, checksum) as u32;
 /// when the packet cannot be written.
 #[inline(always)]
 pub fn ends<F: Frame + ?Sized>(frame: &F, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+    if headers.is_icmp_error() {
+        error_ends(frame, headers, from, to)
+    } else {
+        plain_ends(frame, headers, from, to)
+    }
+}
+
+/// [`ends`] of a packet that is no ICMP error.
+#[inline(always)]
+pub fn plain_ends<F: Frame + ?Sized>(
+    frame: &F,
+    headers: &Headers,
+    from: &Tuple,
+    to: &Tuple,
+) -> bool {
+    write(frame, headers, from, to, |covered| {
+        let (was, now) = ((from.sport, from.dport), (to.sport, to.dport));
+        ports(frame, headers.l4, from.protocol, was, now, covered)
+    })
+}
+
+/// [`ends`] of an ICMP error.
+#[inline(always)]
+pub fn error_ends<F: Frame + ?Sized>(
+    frame: &F,
+    headers: &Headers,
+    from: &Tuple,
+    to: &Tuple,
+) -> bool {
+    write(frame, headers, from, to, |covered| quoted_ends(frame, headers, from, to, covered))
+}
+
+/// Writes the addresses, what `transport` writes, and the checksums.
+#[inline(always)]
+fn write<F: Frame + ?Sized>(
+    frame: &F,
+    headers: &Headers,
+    from: &Tuple,
+    to: &Tuple,
+    transport: impl FnOnce(&mut Difference) -> bool,
+) -> bool {
     let family = headers.family();
     let (src_at, dst_at) = places(family, headers.l3);
     let (has_src, has_dst) = (from.src != to.src, from.dst != to.dst);
@@ -45,12 +86,7 @@ pub fn ends<F: Frame + ?Sized>(frame: &F, headers: &Headers, from: &Tuple, to: &
         return true;
     }
     let mut covered = Difference::default();
-    let is_written = if headers.is_icmp_error() {
-        quoted_ends(frame, headers, from, to, &mut covered)
-    } else {
-        let (was, now) = ((from.sport, from.dport), (to.sport, to.dport));
-        ports(frame, headers.l4, from.protocol, was, now, &mut covered)
-    };
+    let is_written = transport(&mut covered);
     let Some(at) = sum_at(headers) else { return is_written };
     // ICMP has no pseudo-header.
     let is_bare = headers.tuple.protocol == protocol::ICMP;
@@ -136,7 +172,7 @@ fn port<F: Frame + ?Sized>(
 
 /// The packet that an ICMP error quotes, and which goes the other way; as much of it as there
 /// is. What changes is covered by the checksum of the message.
-#[cfg_attr(target_arch = "bpf", inline(never))]
+#[inline(always)]
 fn quoted_ends<F: Frame + ?Sized>(
     frame: &F,
     headers: &Headers,

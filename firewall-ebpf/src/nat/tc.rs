@@ -25,15 +25,10 @@ use crate::{
 /// Puts the destination of the packet on the desk right; 0 when it cannot be written.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_come_in(
-    skb: *mut __sk_buff,
-    scratch: *mut Scratch,
-    now: u64,
-    is_egress: u32,
-) -> u32 {
+pub extern "C" fn tc_come_in(skb: *mut __sk_buff, scratch: *mut Scratch, now: u64) -> u32 {
     // SAFETY: null, or memory of this type that nobody else uses meanwhile.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    let (packet, maps) = (SkbPacket { skb }, Maps::of_tc(skb, is_egress != 0));
+    let (packet, maps) = (SkbPacket { skb }, Maps::of_tc(skb, false));
     u32::from(arrival::come_in(&packet, &maps, scratch, Nanos(now)))
 }
 
@@ -99,7 +94,7 @@ pub fn put_right(packet: &SkbPacket, scratch: &mut Scratch, parcel: &Parcel) -> 
     } else {
         parcel.apply(&mut nat.leaving);
     }
-    tc_turn(packet.skb, headers, &nat.inside, &nat.leaving) != 0
+    Maps::of_tc(packet.skb, true).turn(headers, &nat.inside, &nat.leaving)
 }
 
 /// Finds out with which ends a packet leaves that the daemon has held, whose headers are
@@ -120,7 +115,22 @@ pub extern "C" fn tc_recognize(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
     u32::from(scratch.nat.has(done::LEAVES))
 }
 
-/// Writes other ends into the packet.
+/// Writes other ends into an ICMP error, and into the packet that it quotes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_turn_error(
+    skb: *mut __sk_buff,
+    headers: *const Headers,
+    from: *const Tuple,
+    to: *const Tuple,
+) -> u32 {
+    // SAFETY: null, or memory of these types that nobody writes meanwhile.
+    let (headers, from, to) = unsafe { (headers.as_ref(), from.as_ref(), to.as_ref()) };
+    let (Some(headers), Some(from), Some(to)) = (headers, from, to) else { return 0 };
+    u32::from(rewrite::error_ends(&SkbPacket { skb }, headers, from, to))
+}
+
+/// Writes other ends into a packet that is no ICMP error.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tc_turn(
@@ -132,7 +142,7 @@ pub extern "C" fn tc_turn(
     // SAFETY: null, or memory of these types that nobody writes meanwhile.
     let (headers, from, to) = unsafe { (headers.as_ref(), from.as_ref(), to.as_ref()) };
     let (Some(headers), Some(from), Some(to)) = (headers, from, to) else { return 0 };
-    u32::from(rewrite::ends(&SkbPacket { skb }, headers, from, to))
+    u32::from(rewrite::plain_ends(&SkbPacket { skb }, headers, from, to))
 }
 
 /// As [`super::xdp::xdp_own_address`].

@@ -63,7 +63,22 @@ pub extern "C" fn xdp_leave(ctx: *mut xdp_md) -> u32 {
     u32::from(maps.turn(&scratch.headers, &scratch.nat.inside, &scratch.nat.leaving))
 }
 
-/// Writes other ends into the packet.
+/// Writes other ends into an ICMP error, and into the packet that it quotes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_turn_error(
+    ctx: *mut xdp_md,
+    headers: *const Headers,
+    from: *const Tuple,
+    to: *const Tuple,
+) -> u32 {
+    // SAFETY: null, or memory of these types that nobody writes meanwhile.
+    let (headers, from, to) = unsafe { (headers.as_ref(), from.as_ref(), to.as_ref()) };
+    let (Some(headers), Some(from), Some(to)) = (headers, from, to) else { return 0 };
+    u32::from(rewrite::error_ends(&XdpPacket { ctx }, headers, from, to))
+}
+
+/// Writes other ends into a packet that is no ICMP error.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xdp_turn(
@@ -75,7 +90,7 @@ pub extern "C" fn xdp_turn(
     // SAFETY: null, or memory of these types that nobody writes meanwhile.
     let (headers, from, to) = unsafe { (headers.as_ref(), from.as_ref(), to.as_ref()) };
     let (Some(headers), Some(from), Some(to)) = (headers, from, to) else { return 0 };
-    u32::from(rewrite::ends(&XdpPacket { ctx }, headers, from, to))
+    u32::from(rewrite::plain_ends(&XdpPacket { ctx }, headers, from, to))
 }
 
 /// The address that this host would use towards the source of the packet on the desk
