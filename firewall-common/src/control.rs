@@ -67,6 +67,11 @@ pub mod option {
     pub const REPORT_FLOWS: u32 = 1 << 7;
     /// A daemon keeps the most recent drops: report some of them, watched or not.
     pub const REMEMBER_DROPS: u32 = 1 << 8;
+    /// Expectations of a range of ports stand in the map: the passages of encrypted
+    /// control connections.
+    pub const PASSAGES: u32 = 1 << 16;
+    /// Expectations of UDP stand there.
+    pub const UDP_EXPECTED: u32 = 1 << 17;
     /// A rehearsal for `firewall explain`: nothing that others share is changed.
     pub const REHEARSAL: u32 = 1 << 9;
 }

@@ -358,7 +358,17 @@ fn reading<T: Tables>(
     if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
         return Reading::Needed;
     }
-    if options.has(option::HELPER_FAILURE_CLOSED) { Reading::Forbidden } else { Reading::Skipped }
+    if options.has(option::HELPER_FAILURE_CLOSED) && !is_encrypted(tracked) {
+        Reading::Forbidden
+    } else {
+        Reading::Skipped
+    }
+}
+
+/// Whether a helper can only look for the end of the encryption: nothing to wait for.
+#[inline(always)]
+fn is_encrypted(tracked: &Tracked<'_>) -> bool {
+    matches!(&tracked.flow, Some((_, flow)) if flow.has(status::ENCRYPTED))
 }
 
 /// The helper of the packet's flow, which may begin with it: a connection that is
@@ -366,7 +376,7 @@ fn reading<T: Tables>(
 #[inline(always)]
 fn reader<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>) -> u8 {
     match &tracked.flow {
-        Some((_, flow)) if flow.has(status::EXPECTED | status::ENCRYPTED) => helper::NONE,
+        Some((_, flow)) if flow.has(status::EXPECTED) => helper::NONE,
         Some((_, flow)) => flow.helper,
         None if matches!(tracked.effect, Effect::Create(_)) && !tracked.is_expected => {
             conntrack::assigned_helper(tables, scratch)

@@ -99,7 +99,7 @@ pub struct FlowFilter {
     #[arg(long, value_name = "ID")]
     pub icmp_id: Option<u16>,
 
-    /// Helper that reads the connection: ftp
+    /// Helper that reads the connection: ftp or tftp
     #[arg(long, value_name = "HELPER", value_parser = helper_number)]
     pub helper: Option<u8>,
 }
@@ -151,7 +151,7 @@ impl StatusName {
 }
 
 fn helper_number(text: &str) -> Result<u8, String> {
-    helper::from_name(text).ok_or_else(|| "no helper; there is: ftp".into())
+    helper::from_name(text).ok_or_else(|| "no helper; there are: ftp, tftp".into())
 }
 
 impl FlowFilter {
@@ -359,7 +359,7 @@ mod tests {
             ("-u ASSURD", "ASSURED"),
             ("-m x", "0x10/0xff"),
             ("-s 192.0.2.0/255.0.255.0", "is no network"),
-            ("--helper sip", "there is: ftp"),
+            ("--helper sip", "there are: ftp"),
             ("--icmp-type echo", "invalid digit"),
             ("-f inet", "ipv4"),
         ] {

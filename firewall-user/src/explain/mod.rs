@@ -144,37 +144,43 @@ impl Known {
     fn of(maps: &Maps, wire: &Tuple, now: Nanos) -> Result<Self> {
         let inside = Inside::of(maps, wire, now)?;
         let tuple = &inside.ends;
-        let key = ExpectationKey {
-            src: tuple.src,
-            dst: tuple.dst,
-            dport: tuple.dport,
-            protocol: tuple.protocol,
-            _pad: 0,
-        };
-        let expectation = Expectations::open(maps)?.get(&key)?;
+        let expectation = expectation(maps, tuple)?;
         let master = match &expectation {
-            Some(expectation) => {
+            Some((_, expectation)) => {
                 let key = FlowKey::of(&expectation.master).0;
                 maps.flow(&key, now)?.map(|(table, flow)| (table, key, flow))
             }
             None => None,
         };
-        Ok(Self {
-            inside,
-            flow: maps.flow(&FlowKey::of(tuple).0, now)?,
-            expectation: expectation.map(|value| (key, value)),
-            master,
-        })
+        let flow = maps.flow(&FlowKey::of(tuple).0, now)?;
+        Ok(Self { inside, flow, expectation, master })
     }
-}
 
-impl Known {
     /// The flow, and which end of it sends the packet.
     fn begun(&self) -> Option<Begun> {
         let (table, flow) = self.flow?;
         let (key, sender) = FlowKey::of(&self.inside.ends);
         Some(Begun { table, key, flow, sender })
     }
+}
+
+/// What announces a flow with these endpoints: its port, or a range that it lies in.
+fn expectation(maps: &Maps, tuple: &Tuple) -> Result<Option<(ExpectationKey, Expectation)>> {
+    let expectations = Expectations::open(maps)?;
+    for dport in [tuple.dport, 0] {
+        let key = ExpectationKey {
+            src: tuple.src,
+            dst: tuple.dst,
+            dport,
+            protocol: tuple.protocol,
+            _pad: 0,
+        };
+        let found = expectations.get(&key)?.filter(|found| found.is_for(&key, tuple.dport));
+        if let Some(found) = found {
+            return Ok(Some((key, found)));
+        }
+    }
+    Ok(None)
 }
 
 /// A stage that is set for a packet, and where it will be seen.

@@ -15,7 +15,7 @@ use super::pins::Pins;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 44] = [
+const PINNED: [&str; 45] = [
     "assured",
     "awaited",
     "buckets",
@@ -36,6 +36,7 @@ const PINNED: [&str; 44] = [
     "generation",
     "heartbeat",
     "helper_ports",
+    "helper_stats",
     "masters",
     "options",
     "patterns",

@@ -176,10 +176,12 @@ fn encrypted(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
             endpoints(&control.tuple)
         ),
         advice: format!(
-            "give the server a range of passive ports and allow it: -A {} -p tcp -d {} --dport \
-             FIRST:LAST -j ACCEPT",
+            "give the server {} a range of passive ports and name it in the configuration: \
+             [helper.ftp] tls_passive_range = \"FIRST-LAST\" opens it to the clients of encrypted \
+             control connections alone; or allow it for all: -A {} -p tcp -d {0} --dport FIRST:LAST \
+             -j ACCEPT",
+            control.tuple.dst.to_ip(),
             drop.chain,
-            control.tuple.dst.to_ip()
         ),
     })
 }

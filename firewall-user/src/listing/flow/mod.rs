@@ -44,6 +44,15 @@ impl FlowView {
         state::name(self.key.protocol, self.flow.state)
     }
 
+    /// The helper as conntrack(8) would print it; `ftp(tls)` where the connection is
+    /// encrypted.
+    fn helper_text(&self) -> Option<&'static str> {
+        match (self.helper(), self.flow.has(status::ENCRYPTED)) {
+            (Some("ftp"), true) => Some("ftp(tls)"),
+            (helper, _) => helper,
+        }
+    }
+
     /// The helper that reads this connection, not the one that announced it.
     fn helper(&self) -> Option<&'static str> {
         helper::name(self.flow.helper).filter(|_| !self.flow.has(status::EXPECTED))

@@ -169,7 +169,8 @@ mod as_conntrack_prints {
 fn an_encrypted_control_connection_says_so() {
     let mut view = view(tuple(TCP, "192.0.2.2", 4000, "192.0.2.1", 21), 10);
     view.flow.status = status::SEEN_REPLY | status::ASSURED | status::ENCRYPTED;
-    assert!(text(&view).contains(" [ASSURED] [ENCRYPTED] mark=0 "));
+    view.flow.helper = helper::FTP;
+    assert!(text(&view).ends_with(" [ASSURED] mark=0 helper=ftp(tls) use=1"));
     assert!(json(&view).contains(r#""status":["SEEN_REPLY","ASSURED","ENCRYPTED"]"#));
 }
 

@@ -33,6 +33,9 @@ const TOLD: usize = 5;
 /// How many servers listen at a time.
 const SERVERS: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// More than a tick of the kernel's clock, of which there are a hundred or more in a second:
+/// within one, `connlimit` does not look whether what it counts has ended.
+const TICK: Duration = Duration::from_millis(11);
 
 /// What a ruleset without any rule looks like.
 const NOTHING: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n\
@@ -51,6 +54,8 @@ pub struct Stage<'a> {
     ports: [[Port; 2]; 2],
     hosts: [Host; 2],
     tag: u32,
+    /// Of the file that was played last.
+    family: Option<Family>,
 }
 
 /// What playing a file has shown.
@@ -93,6 +98,7 @@ impl<'a> Stage<'a> {
             ports: [kernel.ports()?, ours.ports()?],
             hosts,
             tag: 0,
+            family: None,
         })
     }
 
@@ -102,6 +108,7 @@ impl<'a> Stage<'a> {
     /// When one of them refuses the file, or no longer answers.
     pub fn play(&mut self, file: &RulesFile, packets: usize, seed: u64) -> Result<Played> {
         let text = file.staged();
+        self.make_room(file.family)?;
         self.load(file, &text)?;
         let book = Book::parse(&text, file.family);
         let mut services = book.services();
@@ -110,12 +117,14 @@ impl<'a> Stage<'a> {
             host.serve(gateway, &services)?;
         }
         let is_read = text.contains("--helper");
+        let pause = if text.contains("-m connlimit") { TICK } else { Duration::ZERO };
         let mut talks = Talks::new(&book, file.family, services, is_read, seed);
         let mut played = Played::default();
         while played.packets < packets {
             for ports in &mut self.ports {
                 drain(ports)?;
             }
+            thread::sleep(pause);
             self.talk(&talks.next_talk(), &mut played)?;
         }
         self.compare_counters(file.family, &mut played)?;
@@ -176,14 +185,27 @@ impl<'a> Stage<'a> {
         Ok(arrivals)
     }
 
+    /// Takes away the rules of the other family. In the kernel whoever first names a list of
+    /// `recent` gives it its mask, and one of IPv4 leaves of IPv6 the first 32 bits.
+    fn make_room(&mut self, family: Family) -> Result<()> {
+        let before = self.family.replace(family);
+        let Some(before) = before.filter(|it| *it != family) else { return Ok(()) };
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), NOTHING)?;
+        let path = file.path().to_string_lossy();
+        self.command(before, &["apply", &path])?;
+        self.gateways[0].run(&format!("{} {path}", restore(before))).map(drop)
+    }
+
     /// Puts the file's rules in the place of those before, in both. The firewall is given
     /// them as it saves them, which must be the same again, and something that iptables
     /// takes.
     fn load(&self, file: &RulesFile, text: &str) -> Result<()> {
-        let (suffix, restore) = match file.family {
-            Family::V4 => ("v4", "iptables-restore"),
-            Family::V6 => ("v6", "ip6tables-restore"),
+        let suffix = match file.family {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
         };
+        let restore = restore(file.family);
         let folder = tempfile::tempdir()?;
         let write = |name: &str, text: &str| -> Result<String> {
             let path = folder.path().join(format!("{name}.{suffix}"));
@@ -235,6 +257,14 @@ impl<'a> Stage<'a> {
         played.differences.truncate(TOLD);
         played.differences.extend(kernel.differences(&ours).into_iter().take(TOLD));
         Ok(())
+    }
+}
+
+/// The command that loads a file into the kernel.
+const fn restore(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables-restore",
+        Family::V6 => "ip6tables-restore",
     }
 }
 
