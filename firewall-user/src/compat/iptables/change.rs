@@ -108,7 +108,8 @@ impl Change<'_> {
 
     fn not_enforced(&self) -> Failure {
         let message = format!(
-            "rules of table `{}' are not supported: tables with rules are filter, mangle and raw",
+            "rules of table `{}' are not supported: tables with rules are filter, \
+             mangle, nat and raw",
             self.call.table
         );
         self.program.failed(ABSENT, &message)
