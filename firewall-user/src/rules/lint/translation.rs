@@ -138,7 +138,10 @@ fn closed(ruleset: &Ruleset, one: &Translating<'_>, findings: &mut Vec<Finding>)
     let filter = ruleset.table(TableName::Filter);
     let policy = filter.and_then(|table| table.chain("FORWARD")).and_then(|chain| chain.policy);
     let is_closed = policy.is_some_and(|policy| policy.verdict == Verdict::Drop);
-    let Some(forward) = Forward::of(&one.rule.spec, one.nat).filter(|_| is_closed) else { return };
+    // What this host sends, and what is sent to it, does not come by FORWARD.
+    let is_forwarded =
+        |forward: &Forward| one.chain.name != "OUTPUT" && !forward.to.is_loopback() && is_closed;
+    let Some(forward) = Forward::of(&one.rule.spec, one.nat).filter(is_forwarded) else { return };
     let accepting = |port| {
         filter_rules(ruleset)
             .filter(|(chain, ..)| !matches!(chain.name.as_str(), "INPUT" | "OUTPUT"))
@@ -221,6 +224,8 @@ mod tests {
         let dnat = "PREROUTING -i eth0 -p tcp --dport 80 -j DNAT --to-destination 192.0.2.10";
         let closed = ":FORWARD DROP [0:0]\n";
         assert_eq!(of(&[dnat], ""), [], "the policy is ACCEPT");
+        let own = "OUTPUT -p tcp --dport 80 -j DNAT --to-destination 192.0.2.10";
+        assert_eq!(of(&[own], closed), [], "it is not forwarded");
         assert_eq!(of(&[dnat], closed), [("dnat-closed", 2)]);
         for rule in [
             "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n",
