@@ -11,6 +11,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     addr::{Addr, Family},
     checksum::Sum,
+    conntrack::icmp::{Class, classify},
     flow::{Tuple, protocol},
     packet::Packet,
     verdict::DropReason,
@@ -142,6 +143,15 @@ impl Headers {
             Family::Ipv6 => Ipv6::LEN,
         };
         self.l4.wrapping_sub(self.l3) != len
+    }
+
+    /// Whether it is an ICMP message that quotes a packet of another flow.
+    #[inline(always)]
+    pub const fn is_icmp_error(&self) -> bool {
+        let protocol = self.tuple.protocol;
+        matches!(protocol, protocol::ICMP | protocol::ICMPV6)
+            && !self.is_later_fragment()
+            && matches!(classify(protocol, self.icmp_type), Class::Error)
     }
 
     #[inline(always)]

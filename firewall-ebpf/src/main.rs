@@ -17,6 +17,7 @@ mod lists;
 mod mangle;
 mod maps;
 mod memory;
+mod nat;
 mod owner;
 mod packet;
 mod proxy;

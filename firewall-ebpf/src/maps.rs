@@ -23,6 +23,7 @@ use firewall_common::{
     generation::InForce,
     helper_stats::HelperStats,
     mangle::parcel::{PARCELS as PARCELS_AT_ONCE, Parcel},
+    nat::{FACE_WORDS, Translation},
     pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
@@ -87,6 +88,20 @@ pub static EXPECTATIONS: HashMap<ExpectationKey, Expectation> =
 /// Size set at load.
 #[map(name = "masters")]
 pub static MASTERS: LruHashMap<FlowKey, Master> = LruHashMap::with_max_entries(16_384, 0);
+
+/// The ways from wire faces to the inside, of confirmed flows. Size set at load.
+#[map(name = "translations")]
+pub static TRANSLATIONS: HashMap<FlowKey, Translation> =
+    HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
+
+/// The same of flows that nobody has confirmed. Size set at load.
+#[map(name = "embryonic_nat")]
+pub static EMBRYONIC_TRANSLATIONS: LruHashMap<FlowKey, Translation> =
+    LruHashMap::with_max_entries(65_536, 0);
+
+/// Bits of addresses that something is translated from: [`firewall_common::nat::face`].
+#[map(name = "faces")]
+pub static FACES: Array<u64> = Array::with_max_entries(FACE_WORDS, 0);
 
 /// Size set at load.
 #[map(name = "fragments")]

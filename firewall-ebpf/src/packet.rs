@@ -46,6 +46,21 @@ fn read<T: Pod>(data: usize, data_end: usize, offset: u32) -> Option<T> {
     Some(unsafe { *(start as *const T) })
 }
 
+/// Writes a `T` into the linear part of a packet.
+#[inline(always)]
+fn write<T: Pod>(data: usize, data_end: usize, offset: u32, value: T) -> bool {
+    if offset as usize > REACH {
+        return false;
+    }
+    let start = opaque(data + (opaque(offset as usize) & REACH));
+    if start + size_of::<T>() > data_end {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { *(start as *mut T) = value };
+    true
+}
+
 /// A frame in XDP.
 #[derive(Clone, Copy)]
 pub struct XdpPacket {
@@ -69,6 +84,12 @@ impl XdpPacket {
     pub fn ifindex(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// Writes a `T` at `offset`; `false` when the frame ends before it does.
+    #[inline(always)]
+    pub fn write<T: Pod>(&self, offset: u32, value: T) -> bool {
+        write(self.data(), self.data_end(), offset, value)
     }
 
     /// Copies `len` bytes, known not to be zero, from `offset` on.

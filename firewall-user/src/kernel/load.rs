@@ -16,7 +16,7 @@ use super::{pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 42] = [
+const PINNED: [&str; 45] = [
     "assured",
     "awaited",
     "buckets",
@@ -26,11 +26,13 @@ const PINNED: [&str; 42] = [
     "devices",
     "early",
     "embryonic",
+    "embryonic_nat",
     "events",
     "expectations",
     "flow_events",
     "extra_memory",
     "extras",
+    "faces",
     "fragments",
     "generation",
     "heartbeat",
@@ -59,6 +61,7 @@ const PINNED: [&str; 42] = [
     "sets",
     "stats",
     "timeouts",
+    "translations",
 ];
 
 /// Bytes of the ring of flow events: 37,000 of them, or a third of a second of
@@ -142,6 +145,9 @@ impl Programs {
             .map_max_entries("expectations", sizes.expectations)
             .map_max_entries("masters", sizes.expectations)
             .map_max_entries("fragments", sizes.fragments)
+            // A flow has two faces at most.
+            .map_max_entries("translations", sizes.assured.saturating_mul(2))
+            .map_max_entries("embryonic_nat", sizes.embryonic)
             .map_max_entries("flow_events", FLOW_EVENTS);
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
         tell_layout(&mut ebpf)?;

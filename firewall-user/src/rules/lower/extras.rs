@@ -12,6 +12,7 @@ use firewall_common::{
         recent::{action, list_id},
     },
     flow::Direction,
+    nat,
     rule::PortRange,
     set::{
         Question,
@@ -96,7 +97,12 @@ fn plain(fact: &Fact) -> Option<Record> {
         Fact::CtProtocol(protocol) => range(number::CT_PROTOCOL, protocol.into(), protocol.into()),
         Fact::CtAddress(way, of) => ct_address(way, of),
         Fact::CtPort(way, PortRange { first, last }) => {
-            let place = if is_originator(way) { number::CT_SPORT } else { number::CT_DPORT };
+            let place = match way {
+                Way::OriginalSource => number::CT_SPORT,
+                Way::OriginalDestination => number::CT_DPORT,
+                Way::ReplySource => number::CT_REPLY_SPORT,
+                Way::ReplyDestination => number::CT_REPLY_DPORT,
+            };
             range(place, first.into(), last.into())
         }
         Fact::CtStatus(status) => any(number::CT_STATUS, status),
@@ -192,13 +198,13 @@ fn recent(one: &Recent) -> Record {
 }
 
 fn ct_address(way: Way, of: Network) -> Record {
-    let place = if is_originator(way) { address::CT_SOURCE } else { address::CT_DESTINATION };
+    let place = match way {
+        Way::OriginalSource => address::CT_SOURCE,
+        Way::OriginalDestination => address::CT_DESTINATION,
+        Way::ReplySource => address::CT_REPLY_SOURCE,
+        Way::ReplyDestination => address::CT_REPLY_DESTINATION,
+    };
     network(place, of.address.into(), mask_of(of.mask))
-}
-
-/// Without address translation, replies go to where the original packets came from.
-const fn is_originator(way: Way) -> bool {
-    matches!(way, Way::OriginalSource | Way::ReplyDestination)
 }
 
 const fn packet_type_bit(kind: PacketType) -> u32 {
@@ -234,6 +240,17 @@ pub(super) fn set(set: &SetMatch) -> Record {
         absent: 0,
         arguments: question.pack(),
     }
+}
+
+/// `--ctstate` with SNAT or DNAT, which a packet has beside its state.
+pub(super) fn states(negated: bool, states: u8) -> Record {
+    Record { invert: u8::from(negated), ..with(Test::State, 0, [states.into(), 0, 0, 0]) }
+}
+
+/// The addresses of a target of table nat.
+pub(super) fn order(order: &nat::Order) -> Record {
+    let arguments = order.words();
+    Record { test: Test::Order as u8, subject: 0, invert: 0, absent: 0, arguments }
 }
 
 /// `-j SET`; its slots are not known yet.

@@ -17,7 +17,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{interpreter::Subject, mangle::PATH_MTU, random};
 use crate::rules::{
-    ast::{Condition, Match, Network},
+    ast::{Condition, DNAT, Match, Network, SNAT},
     extra::{
         ADDRESS_TYPES, Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact, HashLimit,
         KeyedTable, Limit, Masked, PacketType, Rate, Recent, Text, Time, Way,
@@ -42,6 +42,8 @@ pub(super) struct Seen {
     direction: Direction,
     status: u32,
     expires: u32,
+    /// [`SNAT`] and [`DNAT`].
+    translated: u8,
 }
 
 impl Seen {
@@ -75,9 +77,12 @@ impl Seen {
             (number::CT_PROTOCOL, Some(original.protocol.into())),
             (number::CT_STATUS, Some(self.status)),
             (number::CT_EXPIRES, Some(self.expires)),
+            (number::CT_TRANSLATED, Some(self.translated.into())),
             (number::CT_DIRECTION, Some(self.direction as u32)),
             (number::CT_SPORT, Some(original.sport.into())),
             (number::CT_DPORT, Some(original.dport.into())),
+            (number::CT_REPLY_SPORT, Some(original.dport.into())),
+            (number::CT_REPLY_DPORT, Some(original.sport.into())),
         ];
         for (place, value) in numbers.into_iter().chain(kinds) {
             if let Some(value) = value {
@@ -88,6 +93,8 @@ impl Seen {
         facts.set_address(address::DESTINATION, headers.tuple.dst);
         facts.set_address(address::CT_SOURCE, original.src);
         facts.set_address(address::CT_DESTINATION, original.dst);
+        facts.set_address(address::CT_REPLY_SOURCE, original.dst);
+        facts.set_address(address::CT_REPLY_DESTINATION, original.src);
         if let Some(bytes) = self.mac {
             facts.set_address(address::MAC, mac(bytes));
         }
@@ -116,6 +123,12 @@ impl Seen {
     }
 }
 
+/// What `--ctstate` may name of a packet.
+pub(super) fn states_of(subject: &Subject) -> u8 {
+    let has_connection = subject.state & (1 | 2 | 4) != 0;
+    subject.state | if has_connection { subject.seen.translated } else { 0 }
+}
+
 pub(super) fn fits(extra: &Extra, subject: &Subject) -> bool {
     let holds = |fact: &Condition<Fact>| fits_fact(extra.kind, fact, subject);
     if extra.kind != ExtraKind::Conntrack {
@@ -126,7 +139,7 @@ pub(super) fn fits(extra: &Extra, subject: &Subject) -> bool {
     let has_connection = subject.state & (1 | 2 | 4) != 0;
     let state_fits = state.iter().all(|fact: &&Condition<Fact>| {
         let Fact::CtState(states) = fact.value else { return false };
-        subject.state != 0 && fact.negated != (states & subject.state != 0)
+        subject.state != 0 && fact.negated != (states & states_of(subject) != 0)
     });
     state_fits
         && match has_connection {
@@ -227,7 +240,8 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
     let options = (option::of(select(vec![536, 1460])), vec(select(vec![2, 3, 8, 40, 254]), 0..3));
     let types = [0, 1].map(|_| select(ADDRESS_TYPES.map(|(_, bit)| bit).to_vec()));
     let direction = select(vec![Direction::Original, Direction::Reply]);
-    let connection = (direction, 0..16u32, 0..4u32);
+    let translated = select(vec![0, 0, SNAT, DNAT, SNAT | DNAT]);
+    let connection = (direction, 0..16u32, 0..4u32, translated);
     (own, options, option::of(0..3u8), types, connection).prop_map(
         |(
             ((mark, ct_mark), owner, mac, packet_type),
@@ -236,7 +250,7 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
             types,
             connection,
         )| {
-            let (direction, status, expires) = connection;
+            let (direction, status, expires, translated) = connection;
             Seen {
                 mark,
                 ct_mark,
@@ -250,6 +264,7 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
                 direction,
                 status,
                 expires,
+                translated,
             }
         },
     )
