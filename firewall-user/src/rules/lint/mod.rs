@@ -8,10 +8,13 @@ mod lockout;
 mod order;
 mod shadowed;
 mod wide;
+mod wider;
 
 use std::fmt;
 
 pub use self::lockout::{Caller, Cut, Lockout, lockout};
+#[cfg(test)]
+pub(super) use self::{cover::covers, shadowed::decides, wider::Wider};
 use super::ast::{Chain, Match, Origin, Rule, RuleSpec, Ruleset, Target};
 
 /// Something that is likely to be wrong.

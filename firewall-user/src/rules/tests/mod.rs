@@ -13,4 +13,5 @@ mod messages;
 mod random;
 mod robustness;
 mod sets;
+mod shadowed;
 mod synproxy;
