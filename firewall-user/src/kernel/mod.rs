@@ -4,6 +4,7 @@
 pub mod attach;
 mod batch;
 mod clock;
+mod cpus;
 pub mod fill;
 pub mod first_fragments;
 pub mod flows;
