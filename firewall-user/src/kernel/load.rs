@@ -8,9 +8,9 @@ use aya::{
     programs::{Program, SchedClassifier, Xdp},
 };
 
-use firewall_common::pressure::Bounded;
+use firewall_common::{pressure::Bounded, rule::counter_place};
 
-use super::pins::Pins;
+use super::{cpus, pins::Pins};
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
@@ -130,6 +130,7 @@ impl Programs {
     /// # Errors
     /// What the kernel said, with the verifier's last words.
     pub fn load(pins: &Pins, sizes: TableSizes) -> Result<Self> {
+        let cpus = cpus::numbers().context("cannot tell how many CPUs there may be")?;
         let mut loader = EbpfLoader::new();
         for name in PINNED {
             loader.map_pin_path(name, pins.map(name));
@@ -140,7 +141,8 @@ impl Programs {
             .map_max_entries("expectations", sizes.expectations)
             .map_max_entries("masters", sizes.expectations)
             .map_max_entries("fragments", sizes.fragments)
-            .map_max_entries("flow_events", FLOW_EVENTS);
+            .map_max_entries("flow_events", FLOW_EVENTS)
+            .map_max_entries("rule_counters", counter_place(cpus, 0));
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
         verify(&mut ebpf)?;
         for (name, program) in ebpf.programs() {

@@ -4,6 +4,7 @@
 pub mod attach;
 mod batch;
 mod clock;
+pub mod counters;
 mod cpus;
 pub mod fill;
 pub mod first_fragments;
@@ -21,4 +22,6 @@ pub mod ruleset;
 pub mod sets;
 pub mod settings;
 pub mod sweep;
+mod texts;
 pub mod trial;
+mod view;
