@@ -25,3 +25,4 @@ pub mod sweep;
 mod texts;
 pub mod trial;
 mod view;
+pub mod workbench;

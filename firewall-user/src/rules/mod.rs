@@ -15,6 +15,7 @@ pub mod lint;
 mod lower;
 pub mod mangle;
 pub(crate) mod names;
+pub mod outline;
 mod parse;
 mod print;
 pub(crate) mod problem;
@@ -22,6 +23,7 @@ mod remembering;
 mod services;
 mod set;
 pub(crate) mod source;
+pub mod splice;
 #[cfg(test)]
 mod tests;
 
