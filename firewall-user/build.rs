@@ -28,7 +28,6 @@ fn main() {
         println!("cargo:rerun-if-changed={source}");
     }
     println!("cargo:rerun-if-env-changed=EBPF_TOOLCHAIN");
-    link_at_a_fixed_place();
 
     let toolchain = toolchain().unwrap_or_else(|| {
         missing("no Rust toolchain with the sources of `core`");
@@ -42,15 +41,6 @@ fn main() {
     println!("cargo:rustc-env=FIREWALL_EBPF_OBJECT={}", built.join("firewall").display());
     // For the build scripts of dependents: DEP_FIREWALL_PROGRAMS_PEERS.
     println!("cargo:peers={}", built.join("peers").display());
-}
-
-/// A command like `iptables -A` is over in two milliseconds, of which moving the program to
-/// a random place took a third: 19,000 addresses on sixty pages. Libraries, the heap and
-/// the stack are still placed at random.
-fn link_at_a_fixed_place() {
-    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
-        println!("cargo:rustc-link-arg-bins=-no-pie");
-    }
 }
 
 fn build(toolchain: &Path, linker: &Path, target_dir: &Path) {
