@@ -33,7 +33,7 @@ const BY_MARK: u32 = 1 << 5;
 /// Look as for a packet of this host (`BPF_FIB_LOOKUP_OUTPUT`).
 const AS_OUTPUT: u32 = 1 << 1;
 /// Look for no neighbour (`BPF_FIB_LOOKUP_SKIP_NEIGH`).
-const WITHOUT_NEIGHBOUR: u32 = 1 << 3;
+const WITHOUT_NEIGHBOUR: u32 = 1 << 2;
 /// Give the source address that this host would use, too (`BPF_FIB_LOOKUP_SRC`).
 const WITH_SOURCE: u32 = 1 << 4;
 
