@@ -110,7 +110,6 @@ const ANNOUNCED: i32 = 1_000;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tc_translate(skb: *mut __sk_buff, is_egress: u32, has_ethernet: u32) -> i32 {
-    let packet = &SkbPacket { skb };
     let maps = &Maps::of_tc(skb, is_egress != 0);
     let Some(scratch) = maps.scratch() else { return TC_ACT_SHOT };
     let parsed = Parsed::unpack(stage::tc_headers(skb, &mut scratch.headers, has_ethernet));
