@@ -37,13 +37,15 @@ fn main() {
         PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("ebpf");
     build(&toolchain, &linker, &target_dir);
 
-    let object = target_dir.join(TARGET).join("release/firewall");
-    println!("cargo:rustc-env=FIREWALL_EBPF_OBJECT={}", object.display());
+    let built = target_dir.join(TARGET).join("release");
+    println!("cargo:rustc-env=FIREWALL_EBPF_OBJECT={}", built.join("firewall").display());
+    // For the build scripts of dependents: DEP_FIREWALL_PROGRAMS_PEERS.
+    println!("cargo:peers={}", built.join("peers").display());
 }
 
 fn build(toolchain: &Path, linker: &Path, target_dir: &Path) {
     let status = Command::new(toolchain.join("bin/cargo"))
-        .args(["build", "--locked", "--release", "--package=firewall-ebpf", "--bin=firewall"])
+        .args(["build", "--locked", "--release", "--package=firewall-ebpf", "--bins"])
         .args(["--target", TARGET, "-Zbuild-std=core", "--target-dir"])
         .arg(target_dir)
         .env("RUSTC", toolchain.join("bin/rustc"))

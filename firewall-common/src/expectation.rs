@@ -6,7 +6,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{addr::Addr, flow::Tuple, time::Nanos};
 
-/// The exact destination that a helper announced; the source port is free.
+/// The exact destination that a helper announced; the source port is free. Port 0 is
+/// the key of a range of ports, which stands in the value.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct ExpectationKey {
@@ -19,7 +20,8 @@ pub struct ExpectationKey {
 
 /// A one-use permission: the next flow that fits its key is RELATED to `master`.
 ///
-/// It holds until `expires`, and only as long as its master lives.
+/// It holds until `expires`, and only as long as its master lives. One of a range of
+/// ports is a permission for any number of uses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Expectation {
@@ -29,9 +31,24 @@ pub struct Expectation {
     /// [`Flow::created`] of the master: a later connection with the same
     /// endpoints is another one.
     pub master_created: Nanos,
-    /// One of [`helper`].
+    /// One of [`crate::flow::helper`].
     pub helper: u8,
-    pub _pad: [u8; 7],
+    pub _pad: u8,
+    /// The ports of a range, both ends included; 0 and 0 where the key names the port.
+    pub first_port: u16,
+    pub last_port: u16,
+    pub _pad2: [u8; 2],
+}
+
+impl Expectation {
+    /// Whether it holds for this destination port, when its key was found.
+    #[inline(always)]
+    pub const fn is_for(&self, key: &ExpectationKey, dport: u16) -> bool {
+        match key.dport {
+            0 => self.first_port <= dport && dport <= self.last_port,
+            named => named == dport,
+        }
+    }
 }
 
 /// The value of the `masters` map, whose key is the expected flow's.

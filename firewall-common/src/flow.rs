@@ -324,17 +324,51 @@ pub mod status {
 pub mod helper {
     pub const NONE: u8 = 0;
     pub const FTP: u8 = 1;
+    pub const TFTP: u8 = 2;
+
+    /// All of them.
+    pub const ALL: [u8; 2] = [FTP, TFTP];
 
     /// The name in rules and listings, `None` for a number without a helper.
     pub const fn name(helper: u8) -> Option<&'static str> {
         match helper {
             FTP => Some("ftp"),
+            TFTP => Some("tftp"),
             _ => None,
         }
     }
 
     pub fn from_name(name: &str) -> Option<u8> {
-        (name == "ftp").then_some(FTP)
+        ALL.into_iter().find(|helper| self::name(*helper) == Some(name))
+    }
+
+    /// The protocol of the connections that it reads.
+    #[inline(always)]
+    pub const fn protocol(helper: u8) -> Option<u8> {
+        match helper {
+            FTP => Some(super::protocol::TCP),
+            TFTP => Some(super::protocol::UDP),
+            _ => None,
+        }
+    }
+
+    /// What the `helper_ports` map holds for a port: the helper of TCP in the low
+    /// four bits, that of UDP in the high ones.
+    #[inline(always)]
+    pub const fn of_port(entry: u8, protocol: u8) -> u8 {
+        match protocol {
+            super::protocol::TCP => entry & 0xf,
+            super::protocol::UDP => entry >> 4,
+            _ => NONE,
+        }
+    }
+
+    /// An entry for [`of_port`], with one more helper in it.
+    pub const fn with(entry: u8, helper: u8) -> u8 {
+        match protocol(helper) {
+            Some(super::protocol::UDP) => entry & 0xf | helper << 4,
+            _ => entry & 0xf0 | helper,
+        }
     }
 }
 

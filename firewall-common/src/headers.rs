@@ -17,6 +17,7 @@ use crate::{
     verdict::DropReason,
     wire::{
         Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, UdpLite, VlanTag, ether_type,
+        tcp_flag::BEGINS_OR_ENDS,
     },
 };
 
@@ -166,6 +167,12 @@ impl Headers {
     #[inline(always)]
     pub const fn has_tcp_flag(&self, flag: u8) -> bool {
         self.tcp_flags & flag != 0
+    }
+
+    /// Whether it is no segment that may begin or end a connection.
+    #[inline(always)]
+    pub const fn is_plain(&self) -> bool {
+        !self.has_tcp_flag(BEGINS_OR_ENDS)
     }
 
     /// Reads a frame into `self`.

@@ -7,6 +7,7 @@
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
 
 pub mod addr;
+pub mod bench;
 pub mod checksum;
 pub mod classifier;
 pub mod conntrack;
@@ -20,6 +21,7 @@ pub mod flow_event;
 pub mod fragment;
 pub mod generation;
 pub mod headers;
+pub mod helper_stats;
 pub mod mangle;
 pub mod nat;
 pub mod packet;

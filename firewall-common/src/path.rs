@@ -358,7 +358,17 @@ fn reading<T: Tables>(
     if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
         return Reading::Needed;
     }
-    if options.has(option::HELPER_FAILURE_CLOSED) { Reading::Forbidden } else { Reading::Skipped }
+    if options.has(option::HELPER_FAILURE_CLOSED) && !is_encrypted(tracked) {
+        Reading::Forbidden
+    } else {
+        Reading::Skipped
+    }
+}
+
+/// Whether a helper can only look for the end of the encryption: nothing to wait for.
+#[inline(always)]
+fn is_encrypted(tracked: &Tracked<'_>) -> bool {
+    matches!(&tracked.flow, Some((_, flow)) if flow.has(status::ENCRYPTED))
 }
 
 /// The helper of the packet's flow, which may begin with it: a connection that is
@@ -366,7 +376,7 @@ fn reading<T: Tables>(
 #[inline(always)]
 fn reader<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>) -> u8 {
     match &tracked.flow {
-        Some((_, flow)) if flow.has(status::EXPECTED | status::ENCRYPTED) => helper::NONE,
+        Some((_, flow)) if flow.has(status::EXPECTED) => helper::NONE,
         Some((_, flow)) => flow.helper,
         None if matches!(tracked.effect, Effect::Create(_)) && !tracked.is_expected => {
             conntrack::assigned_helper(tables, scratch)
@@ -529,11 +539,12 @@ pub const fn may_bypass_stack(headers: &Headers, walk: &Walk) -> bool {
         && !headers.has_ip_options()
 }
 
-/// Whether the flow remembers a verdict that holds for this packet.
+/// Whether the flow remembers a verdict that holds for this packet. Segments that begin or
+/// end a connection walk the rules, which may ask for their flags.
 #[inline(always)]
 fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
     let Some((_, flow)) = &tracked.flow else { return false };
-    if !matches!(tracked.ctstate, CtState::Established) {
+    if !matches!(tracked.ctstate, CtState::Established) || !scratch.headers.is_plain() {
         return false;
     }
     holds(&flow.side(tracked.direction).cached, &scratch.walk)
@@ -579,6 +590,7 @@ fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
     let Some((_, flow)) = &mut tracked.flow else { return };
     if !matches!(tracked.ctstate, CtState::Established)
         || !matches!(tracked.effect, Effect::Advance(_))
+        || !scratch.headers.is_plain()
         || !scratch.walk.is_cacheable()
     {
         return;

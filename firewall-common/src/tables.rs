@@ -440,6 +440,16 @@ pub trait Tables: Rules {
         connection::begin(seen, self.options().bits, connection)
     }
 
+    /// The helper that announced the flow of the packet in `scratch`:
+    /// [`conntrack::announcer`].
+    #[inline(always)]
+    fn announcer(&self, scratch: &mut Scratch, now: Nanos) -> u8
+    where
+        Self: Sized,
+    {
+        conntrack::announcer(self, scratch, now)
+    }
+
     /// Compares the segment in `scratch` with its windows: [`connection::compare`].
     #[inline(always)]
     fn compare_segment(

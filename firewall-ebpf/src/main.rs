@@ -18,6 +18,7 @@ mod mangle;
 mod maps;
 mod memory;
 mod nat;
+mod owner;
 mod packet;
 mod proxy;
 mod punt;

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     classifier::{LINES_PER_GENERATION, Line},
-    control::{Device, MAX_AWAITED, Options, Timeouts},
+    control::{Device, MAX_AWAITED, Options, SocketLayout, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
         EXTRAS_PER_GENERATION, Extra,
@@ -21,6 +21,7 @@ use firewall_common::{
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
     generation::InForce,
+    helper_stats::HelperStats,
     mangle::parcel::{PARCELS as PARCELS_AT_ONCE, Parcel},
     nat::{FACE_WORDS, Translation},
     pressure::{PRESSURES, Pressure},
@@ -63,6 +64,10 @@ pub static BY_HAND: Array<u64> = Array::with_max_entries(1, 0);
 /// read it.
 #[map(name = "pressure")]
 pub static PRESSURE: Array<Pressure> = Array::with_max_entries(PRESSURES, 0);
+
+/// How the helpers fared, for people; the programs do not read it.
+#[map(name = "helper_stats")]
+pub static HELPER_STATS: Array<HelperStats> = Array::with_max_entries(1, 0);
 
 #[map(name = "devices")]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
@@ -132,6 +137,14 @@ pub static EXTRAS: Array<Extra> = Array::with_max_entries(2 * EXTRAS_PER_GENERAT
 /// What each of them keeps in mind.
 #[map(name = "extra_memory")]
 pub static EXTRA_MEMORY: Array<u64> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
+
+/// Where the kernel keeps the group of a socket's owner; written when the programs are loaded.
+#[map(name = "socket_layout")]
+pub static SOCKET_LAYOUT: Array<SocketLayout> = Array::with_max_entries(1, 0);
+
+/// The socket that is looked at: one packet at a time on each CPU.
+#[map(name = "socket")]
+pub static SOCKET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// The lists of `-m recent`.
 #[map(name = "recent")]
@@ -212,7 +225,7 @@ pub static SET_SEARCH: PerCpuArray<set::Search> = PerCpuArray::with_max_entries(
 #[map(name = "stats")]
 pub static STATISTICS: PerCpuArray<[u64; STAT_PLACES]> = PerCpuArray::with_max_entries(1, 0);
 
-/// Port number to helper, for TCP.
+/// Port number to helpers: see [`firewall_common::flow::helper::of_port`].
 #[map(name = "helper_ports")]
 pub static HELPER_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
 

@@ -26,7 +26,7 @@ use firewall_common::{
     wire::Ethernet,
 };
 
-use crate::{chunks, stage, verifier::opaque};
+use crate::{chunks, owner, stage, verifier::opaque};
 
 /// Headers lie below this offset, or the packet is not understood.
 const REACH: usize = 0xfff;
@@ -406,6 +406,14 @@ impl Packet for SkbPacket {
         }
         // SAFETY: as above.
         Some(unsafe { bpf_get_socket_uid(self.skb) })
+    }
+
+    #[inline(always)]
+    fn group(&self) -> Option<u32> {
+        match owner::group_of(self.skb) {
+            owner::NOBODY => None,
+            group => Some(group as u32),
+        }
     }
 
     #[inline(always)]

@@ -4,11 +4,12 @@
 
 use core::{ffi::c_void, mem::size_of};
 
-use aya_ebpf::maps::RingBuf;
+use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, maps::RingBuf};
 use firewall_common::{
     rule::Chain,
     scratch::Scratch,
     tables::Tables,
+    time::Nanos,
     verdict::{DropReason, Stat, Verdict, drop_counter},
 };
 
@@ -24,6 +25,9 @@ use crate::{
 #[inline(always)]
 pub fn hold<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
     scratch.punt.frame_len = packet.len();
+    // By the fine clock: how long it is held is measured.
+    // SAFETY: the call takes nothing.
+    scratch.punt.at = Nanos(unsafe { bpf_ktime_get_ns() });
     let is_held = copy(packet, &PUNTS, &scratch.punt, scratch.punt.frame_len);
     let verdict = match Chain::from_byte(scratch.walk.chain) {
         Some(chain) if is_held => Verdict::Punt(chain),

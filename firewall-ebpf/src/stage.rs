@@ -25,7 +25,7 @@ use firewall_common::{
         self, Asking, Extra, Facts,
         text::{Pattern, Search, Window},
     },
-    flow::{Direction, Flow, FlowKey, Sender, State, Tuple},
+    flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper},
     flow_event,
     fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
@@ -319,6 +319,15 @@ pub extern "C" fn judge_first(scratch: *mut Scratch) -> u32 {
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return INVALID };
     let Scratch { seen, connection, .. } = scratch;
     connection::begin(seen, option_bits(), connection).pack()
+}
+
+/// Which helper announced the packet's flow; one of [`firewall_common::flow::helper`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn announcer(scratch: *mut Scratch, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return u32::from(helper::NONE) };
+    u32::from(conntrack::announcer(&Maps::without_packet(), scratch, Nanos(now)))
 }
 
 /// The first segment of a flow; gives a packed [`conntrack::Found`].

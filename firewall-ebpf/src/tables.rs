@@ -376,10 +376,8 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn helper_of_port(&self, ip_protocol: u8, port: u16) -> u8 {
-        match ip_protocol {
-            protocol::TCP => HELPER_PORTS.get(u32::from(port)).copied().unwrap_or(helper::NONE),
-            _ => helper::NONE,
-        }
+        let entry = HELPER_PORTS.get(u32::from(port)).copied().unwrap_or(helper::NONE);
+        helper::of_port(entry, ip_protocol)
     }
 
     #[inline(always)]
@@ -805,6 +803,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn judge_first(&self, scratch: &mut Scratch) -> Judgement {
         Judgement::unpack(stage::judge_first(scratch))
+    }
+
+    #[inline(always)]
+    fn announcer(&self, scratch: &mut Scratch, now: Nanos) -> u8 {
+        stage::announcer(scratch, now.0) as u8
     }
 
     #[inline(always)]

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use arbitrary::{Arbitrary, Unstructured};
 use firewall_common::flow::Direction;
-use firewall_user::ftp::{Action, Actions, Conversation, Hole, Policy};
+use firewall_user::{
+    ftp::{Conversation, Policy},
+    helper::{Action, Actions, Beginning, Hole, Passage, Reader as _},
+};
 
 /// What happens on the connection.
 #[derive(Arbitrary, Debug)]
@@ -25,10 +28,14 @@ enum Step<'a> {
     Out { from_client: bool, distance: i16, bytes: &'a [u8] },
     /// This side has received all up to here.
     Acknowledge { from_client: bool, distance: i16 },
+    /// A record of TLS, of up to 255 bytes.
+    Record { from_client: bool, len: u8 },
+    /// What is buffered is lost for want of space.
+    Shed,
 }
 
 /// Lines that open, answer and end negotiations; a mutation finds the rest.
-const LINES: [&str; 16] = [
+const LINES: [&str; 20] = [
     "220 ready\r\n",
     "USER a\r\n",
     "331 password\r\n",
@@ -44,6 +51,10 @@ const LINES: [&str; 16] = [
     "AUTH TLS\r\n",
     "234 go ahead\r\n",
     "500 what?\r\n",
+    "EPSV ALL\r\n",
+    "RETR a\r\n",
+    "226 done\r\n",
+    "REIN\r\n",
     "227-first\n227 (10,0,0,1,0,21)\r\n",
 ];
 
@@ -58,6 +69,7 @@ struct Wire {
     hosts: [IpAddr; 2],
     next: [u32; 2],
     holes: BTreeSet<Hole>,
+    passage: Option<Passage>,
 }
 
 impl Wire {
@@ -68,9 +80,11 @@ impl Wire {
         };
         let hosts = hosts.map(|host| host.parse().expect("an address"));
         let [client, server] = hosts;
-        let policy = Arc::new(Policy::default());
-        let conversation = Conversation::new(client, server, input.start_seen, policy);
-        Self { conversation, hosts, next: input.isn, holes: BTreeSet::new() }
+        let tls_passive_range = "50000-50100".parse().ok();
+        let policy = Arc::new(Policy { tls_passive_range, ..Policy::default() });
+        let beginning = if input.start_seen { Beginning::Seen } else { Beginning::Missed };
+        let conversation = Conversation::new(client, server, beginning, policy);
+        Self { conversation, hosts, next: input.isn, holes: BTreeSet::new(), passage: None }
     }
 
     fn run(&mut self, steps: &[Step<'_>]) {
@@ -81,6 +95,7 @@ impl Wire {
         let actions = self.conversation.ended();
         self.apply(&actions);
         assert!(self.holes.is_empty(), "a hole outlived its connection");
+        assert_eq!(self.passage, None, "a passage outlived its connection");
     }
 
     fn step(&mut self, step: &Step<'_>) {
@@ -98,6 +113,11 @@ impl Wire {
                 let actions = self.conversation.segment(direction, seq, bytes);
                 self.apply(&actions);
             }
+            Step::Record { from_client, len } => {
+                let record = [&[23, 3, 3, 0, len], &vec![b'P'; usize::from(len)][..]].concat();
+                self.say(side(from_client), &record);
+            }
+            Step::Shed => self.conversation.shed(),
             Step::Acknowledge { from_client, distance } => {
                 let direction = side(from_client);
                 let ack = near(self.next[direction.reversed().index()], distance);
@@ -121,7 +141,12 @@ impl Wire {
             match action {
                 Action::Open(hole) => assert!(self.holes.insert(*hole), "{hole} was open"),
                 Action::Close(hole) => assert!(self.holes.remove(hole), "{hole} was not open"),
-                Action::Encrypted => assert!(self.conversation.is_encrypted()),
+                Action::Admit(passage) => {
+                    assert!(self.conversation.is_encrypted());
+                    assert_eq!(self.passage.replace(*passage), None);
+                }
+                Action::Dismiss(passage) => assert_eq!(self.passage.take(), Some(*passage)),
+                Action::Encrypted | Action::Decrypted => {}
                 Action::Note(note) => assert!(!note.to_string().is_empty()),
             }
         }

@@ -16,6 +16,7 @@ mod ledger;
 mod rules;
 mod ruleset;
 mod sets;
+mod stream;
 
 pub use cli::cli;
 pub use conntrack::conntrack;
@@ -23,6 +24,7 @@ pub use ftp::ftp;
 pub use headers::headers;
 pub use rules::rules;
 pub use sets::sets;
+pub use stream::stream;
 
 /// A target: what its binary and its corpus are called, and what it does.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +34,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "headers", run: headers },
     Target { name: "conntrack", run: conntrack },
     Target { name: "rules", run: rules },
     Target { name: "ftp", run: ftp },
     Target { name: "cli", run: cli },
     Target { name: "sets", run: sets },
+    Target { name: "stream", run: stream },
 ];

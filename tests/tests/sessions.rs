@@ -116,7 +116,7 @@ mod auth_tls {
             ensure!(!is_encrypted(&firewall, &control)?, "{family:?}: before AUTH TLS");
             let answer = control.command("AUTH TLS")?;
             ensure!(answer.code == 234, "{answer:?}");
-            wait::until_true("[ENCRYPTED]", || {
+            wait::until_true("helper=ftp(tls)", || {
                 is_encrypted(&firewall, &control).is_ok_and(|encrypted| encrypted)
             })?;
         }
@@ -151,7 +151,7 @@ mod auth_tls {
         let port = format!(" sport={} ", local.port());
         let line = listed.lines().find(|line| line.contains(&port));
         let line = line.with_context(|| format!("no session from {local} in:\n{listed}"))?;
-        Ok(line.contains("[ENCRYPTED]"))
+        Ok(line.contains("helper=ftp(tls)"))
     }
 }
 

@@ -51,6 +51,8 @@ enum Target {
     Cli,
     /// Any text as lines of ipset
     Sets,
+    /// Any text as a TCP stream, in any pieces
+    Stream,
 }
 
 impl Target {
@@ -62,6 +64,7 @@ impl Target {
             Self::Ftp => "ftp",
             Self::Cli => "cli",
             Self::Sets => "sets",
+            Self::Stream => "stream",
         }
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -32,6 +33,8 @@ enum Command {
     /// Compare the firewall with nf_conntrack over a folder of captures, or with iptables
     /// under a folder of rules files
     Oracle(oracle::Arguments),
+    /// Measure the firewall beside what it competes with, in one run
+    Bench(bench::Arguments),
     /// Look for inputs that break a promise: `cargo xtask fuzz conntrack --seconds 600`
     Fuzz(fuzz::Arguments),
     /// Exactly what continuous integration runs
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
         Command::Demo => demo::demo(),
         Command::Test(arguments) => test::test(&arguments),
         Command::Oracle(arguments) => oracle::oracle(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Ci => ci::ci(),
     }

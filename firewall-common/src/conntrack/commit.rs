@@ -187,7 +187,8 @@ fn announce_child<T: Tables>(
         helper: scratch.flow.helper,
         _pad: [0; 7],
     };
-    if !tables.take_expectation(&scratch.expectation) {
+    // A range of ports is for any number of connections.
+    if scratch.expectation.dport != 0 && !tables.take_expectation(&scratch.expectation) {
         return Err(DropReason::ExpectationTaken);
     }
     tables.set_master(&scratch.key, &scratch.master);
@@ -200,9 +201,11 @@ fn announce_child<T: Tables>(
 pub fn assigned_helper<T: Tables>(tables: &T, scratch: &Scratch) -> u8 {
     let tuple = &scratch.headers.tuple;
     match (scratch.walk.assigned, tuple.protocol) {
-        (helper::NONE, protocol::TCP) => tables.helper_of_port(tuple.protocol, tuple.dport),
-        (helper::NONE, _) => helper::NONE,
+        (helper::NONE, protocol::TCP | protocol::UDP) => {
+            tables.helper_of_port(tuple.protocol, tuple.dport)
+        }
         (helper::FTP, protocol::TCP) => helper::FTP,
+        (helper::TFTP, protocol::UDP) => helper::TFTP,
         _ => helper::NONE,
     }
 }

@@ -279,7 +279,7 @@ fn begin_tcp<'t, T: Tables>(
         return Found::without_flow(CtState::Invalid);
     };
     let announced_by = match scratch.seen.segment {
-        Segment::Syn => expected(tables, scratch, now),
+        Segment::Syn => tables.announcer(scratch, now),
         Segment::SynAck | Segment::Fin | Segment::Ack | Segment::Rst => helper::NONE,
     };
     fresh(state as u8, sender, announced_by)
@@ -331,7 +331,7 @@ fn track_exchange<'t, P: Packet + ?Sized, T: Tables>(
             let direction = flow.direction(sender);
             known(table, flow, direction, sender, Effect::Advance(NO_STATE))
         }
-        None if may_begin => fresh(NO_STATE, sender, helper::NONE),
+        None if may_begin => fresh(NO_STATE, sender, announcer_of_datagram(tables, scratch, now)),
         None => Found::without_flow(CtState::Invalid),
     }
 }
@@ -363,10 +363,21 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     Found::without_flow(CtState::Related)
 }
 
+/// Expectations of UDP are asked for once there has been one.
+#[inline(always)]
+fn announcer_of_datagram<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
+    let is_udp = scratch.headers.tuple.protocol == protocol::UDP;
+    if is_udp && tables.options().has(option::UDP_EXPECTED) {
+        tables.announcer(scratch, now)
+    } else {
+        helper::NONE
+    }
+}
+
 /// The helper that announced a flow with the packet's endpoints, if its
 /// announcement still holds: not expired, and its master alive.
 #[inline(always)]
-fn expected<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
+pub fn announcer<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
     let tuple = &scratch.headers.tuple;
     scratch.expectation = ExpectationKey {
         src: tuple.src,
@@ -375,22 +386,29 @@ fn expected<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
         protocol: tuple.protocol,
         _pad: 0,
     };
-    let Some(expectation) = tables.expectation(&scratch.expectation) else {
-        return helper::NONE;
-    };
-    if !expectation.expires.is_after(now) {
+    let mut found = tables.expectation(&scratch.expectation);
+    if found.is_none() && tables.options().has(option::PASSAGES) {
+        scratch.expectation.dport = 0;
+        found = tables.expectation(&scratch.expectation);
+    }
+    let Some(expectation) = found else { return helper::NONE };
+    let dport = scratch.headers.tuple.dport;
+    if !expectation.expires.is_after(now) || !expectation.is_for(&scratch.expectation, dport) {
         return helper::NONE;
     }
     scratch.quoted = expectation.master;
     let (created, helper) = (expectation.master_created, expectation.helper);
     tables.key_of(&scratch.quoted, &mut scratch.master_key);
     match find(tables, &scratch.master_key, now) {
-        Some((_, master)) if master.created == created && is_open(master) => helper,
+        Some((_, master)) if master.created == created && is_open(master, helper) => helper,
         _ => helper::NONE,
     }
 }
 
+/// Whether the control connection of a helper goes on; one without states does as long
+/// as it lives.
 #[inline(always)]
-fn is_open(master: &Flow) -> bool {
-    State::from_byte(master.state).is_some_and(tcp::is_open)
+fn is_open(master: &Flow, reader: u8) -> bool {
+    !matches!(helper::protocol(reader), Some(protocol::TCP))
+        || State::from_byte(master.state).is_some_and(tcp::is_open)
 }

@@ -51,6 +51,8 @@ pub mod number {
     pub const CT_DIRECTION: u8 = 13;
     pub const CT_SPORT: u8 = 14;
     pub const CT_DPORT: u8 = 15;
+    /// The group of the user whose socket sends it; only in OUTPUT.
+    pub const GROUP: u8 = 16;
     /// The nodes that the first routing header of IPv6 still names, and its bytes.
     pub const ROUTING_LEFT: u8 = 17;
     pub const ROUTING_LENGTH: u8 = 18;
@@ -69,17 +71,23 @@ pub mod number {
     pub const CT_MARK: u8 = 32;
     /// Bits of [`super::ct_state`].
     pub const CT_TRANSLATED: u8 = 33;
+    /// Of the reply direction, where addresses are translated not the reverse of the other.
+    pub const CT_REPLY_SPORT: u8 = 34;
+    pub const CT_REPLY_DPORT: u8 = 35;
 }
 
 /// Places of addresses.
 pub mod address {
     pub const SOURCE: u8 = 0;
     pub const DESTINATION: u8 = 1;
-    /// Of the connection's first packet; replies go the other way.
+    /// Of the connection's first packet.
     pub const CT_SOURCE: u8 = 2;
     pub const CT_DESTINATION: u8 = 3;
     /// The sender's Ethernet address, in the last 48 bits.
     pub const MAC: u8 = 4;
+    /// Of the connection's replies.
+    pub const CT_REPLY_SOURCE: u8 = 5;
+    pub const CT_REPLY_DESTINATION: u8 = 6;
 }
 
 /// To whom a frame is addressed.
@@ -115,10 +123,12 @@ pub mod ct_state {
 
 const NUMBERS: usize = 64;
 const ADDRESSES: usize = 8;
-/// Bits of [`number::CT_PROTOCOL`] to [`number::CT_DPORT`], and of [`number::CT_MARK`].
-const CT_NUMBERS: u64 = 0b11_1111 << number::CT_PROTOCOL | 1 << number::CT_MARK;
-/// Bits of [`address::CT_SOURCE`] and the next.
-const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE;
+/// Bits of [`number::CT_PROTOCOL`] to [`number::CT_DPORT`], of [`number::CT_MARK`], and of the
+/// reply direction's ports.
+const CT_NUMBERS: u64 =
+    0b11_1111 << number::CT_PROTOCOL | 1 << number::CT_MARK | 0b11 << number::CT_REPLY_SPORT;
+/// Bits of [`address::CT_SOURCE`] and [`address::CT_REPLY_SOURCE`], and the next of each.
+const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE | 0b11 << address::CT_REPLY_SOURCE;
 
 /// Numbers and addresses by their places.
 #[repr(C)]
@@ -296,9 +306,12 @@ impl Facts {
 
     /// Notes that the packet, which begins a flow, has another destination now.
     #[inline(always)]
-    pub(crate) fn turn(&mut self, headers: &Headers, key: &FlowKey) {
+    pub fn turn(&mut self, headers: &Headers, key: &FlowKey) {
         self.flow = *key;
         self.set_address(address::DESTINATION, headers.tuple.dst);
+        self.translate(status::DESTINATION_TRANSLATED);
+        self.addresses[address::CT_REPLY_SOURCE as usize] = headers.tuple.dst;
+        self.numbers[number::CT_REPLY_SPORT as usize] = headers.tuple.dport.into();
         if has_ports(headers.tuple.protocol) {
             self.set_number(number::SPORT, headers.tuple.sport.into());
             self.set_number(number::DPORT, headers.tuple.dport.into());
@@ -355,6 +368,15 @@ impl Facts {
         {
             self.set_number(number::OWNER, owner);
         }
+    }
+
+    /// The replies of the connection, by their tuple.
+    #[inline(always)]
+    fn replies(&mut self, reply: &Tuple) {
+        self.set_address(address::CT_REPLY_SOURCE, reply.src);
+        self.set_address(address::CT_REPLY_DESTINATION, reply.dst);
+        self.numbers[number::CT_REPLY_SPORT as usize] = reply.sport.into();
+        self.numbers[number::CT_REPLY_DPORT as usize] = reply.dport.into();
     }
 
     /// What is known of the connection, by its first packet's tuple.
@@ -435,6 +457,12 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
     if needs & need::SETS != 0 {
         facts.set_ends(headers);
     }
+    if needs & need::GROUP != 0
+        && walk.chain == Chain::Output as u8
+        && let Some(group) = packet.group()
+    {
+        facts.set_number(number::GROUP, group);
+    }
     if needs & need::TCP_OPTIONS != 0 && headers.tuple.protocol == protocol::TCP {
         facts.options.begin(packet, headers);
         tables.scan_kinds(&mut facts.options);
@@ -479,6 +507,7 @@ fn tracked<T: Tables>(
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
         facts.translate(flow.status);
         facts.connection(&original, direction, status, expires, flow.mark);
+        facts.replies(&flow.wire_reply(key));
     } else if is_error(headers) {
         // The connection is that of the packet which the error quotes; the error goes the
         // other way than that one, and is no reply.
@@ -490,6 +519,7 @@ fn tracked<T: Tables>(
         let status = status_of(flow, Direction::Original);
         facts.translate(flow.status);
         facts.connection(&original, direction, status, remaining(flow, now), flow.mark);
+        facts.replies(&flow.wire_reply(key));
     } else {
         let is_expected = ctstate == CtState::Related.bit();
         let status = if is_expected { ct_status::EXPECTED } else { 0 };
@@ -497,6 +527,7 @@ fn tracked<T: Tables>(
         let master = if is_expected { find(tables, master_key, now) } else { None };
         let mark = master.map_or(0, |(_, flow)| flow.mark);
         facts.connection(&headers.tuple, Direction::Original, status, 0, mark);
+        facts.replies(&headers.tuple.reversed());
     }
 }
 

@@ -41,6 +41,8 @@ pub mod need {
     pub const CLOCK: u32 = 1 << 2;
     /// The packet's first bytes.
     pub const WINDOW: u32 = 1 << 3;
+    /// The group of whoever sends.
+    pub const GROUP: u32 = 1 << 4;
     /// A rule changes packets, marks, or marks of connections.
     pub const MANGLING: u32 = 1 << 8;
     /// A rule before routing changes what the routing table may ask for: the mark, or the

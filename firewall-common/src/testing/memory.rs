@@ -430,8 +430,9 @@ impl Tables for Memory {
         self.devices.get(&ifindex)
     }
 
-    fn helper_of_port(&self, _protocol: u8, port: u16) -> u8 {
-        self.helper_ports.get(&port).copied().unwrap_or(helper::NONE)
+    fn helper_of_port(&self, protocol: u8, port: u16) -> u8 {
+        let helper = self.helper_ports.get(&port).copied().unwrap_or(helper::NONE);
+        if helper::protocol(helper) == Some(protocol) { helper } else { helper::NONE }
     }
 
     fn route(&self, place: Place, headers: &Headers) -> Route {

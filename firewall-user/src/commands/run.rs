@@ -1,6 +1,6 @@
 //! `firewall run`: enforces in the foreground.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use firewall_common::{control::option, flow::helper};
@@ -9,8 +9,9 @@ use super::source;
 use crate::{
     cli::args::{self, Global, HelperFailure, HookChoice},
     config::{self, Wanted},
-    daemon::{self, Config},
+    daemon::{self, Config, helper::Helpers},
     ftp::Policy,
+    helper::{Bounds, Readers},
     kernel::{
         attach::Hook,
         maps::Maps,
@@ -82,6 +83,7 @@ fn config(global: &Global, mut wanted: Wanted, state: Option<&Path>) -> Result<C
     // Mistakes that show only in the whole.
     rules.iter().cloned().fold(Rulesets::default(), Rulesets::with).compile()?;
     let sets = wanted.sets.as_deref().map(|file| source::text(file, "sets")).transpose()?;
+    let (helper_ports, helpers) = (helper_ports(&wanted), helpers(&wanted));
     Ok(Config {
         pins,
         told: config::print(&wanted.to_file()),
@@ -99,10 +101,37 @@ fn config(global: &Global, mut wanted: Wanted, state: Option<&Path>) -> Result<C
         sizes_named: wanted.named,
         options: options(&wanted),
         settings: wanted.settings,
-        helper_ports: wanted.ftp_ports.iter().map(|port| (port, helper::FTP)).collect(),
-        policy: Policy { loose: wanted.ftp_loose, ..Policy::default() },
+        helper_ports,
+        helpers,
         unload_on_exit: wanted.unload_on_exit,
     })
+}
+
+fn helper_ports(wanted: &Wanted) -> Vec<(u16, u8)> {
+    let ftp = wanted.ftp_ports.iter().map(|port| (port, helper::FTP));
+    ftp.chain(wanted.tftp_ports.iter().map(|port| (port, helper::TFTP))).collect()
+}
+
+fn helpers(wanted: &Wanted) -> Helpers {
+    let policy = Policy {
+        loose: wanted.ftp_loose.clone(),
+        refused_ports: wanted.ftp_refused_ports.clone(),
+        tls_passive_range: wanted.tls_passive_range,
+        ..Policy::default()
+    };
+    Helpers {
+        readers: Readers { ftp: Arc::new(policy) },
+        // A hole each: so many leave room for those of TCP.
+        datagram_bounds: Bounds {
+            connections: (wanted.sizes.expectations / 4) as usize,
+            buffers: 0,
+        },
+        bounds: Bounds {
+            connections: wanted.max_connections as usize,
+            buffers: wanted.max_buffers as usize,
+        },
+        max_holes_per_host: wanted.max_holes_per_host as usize,
+    }
 }
 
 fn options(wanted: &Wanted) -> u32 {

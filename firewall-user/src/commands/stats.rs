@@ -34,7 +34,7 @@ pub fn stats(global: &Global, command: &args::Stats) -> Result<()> {
     let counters = maps.stats()?.to_vec();
     let gauges = gauges(&maps, &counters)?;
     let sources = sources(&maps, &gauges, command.top)?;
-    let view = StatsView { counters, gauges, sources };
+    let view = StatsView { counters, gauges, sources, helper: maps.helper_stats()? };
     match global.output {
         Output::Text => print([stats::text(&view)]),
         Output::Json => print([stats::json(&view)]),

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fs, time::SystemTime};
 
 use anyhow::Result;
-use firewall_common::control::{Device, device};
+use firewall_common::{
+    control::{Device, device},
+    flow::helper,
+};
 
 use super::{maps, output::print, stats};
 use crate::{
@@ -27,13 +30,19 @@ pub fn status(global: &Global) -> Result<()> {
         generation: running.generation,
         rules: running.rule_count(),
         confirm_until: maps.trial_until()?,
-        ftp_ports: maps.helper_ports()?.into_iter().map(|(port, _)| port).collect(),
+        ftp_ports: ports_of(&maps, helper::FTP)?,
+        tftp_ports: ports_of(&maps, helper::TFTP)?,
         tables: stats::tables(&maps)?,
     };
     match global.output {
         Output::Text => print([status::text(&view)]),
         Output::Json => print([status::json(&view)]),
     }
+}
+
+fn ports_of(maps: &Maps, helper: u8) -> Result<Vec<u16>> {
+    let ports = maps.helper_ports()?.into_iter().filter(|(_, one)| *one == helper);
+    Ok(ports.map(|(port, _)| port).collect())
 }
 
 /// The process that holds the daemon's lock.

@@ -45,7 +45,24 @@ pub fn print(file: &File) -> String {
     );
     let loose = file.ftp_loose.as_ref();
     text.entry("loose", loose.map(|all| list(all.iter().map(|one| quote(&one.to_string())))));
+    let refused = file.ftp_refused_ports.as_ref();
+    let refused = refused.map(|all| list(all.iter().map(|one| quote(&one.to_string()))));
+    text.entry("refused_ports", refused);
+    let range = file.tls_passive_range;
+    let range =
+        range.map(|range| quote(&range.map_or("none".to_owned(), |range| range.to_string())));
+    text.entry("tls_passive_range", range);
+    for (key, number) in [
+        ("max_connections", file.max_connections),
+        ("max_buffers", file.max_buffers),
+        ("max_holes_per_host", file.max_holes_per_host),
+    ] {
+        text.entry(key, number.map(|number| number.to_string()));
+    }
     text.entry("failure", file.helper_failure.as_ref().map(name));
+    text.section("helper.tftp");
+    let tftp = file.tftp_ports.as_ref();
+    text.entry("ports", tftp.map(|ports| list(ports.iter().map(|it| it.to_string()))));
     text.text
 }
 

@@ -11,7 +11,7 @@ use crate::{
         FtpPorts, InterfaceName,
         args::{HelperFailure, HookChoice, LogLevel, Run},
     },
-    ftp::Network,
+    ftp::{Network, PortRange},
     kernel::load::{SizesNamed, TableSizes},
     settings::{Chosen, Value, find},
 };
@@ -32,10 +32,22 @@ pub struct Wanted {
     pub named: SizesNamed,
     pub ftp_ports: FtpPorts,
     pub ftp_loose: Vec<Network>,
+    pub ftp_refused_ports: Vec<PortRange>,
+    pub tls_passive_range: Option<PortRange>,
+    /// Control connections that are read at a time.
+    pub max_connections: u32,
+    /// Bytes of their buffers.
+    pub max_buffers: u32,
+    pub max_holes_per_host: u32,
+    pub tftp_ports: FtpPorts,
     pub helper_failure: HelperFailure,
     /// The settings that somebody has named.
     pub settings: Chosen,
 }
+
+const MAX_CONNECTIONS: u32 = 65_536;
+const MAX_BUFFERS: u32 = 32 << 20;
+const MAX_HOLES_PER_HOST: u32 = 1_024;
 
 impl Wanted {
     /// As a configuration file would say it, without the rules.
@@ -55,6 +67,12 @@ impl Wanted {
             max_fragments: self.named.fragments,
             ftp_ports: Some(self.ftp_ports.clone()),
             ftp_loose: Some(self.ftp_loose.clone()),
+            ftp_refused_ports: Some(self.ftp_refused_ports.clone()),
+            tls_passive_range: Some(self.tls_passive_range),
+            max_connections: Some(self.max_connections),
+            max_buffers: Some(self.max_buffers),
+            max_holes_per_host: Some(self.max_holes_per_host),
+            tftp_ports: Some(self.tftp_ports.clone()),
             helper_failure: Some(self.helper_failure),
             settings: self.settings.clone(),
         }
@@ -90,6 +108,12 @@ impl Wanted {
                 loose if loose.is_empty() => file.ftp_loose.unwrap_or_default(),
                 loose => loose,
             },
+            ftp_refused_ports: file.ftp_refused_ports.unwrap_or_default(),
+            tls_passive_range: file.tls_passive_range.flatten(),
+            max_connections: file.max_connections.unwrap_or(MAX_CONNECTIONS),
+            max_buffers: file.max_buffers.unwrap_or(MAX_BUFFERS),
+            max_holes_per_host: file.max_holes_per_host.unwrap_or(MAX_HOLES_PER_HOST),
+            tftp_ports: file.tftp_ports.unwrap_or_else(|| FtpPorts::new(Vec::new())),
             helper_failure: helper
                 .helper_failure
                 .or(file.helper_failure)

@@ -21,10 +21,11 @@ use firewall_common::{
         FRAGMENT_WAITED_INGRESS_MARK, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device,
     },
     event::{Hook, Punt},
+    flow::protocol,
     fragment::{Early, Visit},
     headers::Headers,
     packet::Packet,
-    wire::{Ethernet, Tcp},
+    wire::{Ethernet, Tcp, Udp},
 };
 use nix::libc;
 
@@ -82,16 +83,24 @@ impl Offload {
 
     /// What the frame still needs, by its record and its checksum field.
     fn of(punt: &Punt, headers: &Headers, frame: &[u8]) -> Self {
-        const CHECKSUM: u16 = std::mem::offset_of!(Tcp, checksum) as u16;
-        let tcp: Option<Tcp> = frame.read(u32::from(punt.l4));
-        let is_partial = tcp.is_some_and(|tcp| checksum::is_partial(headers, tcp.checksum));
+        let (field, checksum_offset) = match headers.tuple.protocol {
+            protocol::UDP => (
+                frame.read::<Udp>(u32::from(punt.l4)).map(|udp| udp.checksum),
+                std::mem::offset_of!(Udp, checksum) as u16,
+            ),
+            _ => (
+                frame.read::<Tcp>(u32::from(punt.l4)).map(|tcp| tcp.checksum),
+                std::mem::offset_of!(Tcp, checksum) as u16,
+            ),
+        };
+        let is_partial = field.is_some_and(|field| checksum::is_partial(headers, field));
         if !is_partial && punt.gso_size == 0 {
             return Self::default();
         }
         let mut offload = Self {
             flags: Self::NEEDS_CHECKSUM,
             checksum_start: punt.l4,
-            checksum_offset: CHECKSUM,
+            checksum_offset,
             ..Self::default()
         };
         if punt.gso_size != 0 {

@@ -4,7 +4,7 @@
 
 pub mod events;
 mod fragments;
-mod helper;
+pub mod helper;
 mod inject;
 mod interfaces;
 mod logging;
@@ -34,14 +34,13 @@ use crate::{
     daemon::{
         events::Watchers,
         fragments::Fragments,
-        helper::Helper,
+        helper::{Helper, Helpers},
         inject::Injector,
         interfaces::Interfaces,
         logging::RuleLog,
         sweeping::{Sweeping, Watchman},
         takeover::Takeover,
     },
-    ftp::Policy,
     kernel::{
         attach::Hook,
         load::{Programs, SizesNamed, TableSizes},
@@ -79,14 +78,19 @@ pub struct Config {
     /// The settings that somebody has named.
     pub settings: Chosen,
     pub helper_ports: Vec<(u16, u8)>,
-    pub policy: Policy,
+    pub helpers: Helpers,
     pub unload_on_exit: bool,
 }
 
 /// The datapath takes a daemon for gone after
 /// [`firewall_common::control::HEARTBEAT_LIMIT`].
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// How often control connections are looked at for their end.
+/// How often some control connections are looked at for their end.
+const LOOK_AT_ENDS: Duration = Duration::from_millis(200);
+/// Segments that are taken from the ring in one go: each waits for the turn of its
+/// connection, and none for a flood of another.
+const GATHERED: usize = 1_024;
+/// How often the clock is told.
 const TIDY: Duration = Duration::from_secs(2);
 /// How often the interfaces are looked at without news of them: their abilities
 /// change silently.
@@ -157,7 +161,7 @@ fn start(config: &Config) -> Result<Daemon> {
     let watchers = Watchers::listen(&maps)?;
     let mut ring = Ring::open(&config.pins, "punts")?;
     let mut helper =
-        Helper::new(maps.clone(), Injector::new()?, config.policy.clone(), watchers.clone())?;
+        Helper::new(maps.clone(), Injector::new()?, config.helpers.clone(), watchers.clone())?;
     let fragments = Fragments::new(maps.clone())?;
     // What waits since a daemon before is read and goes on. When that was long ago
     // its senders have sent it again, and it has passed unread.
@@ -277,6 +281,7 @@ impl Daemon {
         let Listening { mut interrupted, mut changes } = listening;
         let mut heartbeat = every(HEARTBEAT);
         let mut tidy = every(TIDY);
+        let mut ends = every(LOOK_AT_ENDS);
         let mut glance = every(LOOK_AROUND);
         let Self {
             maps,
@@ -294,9 +299,11 @@ impl Daemon {
         let _sweeping = watchman.take().map(Sweeping::start);
         loop {
             tokio::select! {
-                done = ring.drain(|record| helper.segment(record)) => {
+                done = ring.gather(GATHERED, |record| helper.hold(record)) => {
                     done.context("cannot read held segments")?;
+                    helper.serve();
                 }
+                () = tokio::task::yield_now(), if helper.is_behind() => helper.serve(),
                 done = early.drain(|record| fragments.record(record)) => {
                     done.context("cannot read early fragments")?;
                 }
@@ -310,9 +317,10 @@ impl Daemon {
                     maps.set_heartbeat(now())?;
                     report(watchers.tell_losses());
                     report(fragments.look_around());
+                    report(helper.report());
                 }
+                _ = ends.tick() => report(helper.sweep()),
                 _ = tidy.tick() => {
-                    report(helper.sweep());
                     report(maps.tell_clock());
                     log.tell_left_out();
                 }
@@ -323,6 +331,7 @@ impl Daemon {
                 }
                 name = interrupted.wait() => {
                     log.tell_left_out();
+                    report(helper.report());
                     tracing::info!("ending on {name}");
                     return Ok(());
                 }

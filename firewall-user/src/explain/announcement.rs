@@ -96,7 +96,8 @@ impl Control {
         }
         if self.is_encrypted {
             return format!(
-                "{subject}, but it is encrypted (AUTH TLS): what it announces cannot be read"
+                "{subject}, but it is encrypted (AUTH TLS): what it announces cannot be read, and \
+                 [helper.ftp] tls_passive_range does not name this port"
             );
         }
         let Some(last) = self.last else {
@@ -160,6 +161,10 @@ pub fn controls(
         return Ok(controls);
     }
     for (key, expectation) in maps.expectations(now)? {
+        if key.dport == 0 {
+            // A range of ports is no announcement.
+            continue;
+        }
         let age = LIFETIME.since(expectation.expires.since(now));
         let announced = Announced { src: key.src, dport: key.dport, end: End::Waits(age) };
         note(&mut controls, &expectation.master, expectation.master_created, announced);

@@ -5,14 +5,13 @@ use std::{net::IpAddr, sync::Arc};
 use firewall_common::flow::Direction;
 
 use super::{
-    action::Actions,
     dialogue::Dialogue,
-    hole::Hole,
     note::Note,
-    parse::{Command, ReplyReader, command},
+    parse::{Command, ReplyReader, argument_of, command},
     policy::Policy,
     stream::{Line, Read, Seq, Stream},
 };
+use crate::helper::{Actions, Announced, Beginning, Hole, Place, Reader};
 
 /// Follows a control connection whose client is the flow's originator.
 ///
@@ -27,18 +26,18 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// `start_seen`: the first segment of each direction that will come is the
-    /// first one with payload, as when the flow was NEW under this daemon. The
-    /// connection must then begin as FTP does. Otherwise it was joined in its
-    /// middle, and proves itself by a command that is answered; the first line
-    /// of each direction may be a fragment and counts only if it reads as a
-    /// command or a reply.
-    pub fn new(client: IpAddr, server: IpAddr, start_seen: bool, policy: Arc<Policy>) -> Self {
+    /// A connection whose beginning was [seen](Beginning::Seen) must begin as FTP
+    /// does. One that was [missed](Beginning::Missed) proves itself by a command that
+    /// is answered; the first line of each direction may be a fragment and counts
+    /// only if it reads as a command or a reply. One that was
+    /// [forgotten](Beginning::Forgotten) opens nothing towards its client any more.
+    pub fn new(client: IpAddr, server: IpAddr, beginning: Beginning, policy: Arc<Policy>) -> Self {
+        let is_seen = beginning == Beginning::Seen;
         Self {
-            commands: Stream::new(start_seen),
-            replies: Stream::new(start_seen),
+            commands: Stream::new(is_seen),
+            replies: Stream::new(is_seen),
             reader: ReplyReader::default(),
-            dialogue: Dialogue::new(client, server, start_seen, policy),
+            dialogue: Dialogue::new(client, server, beginning, policy),
         }
     }
 
@@ -51,8 +50,57 @@ impl Conversation {
         }
     }
 
-    /// Reads a segment. Its actions are due before it goes on.
-    pub fn segment(&mut self, direction: Direction, seq: u32, payload: &[u8]) -> Actions {
+    /// Whether segments still matter: not after encryption that has no visible end,
+    /// nor when the connection has turned out not to be FTP.
+    pub fn is_followed(&self) -> bool {
+        self.dialogue.is_followed()
+    }
+
+    pub fn is_encrypted(&self) -> bool {
+        self.dialogue.is_encrypted()
+    }
+
+    /// Bytes held, at most [`Self::MAX_MEMORY`].
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.heap()
+    }
+
+    /// What one conversation can hold, whatever its peers send.
+    pub const MAX_MEMORY: usize = 48 * 1024;
+
+    fn hear_client(&mut self, seq: Seq, payload: &[u8], actions: &mut Actions) {
+        if self.commands.is_fresh() && is_tls_record(payload) {
+            self.dialogue.sealed_from_the_start(actions);
+            self.seal();
+        }
+        let Self { commands, dialogue, .. } = self;
+        commands.segment(seq, payload, &mut |read| client_said(dialogue, read, actions));
+    }
+
+    fn hear_server(&mut self, seq: Seq, payload: &[u8], actions: &mut Actions) {
+        let was_sealed = self.dialogue.is_sealed();
+        let Self { replies, reader, dialogue, .. } = self;
+        replies.segment(seq, payload, &mut |read| server_said(dialogue, reader, read, actions));
+        if self.dialogue.is_sealed() && !was_sealed {
+            self.seal();
+        }
+    }
+
+    /// TLS begins in both directions.
+    fn seal(&mut self) {
+        self.commands.seal();
+        self.replies.seal();
+        self.reader.reset();
+    }
+
+    fn forget(&mut self) {
+        self.commands = Stream::new(false);
+        self.replies = Stream::new(false);
+    }
+}
+
+impl Reader for Conversation {
+    fn segment(&mut self, direction: Direction, seq: u32, payload: &[u8]) -> Actions {
         let mut actions = Actions::default();
         if !self.dialogue.is_followed() {
             return actions;
@@ -67,10 +115,9 @@ impl Conversation {
         actions
     }
 
-    /// What the sender of a direction has received of the other one, by its
-    /// acknowledgement number; before the segment that carries it. Bytes that
-    /// have reached the receiver and were not seen here will not be seen any more.
-    pub fn acknowledged(&mut self, direction: Direction, ack: u32) -> Actions {
+    /// Bytes that have reached the receiver and were not seen here will not be seen
+    /// any more.
+    fn acknowledged(&mut self, direction: Direction, ack: u32) -> Actions {
         let mut actions = Actions::default();
         if !self.dialogue.is_followed() {
             return actions;
@@ -87,59 +134,30 @@ impl Conversation {
         actions
     }
 
-    /// Takes over a hole that a former daemon has opened for this connection.
-    pub fn restore_hole(&mut self, hole: Hole) {
-        self.dialogue.restore_hole(hole);
-    }
-
-    /// The hole that stands, unless a data connection has used it since.
-    pub fn hole(&self) -> Option<Hole> {
-        self.dialogue.hole()
-    }
-
-    /// Whether segments still matter: not after encryption, nor when the
-    /// connection has turned out not to be FTP.
-    pub fn is_followed(&self) -> bool {
-        self.dialogue.is_followed()
-    }
-
-    pub fn is_encrypted(&self) -> bool {
-        self.dialogue.is_encrypted()
-    }
-
-    /// The connection is over: its flow was closed, deleted or has expired.
-    pub fn ended(&mut self) -> Actions {
+    fn ended(&mut self) -> Actions {
         let mut actions = Actions::default();
         self.dialogue.ended(&mut actions);
         self.forget();
         actions
     }
 
-    /// Bytes held, at most [`Self::MAX_MEMORY`].
-    pub fn memory(&self) -> usize {
-        let heap = self.commands.memory() + self.replies.memory() + self.dialogue.memory();
-        size_of::<Self>() + heap
+    fn hole(&self) -> Option<Hole> {
+        self.dialogue.hole()
     }
 
-    /// What one conversation can hold, whatever its peers send.
-    pub const MAX_MEMORY: usize = 48 * 1024;
-
-    fn hear_client(&mut self, seq: Seq, payload: &[u8], actions: &mut Actions) {
-        let Self { commands, dialogue, .. } = self;
-        if commands.is_fresh() && is_tls_record(payload) {
-            return dialogue.encrypted(actions);
-        }
-        commands.segment(seq, payload, &mut |read| client_said(dialogue, read, actions));
+    fn restore_hole(&mut self, hole: Hole) {
+        self.dialogue.restore_hole(hole);
     }
 
-    fn hear_server(&mut self, seq: Seq, payload: &[u8], actions: &mut Actions) {
-        let Self { replies, reader, dialogue, .. } = self;
-        replies.segment(seq, payload, &mut |read| server_said(dialogue, reader, read, actions));
+    fn heap(&self) -> usize {
+        self.commands.memory() + self.replies.memory() + self.dialogue.memory()
     }
 
-    fn forget(&mut self) {
-        self.commands = Stream::new(false);
-        self.replies = Stream::new(false);
+    fn shed(&mut self) {
+        self.commands.shed();
+        self.replies.shed();
+        self.reader.reset();
+        self.dialogue.lost();
     }
 }
 
@@ -160,13 +178,19 @@ fn client_said(dialogue: &mut Dialogue, read: Read<'_>, actions: &mut Actions) {
             actions.note(Note::Lost { sender, loss });
             dialogue.lost();
         }
+        Read::Clear => dialogue.client_is_clear(actions),
     }
 }
 
 fn command_line(dialogue: &mut Dialogue, line: Line<'_>, actions: &mut Actions) {
     match command(line.text) {
         Ok(Command::Unknown) if !line.whole => {}
-        Ok(command) => dialogue.command(command, actions),
+        Ok(command) => {
+            dialogue.command(command, actions);
+            let argument = argument_of(line.text);
+            let at = line.at.plus(argument.start).0;
+            announce(dialogue, Some(Place { at, len: argument.len() as u16 }), actions);
+        }
         Err(error) => {
             let sender = dialogue.client();
             actions.note(Note::Unparsed { sender, what: error.what, error: error.error });
@@ -187,8 +211,9 @@ fn server_said(
     }
     match read {
         Read::Line(line) => {
-            if let Some(reply) = reader.line(line.text) {
+            if let Some(reply) = reader.line(line.text, line.at.0) {
                 dialogue.reply(reply, actions);
+                announce(dialogue, reply.place, actions);
             }
         }
         Read::TooLong { .. } => {
@@ -203,11 +228,19 @@ fn server_said(
             reader.reset();
             dialogue.lost();
         }
+        Read::Clear => dialogue.server_is_clear(actions),
     }
 }
 
-/// The content type and major version of RFC 8446 section 5.1, which no line
-/// of FTP begins with: implicit TLS, or a session joined after AUTH.
+/// Says where the line at hand has announced an endpoint, if it did.
+fn announce(dialogue: &mut Dialogue, place: Option<Place>, actions: &mut Actions) {
+    if let Some(((form, hole), place)) = dialogue.take_announced().zip(place) {
+        actions.announce(Announced { form, hole, place });
+    }
+}
+
+/// The content type and major version of RFC 8446 section 5.1, or the first of them
+/// alone, which no line of FTP begins with: implicit TLS, or a session joined after AUTH.
 fn is_tls_record(payload: &[u8]) -> bool {
-    matches!(payload, [20..=23, 3, ..])
+    matches!(payload, [20..=23] | [20..=23, 3, ..])
 }

@@ -9,23 +9,21 @@
 //!
 //! [`Conversation`] joins them for one control connection. There is no I/O and
 //! no clock here: whoever holds the segments hands them in, applies the
-//! [`Action`]s that come out, and only then sends the segment on. A segment is
+//! [actions](crate::helper::Action) that come out, and only then sends the segment on. A segment is
 //! never changed and never refused: what is not understood opens nothing.
 
-mod action;
 mod conversation;
 pub mod dialogue;
-mod hole;
 mod note;
 pub mod parse;
 mod policy;
+mod port_range;
 pub mod stream;
 
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, Actions};
 pub use conversation::Conversation;
-pub use hole::Hole;
 pub use note::{Announcement, Note};
 pub use policy::{Network, NetworkError, Policy, Refusal};
+pub use port_range::{PortRange, PortRangeError};

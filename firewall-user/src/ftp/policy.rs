@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, num::NonZeroU16, str::FromStr};
 
 use firewall_common::addr::{Addr, Family};
 
+use super::port_range::PortRange;
+
 /// The lowest port to which a hole is opened unless the policy says otherwise.
 const UNPRIVILEGED: u16 = 1024;
 
@@ -98,11 +100,21 @@ pub struct Policy {
     pub loose: Vec<Network>,
     /// Ports below are refused.
     pub lowest_port: u16,
+    /// So are these.
+    pub refused_ports: Vec<PortRange>,
+    /// Where the data connections of encrypted control connections go: open for them,
+    /// from their client to their server, as long as they live.
+    pub tls_passive_range: Option<PortRange>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { loose: Vec::new(), lowest_port: UNPRIVILEGED }
+        Self {
+            loose: Vec::new(),
+            lowest_port: UNPRIVILEGED,
+            refused_ports: Vec::new(),
+            tls_passive_range: None,
+        }
     }
 }
 
@@ -117,6 +129,9 @@ impl Policy {
         }
         if port.get() < self.lowest_port {
             return Err(Refusal::PrivilegedPort(port.get()));
+        }
+        if self.refused_ports.iter().any(|range| range.contains(port.get())) {
+            return Err(Refusal::ListedPort(port.get()));
         }
         Ok(())
     }
@@ -133,6 +148,11 @@ pub enum Refusal {
     /// Allowed to differ, but the two hosts could not talk to each other.
     OtherFamily(IpAddr),
     PrivilegedPort(u16),
+    /// The configuration names it.
+    ListedPort(u16),
+    AfterEpsvAll,
+    /// The connection was forgotten for want of space and has come back.
+    Unwitnessed,
 }
 
 impl fmt::Display for Refusal {
@@ -147,6 +167,14 @@ impl fmt::Display for Refusal {
             Self::PrivilegedPort(port) => {
                 write!(f, "names the privileged port {port}: not opened")
             }
+            Self::ListedPort(port) => {
+                write!(f, "names the port {port}: not opened; see refused_ports")
+            }
+            Self::AfterEpsvAll => f.write_str("comes after EPSV ALL: not opened"),
+            Self::Unwitnessed => f.write_str(
+                "comes on a connection that was forgotten for want of space: not opened; see \
+                 max_connections",
+            ),
         }
     }
 }
@@ -196,6 +224,18 @@ mod tests {
                 Err(Refusal::PrivilegedPort(number))
             );
         }
+    }
+
+    #[test]
+    fn ports_of_the_list_are_refused() {
+        let refused_ports = vec!["3306".parse().unwrap(), "6000-6063".parse().unwrap()];
+        let policy = Policy { refused_ports, ..Policy::default() };
+        let host = ip("192.0.2.1");
+        for number in [3306, 6000, 6063] {
+            let refusal = Err(Refusal::ListedPort(number));
+            assert_eq!(policy.admit(host, host, port(number)), refusal);
+        }
+        assert_eq!(policy.admit(host, host, port(6064)), Ok(()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Borrow,
+    collections::BTreeMap,
     io,
     time::{Duration, SystemTime},
 };
@@ -13,7 +14,9 @@ use bytemuck::Pod;
 use firewall_common::{
     control::{Device, Options, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
-    flow::{Flow, FlowKey, status},
+    flow::{Flow, FlowKey, helper, protocol, status},
+    helper_stats::HelperStats,
+    nat::{FACE_WORDS, Translation},
     tables::FlowTable,
     time::Nanos,
     verdict::STAT_PLACES,
@@ -34,6 +37,11 @@ pub struct Maps {
 /// The coarse monotonic clock, as the programs read it.
 pub fn now() -> Nanos {
     read(ClockId::CLOCK_MONOTONIC_COARSE)
+}
+
+/// The same clock, to the nanosecond: what it tells differs from [`now`] by a tick.
+pub fn precise_now() -> Nanos {
+    read(ClockId::CLOCK_MONOTONIC)
 }
 
 /// When something happened, by the wall clock as it is set now. Both clocks step
@@ -136,31 +144,44 @@ impl Maps {
         self.single("timeouts")
     }
 
-    /// The helper of each TCP port that has one.
+    /// Each port that has a helper, with that; one that has a helper of TCP and one of UDP
+    /// stands here twice.
     pub fn helper_ports(&self) -> Result<Vec<(u16, u8)>> {
         let map = self.array::<u8>("helper_ports")?;
         let mut ports = Vec::new();
         for port in 0..=u16::MAX {
-            match map.get(&u32::from(port), 0)?.0 {
-                0 => {}
-                helper => ports.push((port, helper)),
-            }
+            let entry = map.get(&u32::from(port), 0)?.0;
+            let helpers = [protocol::TCP, protocol::UDP].map(|it| helper::of_port(entry, it));
+            ports.extend(helpers.into_iter().filter(|it| *it != helper::NONE).map(|it| (port, it)));
         }
         Ok(ports)
     }
 
-    /// Gives each of these TCP ports its helper, and no other port one.
+    /// Gives each of these ports its helper, and no other port one.
     pub fn set_helper_ports(&self, ports: &[(u16, u8)]) -> Result<()> {
+        let mut wanted = BTreeMap::new();
+        for (port, helper) in ports {
+            let entry = wanted.entry(*port).or_insert(helper::NONE);
+            *entry = helper::with(*entry, *helper);
+        }
         let mut map = self.array::<u8>("helper_ports")?;
         for (port, _) in self.helper_ports()? {
-            if !ports.iter().any(|(wanted, _)| *wanted == port) {
-                map.set(u32::from(port), Raw(0), 0)?;
-            }
+            wanted.entry(port).or_insert(helper::NONE);
         }
-        for (port, helper) in ports {
-            map.set(u32::from(*port), Raw(*helper), 0)?;
+        for (port, entry) in wanted {
+            map.set(u32::from(port), Raw(entry), 0)?;
         }
         Ok(())
+    }
+
+    /// How the helpers fared.
+    pub fn helper_stats(&self) -> Result<HelperStats> {
+        self.single("helper_stats")
+    }
+
+    /// Only the daemon does this.
+    pub fn set_helper_stats(&self, stats: HelperStats) -> Result<()> {
+        self.set_single("helper_stats", stats)
     }
 
     pub fn devices(&self) -> Result<Vec<(u32, Device)>> {
@@ -215,10 +236,30 @@ impl Maps {
         Ok(None)
     }
 
-    /// Notes that nobody can follow this control connection any more.
-    pub fn mark_encrypted(&self, key: &FlowKey, now: Nanos) -> Result<()> {
+    /// The way in under a wire face, whether its flow lives or not.
+    pub fn translation(&self, wire: &FlowKey) -> Result<Option<Translation>> {
+        for name in ["translations", "embryonic_nat"] {
+            let map = self.hash::<FlowKey, Translation>(name)?;
+            if let Some(translation) = get(&map, wire)? {
+                return Ok(Some(translation));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The words of the table `faces`.
+    pub(super) fn faces(&self) -> Result<Vec<u64>> {
+        batch::read_array(self.data("faces")?.fd(), 0, FACE_WORDS as usize, 1)
+            .context("cannot read map faces")
+    }
+
+    /// Notes whether this control connection is encrypted.
+    pub fn mark_encrypted(&self, key: &FlowKey, is_encrypted: bool, now: Nanos) -> Result<()> {
         if let Some((table, mut flow)) = self.flow(key, now)? {
-            flow.status |= status::ENCRYPTED;
+            match is_encrypted {
+                true => flow.status |= status::ENCRYPTED,
+                false => flow.status &= !status::ENCRYPTED,
+            }
             let mut flows = self.hash::<FlowKey, Flow>(table_name(table))?;
             // Its peers wait for the answer that is held: nothing changes it meanwhile.
             match flows.insert(Raw(*key), Raw(flow), BPF_EXIST) {

@@ -57,6 +57,22 @@ impl Ring {
         }
     }
 
+    /// Waits for records and hands over those that are there, up to so many.
+    ///
+    /// # Errors
+    /// When waiting fails.
+    pub async fn gather(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut guard = self.ring.readable_mut().await?;
+        for _ in 0..most {
+            let Some(record) = guard.get_inner_mut().next() else {
+                guard.clear_ready();
+                break;
+            };
+            take(record.deref());
+        }
+        Ok(())
+    }
+
     /// Waits for records and hands over those that are there, up to a number
     /// that lets other tasks live.
     ///

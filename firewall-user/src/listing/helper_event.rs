@@ -1,10 +1,11 @@
-//! What the FTP helper does, as `firewall monitor` shows it.
+//! What the helpers do, as `firewall monitor` shows it.
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::SystemTime,
 };
 
+use firewall_common::flow::helper;
 use serde::{Deserialize, Serialize};
 
 use super::{json, line::Line, time::rfc3339};
@@ -14,6 +15,8 @@ use super::{json, line::Line, time::rfc3339};
 pub struct HelperEvent {
     /// Nanoseconds of the monotonic clock.
     pub at: u64,
+    /// One of [`helper`].
+    pub helper: u8,
     /// The control connection.
     pub client: SocketAddr,
     pub server: SocketAddr,
@@ -23,11 +26,25 @@ pub struct HelperEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HelperChange {
     /// A data connection was announced, and is RELATED once.
-    Expects { src: IpAddr, dst: IpAddr, dport: u16 },
+    Expects {
+        src: IpAddr,
+        dst: IpAddr,
+        dport: u16,
+    },
     /// What was announced does not hold any more, and nobody has used it.
-    Withdraws { src: IpAddr, dst: IpAddr, dport: u16 },
+    Withdraws {
+        src: IpAddr,
+        dst: IpAddr,
+        dport: u16,
+    },
     /// The connection goes on under TLS.
     Encrypted,
+    /// It speaks in the clear again.
+    Decrypted,
+    /// A range of ports is open as long as the connection is encrypted: `SRC ->
+    /// DST:FIRST-LAST`.
+    Admits(String),
+    Dismisses(String),
     /// Something opened nothing, and why.
     Note(String),
 }
@@ -38,6 +55,9 @@ impl HelperChange {
             Self::Expects { .. } => "expects",
             Self::Withdraws { .. } => "withdraws",
             Self::Encrypted => "encrypted",
+            Self::Decrypted => "decrypted",
+            Self::Admits(_) => "admits",
+            Self::Dismisses(_) => "dismisses",
             Self::Note(_) => "note",
         }
     }
@@ -57,19 +77,27 @@ impl HelperEvent {
 /// `2026-11-21T10:16:57.042Z FTP expects 192.0.2.2 -> 198.51.100.2:9556
 /// control=192.0.2.2:56132->198.51.100.2:21`, on one line.
 pub fn text(line: &mut Line, event: &HelperEvent, time: SystemTime) {
-    line.text(&rfc3339(time)).text(" FTP ").text(event.change.name());
+    let helper = name(event).to_ascii_uppercase();
+    line.text(&rfc3339(time)).text(" ").text(&helper).text(" ").text(event.change.name());
     match &event.change {
         HelperChange::Expects { src, dst, dport } | HelperChange::Withdraws { src, dst, dport } => {
             let to = SocketAddr::new(*dst, *dport);
             line.text(" ").text(&src.to_string()).text(" -> ").text(&to.to_string());
         }
-        HelperChange::Encrypted => {}
+        HelperChange::Encrypted | HelperChange::Decrypted => {}
+        HelperChange::Admits(range) | HelperChange::Dismisses(range) => {
+            line.text(" ").text(range);
+        }
         HelperChange::Note(note) => {
             line.text(": ").text(note);
         }
     }
     let HelperEvent { client, server, .. } = event;
     line.text(" control=").text(&client.to_string()).text("->").text(&server.to_string());
+}
+
+fn name(event: &HelperEvent) -> &'static str {
+    helper::name(event.helper).unwrap_or("unknown")
 }
 
 #[derive(Serialize)]
@@ -81,6 +109,8 @@ struct HelperJson<'e> {
     src: Option<IpAddr>,
     dst: Option<IpAddr>,
     dport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    range: Option<&'e str>,
     note: Option<&'e str>,
     control: Control,
 }
@@ -95,22 +125,24 @@ struct Control {
 
 /// One JSON object, `"event":"helper"`.
 pub fn json(line: &mut Line, event: &HelperEvent, time: SystemTime) {
-    let (mut hole, mut note) = (None, None);
+    let (mut hole, mut note, mut range) = (None, None, None);
     match &event.change {
         HelperChange::Expects { src, dst, dport } | HelperChange::Withdraws { src, dst, dport } => {
             hole = Some((*src, *dst, *dport));
         }
-        HelperChange::Encrypted => {}
+        HelperChange::Encrypted | HelperChange::Decrypted => {}
+        HelperChange::Admits(text) | HelperChange::Dismisses(text) => range = Some(text.as_str()),
         HelperChange::Note(text) => note = Some(text.as_str()),
     }
     line.text(&json::line(&HelperJson {
         event: "helper",
         time: rfc3339(time),
-        helper: "ftp",
+        helper: name(event),
         what: event.change.name(),
         src: hole.map(|(src, _, _)| src),
         dst: hole.map(|(_, dst, _)| dst),
         dport: hole.map(|(_, _, dport)| dport),
+        range,
         note,
         control: Control {
             src: event.client.ip(),
@@ -130,7 +162,7 @@ mod tests {
     fn event(change: HelperChange) -> HelperEvent {
         let endpoint = |text: &str| text.parse().unwrap();
         let (client, server) = (endpoint("192.0.2.2:56132"), endpoint("198.51.100.2:21"));
-        HelperEvent { at: 0, client, server, change }
+        HelperEvent { at: 0, helper: helper::FTP, client, server, change }
     }
 
     fn shown(write: fn(&mut Line, &HelperEvent, SystemTime), change: HelperChange) -> String {
@@ -171,6 +203,13 @@ mod tests {
         let note = HelperChange::Note("PORT from 192.0.2.2 names a privileged port".into());
         assert!(shown(text, note.clone()).contains(" FTP note: PORT from 192.0.2.2 names "));
         assert!(shown(json, note).contains(r#""dport":null,"note":"PORT from "#));
+        let admits = HelperChange::Admits("192.0.2.2 -> 198.51.100.2:50000-50100".into());
+        assert!(
+            shown(text, admits.clone()).contains(" FTP admits 192.0.2.2 -> 198.51.100.2:50000-")
+        );
+        assert!(
+            shown(json, admits).contains(r#""range":"192.0.2.2 -> 198.51.100.2:50000-50100","#)
+        );
         assert!(shown(text, HelperChange::Encrypted).contains(" FTP encrypted control="));
     }
 }

@@ -10,6 +10,7 @@ pub mod flow;
 pub(crate) mod frame;
 pub mod gauge;
 pub mod helper_event;
+pub mod helper_stats;
 mod json;
 pub mod line;
 pub mod log_line;

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
-use firewall_common::verdict::{DropReason, Stat, drop_counter};
+use firewall_common::{
+    helper_stats::HelperStats,
+    verdict::{DropReason, Stat, drop_counter},
+};
 use serde::Serialize;
 
 use super::{
     gauge::{self, GaugeView, SourcesView},
-    json,
+    helper_stats, json,
 };
 
 /// What `firewall stats` prints.
@@ -18,6 +21,7 @@ pub struct StatsView {
     pub counters: Vec<u64>,
     pub gauges: Vec<GaugeView>,
     pub sources: Vec<SourcesView>,
+    pub helper: HelperStats,
 }
 
 /// The fill of the tables, in entries.
@@ -149,6 +153,8 @@ pub fn text(view: &StatsView) -> String {
         text.push_str(&gauge::sources_text(sources));
         text.push('\n');
     }
+    heading(&mut text, "helpers");
+    text.push_str(&helper_stats::text(&view.helper));
     text.trim_end().to_owned()
 }
 
@@ -157,12 +163,14 @@ fn heading(text: &mut String, heading: &str) {
 }
 
 /// One JSON object to a line: `{"name":"accept-input","value":1,"kind":"verdict"}`;
-/// then the gauges (`"kind":"gauge"`) and who fills the tables (`"kind":"source"`).
+/// then the gauges (`"kind":"gauge"`), who fills the tables (`"kind":"source"`), and how
+/// the helpers fared (`"kind":"helper"` and `"kind":"histogram"`).
 pub fn json(view: &StatsView) -> String {
     let counters = lines(view).into_iter().map(|line| json::line(&line));
     let gauges = view.gauges.iter().map(gauge::json);
     let sources = view.sources.iter().flat_map(gauge::sources_json);
-    counters.chain(gauges).chain(sources).collect::<Vec<_>>().join("\n")
+    let helpers = helper_stats::json(&view.helper);
+    counters.chain(gauges).chain(sources).chain(helpers).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -188,6 +196,7 @@ mod tests {
             counters: (1..=u64::from(STATS)).collect(),
             gauges: Bounded::ALL.map(gauge).into(),
             sources: Vec::new(),
+            helper: HelperStats::default(),
         }
     }
 
@@ -195,7 +204,8 @@ mod tests {
     fn every_counter_is_a_json_line_with_its_own_value() {
         let text = json(&numbered());
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), STATS as usize + Bounded::ALL.len());
+        let helpers = helper_stats::json(&HelperStats::default()).len();
+        assert_eq!(lines.len(), STATS as usize + Bounded::ALL.len() + helpers);
         assert_eq!(lines[0], r#"{"name":"accept-input","value":1,"kind":"verdict"}"#);
         let first_drop = Stat::COUNT;
         let expected = format!(r#"{{"name":"rule","value":{},"kind":"drop"}}"#, first_drop + 1);
@@ -215,6 +225,7 @@ mod tests {
     #[test]
     fn the_table_is_aligned() {
         let text = text(&numbered());
+        let (text, _) = text.split_once("helpers:").unwrap();
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("  ")).collect();
         assert_eq!(lines.len(), STATS as usize + Bounded::ALL.len());
         assert_eq!(lines[0], "  accept-input        1");
@@ -224,7 +235,12 @@ mod tests {
 
     #[test]
     fn a_shorter_list_of_counters_counts_as_zero() {
-        let view = StatsView { counters: vec![], gauges: vec![], sources: vec![] };
+        let view = StatsView {
+            counters: vec![],
+            gauges: vec![],
+            sources: vec![],
+            helper: HelperStats::default(),
+        };
         assert!(json(&view).contains(r#"{"name":"events-lost","value":0,"kind":"event"}"#));
     }
 }

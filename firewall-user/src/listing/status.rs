@@ -28,6 +28,7 @@ pub struct StatusView {
     pub confirm_until: Option<SystemTime>,
     /// Ports whose connections are read as FTP control connections.
     pub ftp_ports: Vec<u16>,
+    pub tftp_ports: Vec<u16>,
     pub tables: Tables,
 }
 
@@ -63,6 +64,9 @@ pub fn text(view: &StatusView) -> String {
         fact("confirm", &format!("`firewall confirm` before {}", rfc3339(until)));
     }
     fact("ftp ports", &ports(&view.ftp_ports));
+    if !view.tftp_ports.is_empty() {
+        fact("tftp ports", &ports(&view.tftp_ports));
+    }
     for (name, Fill { used, size }) in view.tables.named() {
         fact(name.trim_start_matches("table-"), &format!("{used} of {size}"));
     }
@@ -108,6 +112,7 @@ struct StatusJson<'v> {
     rules: u32,
     confirm_until: Option<String>,
     ftp_ports: &'v [u16],
+    tftp_ports: &'v [u16],
     tables: &'v Tables,
 }
 
@@ -123,6 +128,7 @@ pub fn json(view: &StatusView) -> String {
         rules: view.rules,
         confirm_until: view.confirm_until.map(rfc3339),
         ftp_ports: &view.ftp_ports,
+        tftp_ports: &view.tftp_ports,
         tables: &view.tables,
     })
 }
@@ -151,6 +157,7 @@ mod tests {
             rules: 17,
             confirm_until: None,
             ftp_ports: vec![21, 2121],
+            tftp_ports: vec![],
             tables: Tables {
                 assured: Fill { used: 812, size: 262_144 },
                 embryonic: Fill { used: 3, size: 65_536 },
@@ -197,6 +204,10 @@ expectations 1 of 4096";
         assert!(!line.contains('\n'));
         assert!(line.starts_with(r#"{"running":true,"pid":4711,"since":"1970-01-01T"#), "{line}");
         assert!(line.contains(r#"{"name":"eth0","index":2,"hooks":["xdp","tc-egress"]}"#));
-        assert!(line.contains(r#""ftp_ports":[21,2121],"tables":{"assured":{"used":812,"#));
+        assert!(
+            line.contains(
+                r#""ftp_ports":[21,2121],"tftp_ports":[],"tables":{"assured":{"used":812,"#
+            )
+        );
     }
 }

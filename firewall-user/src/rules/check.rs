@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use firewall_common::rule::MAX_JUMP_DEPTH;
+use firewall_common::{nat::Kind, rule::MAX_JUMP_DEPTH};
 
 use super::{
     ast::{Origin, Rule, Ruleset, Table, TableName, Target},
@@ -228,6 +228,12 @@ fn proxy_on_output() -> Problem {
 fn misplaced_translation(nat: &Nat, chain: &str) -> Problem {
     let name = nat.name();
     let message = format!("{name} does not work in {chain}, nor in a chain that {chain} jumps to");
+    if nat.kind == Kind::Redirect && chain == "OUTPUT" {
+        return Problem::new(message).advise(
+            "packets of this host are judged where they leave: let the program connect to the \
+             other port",
+        );
+    }
     let chains = nat.chains().join(" or ");
     Problem::new(message)
         .advise(format!("put the rule into {chains}, or into a chain of theirs alone"))

@@ -61,8 +61,10 @@ impl Nat {
     pub const fn chains(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Source => &["POSTROUTING", "INPUT"],
-            Kind::Destination | Kind::Redirect => &["PREROUTING", "OUTPUT"],
+            Kind::Destination => &["PREROUTING", "OUTPUT"],
             Kind::Masquerade => &["POSTROUTING"],
+            // The kernel's in OUTPUT, too: what this host sends is judged where it leaves.
+            Kind::Redirect => &["PREROUTING"],
             Kind::Netmap => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
         }
     }

@@ -181,10 +181,13 @@ fn put(into: &mut Vec<u8>, kind: u32, body: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firewall_common::flow::helper;
+
     use crate::listing::helper_event::HelperChange;
 
     fn messages() -> Vec<Message> {
         let helper = HelperEvent {
+            helper: helper::FTP,
             at: 7,
             client: "192.0.2.2:4000".parse().unwrap(),
             server: "198.51.100.2:21".parse().unwrap(),

@@ -16,7 +16,7 @@ use crate::{
         FtpPorts, InterfaceName,
         args::{ENTRIES, HelperFailure, HookChoice, LogLevel},
     },
-    ftp::Network,
+    ftp::{Network, PortRange},
     rules::{error::Errors, source::Source},
     settings::{self, ALL, Chosen},
 };
@@ -38,6 +38,13 @@ pub struct File {
     pub max_fragments: Option<u32>,
     pub ftp_ports: Option<FtpPorts>,
     pub ftp_loose: Option<Vec<Network>>,
+    pub ftp_refused_ports: Option<Vec<PortRange>>,
+    /// Outer: whether it is named; inner: a range, or none.
+    pub tls_passive_range: Option<Option<PortRange>>,
+    pub max_connections: Option<u32>,
+    pub max_buffers: Option<u32>,
+    pub max_holes_per_host: Option<u32>,
+    pub tftp_ports: Option<FtpPorts>,
     pub helper_failure: Option<HelperFailure>,
     pub settings: Chosen,
 }
@@ -46,7 +53,22 @@ const SECTIONS: [&str; 4] = ["run", "tables", "conntrack", "helper"];
 const RUN: [&str; 8] =
     ["interfaces", "rules", "rules6", "sets", "hook", "drop_non_ip", "unload_on_exit", "log_level"];
 const TABLES: [&str; 4] = ["max_flows", "max_embryonic", "max_expectations", "max_fragments"];
-const FTP: [&str; 3] = ["ports", "loose", "failure"];
+const FTP: [&str; 8] = [
+    "ports",
+    "loose",
+    "refused_ports",
+    "tls_passive_range",
+    "max_connections",
+    "max_buffers",
+    "max_holes_per_host",
+    "failure",
+];
+const TFTP: [&str; 1] = ["ports"];
+const HELPERS: [&str; 2] = ["ftp", "tftp"];
+/// Control connections, and holes of one host.
+const CONNECTIONS: RangeInclusive<i64> = 1..=4_194_304;
+/// Bytes.
+const BUFFERS: RangeInclusive<i64> = 65_536..=4_294_967_295;
 
 /// Reads a configuration file. Paths in it are relative to where it lies.
 ///
@@ -134,7 +156,18 @@ impl File {
     fn helper(&mut self, entry: &Entry<'_>) {
         match entry.key {
             "ftp" => entry.section().iter().for_each(|entry| self.ftp(entry)),
-            _ => entry.unknown("helper", &["ftp"]),
+            "tftp" => entry.section().iter().for_each(|entry| self.tftp(entry)),
+            _ => entry.unknown("helper", &HELPERS),
+        }
+    }
+
+    fn tftp(&mut self, entry: &Entry<'_>) {
+        match entry.key {
+            "ports" => {
+                let ports = entry.list("wanted is a list of ports, e.g. [69]", port);
+                self.tftp_ports = ports.map(FtpPorts::new);
+            }
+            _ => entry.unknown("key", &TFTP),
         }
     }
 
@@ -149,10 +182,34 @@ impl File {
                 let network = |text: &str| text.parse().map_err(|_| wanted.to_owned());
                 self.ftp_loose = entry.list(wanted, network);
             }
+            "refused_ports" => {
+                let wanted = "wanted is a list of ports and ranges, e.g. [3306, \"6000-6063\"]";
+                let range = |text: &str| text.parse().map_err(|_| wanted.to_owned());
+                self.ftp_refused_ports = entry.list(wanted, range);
+            }
+            "tls_passive_range" | "tls-passive-range" => {
+                self.tls_passive_range = entry.read(range_or_none);
+            }
+            "max_connections" => self.max_connections = entry.read(|it| number(it, CONNECTIONS)),
+            "max_buffers" => self.max_buffers = entry.read(|it| number(it, BUFFERS)),
+            "max_holes_per_host" => {
+                self.max_holes_per_host = entry.read(|it| number(it, CONNECTIONS));
+            }
             "failure" => self.helper_failure = entry.read(one_of),
             _ => entry.unknown("key", &FTP),
         }
     }
+}
+
+/// A range of unprivileged ports, or the word none.
+fn range_or_none(text: &str) -> Result<Option<PortRange>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let range = text.parse::<PortRange>().ok().filter(|range| range.first() >= 1024);
+    range.map(Some).ok_or_else(|| {
+        "wanted is a range of ports from 1024 on, e.g. \"50000-50100\", or \"none\"".into()
+    })
 }
 
 fn number(text: &str, range: RangeInclusive<i64>) -> Result<u32, String> {

@@ -56,7 +56,8 @@ mod the_example {
     #[test]
     fn has_every_key_of_the_other_sections_with_its_default() {
         let text = complete();
-        let sections = [("run", &RUN[..]), ("tables", &TABLES), ("helper.ftp", &FTP)];
+        let sections =
+            [("run", &RUN[..]), ("tables", &TABLES), ("helper.ftp", &FTP), ("helper.tftp", &TFTP)];
         let table = toml::de::DeTable::parse(&text).unwrap().into_inner();
         for (section, keys) in sections {
             let found = section
@@ -76,6 +77,12 @@ mod the_example {
         assert_eq!(wanted.ftp_ports, silent.ftp_ports);
         assert_eq!(wanted.ftp_loose, silent.ftp_loose);
         assert_eq!(wanted.helper_failure, silent.helper_failure);
+        assert_eq!(wanted.ftp_refused_ports, silent.ftp_refused_ports);
+        assert_eq!(wanted.tls_passive_range, silent.tls_passive_range);
+        assert_eq!(wanted.max_connections, silent.max_connections);
+        assert_eq!(wanted.max_buffers, silent.max_buffers);
+        assert_eq!(wanted.max_holes_per_host, silent.max_holes_per_host);
+        assert_eq!(wanted.tftp_ports, silent.tftp_ports);
         assert_eq!(wanted.drop_non_ip, silent.drop_non_ip);
         assert_eq!(wanted.unload_on_exit, silent.unload_on_exit);
     }
@@ -97,7 +104,22 @@ mod a_mistake {
                 "2:1: unknown key 'run.port'; there are: interfaces, rules, rules6, sets, hook, \
                  drop_non_ip, unload_on_exit, log_level",
             ),
-            ("[helper.tftp]", "1:9: unknown helper 'helper.tftp'; did you mean ftp?"),
+            ("[helper.tfpt]", "1:9: unknown helper 'helper.tfpt'; did you mean tftp?"),
+            (
+                "[helper.ftp]\nrefused_ports = [0]",
+                "2:18: helper.ftp.refused_ports cannot be '0'; wanted is a list of ports and \
+                 ranges, e.g. [3306, \"6000-6063\"]",
+            ),
+            (
+                "[helper.ftp]\ntls_passive_range = \"900-1100\"",
+                "2:21: helper.ftp.tls_passive_range cannot be '900-1100'; wanted is a range of \
+                 ports from 1024 on, e.g. \"50000-50100\", or \"none\"",
+            ),
+            (
+                "[helper.ftp]\nmax_connections = 0",
+                "2:19: helper.ftp.max_connections cannot be '0'; wanted is a number from 1 to \
+                 4194304",
+            ),
             (
                 "[conntrack]\nudp_timeout = \"1 donkey\"",
                 "2:15: conntrack.udp_timeout cannot be '1 donkey'; wanted is a time from 1 to \

@@ -14,42 +14,29 @@
 //!   the server answers with success stands for greeting and login.
 //! - One hole at a time. The next PORT, EPRT, PASV or EPSV closes the former;
 //!   so do 421, the replies to QUIT and REIN, encryption, and the end.
-//! - After AUTH was accepted nothing is read. A CCC that ends the encryption is
-//!   itself encrypted, so the connection stays unread.
+//! - After `EPSV ALL` was accepted, nothing but EPSV opens (RFC 2428 section 4).
+//! - A transfer that ended well has used the hole of its PORT; the next one, without
+//!   another PORT, opens it once more (RFC 959 section 3.2: the port stays).
+//! - After AUTH was accepted TLS records pass unread, until text follows them
+//!   ([`encryption`]).
 
+mod encryption;
+mod holes;
+mod not_ftp;
 mod questions;
 
-use std::{fmt, net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
+use holes::Negotiated;
+pub use not_ftp::NotFtp;
 use questions::{Question, Questions, Serial};
 
 use super::{
-    action::Actions,
-    hole::Hole,
     note::{Announcement, Note},
-    parse::{Code, Command, Endpoint, Named, Reply},
+    parse::{Code, Command, Reply},
     policy::Policy,
 };
-
-/// Why a connection is held not to be FTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotFtp {
-    ClientSpokeFirst,
-    NoGreeting(Code),
-    FirstLine,
-    Http,
-}
-
-impl fmt::Display for NotFtp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClientSpokeFirst => f.write_str("the client spoke before the server's greeting"),
-            Self::NoGreeting(code) => write!(f, "the server greeted with {}, not 220", code.get()),
-            Self::FirstLine => f.write_str("the client's first line is no FTP command"),
-            Self::Http => f.write_str("the client speaks HTTP"),
-        }
-    }
-}
+use crate::helper::{Actions, Beginning, Form, Hole, Passage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -58,15 +45,19 @@ enum Phase {
         announced: bool,
     },
     Talking,
-    Encrypted,
+    /// TLS records pass.
+    Sealed,
+    /// Encrypted by other means.
+    Protected,
     NotFtp,
 }
 
-/// A hole that stands, and the PORT that made it if its reply is awaited.
-#[derive(Clone, Copy, Debug)]
-struct Standing {
-    hole: Hole,
-    serial: Option<Serial>,
+/// What shows that a PORT may open before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Login,
+    /// Any command that is answered with success: a login may have been missed.
+    Answer,
 }
 
 /// The state of one control connection.
@@ -75,54 +66,59 @@ pub struct Dialogue {
     client: IpAddr,
     server: IpAddr,
     policy: Arc<Policy>,
-    start_seen: bool,
+    beginning: Beginning,
     phase: Phase,
     /// Whether the client has said a line.
     spoken: bool,
-    /// Whether a login has succeeded, or what stands for it.
+    proof: Proof,
     proven: bool,
+    /// EPSV ALL was accepted.
+    only_epsv: bool,
     questions: Questions,
     /// The latest PORT or EPRT.
     serial: Serial,
-    standing: Option<Standing>,
-    /// A hole that opens when the server accepts the PORT.
-    pending: Option<(Serial, Hole)>,
+    negotiated: Option<Negotiated>,
+    /// What the present line announced.
+    announced: Option<(Form, Hole)>,
+    is_marked: bool,
+    is_server_clear: bool,
+    passage: Option<Passage>,
 }
 
 impl Dialogue {
-    pub fn new(client: IpAddr, server: IpAddr, start_seen: bool, policy: Arc<Policy>) -> Self {
+    pub fn new(client: IpAddr, server: IpAddr, beginning: Beginning, policy: Arc<Policy>) -> Self {
         Self {
             client: client.to_canonical(),
             server: server.to_canonical(),
             policy,
-            start_seen,
-            phase: if start_seen { Phase::Greeting { announced: false } } else { Phase::Talking },
+            beginning,
+            phase: match beginning {
+                Beginning::Seen => Phase::Greeting { announced: false },
+                Beginning::Missed | Beginning::Forgotten => Phase::Talking,
+                Beginning::Encrypted => Phase::Protected,
+            },
             spoken: false,
+            proof: if beginning == Beginning::Seen { Proof::Login } else { Proof::Answer },
             proven: false,
+            only_epsv: false,
             questions: Questions::default(),
             serial: Serial::default(),
-            standing: None,
-            pending: None,
+            negotiated: None,
+            announced: None,
+            is_marked: beginning == Beginning::Encrypted,
+            is_server_clear: false,
+            passage: None,
         }
-    }
-
-    /// The hole that this connection has open, unless it was used since.
-    pub fn hole(&self) -> Option<Hole> {
-        self.standing.map(|standing| standing.hole)
-    }
-
-    /// Takes over a hole that stands already, so that it can be superseded.
-    pub fn restore_hole(&mut self, hole: Hole) {
-        self.standing = Some(Standing { hole, serial: None });
     }
 
     /// Whether there is any sense in reading on.
     pub fn is_followed(&self) -> bool {
-        matches!(self.phase, Phase::Greeting { .. } | Phase::Talking)
+        !matches!(self.phase, Phase::Protected | Phase::NotFtp)
     }
 
-    pub fn is_encrypted(&self) -> bool {
-        self.phase == Phase::Encrypted
+    /// Whether lines mean anything.
+    fn is_heard(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. } | Phase::Talking)
     }
 
     pub fn client(&self) -> IpAddr {
@@ -140,7 +136,7 @@ impl Dialogue {
 
     /// The client said this.
     pub fn command(&mut self, command: Command, actions: &mut Actions) {
-        if !self.is_followed() {
+        if !self.is_heard() {
             return;
         }
         if let Some(why) = self.unlike_ftp(command) {
@@ -151,6 +147,8 @@ impl Dialogue {
             Command::Active(what, endpoint) => self.active(what, endpoint, actions),
             Command::Pasv => self.passive(Question::Pasv, actions),
             Command::Epsv => self.passive(Question::Epsv, actions),
+            Command::EpsvAll => self.ask(Question::EpsvAll, actions),
+            Command::Transfer => self.transfer(actions),
             Command::Auth { tls } => self.ask(Question::Auth { tls }, actions),
             Command::Login => self.ask(Question::Login, actions),
             Command::Reinitialize => self.ask(Question::Reinitialize, actions),
@@ -174,7 +172,7 @@ impl Dialogue {
         match self.phase {
             Phase::Greeting { .. } => self.greeting(reply.code, actions),
             Phase::Talking if !reply.code.is_preliminary() => self.final_reply(reply, actions),
-            Phase::Talking | Phase::Encrypted | Phase::NotFtp => {}
+            Phase::Talking | Phase::Sealed | Phase::Protected | Phase::NotFtp => {}
         }
     }
 
@@ -182,20 +180,13 @@ impl Dialogue {
     /// answers is unknown, so none that is outstanding opens anything.
     pub fn lost(&mut self) {
         self.questions.clear();
-        self.pending = None;
-    }
-
-    /// The connection is over to TLS from its first byte or by a 234.
-    pub fn encrypted(&mut self, actions: &mut Actions) {
-        if self.is_followed() {
-            self.retire(Phase::Encrypted, actions);
-            actions.encrypted();
-        }
+        self.negotiated = self.negotiated.filter(|_| self.hole().is_some());
     }
 
     /// The control connection has ended.
     pub fn ended(&mut self, actions: &mut Actions) {
         self.close(actions);
+        self.dismiss(actions);
     }
 
     fn unlike_ftp(&self, command: Command) -> Option<NotFtp> {
@@ -224,31 +215,6 @@ impl Dialogue {
         }
     }
 
-    fn passive(&mut self, question: Question, actions: &mut Actions) {
-        self.close(actions);
-        self.ask(question, actions);
-    }
-
-    fn active(&mut self, what: Announcement, endpoint: Endpoint, actions: &mut Actions) {
-        self.close(actions);
-        self.serial = self.serial.next();
-        let host = endpoint.host.unwrap_or(self.client);
-        match self.policy.admit(self.client, host, endpoint.port) {
-            Ok(()) => self.active_hole(host, endpoint.port, actions),
-            Err(why) => actions.note(Note::Refused { sender: self.client, what, why }),
-        }
-        self.ask(Question::Active(self.serial), actions);
-    }
-
-    fn active_hole(&mut self, host: IpAddr, port: NonZeroU16, actions: &mut Actions) {
-        let hole = Hole { src: self.server, dst: host, dport: port.get() };
-        if self.proven {
-            self.open(hole, Some(self.serial), actions);
-        } else {
-            self.pending = Some((self.serial, hole));
-        }
-    }
-
     fn greeting(&mut self, code: Code, actions: &mut Actions) {
         match code {
             Code::READY | Code::LOGGED_IN => self.phase = Phase::Talking,
@@ -261,7 +227,7 @@ impl Dialogue {
 
     fn final_reply(&mut self, reply: Reply, actions: &mut Actions) {
         if reply.code.is_protected() {
-            return self.encrypted(actions);
+            return self.protected(actions);
         }
         if reply.code == Code::CLOSING {
             self.close(actions);
@@ -280,85 +246,39 @@ impl Dialogue {
             (_, None) => return,
         }
         let is_accepted = reply.code.is_success() || reply.code.is_intermediate();
-        self.proven |= !self.start_seen && is_accepted && question.is_some();
+        self.proven |= self.proof == Proof::Answer && is_accepted && question.is_some();
     }
 
     /// What the reply to a command without a port in it means.
     fn outcome(&mut self, question: Question, code: Code, actions: &mut Actions) {
         match question {
             Question::Active(serial) => self.active_outcome(serial, code, actions),
-            Question::Auth { .. } if code == Code::SECURITY_ACCEPTED => self.encrypted(actions),
+            Question::Transfer { is_again } => self.transfer_outcome(is_again, code, actions),
+            Question::EpsvAll if code.is_success() => self.only_epsv = true,
+            Question::Auth { tls: true } if code == Code::SECURITY_ACCEPTED => {
+                self.sealed_by_auth(actions);
+            }
+            Question::Auth { tls: false } if code == Code::SECURITY_ACCEPTED => {
+                self.protected(actions);
+            }
             // Servers older than RFC 4217 begin TLS after this one.
             Question::Auth { tls: true } if code == Code::SECURITY_CONTINUES => {
-                self.encrypted(actions);
+                self.sealed_by_auth(actions);
             }
             Question::Login if code.is_success() => self.proven = true,
             Question::Reinitialize if code.is_success() => {
                 self.close(actions);
-                self.proven = false;
+                (self.proven, self.only_epsv) = (false, false);
             }
             Question::Quit if code.is_success() => self.close(actions),
             Question::Pasv
             | Question::Epsv
+            | Question::EpsvAll
             | Question::Auth { .. }
             | Question::Login
             | Question::Reinitialize
             | Question::Quit
             | Question::Other => {}
-        }
-    }
-
-    fn active_outcome(&mut self, serial: Serial, code: Code, actions: &mut Actions) {
-        let pending = self.pending.take_if(|(of, _)| *of == serial);
-        match pending {
-            Some((_, hole)) if code.is_success() => self.open(hole, None, actions),
-            _ if code.is_failure() && self.stands_by(serial) => self.close(actions),
-            _ => {}
-        }
-    }
-
-    fn stands_by(&self, serial: Serial) -> bool {
-        self.standing.is_some_and(|standing| standing.serial == Some(serial))
-    }
-
-    /// The server answers PASV or EPSV with this.
-    fn announced(&mut self, what: Announcement, named: Named, actions: &mut Actions) {
-        let sender = self.server;
-        match named {
-            Named::Endpoint(endpoint) => self.passive_hole(what, endpoint, actions),
-            Named::Unreadable(error) => actions.note(Note::Unparsed { sender, what, error }),
-            Named::Nothing => {}
-        }
-    }
-
-    fn passive_hole(&mut self, what: Announcement, endpoint: Endpoint, actions: &mut Actions) {
-        // Clients read 0.0.0.0 as the host that they are talking to.
-        let named = endpoint.host.filter(|host| !host.is_unspecified());
-        let host = named.unwrap_or(self.server);
-        match self.policy.admit(self.server, host, endpoint.port) {
-            Ok(()) => {
-                let hole = Hole { src: self.client, dst: host, dport: endpoint.port.get() };
-                self.open(hole, None, actions);
-            }
-            Err(why) => actions.note(Note::Refused { sender: self.server, what, why }),
-        }
-    }
-
-    fn unasked(&self, what: Announcement, actions: &mut Actions) {
-        actions.note(Note::Unasked { sender: self.server, what });
-    }
-
-    fn open(&mut self, hole: Hole, serial: Option<Serial>, actions: &mut Actions) {
-        self.close(actions);
-        self.standing = Some(Standing { hole, serial });
-        actions.open(hole);
-    }
-
-    /// Nothing is open or about to open any more.
-    fn close(&mut self, actions: &mut Actions) {
-        self.pending = None;
-        if let Some(standing) = self.standing.take() {
-            actions.close(standing.hole);
         }
     }
 }

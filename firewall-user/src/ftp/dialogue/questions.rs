@@ -22,8 +22,15 @@ impl Serial {
 pub(super) enum Question {
     Pasv,
     Epsv,
+    EpsvAll,
     Active(Serial),
-    Auth { tls: bool },
+    /// `is_again`: over a hole that an earlier PORT had announced.
+    Transfer {
+        is_again: bool,
+    },
+    Auth {
+        tls: bool,
+    },
     Login,
     Reinitialize,
     Quit,
@@ -67,6 +74,10 @@ impl Questions {
             self.queue.drain(..owner);
         }
         let question = self.queue.pop_front();
+        if self.queue.is_empty() {
+            // A connection that waits for nothing holds no memory for it.
+            self.queue = VecDeque::new();
+        }
         if question.is_none() && self.surplus > 0 {
             self.surplus -= 1;
             return Some(Question::Other);

@@ -1,5 +1,11 @@
 use super::*;
-use crate::ftp::{action::Action, policy::Refusal};
+use crate::{
+    ftp::{
+        parse::{Endpoint, Named},
+        policy::Refusal,
+    },
+    helper::Action,
+};
 
 const CLIENT: &str = "192.0.2.7";
 const SERVER: &str = "198.51.100.1";
@@ -18,11 +24,11 @@ fn port(host: &str, number: u16) -> Command {
 }
 
 fn active(dport: u16) -> Hole {
-    Hole { src: ip(SERVER), dst: ip(CLIENT), dport }
+    Hole::tcp(ip(SERVER), ip(CLIENT), dport)
 }
 
 fn passive(dport: u16) -> Hole {
-    Hole { src: ip(CLIENT), dst: ip(SERVER), dport }
+    Hole::tcp(ip(CLIENT), ip(SERVER), dport)
 }
 
 fn said(dialogue: &mut Dialogue, command: Command) -> Vec<Action> {
@@ -33,7 +39,7 @@ fn said(dialogue: &mut Dialogue, command: Command) -> Vec<Action> {
 
 fn answered_with(dialogue: &mut Dialogue, code: u16, named: Named) -> Vec<Action> {
     let mut actions = Actions::default();
-    dialogue.reply(Reply { code: Code::new(code).unwrap(), named }, &mut actions);
+    dialogue.reply(Reply { code: Code::new(code).unwrap(), named, place: None }, &mut actions);
     actions.as_slice().to_vec()
 }
 
@@ -42,7 +48,8 @@ fn answered(dialogue: &mut Dialogue, code: u16) -> Vec<Action> {
 }
 
 fn dialogue(start_seen: bool) -> Dialogue {
-    Dialogue::new(ip(CLIENT), ip(SERVER), start_seen, Arc::default())
+    let beginning = if start_seen { Beginning::Seen } else { Beginning::Missed };
+    Dialogue::new(ip(CLIENT), ip(SERVER), beginning, Arc::default())
 }
 
 fn logged_in() -> Dialogue {
@@ -62,7 +69,7 @@ mod greeting {
         let why = NotFtp::ClientSpokeFirst;
         assert_eq!(
             said(&mut dialogue, Command::Login),
-            [Action::Note(Note::NotFtp { client: ip(CLIENT), why })]
+            [Action::Note(Note::NotFtp { client: ip(CLIENT), why }.into())]
         );
         answered(&mut dialogue, 220);
         assert_eq!(said(&mut dialogue, port(CLIENT, 4000)), []);
@@ -168,7 +175,7 @@ mod logged_in {
         let what = Announcement::Passive;
         assert_eq!(
             answered_with(&mut dialogue, 227, named),
-            [Action::Note(Note::Unasked { sender: ip(SERVER), what })]
+            [Action::Note(Note::Unasked { sender: ip(SERVER), what }.into())]
         );
         said(&mut dialogue, Command::Pasv);
         assert_eq!(answered_with(&mut dialogue, 227, named), [Action::Open(passive(5000))]);
@@ -212,8 +219,9 @@ mod logged_in {
             note.to_string(),
             "227 from 198.51.100.1 names another host 203.0.113.9: not opened; see loose"
         );
-        let Note::Refused { why: Refusal::OtherHost(host), .. } = note else { panic!("{note}") };
-        assert_eq!(*host, ip("203.0.113.9"));
+        let (sender, what) = (ip(SERVER), Announcement::Passive);
+        let why = Refusal::OtherHost(ip("203.0.113.9"));
+        assert_eq!(*note, Note::Refused { sender, what, why }.into());
     }
 }
 
@@ -267,7 +275,7 @@ mod encryption {
         answered(&mut dialogue, 200);
         assert_eq!(answered(&mut dialogue, 234), [Action::Close(active(4000)), Action::Encrypted]);
         assert_eq!(said(&mut dialogue, port(CLIENT, 4001)), []);
-        assert!(dialogue.is_encrypted() && !dialogue.is_followed());
+        assert!(dialogue.is_encrypted() && dialogue.is_sealed());
     }
 
     #[test]

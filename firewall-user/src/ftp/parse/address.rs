@@ -4,7 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU16,
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     str::FromStr,
 };
 
@@ -102,14 +102,17 @@ fn parsed<A: FromStr + Into<IpAddr>>(text: &[u8], at: Cursor<'_>) -> Result<IpAd
     address.map(Into::into).ok_or(at.error(ErrorKind::BadAddress))
 }
 
+/// An endpoint, and the bytes of the text that spell it.
+pub(super) type Found = (Endpoint, Range<usize>);
+
 /// Finds the host-port in the free text of a 227 reply: with or without
 /// parentheses, behind `=`, with other digits in front.
-pub(super) fn find_host_port(text: &[u8], from: usize) -> Result<Endpoint, ParseError> {
+pub(super) fn find_host_port(text: &[u8], from: usize) -> Result<Found, ParseError> {
     first_that_parses(text, from, is_host_port_start, host_port)
 }
 
 /// Finds the endpoint in the free text of a 229 reply.
-pub(super) fn find_passive(text: &[u8], from: usize) -> Result<Endpoint, ParseError> {
+pub(super) fn find_passive(text: &[u8], from: usize) -> Result<Found, ParseError> {
     first_that_parses(text, from, is_passive_start, passive)
 }
 
@@ -120,11 +123,12 @@ fn first_that_parses(
     from: usize,
     may_begin: fn(&[u8], usize) -> bool,
     grammar: fn(&mut Cursor<'_>) -> Result<Endpoint, ParseError>,
-) -> Result<Endpoint, ParseError> {
+) -> Result<Found, ParseError> {
     let mut furthest = ParseError { position: from, kind: ErrorKind::NoAddress };
     for at in (from..text.len()).filter(|at| may_begin(text, *at)) {
-        match grammar(&mut Cursor::at(text, at)) {
-            Ok(endpoint) => return Ok(endpoint),
+        let mut cursor = Cursor::at(text, at);
+        match grammar(&mut cursor) {
+            Ok(endpoint) => return Ok((endpoint, at..cursor.position())),
             Err(error) if error.position > furthest.position => furthest = error,
             Err(_) => {}
         }

@@ -1,5 +1,7 @@
 //! One line of the client as a command.
 
+use std::ops::Range;
+
 use super::{
     Endpoint, ParseError,
     address::{delimited, host_port},
@@ -13,9 +15,12 @@ pub enum Command {
     /// PORT and EPRT: the server is to connect to this endpoint.
     Active(Announcement, Endpoint),
     Pasv,
-    /// Also with a protocol number; but `EPSV ALL` asks for no port and is
-    /// [`Command::Other`].
+    /// Also with a protocol number.
     Epsv,
+    /// `EPSV ALL`: asks for no port, and gives up every other way to one.
+    EpsvAll,
+    /// What moves data, over a connection that was negotiated before.
+    Transfer,
     /// AUTH (RFC 2228); `tls` for all names of TLS and SSL (RFC 4217).
     Auth {
         tls: bool,
@@ -44,16 +49,18 @@ pub struct CommandError {
 
 /// RFC 959, 697, 737, 775, 1639, 2228, 2389, 2428, 2640, 3659 and 7151, and
 /// what common servers add. Those that have a variant of their own are not here.
-const OTHER: [&str; 83] = [
-    "ABOR", "ADAT", "ALLO", "APPE", "AVBL", "CCC", "CDUP", "CLNT", "COMB", "CONF", "CPSV", "CSID",
-    "CWD", "DELE", "DSIZ", "ENC", "ESTA", "ESTP", "FEAT", "HASH", "HELP", "HOST", "LANG", "LIST",
-    "LPRT", "LPSV", "MACB", "MAIL", "MD5", "MDTM", "MFCT", "MFF", "MFMT", "MIC", "MKD", "MLFL",
-    "MLSD", "MLST", "MMD5", "MODE", "MRCP", "MRSQ", "MSAM", "MSND", "MSOM", "NLST", "NOOP", "OPTS",
-    "PBSZ", "PROT", "PWD", "RANG", "REST", "RETR", "RMD", "RMDA", "RNFR", "RNTO", "SITE", "SIZE",
-    "SMNT", "SPSV", "SSCN", "STAT", "STOR", "STOU", "STRU", "SYST", "THMB", "TYPE", "XAUT",
-    "XAUTH", "XCRC", "XCUP", "XCWD", "XDUP", "XMD5", "XMKD", "XPWD", "XRMD", "XSHA", "XSHA1",
-    "XSHA256",
+const OTHER: [&str; 76] = [
+    "ABOR", "ADAT", "ALLO", "AVBL", "CCC", "CDUP", "CLNT", "COMB", "CONF", "CPSV", "CSID", "CWD",
+    "DELE", "DSIZ", "ENC", "ESTA", "ESTP", "FEAT", "HASH", "HELP", "HOST", "LANG", "LPRT", "LPSV",
+    "MACB", "MAIL", "MD5", "MDTM", "MFCT", "MFF", "MFMT", "MIC", "MKD", "MLFL", "MLST", "MMD5",
+    "MODE", "MRCP", "MRSQ", "MSAM", "MSND", "MSOM", "NOOP", "OPTS", "PBSZ", "PROT", "PWD", "RANG",
+    "REST", "RMD", "RMDA", "RNFR", "RNTO", "SITE", "SIZE", "SMNT", "SPSV", "SSCN", "STAT", "STRU",
+    "SYST", "THMB", "TYPE", "XAUT", "XAUTH", "XCRC", "XCUP", "XCWD", "XDUP", "XMD5", "XMKD",
+    "XPWD", "XRMD", "XSHA", "XSHA1", "XSHA256",
 ];
+
+/// RFC 959 section 4.1.3 and RFC 3659 section 7.
+const TRANSFERS: [&str; 7] = ["APPE", "LIST", "MLSD", "NLST", "RETR", "STOR", "STOU"];
 
 const HTTP_METHODS: [&str; 9] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -78,16 +85,27 @@ pub fn command(line: &[u8]) -> Result<Command, CommandError> {
         _ if is("PORT") => active(Announcement::Port, cursor)?,
         _ if is("EPRT") => active(Announcement::Eprt, cursor)?,
         _ if is("PASV") => Command::Pasv,
-        _ if is("EPSV") && argument(cursor).eq_ignore_ascii_case(b"ALL") => Command::Other,
+        _ if is("EPSV") && argument(cursor).eq_ignore_ascii_case(b"ALL") => Command::EpsvAll,
         _ if is("EPSV") => Command::Epsv,
         _ if is("AUTH") => Command::Auth { tls: is_tls(argument(cursor)) },
         _ if is("USER") || is("PASS") || is("ACCT") => Command::Login,
         _ if is("REIN") => Command::Reinitialize,
         _ if is("QUIT") => Command::Quit,
+        _ if TRANSFERS.into_iter().any(is) => Command::Transfer,
         _ if OTHER.into_iter().any(is) => Command::Other,
         _ if HTTP_METHODS.into_iter().any(is) && names_http(line) => Command::Http,
         _ => Command::Unknown,
     })
+}
+
+/// Where the argument of a command stands in its line, without the blanks around it.
+pub fn argument_of(line: &[u8]) -> Range<usize> {
+    let mut cursor = Cursor::at(line, telnet_prefix(line));
+    cursor.blanks();
+    cursor.take_while(|byte| !is_blank(byte));
+    cursor.blanks();
+    let start = cursor.position();
+    start..start + line[start..].trim_ascii_end().len()
 }
 
 fn active(what: Announcement, mut cursor: Cursor<'_>) -> Result<Command, CommandError> {
@@ -167,6 +185,14 @@ mod tests {
     }
 
     #[test]
+    fn the_argument_of_a_command_is_found_in_its_line() {
+        for line in ["PORT 1,2,3,4,5,6", "  port\t1,2,3,4,5,6  ", "\u{1}PORT 1,2,3,4,5,6"] {
+            assert_eq!(&line[argument_of(line.as_bytes())], "1,2,3,4,5,6", "{line}");
+        }
+        assert!(argument_of(b"PASV").is_empty() && argument_of(b"").is_empty());
+    }
+
+    #[test]
     fn numbers_never_wrap() {
         assert_eq!(error(b"PORT 1,2,3,256,5,6"), (11, ErrorKind::NumberAbove(255)));
         assert_eq!(error(b"PORT 1,2,3,4,5,99999999999"), (15, ErrorKind::NumberAbove(255)));
@@ -210,7 +236,7 @@ mod tests {
             ("pasv", Command::Pasv),
             ("EPSV", Command::Epsv),
             ("EPSV 2", Command::Epsv),
-            ("epsv all", Command::Other),
+            ("epsv all", Command::EpsvAll),
             ("AUTH TLS", Command::Auth { tls: true }),
             ("auth tls-p", Command::Auth { tls: true }),
             ("AUTH GSSAPI", Command::Auth { tls: false }),
@@ -218,7 +244,9 @@ mod tests {
             ("REIN", Command::Reinitialize),
             ("QUIT", Command::Quit),
             ("ABOR", Command::Other),
-            ("STOR PORT 1,2,3,4,5,6", Command::Other),
+            ("STOR PORT 1,2,3,4,5,6", Command::Transfer),
+            ("mlsd", Command::Transfer),
+            ("MLST", Command::Other),
             ("PORTAL 1,2,3,4,5,6", Command::Unknown),
             ("  ", Command::Empty),
             ("GET / HTTP/1.1", Command::Http),

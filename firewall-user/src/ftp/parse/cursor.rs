@@ -13,6 +13,11 @@ impl<'a> Cursor<'a> {
         Self { text, at: at.min(text.len()) }
     }
 
+    /// How many bytes stand before it.
+    pub(super) const fn position(&self) -> usize {
+        self.at
+    }
+
     pub(super) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }

@@ -1,5 +1,7 @@
 //! The server's lines as replies (RFC 959 section 4.2).
 
+use crate::helper::Place;
+
 use super::{
     Endpoint, ParseError,
     address::{find_host_port, find_passive},
@@ -41,6 +43,11 @@ impl Code {
         self.0 / 100 == 2
     }
 
+    /// 226 and 250: a transfer has ended well.
+    pub const fn is_transferred(self) -> bool {
+        matches!(self.0, 226 | 250)
+    }
+
     /// 3xx: accepted so far, another command is wanted.
     pub const fn is_intermediate(self) -> bool {
         self.0 / 100 == 3
@@ -71,6 +78,8 @@ pub enum Named {
 pub struct Reply {
     pub code: Code,
     pub named: Named,
+    /// Where the endpoint stands that it names.
+    pub place: Option<Place>,
 }
 
 /// Joins the lines of multi-line replies.
@@ -83,25 +92,26 @@ pub struct ReplyReader {
 }
 
 impl ReplyReader {
-    /// Takes a line without its end; a reply when it is the last of one.
+    /// Takes a line without its end, which stands at `at` in the stream; a reply when
+    /// it is the last of one.
     ///
     /// A line that is no reply, outside of any, is passed over.
-    pub fn line(&mut self, line: &[u8]) -> Option<Reply> {
+    pub fn line(&mut self, line: &[u8], at: u32) -> Option<Reply> {
         let (code, separator) = (Code::read(line), line.get(3));
         let ends = matches!(separator, None | Some(b' ' | b'\t'));
         match (self.open.take(), code) {
-            (Some(open), Some(code)) if ends && code == open.code => Some(open.with(line, 3)),
+            (Some(open), Some(code)) if ends && code == open.code => Some(open.with(line, 3, at)),
             (Some(open), Some(code)) if separator == Some(&b'-') && code == open.code => {
-                self.open = Some(open.with(line, 4));
+                self.open = Some(open.with(line, 4, at));
                 None
             }
             (Some(open), _) => {
-                self.open = Some(open.with(line, 0));
+                self.open = Some(open.with(line, 0, at));
                 None
             }
-            (None, Some(code)) if ends => Some(Reply::first(code, line)),
+            (None, Some(code)) if ends => Some(Reply::first(code, line, at)),
             (None, Some(code)) if separator == Some(&b'-') => {
-                self.open = Some(Reply::first(code, line));
+                self.open = Some(Reply::first(code, line, at));
                 None
             }
             (None, _) => None,
@@ -120,19 +130,23 @@ impl ReplyReader {
 }
 
 impl Reply {
-    fn first(code: Code, line: &[u8]) -> Self {
-        Self { code, named: Named::Nothing }.with(line, 4)
+    fn first(code: Code, line: &[u8], at: u32) -> Self {
+        Self { code, named: Named::Nothing, place: None }.with(line, 4, at)
     }
 
     /// Looks for an address in one more line.
-    fn with(mut self, line: &[u8], from: usize) -> Self {
+    fn with(mut self, line: &[u8], from: usize, at: u32) -> Self {
         let found = match self.code {
             Code::PASSIVE => find_host_port(line, from),
             Code::EXTENDED_PASSIVE => find_passive(line, from),
             _ => return self,
         };
         self.named = match (self.named, found) {
-            (_, Ok(endpoint)) => Named::Endpoint(endpoint),
+            (_, Ok((endpoint, text))) => {
+                let len = text.len() as u16;
+                self.place = Some(Place { at: at.wrapping_add(text.start as u32), len });
+                Named::Endpoint(endpoint)
+            }
             (Named::Nothing, Err(error)) => Named::Unreadable(error),
             (Named::Unreadable(before), Err(error)) if error.position > before.position => {
                 Named::Unreadable(error)
@@ -151,7 +165,7 @@ mod tests {
     /// The replies in some lines, as code and what they name.
     fn replies(lines: &str) -> Vec<(u16, Named)> {
         let mut reader = ReplyReader::default();
-        let replies = lines.lines().filter_map(|line| reader.line(line.as_bytes()));
+        let replies = lines.lines().filter_map(|line| reader.line(line.as_bytes(), 0));
         replies.map(|reply| (reply.code.get(), reply.named)).collect()
     }
 
@@ -216,6 +230,21 @@ mod tests {
         assert_eq!(named("229 (|||)"), unreadable(8, ErrorKind::Wanted("a number")));
         assert_eq!(named("229 (|1|nowhere|5000|)"), unreadable(8, ErrorKind::BadAddress));
         assert_eq!(named("229 fine"), unreadable(4, ErrorKind::NoAddress));
+    }
+
+    #[test]
+    fn the_place_of_an_address_is_its_text_and_no_more() {
+        for (line, text) in [
+            ("227 Entering (192,0,2,1,156,65).", "192,0,2,1,156,65"),
+            ("227 =192,0,2,1,4,0", "192,0,2,1,4,0"),
+            ("229 ok (|||5000|)", "|||5000|"),
+            ("229 ok (|1|192.0.2.1|5000|)", "|1|192.0.2.1|5000|"),
+        ] {
+            let reply = ReplyReader::default().line(line.as_bytes(), u32::MAX).unwrap();
+            let Place { at, len } = reply.place.unwrap();
+            let start = at.wrapping_add(1) as usize;
+            assert_eq!(&line[start..start + usize::from(len)], text);
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Bytes in order, cut into lines.
 
-use super::{Line, Read};
+use super::{
+    Line, Read, Seq,
+    records::{End, Records},
+};
 
 /// The longest line that is read, without its end. A path has at most 4 KiB on
 /// Linux, but no line that matters here has a path.
@@ -12,6 +15,10 @@ enum State {
     Within(Vec<u8>),
     /// In a line that is not read.
     Skipping,
+    /// Among TLS records.
+    Sealed(Records),
+    /// Behind TLS records of which one was missed: nothing can be read any more.
+    Opaque,
 }
 
 /// The line reader of one direction.
@@ -27,38 +34,95 @@ impl Lines {
         Self { state: State::Within(Vec::new()), whole }
     }
 
-    pub(super) fn feed(&mut self, mut bytes: &[u8], tell: &mut impl FnMut(Read<'_>)) {
+    /// Takes in what follows; `at` is the place of its first byte.
+    pub(super) fn feed(&mut self, at: Seq, bytes: &[u8], tell: &mut impl FnMut(Read<'_>)) {
+        let (mut at, mut bytes) = match self.unsealed(bytes, tell) {
+            Some(text) => (at.plus(bytes.len() - text.len()), text),
+            None => return,
+        };
         while let Some(newline) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.finish(&bytes[..newline], tell);
+            self.finish(at, &bytes[..newline], tell);
             bytes = &bytes[newline + 1..];
+            at = at.plus(newline + 1);
         }
         self.keep(bytes, tell);
     }
 
+    /// What of these bytes is text.
+    fn unsealed<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        tell: &mut impl FnMut(Read<'_>),
+    ) -> Option<&'b [u8]> {
+        let records = match &mut self.state {
+            State::Within(_) | State::Skipping => return Some(bytes),
+            State::Opaque => return None,
+            State::Sealed(records) => records,
+        };
+        match records.pass(bytes) {
+            End::None => None,
+            End::Unknown => {
+                self.state = State::Opaque;
+                None
+            }
+            End::Text(text) => {
+                *self = Self::new(true);
+                tell(Read::Clear);
+                Some(text)
+            }
+        }
+    }
+
+    /// From here on TLS records come. What of a line has come is left unread.
+    pub(super) fn seal(&mut self) {
+        self.state = State::Sealed(Records::default());
+    }
+
     /// What is left of the present line is not read.
     pub(super) fn skip_to_newline(&mut self) {
-        self.state = State::Skipping;
+        self.state = self.after_loss(State::Skipping);
+    }
+
+    /// Bytes were missed; what follows may begin a line.
+    pub(super) fn lose_place(&mut self) {
+        self.state = self.after_loss(State::Within(Vec::new()));
+        self.whole = false;
+    }
+
+    fn after_loss(&self, readable: State) -> State {
+        match self.state {
+            State::Within(_) | State::Skipping => readable,
+            State::Sealed(_) | State::Opaque => State::Opaque,
+        }
+    }
+
+    /// Frees what of a line has come; the line is not read.
+    pub(super) fn shed(&mut self) {
+        if self.memory() > 0 {
+            self.state = State::Skipping;
+        }
     }
 
     pub(super) fn memory(&self) -> usize {
         match &self.state {
             State::Within(begun) => begun.capacity(),
-            State::Skipping => 0,
+            State::Skipping | State::Sealed(_) | State::Opaque => 0,
         }
     }
 
-    /// `rest` is the end of the present line.
-    fn finish(&mut self, rest: &[u8], tell: &mut impl FnMut(Read<'_>)) {
+    /// `rest` is the end of the present line, and stands at `at`.
+    fn finish(&mut self, at: Seq, rest: &[u8], tell: &mut impl FnMut(Read<'_>)) {
         let whole = std::mem::replace(&mut self.whole, true);
         let state = std::mem::replace(&mut self.state, State::Within(Vec::new()));
         let State::Within(mut begun) = state else { return };
         if begun.len() + rest.len() > MAX_LINE {
             tell(Read::TooLong { whole });
         } else if begun.is_empty() {
-            tell(Read::Line(Line { text: without_end(rest), whole }));
+            tell(Read::Line(Line { text: without_end(rest), whole, at }));
         } else {
+            let at = at.minus(begun.len());
             begun.extend_from_slice(rest);
-            tell(Read::Line(Line { text: without_end(&begun), whole }));
+            tell(Read::Line(Line { text: without_end(&begun), whole, at }));
         }
     }
 

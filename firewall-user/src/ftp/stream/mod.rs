@@ -12,10 +12,14 @@
 //! - where two copies wait out of order and differ, receivers disagree which
 //!   one counts (RFC 9293 leaves it open), so neither is read: [`Loss::Conflict`];
 //! - a gap that outlives the bounds is given up: [`Loss::Gap`]. Reading goes on
-//!   after the next newline.
+//!   after the next newline;
+//! - a stream that was sealed ([`Stream::seal`]) is passed over record by record of
+//!   TLS, and tells when text follows: [`Read::Clear`]. A record that is missed seals
+//!   the stream for good.
 
 mod ahead;
 mod lines;
+mod records;
 mod seq;
 
 use std::fmt;
@@ -35,6 +39,8 @@ pub enum Read<'a> {
         whole: bool,
     },
     Lost(Loss),
+    /// The TLS records have ended: text follows.
+    Clear,
 }
 
 /// A line without its end (CR LF, LF, CR NUL LF).
@@ -44,6 +50,8 @@ pub struct Line<'a> {
     /// Whether its beginning was seen; the first line of a stream that was
     /// joined in its middle may be the tail of one.
     pub whole: bool,
+    /// The place of its first byte.
+    pub at: Seq,
 }
 
 /// Why a part of the stream was not read.
@@ -102,6 +110,20 @@ impl Stream {
         !self.begun
     }
 
+    /// From the next byte on, TLS records come.
+    pub fn seal(&mut self) {
+        self.lines.seal();
+    }
+
+    /// Lets go of everything that is buffered, as if it had never come.
+    pub fn shed(&mut self) {
+        self.lines.shed();
+        if let Some(end) = self.ahead.clear() {
+            self.next = Some(end);
+            self.lines.skip_to_newline();
+        }
+    }
+
     /// Bytes held on the heap.
     pub fn memory(&self) -> usize {
         self.lines.memory() + self.ahead.memory()
@@ -139,7 +161,7 @@ impl Stream {
         let Some(next) = self.next else { return };
         let missing = ack.since(next);
         if next.is_before(ack) && missing <= MAX_WINDOW {
-            self.lines = Lines::new(false);
+            self.lines.lose_place();
             tell(Read::Lost(Loss::Gap));
             self.read(ack, &[], tell);
         }
@@ -147,12 +169,12 @@ impl Stream {
 
     /// Reads what follows `next`, and whatever has waited for it.
     fn read(&mut self, next: Seq, bytes: &[u8], tell: &mut impl FnMut(Read<'_>)) {
-        self.lines.feed(bytes, tell);
+        self.lines.feed(next, bytes, tell);
         let mut next = next.plus(bytes.len());
         while let Some(piece) = self.ahead.take_at(next) {
             let known = next.bytes_after(piece.seq()).min(piece.bytes().len());
             let rest = &piece.bytes()[known..];
-            self.lines.feed(rest, tell);
+            self.lines.feed(next, rest, tell);
             next = next.plus(rest.len());
         }
         self.next = Some(next);

@@ -9,6 +9,10 @@ impl Seq {
         Self(self.0.wrapping_add(bytes as u32))
     }
 
+    pub const fn minus(self, bytes: usize) -> Self {
+        Self(self.0.wrapping_sub(bytes as u32))
+    }
+
     pub const fn is_before(self, other: Self) -> bool {
         self.since(other) < 0
     }

@@ -24,6 +24,7 @@ fn words(read: Read<'_>) -> String {
         }
         Read::TooLong { .. } => "<too long>".to_owned(),
         Read::Lost(loss) => format!("<{loss:?}>"),
+        Read::Clear => "<clear>".to_owned(),
     }
 }
 

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use firewall_common::flow::Direction::{self, Original, Reply};
 
-use crate::ftp::{Action, Conversation, Hole, Policy};
+use crate::{
+    ftp::{Conversation, Policy},
+    helper::{Action, Beginning, Hole, Reader as _},
+};
 
 const CLIENT: &str = "192.0.2.7";
 const SERVER: &str = "198.51.100.1";
@@ -22,7 +25,8 @@ struct Session {
 impl Session {
     fn new() -> Self {
         let [client, server] = [CLIENT, SERVER].map(|host| host.parse().unwrap());
-        let conversation = Conversation::new(client, server, true, Arc::new(Policy::default()));
+        let conversation =
+            Conversation::new(client, server, Beginning::Seen, Arc::new(Policy::default()));
         Self { conversation, next: [0, 0], said: Vec::new() }
     }
 
@@ -147,7 +151,7 @@ fn several_lines_in_one_segment_are_not_missed() {
 #[test]
 fn port_and_227_as_the_first_line_of_their_direction_are_not_missed() {
     let [client, server] = [CLIENT, SERVER].map(|host| host.parse().unwrap());
-    let joined = || Conversation::new(client, server, false, Arc::default());
+    let joined = || Conversation::new(client, server, Beginning::Missed, Arc::default());
     let mut active = joined();
     active.segment(Original, 1, b"PORT 192,0,2,7,156,65\r\n");
     active.segment(Reply, 1, b"200 ok\r\n");

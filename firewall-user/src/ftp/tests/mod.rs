@@ -1,6 +1,7 @@
 //! Whole conversations: as written in the fixtures, as the kernel's helper gets
 //! them wrong, and in any segments.
 
+mod cuts;
 mod fixtures;
 mod kernel;
 mod properties;

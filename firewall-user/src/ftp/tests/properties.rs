@@ -7,7 +7,7 @@ use super::{
     fixtures,
     script::{Case, Wire},
 };
-use crate::ftp::Hole;
+use crate::helper::{Hole, Reader as _};
 
 /// The holes after each turn, when every turn comes in one segment.
 fn unsegmented(case: &Case) -> Vec<Option<Hole>> {
@@ -75,7 +75,7 @@ proptest! {
             for ((turn, holes), cuts) in turns.iter().zip(unsegmented(&case)).zip(cuts.iter().cycle()) {
                 let (direction, text) = turn;
                 let side = direction.index();
-                for (start, end) in cuts.of(text.len(), case.start_seen) {
+                for (start, end) in cuts.of(text.len(), case.may_reorder()) {
                     let seq = next[side].wrapping_add(start as u32);
                     wire.segment(*direction, seq, &text[start..end]);
                 }

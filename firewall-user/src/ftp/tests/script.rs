@@ -1,25 +1,32 @@
 //! Conversations written down.
 //!
 //! A file holds cases, each begun by a line `== title`. A case may set
-//! `client IP`, `server IP`, `start unseen`, `loose NETWORK`. `C: …` and `S: …` are what
-//! the hosts send, each line in one segment that ends in CR LF; behind it stand
-//! what must come of it, all of it, in order: `open SRC -> DST:PORT`,
-//! `close …`, `encrypted`, `note WORDS` (part of the text). `end` ends the
-//! control connection. Marks within what is sent:
+//! `client IP`, `server IP`, `start missed` or `start forgotten`, `loose NETWORK`,
+//! `refuse PORTS`, `tls-range PORTS`. `C: …` and `S: …` are what the hosts send, each line in
+//! one segment that ends in CR LF; behind it stands what must come of it, all of it, in
+//! order: `open SRC -> DST:PORT`, `close …`, `admit SRC -> DST:PORTS`, `dismiss …`,
+//! `encrypted`, `decrypted`, `note WORDS` (part of the text). `end` ends the control
+//! connection. Marks within what is sent:
 //! - `<cut>`: a new segment begins here,
 //! - `<more>` at the end: the next line of the same side is in the same segment,
-//! - `<lf>` at the end: LF alone,
+//! - `<lf>` at the end: LF alone; `<none>`: no end at all,
 //! - `<xNN>`: this byte,
-//! - `<many N>`: N times the letter x.
+//! - `<many N>`: N times the letter x; `<blanks N>`: N blanks,
+//! - `<repeat N LINE>`: N times this line,
+//! - `<tls N>`: a record of TLS with N bytes in it.
 //!
 //! `C~:` sends its segments last first, `C=:` sends at the place of the line
-//! before, as a retransmission does.
+//! before, as a retransmission does; what `C?:` sends passes by unread, and the other
+//! side acknowledges it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use firewall_common::flow::Direction;
 
-use crate::ftp::{Action, Actions, Conversation, Hole, Policy};
+use crate::{
+    ftp::{Conversation, Policy},
+    helper::{Action, Actions, Beginning, Hole, Passage, Reader as _},
+};
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -33,6 +40,19 @@ pub(super) enum Order {
     Backward,
     /// At the sequence number of the former line.
     Again,
+    /// It passes by unread, and is acknowledged.
+    Unread,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { direction, order, text } => {
+                write!(f, "{direction:?} {order:?} {}", text.concat().escape_ascii())
+            }
+            Self::End => f.write_str("the end"),
+        }
+    }
 }
 
 /// One conversation and what must come of each step.
@@ -41,7 +61,7 @@ pub(super) struct Case {
     pub(super) title: String,
     client: String,
     server: String,
-    pub(super) start_seen: bool,
+    pub(super) beginning: Beginning,
     policy: Policy,
     pub(super) steps: Vec<(Step, Vec<String>)>,
 }
@@ -52,7 +72,7 @@ impl Case {
             title: title.to_owned(),
             client: "192.0.2.7".to_owned(),
             server: "198.51.100.1".to_owned(),
-            start_seen: true,
+            beginning: Beginning::Seen,
             policy: Policy::default(),
             steps: Vec::new(),
         }
@@ -60,7 +80,7 @@ impl Case {
 
     pub(super) fn conversation(&self) -> Conversation {
         let [client, server] = [&self.client, &self.server].map(|host| host.parse().unwrap());
-        Conversation::new(client, server, self.start_seen, Arc::new(self.policy.clone()))
+        Conversation::new(client, server, self.beginning, Arc::new(self.policy.clone()))
     }
 
     /// Whether it is made of plain lines, which any segmentation preserves.
@@ -69,6 +89,15 @@ impl Case {
             Step::Send { order, .. } => *order == Order::Forward,
             Step::End => true,
         })
+    }
+
+    /// Whether its first segments may come in any order: its start is known, and what
+    /// it is does not show in the first of them alone, as TLS does.
+    pub(super) fn may_reorder(&self) -> bool {
+        let is_text = |(_, text): &(Direction, Vec<u8>)| {
+            !text.first().is_some_and(|first| (20..=23).contains(first))
+        };
+        self.beginning == Beginning::Seen && self.turns().first().is_none_or(is_text)
     }
 
     /// Whether no host may name another.
@@ -102,16 +131,17 @@ pub(super) struct Wire {
     next: [u32; 2],
     former: [u32; 2],
     map: BTreeSet<Hole>,
+    passage: Option<Passage>,
 }
 
 impl Wire {
     pub(super) fn new(case: &Case, isn: [u32; 2]) -> Self {
         let mut conversation = case.conversation();
-        if case.start_seen {
+        if case.beginning == Beginning::Seen {
             conversation.starts_at(Direction::Original, isn[0]);
             conversation.starts_at(Direction::Reply, isn[1]);
         }
-        Self { conversation, next: isn, former: isn, map: BTreeSet::new() }
+        Self { conversation, next: isn, former: isn, map: BTreeSet::new(), passage: None }
     }
 
     pub(super) fn step(&mut self, step: &Step) -> Vec<Action> {
@@ -128,6 +158,11 @@ impl Wire {
         for segment in text {
             segments.push((self.next[side], segment));
             self.next[side] = self.next[side].wrapping_add(segment.len() as u32);
+        }
+        if *order == Order::Unread {
+            let receiver = direction.reversed();
+            let actions = self.conversation.acknowledged(receiver, self.next[side]);
+            return self.apply(actions);
         }
         if *order == Order::Backward {
             segments.reverse();
@@ -155,7 +190,9 @@ impl Wire {
             match action {
                 Action::Open(hole) => assert!(self.map.insert(*hole), "{hole} was open"),
                 Action::Close(hole) => assert!(self.map.remove(hole), "{hole} was not open"),
-                Action::Encrypted | Action::Note(_) => {}
+                Action::Admit(passage) => assert_eq!(self.passage.replace(*passage), None),
+                Action::Dismiss(passage) => assert_eq!(self.passage.take(), Some(*passage)),
+                Action::Encrypted | Action::Decrypted | Action::Note(_) => {}
             }
         }
         assert_eq!(self.map.iter().copied().next(), self.conversation.hole());
@@ -185,15 +222,20 @@ fn statement(case: &mut Case, line: &str, joined: &mut Option<Vec<u8>>) {
         "C:" => send(case, Direction::Original, Order::Forward, rest, joined),
         "C~:" => send(case, Direction::Original, Order::Backward, rest, joined),
         "C=:" => send(case, Direction::Original, Order::Again, rest, joined),
+        "C?:" => send(case, Direction::Original, Order::Unread, rest, joined),
+        "S?:" => send(case, Direction::Reply, Order::Unread, rest, joined),
         "S:" => send(case, Direction::Reply, Order::Forward, rest, joined),
         "S~:" => send(case, Direction::Reply, Order::Backward, rest, joined),
         "S=:" => send(case, Direction::Reply, Order::Again, rest, joined),
         "client" => case.client = rest.to_owned(),
         "server" => case.server = rest.to_owned(),
-        "start" => case.start_seen = rest != "unseen",
+        "start" if rest == "missed" => case.beginning = Beginning::Missed,
+        "start" if rest == "forgotten" => case.beginning = Beginning::Forgotten,
         "loose" => case.policy.loose.push(rest.parse().unwrap()),
+        "refuse" => case.policy.refused_ports.push(rest.parse().unwrap()),
+        "tls-range" => case.policy.tls_passive_range = Some(rest.parse().unwrap()),
         "end" => case.steps.push((Step::End, Vec::new())),
-        "open" | "close" | "encrypted" | "note" => {
+        "open" | "close" | "admit" | "dismiss" | "encrypted" | "decrypted" | "note" => {
             case.steps.last_mut().expect("something was sent").1.push(line.to_owned());
         }
         _ => panic!("{}: {line}", case.title),
@@ -219,24 +261,39 @@ fn send(
 /// Writes a line with its marks; whether it is to be joined with the next.
 fn write(line: &str, segments: &mut Vec<Vec<u8>>) -> bool {
     let (line, has_more) = line.strip_suffix("<more>").map_or((line, false), |line| (line, true));
-    let (line, end) = line.strip_suffix("<lf>").map_or((line, "\r\n"), |line| (line, "\n"));
+    let (line, end) = match (line.strip_suffix("<lf>"), line.strip_suffix("<none>")) {
+        (Some(line), _) => (line, "\n"),
+        (None, Some(line)) => (line, ""),
+        (None, None) => (line, "\r\n"),
+    };
     let line = format!("{line}{end}");
     let mut rest = line.as_str();
     while let Some((text, marked)) = rest.split_once('<') {
-        let segment = segments.last_mut().expect("there is always one");
-        segment.extend_from_slice(text.as_bytes());
         let (mark, behind) = marked.split_once('>').expect("a mark ends with >");
-        match (mark, mark.split_at(1)) {
-            ("cut", _) => segments.push(Vec::new()),
-            (_, ("x", byte)) => segment.push(u8::from_str_radix(byte, 16).unwrap()),
-            (_, ("m", many)) => {
-                let count = many.strip_prefix("any ").unwrap().parse().unwrap();
-                segment.extend(std::iter::repeat_n(b'x', count));
-            }
-            _ => panic!("unknown mark <{mark}>"),
+        segments.last_mut().expect("there is always one").extend_from_slice(text.as_bytes());
+        match mark {
+            "cut" => segments.push(Vec::new()),
+            _ => segments.last_mut().expect("there is always one").extend(bytes(mark)),
         }
         rest = behind;
     }
     segments.last_mut().expect("there is always one").extend_from_slice(rest.as_bytes());
     has_more
+}
+
+/// The bytes for which a mark stands.
+fn bytes(mark: &str) -> Vec<u8> {
+    let words: Vec<_> = mark.split(' ').collect();
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    match words[..] {
+        ["many", count] => vec![b'x'; number(count)],
+        ["blanks", count] => vec![b' '; number(count)],
+        ["repeat", count, line] => format!("{line}\r\n").repeat(number(count)).into_bytes(),
+        ["tls", count] => {
+            let len = u16::try_from(number(count)).expect("the length of a record");
+            [&[23, 3, 3], &len.to_be_bytes()[..], &vec![b'x'; number(count)]].concat()
+        }
+        [byte] if byte.starts_with('x') => vec![u8::from_str_radix(&byte[1..], 16).unwrap()],
+        _ => panic!("unknown mark <{mark}>"),
+    }
 }

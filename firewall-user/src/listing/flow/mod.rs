@@ -25,8 +25,14 @@ pub struct FlowView {
 }
 
 impl FlowView {
+    /// As the client sends them.
     fn original(&self) -> Tuple {
-        self.key.tuple(self.flow.originator())
+        self.flow.wire_original(&self.key)
+    }
+
+    /// As the server sends them: where addresses are translated, not the reverse.
+    fn reply(&self) -> Tuple {
+        self.flow.wire_reply(&self.key)
     }
 
     /// Seconds.
@@ -36,6 +42,15 @@ impl FlowView {
 
     fn state(&self) -> &'static str {
         state::name(self.key.protocol, self.flow.state)
+    }
+
+    /// The helper as conntrack(8) would print it; `ftp(tls)` where the connection is
+    /// encrypted.
+    fn helper_text(&self) -> Option<&'static str> {
+        match (self.helper(), self.flow.has(status::ENCRYPTED)) {
+            (Some("ftp"), true) => Some("ftp(tls)"),
+            (helper, _) => helper,
+        }
     }
 
     /// The helper that reads this connection, not the one that announced it.

@@ -24,7 +24,7 @@ enum Counters {
 pub fn write(line: &mut Line, view: &FlowView) {
     connection(line, view, Counters::Shown);
     line.text("mark=").number(view.flow.mark);
-    if let Some(helper) = view.helper() {
+    if let Some(helper) = view.helper_text() {
         line.text(" helper=").text(helper);
     }
     line.text(" use=1");
@@ -60,9 +60,8 @@ fn connection(line: &mut Line, view: &FlowView, counters: Counters) {
     word(line, view.state());
     direction(line, view, &original, Direction::Original, counters);
     word_if(line, !view.flow.has(status::SEEN_REPLY), "[UNREPLIED]");
-    direction(line, view, &original.reversed(), Direction::Reply, counters);
+    direction(line, view, &view.reply(), Direction::Reply, counters);
     word_if(line, view.flow.has(status::ASSURED), "[ASSURED]");
-    word_if(line, view.flow.has(status::ENCRYPTED), "[ENCRYPTED]");
 }
 
 /// In a column of eight letters.

@@ -236,8 +236,10 @@ impl Lowering {
         }
         if let Some(Condition { negated, value: TcpFlags { mask, compare } }) = transport.flags {
             (self.rule.tcp_mask, self.rule.tcp_flags) = (mask, compare);
-            self.rule.flags |= flag::PER_PACKET;
             self.set_once(condition::TCP_FLAGS, negated, "--tcp-flags")?;
+            if self.rule.fits_plain_segments().is_none() {
+                self.rule.flags |= flag::PER_PACKET;
+            }
         }
         Ok(())
     }

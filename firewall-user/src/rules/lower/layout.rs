@@ -237,6 +237,9 @@ impl Layout {
         if matches!(code, Code::Log | Code::Set) {
             compiled.flags |= flag::PER_PACKET;
         }
+        if compiled.fits_plain_segments() == Some(false) {
+            compiled.flags &= !flag::PER_PACKET;
+        }
         if code == Code::Proxy {
             self.header.has_proxy = 1;
         }
@@ -303,6 +306,7 @@ fn needs(pool: &Pool, rule: &Rule) -> u32 {
             | window
             | of_sets
             | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
+            | if is_number && extra.subject == number::GROUP { need::GROUP } else { 0 }
     };
     extras.fold(0, |needs, extra| needs | of(extra))
 }

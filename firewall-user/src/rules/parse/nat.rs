@@ -224,17 +224,20 @@ fn port(word: &Word, text: &str, services: &dyn Services) -> Parsed<u16> {
 fn check_protocol(nat: &Nat, item: &Item, protocol: Protocol, family: Family) -> Parsed<()> {
     const DCCP: u8 = 33;
     let is_known = match protocol {
-        Protocol::Only(number) => match number {
-            protocol::TCP | protocol::UDP | protocol::SCTP | DCCP => true,
-            protocol::ICMP => family == Family::Ipv4,
-            _ => false,
-        },
-        Protocol::Wrong => true,
-        Protocol::Any | Protocol::Not => false,
+        Protocol::Only(protocol::TCP | protocol::UDP) | Protocol::Wrong => true,
+        Protocol::Only(protocol::ICMP) => family == Family::Ipv4,
+        Protocol::Only(_) | Protocol::Any | Protocol::Not => false,
     };
     if nat.ports.is_none() || is_known {
         return Ok(());
     }
-    let problem = Problem::new("ports need a protocol that has them");
-    Err((item.value_span(), problem.advise("add -p tcp, udp, sctp or dccp to the rule")))
+    let problem = match protocol {
+        Protocol::Only(protocol::SCTP | DCCP) => {
+            Problem::new("ports of sctp and dccp are not translated")
+                .advise("leave them out: the address is")
+        }
+        _ => Problem::new("ports need a protocol that has them")
+            .advise("add -p tcp or -p udp to the rule"),
+    };
+    Err((item.value_span(), problem))
 }

@@ -2,6 +2,7 @@
 
 use firewall_common::{
     addr::Family,
+    flow::helper,
     rule::RejectKind,
     synproxy::{header::has, offer::Offer},
 };
@@ -346,6 +347,16 @@ impl Reading {
     }
 }
 
+/// Whether a rule for this protocol can assign a helper; one that is wrong already counts
+/// as right.
+fn is_read(helper: u8, protocol: Protocol) -> bool {
+    match (helper::protocol(helper), protocol) {
+        (None, _) | (_, Protocol::Wrong) => true,
+        (Some(read), Protocol::Only(number)) => read == number,
+        (Some(_), _) => false,
+    }
+}
+
 /// Targets that work in one table, or with one protocol only.
 fn misplaced(target: &Target, table: TableName, protocol: Protocol) -> Option<Problem> {
     let is_tcp = matches!(protocol, Protocol::Only(6) | Protocol::Wrong);
@@ -367,8 +378,14 @@ fn misplaced(target: &Target, table: TableName, protocol: Protocol) -> Option<Pr
             Problem::new(format!("CT does not work in table {table}"))
                 .advise("write -t raw -A PREROUTING (or OUTPUT)"),
         ),
-        Target::Helper(_) if !is_tcp => {
-            Some(Problem::new("the helper ftp reads TCP").advise("add -p tcp to the rule"))
+        Target::Helper(helper) if !is_read(*helper, protocol) => {
+            let name = helper::name(*helper).unwrap_or_default();
+            let (upper, lower) = match helper::protocol(*helper) {
+                Some(17) => ("UDP", "udp"),
+                _ => ("TCP", "tcp"),
+            };
+            let problem = Problem::new(format!("the helper {name} reads {upper}"));
+            Some(problem.advise(format!("add -p {lower} to the rule")))
         }
         Target::Untrack(_) if table != TableName::Raw => Some(
             Problem::new(format!("{} does not work in table {table}", target.name()))

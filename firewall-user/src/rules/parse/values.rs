@@ -192,7 +192,7 @@ pub(super) fn helper(word: &Word) -> Parsed<u8> {
         Some(("ftp", port)) => problem.advise(format!(
             "write ftp: it stands for FTP on every port; port {port} gets it by -t raw -A PREROUTING -p tcp --dport {port} -j CT --helper ftp"
         )),
-        _ => problem.advise("the only helper is ftp"),
+        _ => problem.advise("there are ftp and tftp"),
     })
 }
 
@@ -330,6 +330,6 @@ mod tests {
     #[test]
     fn a_helper_of_another_port_is_pointed_to_the_raw_table() {
         assert!(message(helper(&word("ftp-2121"))).contains("--dport 2121 -j CT --helper ftp"));
-        assert_eq!(message(helper(&word("sip"))), "unknown helper 'sip'; the only helper is ftp");
+        assert_eq!(message(helper(&word("sip"))), "unknown helper 'sip'; there are ftp and tftp");
     }
 }

@@ -130,7 +130,7 @@ fn conditions_say_what_they_take() {
             "-A INPUT -p tcp --syn --tcp-flags ALL ALL",
             "1:23: --tcp-flags is a second test of TCP flags; write one of --syn and --tcp-flags, once",
         ),
-        ("-A INPUT -m helper --helper sip", "1:29: unknown helper 'sip'; the only helper is ftp"),
+        ("-A INPUT -m helper --helper sip", "1:29: unknown helper 'sip'; there are ftp and tftp"),
         ("-A INPUT --icmp-type 8", "1:10: --icmp-type needs -p icmp; write -p icmp before it"),
         ("-A INPUT -sport 21", "1:10: '-sport' begins with one dash; write --sport"),
     ]);
@@ -144,8 +144,12 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
             "1:31: the match 'u32' is not supported yet; take the rule out: it would not be enforced",
         ),
         (
-            "-A OUTPUT -m owner --gid-owner 0 -j ACCEPT",
-            "1:32: the group of a packet's owner is not known here; write --uid-owner with the users of the group",
+            "-A OUTPUT -m owner --gid-owner 0 --suppl-groups -j ACCEPT",
+            "1:34: --suppl-groups of 'owner' is not supported yet; take the rule out: it would not be enforced",
+        ),
+        (
+            "-A OUTPUT -m owner --gid-owner nobodys -j ACCEPT",
+            "1:32: there is no group 'nobodys' here; write a name that this machine knows, or a number",
         ),
         (
             "-t security -A INPUT -j ACCEPT",
@@ -179,7 +183,11 @@ fn targets_of_table_nat_say_where_they_work() {
         ),
         (
             "-t nat -A POSTROUTING -p tcp -j REDIRECT",
-            "1:33: REDIRECT does not work in POSTROUTING, nor in a chain that POSTROUTING jumps to; put the rule into PREROUTING or OUTPUT, or into a chain of theirs alone",
+            "1:33: REDIRECT does not work in POSTROUTING, nor in a chain that POSTROUTING jumps to; put the rule into PREROUTING, or into a chain of theirs alone",
+        ),
+        (
+            "-t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 8080",
+            "1:28: REDIRECT does not work in OUTPUT, nor in a chain that OUTPUT jumps to; packets of this host are judged where they leave: let the program connect to the other port",
         ),
         (
             "*nat\n-N web\n-A web -j DNAT --to-destination 192.0.2.1\n-A INPUT -j web\nCOMMIT",
@@ -250,11 +258,15 @@ fn targets_of_table_nat_say_what_they_take() {
         ),
         (
             "-t nat -A PREROUTING -j DNAT --to-destination 192.0.2.1:80",
-            "1:47: ports need a protocol that has them; add -p tcp, udp, sctp or dccp to the rule",
+            "1:47: ports need a protocol that has them; add -p tcp or -p udp to the rule",
+        ),
+        (
+            "-t nat -A PREROUTING -p sctp -j DNAT --to-destination 192.0.2.1:80",
+            "1:55: ports of sctp and dccp are not translated; leave them out: the address is",
         ),
         (
             "-t nat -A POSTROUTING -p gre -j MASQUERADE --to-ports 1024-2000",
-            "1:55: ports need a protocol that has them; add -p tcp, udp, sctp or dccp to the rule",
+            "1:55: ports need a protocol that has them; add -p tcp or -p udp to the rule",
         ),
         (
             "-t nat -A POSTROUTING -p tcp -j MASQUERADE --to-ports 1024:2000",

@@ -57,7 +57,7 @@ fn whole(nat: Nat) -> Nat {
 
 /// As it may stand in a chain, for packets of this protocol.
 pub(super) fn suited(nat: Nat, chain: &str, only: Option<u8>) -> Nat {
-    let has_ports = matches!(only, Some(protocol::TCP | protocol::UDP | protocol::SCTP));
+    let has_ports = matches!(only, Some(protocol::TCP | protocol::UDP));
     let ports = nat.ports.filter(|_| has_ports);
     match nat.chains().contains(&chain) {
         true => whole(Nat { ports, ..nat }),
@@ -128,7 +128,10 @@ fn targets_are_saved_as_iptables_saves_them() {
             "POSTROUTING -p icmp -j MASQUERADE --to-ports 1000-2000 --random",
         ),
         ("POSTROUTING -o eth0 -j MASQUERADE", "POSTROUTING -o eth0 -j MASQUERADE"),
-        ("OUTPUT -p tcp -j REDIRECT --to-port 80", "OUTPUT -p tcp -j REDIRECT --to-ports 80"),
+        (
+            "PREROUTING -p tcp -j REDIRECT --to-port 80",
+            "PREROUTING -p tcp -j REDIRECT --to-ports 80",
+        ),
         ("INPUT -j NETMAP --to 192.0.2.9/24", "INPUT -j NETMAP --to 192.0.2.0/24"),
         ("INPUT -j NETMAP --to 192.0.2.9", "INPUT -j NETMAP --to 192.0.2.9/32"),
     ] {

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     arrival::Arrival,
+    faces::Faces,
     gateway::{Site, index},
     host::Host,
     peer,
@@ -32,6 +33,9 @@ const TOLD: usize = 5;
 /// How many servers listen at a time.
 const SERVERS: usize = 8;
 const DEADLINE: Duration = Duration::from_secs(10);
+/// More than a tick of the kernel's clock, of which there are a hundred or more in a second:
+/// within one, `connlimit` does not look whether what it counts has ended.
+const TICK: Duration = Duration::from_millis(11);
 
 /// What a ruleset without any rule looks like.
 const NOTHING: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n\
@@ -50,6 +54,8 @@ pub struct Stage<'a> {
     ports: [[Port; 2]; 2],
     hosts: [Host; 2],
     tag: u32,
+    /// Of the file that was played last.
+    family: Option<Family>,
 }
 
 /// What playing a file has shown.
@@ -92,6 +98,7 @@ impl<'a> Stage<'a> {
             ports: [kernel.ports()?, ours.ports()?],
             hosts,
             tag: 0,
+            family: None,
         })
     }
 
@@ -101,6 +108,7 @@ impl<'a> Stage<'a> {
     /// When one of them refuses the file, or no longer answers.
     pub fn play(&mut self, file: &RulesFile, packets: usize, seed: u64) -> Result<Played> {
         let text = file.staged();
+        self.make_room(file.family)?;
         self.load(file, &text)?;
         let book = Book::parse(&text, file.family);
         let mut services = book.services();
@@ -109,12 +117,14 @@ impl<'a> Stage<'a> {
             host.serve(gateway, &services)?;
         }
         let is_read = text.contains("--helper");
+        let pause = if text.contains("-m connlimit") { TICK } else { Duration::ZERO };
         let mut talks = Talks::new(&book, file.family, services, is_read, seed);
         let mut played = Played::default();
         while played.packets < packets {
             for ports in &mut self.ports {
                 drain(ports)?;
             }
+            thread::sleep(pause);
             self.talk(&talks.next_talk(), &mut played)?;
         }
         self.compare_counters(file.family, &mut played)?;
@@ -123,28 +133,38 @@ impl<'a> Stage<'a> {
 
     /// Plays a talk until one of its packets does not arrive.
     fn talk(&mut self, steps: &[Step], played: &mut Played) -> Result<()> {
-        let mut chosen = [0; 2];
+        let (mut chosen, mut faces) = ([0; 2], [None; 2]);
         for step in steps {
             played.packets += 1;
             self.tag = self.tag % 0xffff + 1;
-            let mut arrivals = [Vec::new(), Vec::new()];
+            let (mut alike, mut is_forwarded) = ([Vec::new(), Vec::new()], false);
             for side in 0..2 {
                 let draft = acknowledging(step, chosen[side]);
-                arrivals[side] = self.send(side, step.by, &draft)?;
+                let turned = faces[side].map_or(Some(draft.clone()), |it: Faces| it.turn(draft));
+                let Some(draft) = turned else { return self.accept() };
+                let arrivals = self.send(side, step.by, &draft)?;
                 chosen[side] =
-                    arrivals[side].iter().find_map(Arrival::chosen_number).unwrap_or(chosen[side]);
+                    arrivals.iter().find_map(Arrival::chosen_number).unwrap_or(chosen[side]);
+                let forwarded = arrivals.iter().find(|arrival| arrival.carries(self.tag, &draft));
+                is_forwarded |= forwarded.is_some();
+                faces[side] = faces[side].or(forwarded.map(|seen| Faces::new(&draft, seen)));
+                alike[side] = without_choices(arrivals, step, &draft, self.tag);
             }
-            let alike = arrivals.map(|all| without_choices(all, step));
             if alike[0] != alike[1] {
                 played.differences.push(format!(
                     "packet {}, {:?} sends {:?}: with iptables {:?}, with the firewall {:?}",
                     played.packets, step.by, step.draft, alike[0], alike[1]
                 ));
             }
-            if alike[0] != alike[1] || is_end(step, &alike[0]) {
+            if alike[0] != alike[1] || is_end(step, &alike[0], is_forwarded) {
                 break;
             }
         }
+        self.accept()
+    }
+
+    /// Takes the connections that servers on the gateways have.
+    fn accept(&self) -> Result<()> {
         self.hosts.iter().try_for_each(Host::accept)
     }
 
@@ -165,14 +185,27 @@ impl<'a> Stage<'a> {
         Ok(arrivals)
     }
 
+    /// Takes away the rules of the other family. In the kernel whoever first names a list of
+    /// `recent` gives it its mask, and one of IPv4 leaves of IPv6 the first 32 bits.
+    fn make_room(&mut self, family: Family) -> Result<()> {
+        let before = self.family.replace(family);
+        let Some(before) = before.filter(|it| *it != family) else { return Ok(()) };
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), NOTHING)?;
+        let path = file.path().to_string_lossy();
+        self.command(before, &["apply", &path])?;
+        self.gateways[0].run(&format!("{} {path}", restore(before))).map(drop)
+    }
+
     /// Puts the file's rules in the place of those before, in both. The firewall is given
     /// them as it saves them, which must be the same again, and something that iptables
     /// takes.
     fn load(&self, file: &RulesFile, text: &str) -> Result<()> {
-        let (suffix, restore) = match file.family {
-            Family::V4 => ("v4", "iptables-restore"),
-            Family::V6 => ("v6", "ip6tables-restore"),
+        let suffix = match file.family {
+            Family::V4 => "v4",
+            Family::V6 => "v6",
         };
+        let restore = restore(file.family);
         let folder = tempfile::tempdir()?;
         let write = |name: &str, text: &str| -> Result<String> {
             let path = folder.path().join(format!("{name}.{suffix}"));
@@ -227,6 +260,14 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// The command that loads a file into the kernel.
+const fn restore(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables-restore",
+        Family::V6 => "ip6tables-restore",
+    }
+}
+
 /// The lines that do not tell when they were written.
 fn without_date(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.starts_with('#')).collect()
@@ -242,11 +283,12 @@ fn acknowledging(step: &Step, chosen: u32) -> Draft {
 }
 
 /// Without what each gateway chooses for itself. What it forwards must be the same to the
-/// last byte.
-fn without_choices(arrivals: Vec<Arrival>, step: &Step) -> Vec<Arrival> {
+/// last byte, but for a port that it chose because another connection had the packet's own.
+fn without_choices(arrivals: Vec<Arrival>, step: &Step, sent: &Draft, tag: u32) -> Vec<Arrival> {
     let chooses = |arrival: &Arrival| step.acknowledges_host || arrival.chosen_number().is_some();
     let plain = |arrival: Arrival| match arrival.is(&step.draft) {
         true => arrival,
+        false if arrival.carries(tag, sent) => arrival.without_free_port(sent),
         false if chooses(&arrival) => arrival.without_numbers().told_in_words(),
         false => arrival.told_in_words(),
     };
@@ -255,12 +297,12 @@ fn without_choices(arrivals: Vec<Arrival>, step: &Step) -> Vec<Arrival> {
 
 /// Whether a talk cannot go on: its packet did not come to the one that it was for, as
 /// far as one sees.
-fn is_end(step: &Step, arrivals: &[Arrival]) -> bool {
+fn is_end(step: &Step, arrivals: &[Arrival], is_forwarded: bool) -> bool {
     let Draft { destination, .. } = step.draft;
     if rulebook::is_own(destination) {
         return arrivals.is_empty() && !step.acknowledges_host;
     }
-    !arrivals.iter().any(|arrival| arrival.is(&step.draft))
+    !is_forwarded
 }
 
 fn drain(ports: &mut [Port; 2]) -> Result<()> {

@@ -1,10 +1,41 @@
 //! What the caller does before a segment goes on.
 
-use super::{hole::Hole, note::Note};
+use std::fmt;
+
+use super::{Announced, Hole, Passage};
+use crate::{ftp, tftp};
 
 /// How many notes one segment may cause; further ones are left out, so that a
 /// segment full of nonsense is not a log full of it.
 pub(super) const NOTES_PER_SEGMENT: usize = 16;
+
+/// Worth telling the admin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    Ftp(ftp::Note),
+    Tftp(tftp::Note),
+}
+
+impl From<ftp::Note> for Note {
+    fn from(note: ftp::Note) -> Self {
+        Self::Ftp(note)
+    }
+}
+
+impl From<tftp::Note> for Note {
+    fn from(note: tftp::Note) -> Self {
+        Self::Tftp(note)
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ftp(note) => note.fmt(f),
+            Self::Tftp(note) => note.fmt(f),
+        }
+    }
+}
 
 /// One thing to do, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +46,12 @@ pub enum Action {
     Close(Hole),
     /// The connection went over to TLS: mark its flow, it cannot be followed.
     Encrypted,
-    /// Worth telling the admin.
+    /// It speaks in the clear again: take the mark away.
+    Decrypted,
+    /// Let these connections pass as long as the control connection lives.
+    Admit(Passage),
+    /// No longer, unless another control connection of these hosts wants it.
+    Dismiss(Passage),
     Note(Note),
 }
 
@@ -26,6 +62,7 @@ pub enum Action {
 pub struct Actions {
     list: Vec<Action>,
     notes: usize,
+    announced: Vec<Announced>,
 }
 
 impl Actions {
@@ -41,25 +78,47 @@ impl Actions {
         self.list.iter()
     }
 
-    pub(super) fn open(&mut self, hole: Hole) {
+    /// The endpoints that were announced, in the order of the stream: what address
+    /// translation has to rewrite before the segment goes on.
+    pub fn announced(&self) -> &[Announced] {
+        &self.announced
+    }
+
+    pub(crate) fn announce(&mut self, announced: Announced) {
+        self.announced.push(announced);
+    }
+
+    pub(crate) fn open(&mut self, hole: Hole) {
         self.list.push(Action::Open(hole));
     }
 
-    pub(super) fn close(&mut self, hole: Hole) {
+    pub(crate) fn close(&mut self, hole: Hole) {
         match self.list.iter().rposition(|action| *action == Action::Open(hole)) {
             Some(opened) => drop(self.list.remove(opened)),
             None => self.list.push(Action::Close(hole)),
         }
     }
 
-    pub(super) fn encrypted(&mut self) {
+    pub(crate) fn encrypted(&mut self) {
         self.list.push(Action::Encrypted);
     }
 
-    pub(super) fn note(&mut self, note: Note) {
+    pub(crate) fn decrypted(&mut self) {
+        self.list.push(Action::Decrypted);
+    }
+
+    pub(crate) fn admit(&mut self, passage: Passage) {
+        self.list.push(Action::Admit(passage));
+    }
+
+    pub(crate) fn dismiss(&mut self, passage: Passage) {
+        self.list.push(Action::Dismiss(passage));
+    }
+
+    pub(crate) fn note(&mut self, note: impl Into<Note>) {
         if self.notes < NOTES_PER_SEGMENT {
             self.notes += 1;
-            self.list.push(Action::Note(note));
+            self.list.push(Action::Note(note.into()));
         }
     }
 }
@@ -89,7 +148,7 @@ mod tests {
 
     fn hole(dport: u16) -> Hole {
         let [src, dst] = ["192.0.2.7", "198.51.100.1"].map(|text| text.parse().unwrap());
-        Hole { src, dst, dport }
+        Hole::tcp(src, dst, dport)
     }
 
     #[test]
@@ -115,7 +174,7 @@ mod tests {
         let mut actions = Actions::default();
         let sender = "192.0.2.7".parse().unwrap();
         for _ in 0..1000 {
-            actions.note(Note::Lost { sender, loss: Loss::Gap });
+            actions.note(ftp::Note::Lost { sender, loss: Loss::Gap });
         }
         assert_eq!(actions.as_slice().len(), NOTES_PER_SEGMENT);
     }

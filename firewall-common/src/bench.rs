@@ -1,0 +1,60 @@
+//! What `cargo xtask bench` tells the programs that it measures with.
+
+use core::mem::size_of;
+
+use bytemuck::{Pod, Zeroable};
+
+/// Bytes of a frame that are written anew for each packet: Ethernet, IPv4 and TCP.
+pub const TEMPLATE: usize = 56;
+
+/// Which endpoint differs from packet to packet, as [`Traffic::varies`].
+pub mod varies {
+    /// The source: packets from the clients.
+    pub const SOURCE: u32 = 0;
+    /// The destination: packets to the clients.
+    pub const DESTINATION: u32 = 1;
+}
+
+/// How the next client is chosen, as [`Traffic::order`].
+pub mod order {
+    /// One after the other, from [`super::Traffic::next`] on.
+    pub const IN_TURN: u32 = 0;
+    pub const RANDOM: u32 = 1;
+}
+
+/// The frames to make: IPv4 without options, TCP or UDP.
+///
+/// Client `n` has the address of the template plus `n >> PORT_BITS` and its port plus
+/// `n & (2^PORT_BITS - 1)`; the template holds those of client 0, and right checksums for
+/// it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Traffic {
+    pub template: [u8; TEMPLATE],
+    /// One of [`varies`].
+    pub varies: u32,
+    /// One of [`order`].
+    pub order: u32,
+    pub clients: u32,
+    pub next: u32,
+    /// Where the transport checksum stands, from the frame's first byte on.
+    pub checksum_at: u32,
+    /// The interface that the generator sends by.
+    pub out_ifindex: u32,
+}
+
+/// The low bits of a client's number, which make its port.
+pub const PORT_BITS: u32 = 10;
+
+/// The place in the program array of whatever is measured.
+pub const MEASURED: u32 = 0;
+
+/// What a sink has seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Seen {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+const _: () = assert!(size_of::<Traffic>() == 80);

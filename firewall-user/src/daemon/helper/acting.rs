@@ -1,0 +1,182 @@
+//! What the readers ask for, done.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+use firewall_common::{
+    control::option, expectation::Expectation, flow::protocol, helper_stats::HelperCount,
+    time::Nanos,
+};
+
+use super::{Control, Helper};
+use crate::{
+    helper::{Action, Due, Hole, Note, Passage},
+    kernel::maps::now,
+    listing::helper_event::{HelperChange, HelperEvent},
+};
+
+/// How long an announcement holds (nf_conntrack_ftp: five minutes).
+const EXPECTATION_LIFETIME: Nanos = Nanos::from_secs(300);
+/// How long a passage does: its control connection ends it.
+const FOREVER: Nanos = Nanos(u64::MAX);
+
+impl Helper {
+    pub(super) fn act_on(&mut self, control: Control, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            if let Err(error) = self.act(control, action) {
+                tracing::error!(target: "helper", "{error:#}");
+            }
+        }
+    }
+
+    fn act(&mut self, control: Control, action: Action) -> Result<()> {
+        match action {
+            Action::Open(hole) => self.open(control, hole),
+            Action::Close(hole) => self.close(control, hole),
+            Action::Encrypted => self.mark(control, true),
+            Action::Decrypted => self.mark(control, false),
+            Action::Admit(passage) => self.admit(control, passage),
+            Action::Dismiss(passage) => self.dismiss(control, passage),
+            Action::Note(note) => {
+                self.note(control, &note);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells what opened nothing; the log gets some of a flood of it.
+    fn note(&mut self, control: Control, note: &Note) {
+        self.stats.count(HelperCount::Noted);
+        if self.limit.admit(now()) {
+            tracing::warn!(target: "helper", "{note}");
+        }
+        self.tell(control, HelperChange::Note(note.to_string()));
+    }
+
+    fn open(&mut self, control: Control, hole: Hole) -> Result<()> {
+        let Self { ledger, expectations, .. } = self;
+        let client = control.client().ip();
+        let stands = |other: &Control, hole: &Hole| {
+            let standing = expectations.get(&hole.key()).ok().flatten();
+            standing.is_some_and(|standing| Control::behind(&standing) == *other)
+        };
+        if !ledger.admit(client, control, hole, stands) {
+            self.stats.count(HelperCount::Refused);
+            let max = self.max_holes_per_host;
+            let text = format!(
+                "{hole} is not opened: {client} has {max} holes that nobody has used; see \
+                 max_holes_per_host"
+            );
+            if self.limit.admit(now()) {
+                tracing::warn!(target: "helper", "{text}");
+            }
+            self.tell(control, HelperChange::Note(text));
+            return Ok(());
+        }
+        if hole.protocol == protocol::UDP {
+            self.switch_on(option::UDP_EXPECTED)?;
+        }
+        let expectation = expectation(control, now().after(EXPECTATION_LIFETIME));
+        tracing::debug!(target: "helper", "expects {hole}");
+        self.expectations
+            .insert(hole.key(), expectation)
+            .inspect_err(|_| {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            })
+            .with_context(|| format!("cannot expect {hole}: its transfer will fail"))?;
+        self.stats.count(HelperCount::Opened);
+        let Hole { src, dst, dport, .. } = hole;
+        self.tell(control, HelperChange::Expects { src, dst, dport });
+        Ok(())
+    }
+
+    fn close(&mut self, control: Control, hole: Hole) -> Result<()> {
+        self.ledger.remove(control.client().ip(), &control);
+        let key = hole.key();
+        let standing = self.expectations.get(&key)?;
+        if standing.is_some_and(|standing| Control::behind(&standing) == control) {
+            tracing::debug!(target: "helper", "no longer expects {hole}");
+            if self.expectations.remove(&key)? {
+                self.stats.count(HelperCount::Closed);
+                let Hole { src, dst, dport, .. } = hole;
+                self.tell(control, HelperChange::Withdraws { src, dst, dport });
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a range of ports, or notes who else keeps it open.
+    pub(super) fn admit(&mut self, control: Control, passage: Passage) -> Result<()> {
+        self.stats.count(HelperCount::Admitted);
+        let due = self.passages.admit(passage, control);
+        self.tell(control, HelperChange::Admits(passage.to_string()));
+        self.settle(passage, due)
+    }
+
+    pub(super) fn dismiss(&mut self, control: Control, passage: Passage) -> Result<()> {
+        let due = self.passages.dismiss(passage, control);
+        self.tell(control, HelperChange::Dismisses(passage.to_string()));
+        self.settle(passage, due)
+    }
+
+    fn settle(&mut self, passage: Passage, due: Due<Control>) -> Result<()> {
+        match due {
+            Due::Nothing => Ok(()),
+            Due::Remove => self.expectations.remove(&passage.key()).map(drop),
+            Due::Insert(control) => {
+                self.switch_on(option::PASSAGES)?;
+                let expectation = Expectation {
+                    first_port: passage.ports.first(),
+                    last_port: passage.ports.last(),
+                    ..expectation(control, FOREVER)
+                };
+                self.expectations
+                    .insert(passage.key(), expectation)
+                    .with_context(|| format!("cannot open {passage}: its transfers will fail"))
+            }
+        }
+    }
+
+    /// Has the programs ask for expectations of a kind, from the first one on.
+    pub(super) fn switch_on(&mut self, bit: u32) -> Result<()> {
+        if self.switched_on & bit == 0 {
+            self.maps.change_settings(|live| live.options.bits |= bit)?;
+            self.switched_on |= bit;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell(&self, control: Control, change: HelperChange) {
+        let (client, server) = (control.client(), control.server());
+        let helper = control.helper;
+        self.watchers.helper(HelperEvent { at: now().0, helper, client, server, change });
+    }
+
+    fn mark(&mut self, control: Control, is_encrypted: bool) -> Result<()> {
+        let (client, server) = (control.client().ip(), control.server().ip());
+        if is_encrypted {
+            self.stats.count(HelperCount::Encrypted);
+            tracing::info!(
+                target: "helper",
+                "{client} -> {server} is encrypted now: its data connections cannot be followed; \
+                 see tls_passive_range"
+            );
+            self.tell(control, HelperChange::Encrypted);
+        } else {
+            self.stats.count(HelperCount::Decrypted);
+            tracing::info!(target: "helper", "{client} -> {server} is in the clear again");
+            self.tell(control, HelperChange::Decrypted);
+        }
+        self.maps.mark_encrypted(&control.key(), is_encrypted, now())
+    }
+}
+
+fn expectation(control: Control, expires: Nanos) -> Expectation {
+    Expectation {
+        expires,
+        master: control.flow,
+        master_created: control.created,
+        helper: control.helper,
+        ..Expectation::default()
+    }
+}

@@ -1,0 +1,59 @@
+//! Letting go of control connections that are over, and of what they leave behind.
+
+use anyhow::Result;
+
+use super::{Control, Helper};
+use crate::kernel::maps::now;
+
+/// Control connections that are looked at in one go: what is held meanwhile waits.
+const AT_ONCE: usize = 1_000;
+
+impl Helper {
+    /// Looks at some of the control connections; all have their turn.
+    ///
+    /// # Errors
+    /// When the maps cannot be read.
+    pub fn sweep(&mut self) -> Result<()> {
+        self.dismiss_ended()?;
+        if self.to_check.is_empty() {
+            self.to_check = self.shelves.keys().collect();
+        }
+        for control in some_of(&mut self.to_check) {
+            if !self.is_alive(control)? {
+                self.end(control);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, control: Control) {
+        if let Some(mut reader) = self.shelves.of(&control).roster.remove(&control) {
+            let actions = reader.ended();
+            self.act_on(control, actions);
+        }
+    }
+
+    pub(super) fn is_alive(&self, control: Control) -> Result<bool> {
+        Ok(control.is_alive(self.flows.get(&control.key(), now())?))
+    }
+
+    /// Hands the passages of ended control connections to others of the same hosts. The first
+    /// one's is the entry of the map: those behind it can wait until they are first.
+    fn dismiss_ended(&mut self) -> Result<()> {
+        if self.claims_to_check.is_empty() {
+            let claims = self.passages.iter();
+            let first = claims.filter_map(|(passage, claims)| Some((passage, *claims.first()?)));
+            self.claims_to_check = first.collect();
+        }
+        for (passage, control) in some_of(&mut self.claims_to_check) {
+            if !self.is_alive(control)? {
+                self.dismiss(control, passage)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn some_of<T>(all: &mut Vec<T>) -> Vec<T> {
+    all.split_off(all.len().saturating_sub(AT_ONCE))
+}

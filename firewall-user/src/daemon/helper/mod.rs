@@ -1,0 +1,272 @@
+//! The helper at work: held segments go to their readers, what those ask for is done,
+//! and the segments go on.
+
+mod acting;
+mod control;
+mod ends;
+mod shelf;
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::Result;
+use firewall_common::{
+    control::option,
+    event::Punt,
+    expectation::{Expectation, ExpectationKey},
+    flow::{Direction, protocol, status},
+    helper_stats::{HelperCount, HelperStats},
+    time::Nanos,
+};
+
+use self::{control::Control, shelf::Shelves};
+use super::{
+    events::Watchers,
+    inject::{Injector, Tokens},
+    sweeping::Refused,
+};
+use crate::{
+    ftp::PortRange,
+    helper::{Action, Beginning, Bounds, Hole, Ledger, Passage, Passages, Readers, Turns},
+    kernel::maps::{Expectations, Flows, Maps, now, precise_now},
+    log::RateLimit,
+};
+
+/// Segments that are read before others tasks of the daemon get their turn.
+const AT_ONCE: usize = 64;
+/// Lines a second in the log about what opened nothing, and in a row.
+const NOTES_A_SECOND: u32 = 10;
+const NOTES_IN_A_ROW: u32 = 100;
+
+/// What the helpers are told, and what they may use.
+#[derive(Clone, Debug)]
+pub struct Helpers {
+    pub readers: Readers,
+    pub bounds: Bounds,
+    /// The same for helpers of UDP.
+    pub datagram_bounds: Bounds,
+    /// Holes of one client that stand at a time.
+    pub max_holes_per_host: usize,
+}
+
+/// All control connections that are followed.
+#[derive(Debug)]
+pub struct Helper {
+    maps: Maps,
+    expectations: Expectations,
+    tokens: Tokens,
+    flows: Flows,
+    injector: Injector,
+    readers: Readers,
+    watchers: Watchers,
+    /// Connections made later, and not picked up in their middle, are known from
+    /// their first segment on.
+    started: Nanos,
+    refused: Refused,
+    shelves: Shelves,
+    turns: Turns<Control>,
+    ledger: Ledger<Control, Hole>,
+    max_holes_per_host: usize,
+    passages: Passages<Control>,
+    /// What a former daemon has opened, for those that have not spoken since.
+    inherited: HashMap<Control, Hole>,
+    /// Whether they are over is looked at next.
+    to_check: Vec<Control>,
+    claims_to_check: Vec<(Passage, Control)>,
+    /// Bits of the options that are set for what stands in the map.
+    switched_on: u32,
+    stats: HelperStats,
+    /// As the map has them.
+    told: HelperStats,
+    limit: RateLimit,
+}
+
+impl Helper {
+    /// # Errors
+    /// When the maps cannot be opened.
+    pub fn new(maps: Maps, injector: Injector, told: Helpers, watchers: Watchers) -> Result<Self> {
+        let Helpers { readers, bounds, datagram_bounds, max_holes_per_host } = told;
+        let stats = HelperStats {
+            max_followed: (bounds.connections + datagram_bounds.connections) as u64,
+            max_buffered: (bounds.buffers + datagram_bounds.buffers) as u64,
+            ..maps.helper_stats()?
+        };
+        let mut helper = Self {
+            expectations: Expectations::open(&maps)?,
+            tokens: Tokens::open(&maps)?,
+            flows: Flows::open(&maps)?,
+            injector,
+            readers,
+            watchers,
+            started: now(),
+            refused: Refused::default(),
+            shelves: Shelves::new(bounds, datagram_bounds),
+            turns: Turns::default(),
+            ledger: Ledger::new(max_holes_per_host),
+            max_holes_per_host,
+            passages: Passages::default(),
+            inherited: HashMap::new(),
+            to_check: Vec::new(),
+            claims_to_check: Vec::new(),
+            switched_on: 0,
+            stats,
+            told: HelperStats::default(),
+            limit: RateLimit::new(NOTES_A_SECOND, NOTES_IN_A_ROW),
+            maps,
+        };
+        helper.inherit()?;
+        Ok(helper)
+    }
+
+    /// How many expectations found no room, for those who watch the tables.
+    pub fn refused(&self) -> Refused {
+        Arc::clone(&self.refused)
+    }
+
+    /// What a former daemon has opened stands as long as its control connections.
+    fn inherit(&mut self) -> Result<()> {
+        for (key, expectation) in self.maps.expectations(now())? {
+            let control = Control::behind(&expectation);
+            match passage(&key, &expectation) {
+                Some(passage)
+                    if self.readers.ftp.tls_passive_range == Some(passage.ports)
+                        && self.is_alive(control)? =>
+                {
+                    self.admit(control, passage)?;
+                }
+                Some(_) => drop(self.expectations.remove(&key)?),
+                None => drop(self.inherited.insert(control, Hole::from(key))),
+            }
+        }
+        // The options begin without these bits.
+        if self.inherited.values().any(|hole| hole.protocol == protocol::UDP) {
+            self.switch_on(option::UDP_EXPECTED)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a record of the ring: it waits for its connection's turn.
+    pub fn hold(&mut self, record: &[u8]) {
+        let Some((punt, _)) = split(record) else {
+            return tracing::error!(
+                "a record of {} bytes on the ring of held segments",
+                record.len()
+            );
+        };
+        if !self.turns.push(Control::of(&punt), record) {
+            self.stats.count(HelperCount::Crowded);
+        }
+    }
+
+    /// Whether segments wait for their turn.
+    pub fn is_behind(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    /// Reads some of the segments that wait, and sends them on.
+    pub fn serve(&mut self) {
+        for _ in 0..AT_ONCE {
+            let Some(record) = self.turns.next() else { return };
+            self.segment(&record);
+        }
+    }
+
+    /// Reads one record of the ring and sends its frame on.
+    pub fn segment(&mut self, record: &[u8]) {
+        let Some((punt, frame)) = split(record) else { return };
+        let payload = frame
+            .get(usize::from(punt.payload)..)
+            .map(|rest| &rest[..rest.len().min(usize::from(punt.payload_len))])
+            .unwrap_or_default();
+        self.read(&punt, payload);
+        if let Err(error) = self.send(&punt, frame) {
+            tracing::warn!("{error:#}; the sender will repeat it");
+        }
+        self.stats.held(precise_now().since(punt.at).0);
+    }
+
+    fn send(&self, punt: &Punt, frame: &[u8]) -> Result<()> {
+        self.injector.send(punt, frame, self.tokens.of(punt.ifindex)?)
+    }
+
+    fn read(&mut self, punt: &Punt, payload: &[u8]) {
+        let control = Control::of(punt);
+        let direction = match punt.direction {
+            0 => Direction::Original,
+            _ => Direction::Reply,
+        };
+        if !self.shelves.of(&control).roster.contains(&control) {
+            self.begin(control, punt.picked_up != 0);
+        }
+        let said = self.shelves.of(&control).roster.read(&control, |reader| {
+            let gaps = reader.acknowledged(direction, punt.ack);
+            (gaps, reader.segment(direction, punt.seq, payload))
+        });
+        if let Some(((gaps, read), shed)) = said {
+            self.stats.counts[HelperCount::Shed as usize] += shed as u64;
+            self.act_on(control, gaps);
+            self.act_on(control, read);
+        }
+    }
+
+    fn begin(&mut self, control: Control, picked_up: bool) {
+        let how = self.beginning(control, picked_up);
+        let Some(mut reader) = self.readers.begin(control.helper, &control.flow, how) else {
+            return;
+        };
+        if let Some(hole) = self.inherited.remove(&control) {
+            reader.restore_hole(hole);
+        }
+        self.stats.count(HelperCount::Begun);
+        let shelf = self.shelves.of(&control);
+        if let Some((gone, mut reader)) = shelf.roster.begin(control, reader) {
+            // It may speak again: its beginning is then long past.
+            shelf.forgot = now();
+            self.stats.count(HelperCount::Forgotten);
+            // Its passage stays as long as it lives: somebody looks at that.
+            let actions = reader.ended().into_iter();
+            self.act_on(gone, actions.filter(|action| !matches!(action, Action::Dismiss(_))));
+        }
+    }
+
+    fn beginning(&mut self, control: Control, picked_up: bool) -> Beginning {
+        if !picked_up && control.created.is_after(self.shelves.of(&control).forgot) {
+            return Beginning::Seen;
+        }
+        let flow = self.flows.get(&control.key(), now()).ok().flatten();
+        if flow.is_some_and(|flow| flow.has(status::ENCRYPTED)) {
+            return Beginning::Encrypted;
+        }
+        match !picked_up && control.created.is_after(self.started) {
+            true => Beginning::Forgotten,
+            false => Beginning::Missed,
+        }
+    }
+
+    /// Writes down how it fared, when anything has changed.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn report(&mut self) -> Result<()> {
+        let (followed, buffered) = self.shelves.fill();
+        (self.stats.followed, self.stats.buffered) = (followed as u64, buffered as u64);
+        if self.stats != self.told {
+            self.maps.set_helper_stats(self.stats)?;
+            self.told = self.stats;
+        }
+        Ok(())
+    }
+}
+
+/// The passage that an entry of the map is.
+fn passage(key: &ExpectationKey, expectation: &Expectation) -> Option<Passage> {
+    let ports = PortRange::new(expectation.first_port, expectation.last_port)?;
+    let is_range = key.dport == 0;
+    is_range.then(|| Passage { src: key.src.to_ip(), dst: key.dst.to_ip(), ports })
+}
+
+/// A record of the ring: what is known of the frame, and the frame.
+fn split(record: &[u8]) -> Option<(Punt, &[u8])> {
+    let (head, rest) = record.split_at_checked(size_of::<Punt>())?;
+    let punt: Punt = bytemuck::pod_read_unaligned(head);
+    Some((punt, rest.get(..punt.frame_len as usize)?))
+}
