@@ -106,7 +106,7 @@ impl<'m> Workbench<'m> {
         self.copy_beside(&before)?;
         self.index(patch, &header, &comes)?;
         let bases = Bases::open(&self, patch, counter)?;
-        bases.write(&mut *bases.after(after)?);
+        bases.write(&mut bases.after(after)?);
         let (generation, replaced) = (self.in_force.next(), self.in_force.replaced());
         let [v4, v6] = [0, 1].map(|family| kept.texts[family].as_str());
         let sources = [0, 1].map(|family| kept.sources[family].as_str());
@@ -117,7 +117,7 @@ impl<'m> Workbench<'m> {
         self.maps.switch(self.in_force, None)?;
         wait_for_programs();
         // What was counted meanwhile is part of what the rules had counted before.
-        bases.write(&mut *bases.after(after)?);
+        bases.write(&mut bases.after(after)?);
         Ok(true)
     }
 
