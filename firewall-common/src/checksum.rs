@@ -58,6 +58,73 @@ impl Sum {
     }
 }
 
+/// What becomes of a sum when words that it covers change (RFC 1624 section 3).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Difference(Sum);
+
+impl Difference {
+    #[inline(always)]
+    pub const fn word(self, was: u16, now: u16) -> Self {
+        Self(self.0.word(!was).word(now))
+    }
+
+    #[inline(always)]
+    pub const fn addr(self, was: &Addr, now: &Addr) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (was.words, now.words);
+        match was.family() {
+            Family::Ipv4 => self.double_word(d, h),
+            Family::Ipv6 => {
+                self.double_word(a, e).double_word(b, f).double_word(c, g).double_word(d, h)
+            }
+        }
+    }
+
+    #[inline(always)]
+    const fn double_word(self, was: u32, now: u32) -> Self {
+        Self(self.0.double_word(!was).double_word(now))
+    }
+
+    #[inline(always)]
+    pub const fn and(self, other: Self) -> Self {
+        Self(Sum(self.0.0 + other.0.0))
+    }
+
+    /// A checksum field behind the change.
+    #[inline(always)]
+    pub const fn applied(self, checksum: u16) -> u16 {
+        Sum(self.0.0).word(!checksum).finish()
+    }
+
+    /// The checksum field of a transport header behind changes in the pseudo-header and in
+    /// what it covers itself; `None` when it stays. One that is left to hardware is the sum of
+    /// the pseudo-header, not turned over; UDP writes a sum of zero as all ones (RFC 768).
+    #[inline(always)]
+    pub const fn mended(
+        field: u16,
+        pseudo: Self,
+        covered: Self,
+        may_be_none: bool,
+        is_unfinished: bool,
+    ) -> Option<u16> {
+        if is_unfinished {
+            return Some(!pseudo.applied(!field));
+        }
+        if may_be_none && field == 0 {
+            return None;
+        }
+        match pseudo.and(covered).applied(field) {
+            0 if may_be_none => Some(0xffff),
+            now => Some(now),
+        }
+    }
+
+    /// As the kernel's helpers take it.
+    #[inline(always)]
+    pub const fn folded(self) -> u16 {
+        self.0.folded()
+    }
+}
+
 /// Whether a TCP or UDP checksum field holds the pseudo-header's sum alone: the
 /// sender left the rest to hardware that the frame never met.
 #[inline(always)]

@@ -37,6 +37,25 @@ pub const fn is_reserved(mark: u32) -> bool {
     )
 }
 
+/// What leads from a socket to the group of whoever opened it: offsets in structs of the
+/// running kernel, in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SocketLayout {
+    /// `skc_listener` in `struct sock_common`, with which every socket begins.
+    pub listener: u32,
+    /// `sk_socket` in `struct sock`.
+    pub socket: u32,
+    /// `file` in `struct socket`.
+    pub file: u32,
+    /// `f_cred` in `struct file`.
+    pub credentials: u32,
+    /// `fsgid` in `struct cred`.
+    pub group: u32,
+    /// 0 when the kernel does not tell.
+    pub is_known: u32,
+}
+
 /// Datagrams of which fragments are kept at once until their first one comes.
 pub const MAX_AWAITED: u32 = 1_024;
 

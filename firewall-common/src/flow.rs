@@ -8,7 +8,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, seq::Seq, time::Nanos};
+use crate::{addr::Addr, nat::Faces, seq::Seq, time::Nanos};
 
 /// IP protocol numbers that the tracker knows by name.
 pub mod protocol {
@@ -115,6 +115,19 @@ impl Tuple {
     }
 }
 
+impl Tuple {
+    /// Writes the reversed one in place: the kernel's programs have little stack.
+    #[inline(always)]
+    pub const fn turn_over(&self, into: &mut Self) {
+        (into.src, into.dst) = (self.dst, self.src);
+        (into.sport, into.dport) = (self.dport, self.sport);
+        into.protocol = self.protocol;
+        into.icmp_type = self.icmp_type;
+        into.icmp_code = self.icmp_code;
+        into._pad = 0;
+    }
+}
+
 /// The canonical key of a flow; `low` is the smaller endpoint.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
@@ -134,6 +147,16 @@ pub struct FlowKey {
 pub enum Sender {
     Low,
     High,
+}
+
+impl Sender {
+    #[inline(always)]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Low => Self::High,
+            Self::High => Self::Low,
+        }
+    }
 }
 
 impl FlowKey {
@@ -163,6 +186,25 @@ impl FlowKey {
             (self.high, self.high_port) = (tuple.src, tuple.sport);
             Sender::High
         }
+    }
+
+    /// Writes the tuple of the packets that `sender` sends.
+    #[inline(always)]
+    pub const fn write_tuple(&self, sender: Sender, into: &mut Tuple) {
+        match sender {
+            Sender::Low => {
+                (into.src, into.sport) = (self.low, self.low_port);
+                (into.dst, into.dport) = (self.high, self.high_port);
+            }
+            Sender::High => {
+                (into.src, into.sport) = (self.high, self.high_port);
+                (into.dst, into.dport) = (self.low, self.low_port);
+            }
+        }
+        into.protocol = self.protocol;
+        into.icmp_type = self.icmp_type;
+        into.icmp_code = self.icmp_code;
+        into._pad = 0;
     }
 
     /// The tuple of the packets that `sender` sends.
@@ -469,6 +511,8 @@ pub struct Flow {
     pub server_scale: u8,
     /// Indexed by [`Direction::index`].
     pub sides: [Side; 2],
+    /// What its ends are called on the wire, where they are translated.
+    pub faces: Faces,
 }
 
 impl Flow {
@@ -514,7 +558,7 @@ const _: () = assert!(size_of::<CachedVerdict>() == 20);
 const _: () = assert!(size_of::<Window>() == 20);
 const _: () = assert!(size_of::<Last>() == 20);
 const _: () = assert!(size_of::<Side>() == 56);
-const _: () = assert!(size_of::<Flow>() == 168);
+const _: () = assert!(size_of::<Flow>() == 208);
 
 #[cfg(test)]
 mod tests {

@@ -11,11 +11,13 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     addr::{Addr, Family},
     checksum::Sum,
+    conntrack::icmp::{Class, classify},
     flow::{Tuple, protocol},
     packet::Packet,
     verdict::DropReason,
     wire::{
         Ethernet, Icmp, Ipv4, Ipv6, Ipv6Fragment, Sctp, Tcp, Udp, UdpLite, VlanTag, ether_type,
+        tcp_flag::BEGINS_OR_ENDS,
     },
 };
 
@@ -143,6 +145,15 @@ impl Headers {
         self.l4.wrapping_sub(self.l3) != len
     }
 
+    /// Whether it is an ICMP message that quotes a packet of another flow.
+    #[inline(always)]
+    pub const fn is_icmp_error(&self) -> bool {
+        let protocol = self.tuple.protocol;
+        matches!(protocol, protocol::ICMP | protocol::ICMPV6)
+            && !self.is_later_fragment()
+            && matches!(classify(protocol, self.icmp_type), Class::Error)
+    }
+
     #[inline(always)]
     pub const fn is_later_fragment(&self) -> bool {
         self.fragment == Fragment::Later as u8
@@ -156,6 +167,12 @@ impl Headers {
     #[inline(always)]
     pub const fn has_tcp_flag(&self, flag: u8) -> bool {
         self.tcp_flags & flag != 0
+    }
+
+    /// Whether it is no segment that may begin or end a connection.
+    #[inline(always)]
+    pub const fn is_plain(&self) -> bool {
+        !self.has_tcp_flag(BEGINS_OR_ENDS)
     }
 
     /// Reads a frame into `self`.

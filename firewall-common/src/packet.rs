@@ -117,6 +117,11 @@ pub trait Packet {
         None
     }
 
+    /// The group of that user, as the socket was opened; `None` when no process sends it.
+    fn group(&self) -> Option<u32> {
+        None
+    }
+
     /// Whether the stack will cut this packet into segments later on, so that
     /// its length field may be zero (BIG TCP).
     fn is_gso(&self) -> bool {

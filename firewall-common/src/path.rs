@@ -2,31 +2,34 @@
 
 use crate::{
     conntrack::{self, Effect, Tracked},
-    control::{HEARTBEAT_LIMIT, Options, option, slot},
+    control::{HEARTBEAT_LIMIT, Options, device, option, slot},
     event::{Hook, NO_CHAIN, Punt},
     extra::need,
-    flow::{CachedVerdict, CtState, Direction, Flow, helper, status},
+    flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     headers::{Headers, Parsed},
     mangle::{Mangling, change},
+    nat::{birth, desk::done},
     packet::Packet,
     report,
-    rule::{Chain, RejectKind},
+    rule::{Chain, NO_ENTRY, RejectKind},
     scratch::Scratch,
     synproxy::{self, task},
     tables::{Place, Route, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
-    walk::{Outcome, Walk, part},
+    walk::{Outcome, Walk, nat as shown, part},
     wire::tcp_flag::SYN,
 };
 
 /// Decides about one packet, from cheap to dear, and counts the verdict:
 ///
 /// 1. **parse** the headers; what cannot be read is dropped, what is not IP passes;
-/// 2. **route**: is it to this host, through it, or from it;
+/// 2. **route**: is it to this host, through it, or from it; before that, what comes from a
+///    wire face gets its inside one (`nat`);
 /// 3. **fragments** after the first inherit its verdict, or wait for it;
 /// 4. **track**: the flow, and from it the ctstate;
-/// 5. **judge**: by the verdict that the flow remembers, else by the rules;
+/// 5. **judge**: by the verdict that the flow remembers, else by the rules; table nat gives
+///    a new flow its faces;
 /// 6. **commit** to the flow tables what an accepted packet changes;
 /// 7. **punt** what a helper must read before it goes on.
 #[inline(always)]
@@ -54,7 +57,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
     };
     report::report(packet, tables, scratch, options, verdict, now);
     // Whether a packet can be held, and how it counts, the adapter will know.
-    if !matches!(verdict, Verdict::Punt(_) | Verdict::Wait(_)) {
+    if !matches!(verdict, Verdict::Punt(_) | Verdict::Wait(_) | Verdict::Again) {
         tables.count(verdict.counter());
     }
     verdict
@@ -91,7 +94,23 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     if is_for_another_station(tables, place, scratch) {
         return Verdict::Pass(Stat::PassOtherHost);
     }
-    let route = tables.route(place, &scratch.headers);
+    scratch.nat.begin();
+    let from = tables.came_in_by(place);
+    if matches!(place.hook, Hook::Ingress) || from == 0 {
+        scratch.nat.done = done::AT_ENTRANCE;
+        if tables.is_face(&scratch.headers.tuple.dst) {
+            scratch.walk.in_ifindex = from;
+            if !tables.come_in(packet, scratch, now) {
+                return unreadable(tables, place, scratch, DropReason::Malformed, now);
+            }
+        }
+    }
+    let route = if scratch.nat.has(done::CAME) && matches!(place.hook, Hook::Egress) {
+        // The stack has routed it to its wire face.
+        tables.reroute(place, &scratch.headers, packet.mark())
+    } else {
+        tables.route(place, &scratch.headers)
+    };
     prepare(scratch, tables.generation(now), &route);
     scratch.proxy.task = task::NONE;
     scratch.proxy.is_first = 0;
@@ -125,7 +144,19 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Verdict {
     let mut tracked = conntrack::track(packet, tables, scratch, now);
+    if scratch.nat.has(done::CAME) && matches!(tracked.effect, Effect::Create(_)) {
+        return again(tables, scratch, now);
+    }
+    if let Some((_, flow)) = &tracked.flow
+        && flow.is_translated()
+        && !tables.go_out(scratch, flow, tracked.direction)
+    {
+        tracked.disown();
+    }
     scratch.walk.ctstate = tracked.ctstate.bit();
+    if matches!(tracked.effect, Effect::Create(_)) {
+        tables.begin_flow(scratch, tracked.is_expected, now);
+    }
     let is_remembered = is_remembered(&tracked, scratch);
     if !is_remembered && needs_facts(tables, scratch) {
         tables.gather(packet, scratch, &tracked, place.hook, now);
@@ -144,6 +175,9 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     } else {
         tables.decide(scratch, place)
     };
+    if scratch.nat.has(done::TURNED) {
+        tracked.sender = if scratch.nat.sender == 0 { Sender::Low } else { Sender::High };
+    }
     let is_proven = matches!(outcome, Outcome::Proxy) && scratch.proxy.proof.is_proven != 0;
     if !is_proven {
         scratch.proxy.proof.is_proven = 0;
@@ -164,8 +198,40 @@ fn whole<P: Packet + ?Sized, T: Tables>(
             None => Verdict::Drop(DropReason::RulesetBroken),
         },
         Outcome::Proxy => Verdict::Cookie,
-        Outcome::Running | Outcome::Broken => Verdict::Drop(DropReason::RulesetBroken),
+        Outcome::Running | Outcome::Broken => Verdict::Drop(refusal(scratch)),
     }
+}
+
+/// Why nothing has come of a packet's translation, or of its rules.
+#[inline(always)]
+fn refusal(scratch: &Scratch) -> DropReason {
+    match scratch.nat.refusal {
+        0 => DropReason::RulesetBroken,
+        reason => DropReason::from_byte(reason - 1).unwrap_or(DropReason::RulesetBroken),
+    }
+}
+
+/// What is left of a translated connection whose ends begin another is forgotten: that one
+/// is translated by the rules, from the ends that it came with.
+#[inline(always)]
+fn again<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> Verdict {
+    conntrack::bury(tables, scratch, now);
+    let Scratch { nat, key, .. } = scratch;
+    tables.key_of(&nat.wire, key);
+    tables.forget_translation(key);
+    match tables.undo(scratch) {
+        true => Verdict::Again,
+        false => Verdict::Drop(DropReason::Malformed),
+    }
+}
+
+/// Whether a new flow has a face to claim: another one than its inside, or one that some
+/// other flow may have.
+#[inline(always)]
+fn wants_face<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    scratch.walk.order_out != NO_ENTRY
+        || scratch.nat.has(done::TURNED | done::ANNOUNCED)
+        || tables.is_face(&scratch.headers.tuple.src)
 }
 
 /// The rules said yes: remember, commit, and see whether a helper reads it.
@@ -193,6 +259,15 @@ fn accept<P: Packet + ?Sized, T: Tables>(
     if is_proxied && let Some((_, flow)) = &mut tracked.flow {
         tables.settle(packet, scratch, flow, tracked.direction);
     }
+    if matches!(tracked.effect, Effect::Create(_))
+        && wants_face(tables, scratch)
+        && !tables.bind(scratch)
+    {
+        return Verdict::Drop(refusal(scratch));
+    }
+    if !has_way_out(tables, scratch, chain) {
+        return Verdict::Drop(DropReason::NatWayOut);
+    }
     // Behind the commit the flow may stand in another table; a new one is on the desk.
     let is_needed = matches!(reading, Reading::Needed);
     if is_needed && let Some((_, flow)) = &tracked.flow {
@@ -217,6 +292,23 @@ fn accept<P: Packet + ?Sized, T: Tables>(
             Verdict::Accept(chain)
         }
         Reading::NotNeeded | Reading::Forbidden => Verdict::Accept(chain),
+    }
+}
+
+/// Whether what is translated leaves by a way on which it is put right: by an interface of
+/// ours, and of this host's own packets to a next hop that is known.
+#[inline(always)]
+fn has_way_out<T: Tables>(tables: &T, scratch: &Scratch, chain: Chain) -> bool {
+    const OUT: u8 = done::LEAVES | done::CAME | done::TURNED;
+    if !scratch.nat.has(OUT) || !scratch.nat.has(done::AT_ENTRANCE) {
+        return true;
+    }
+    match chain {
+        Chain::Forward if scratch.nat.has(done::LEAVES) => {
+            tables.device(scratch.walk.out_ifindex).is_none_or(|out| out.flags & device::OURS != 0)
+        }
+        Chain::Output if scratch.nat.has(done::CAME | done::TURNED) => tables.has_next_hop(),
+        _ => true,
     }
 }
 
@@ -319,7 +411,7 @@ pub fn describe(scratch: &mut Scratch, flow: Option<&Flow>, direction: Direction
 /// The chain of a packet, which its mark may have changed.
 #[inline(always)]
 fn chain(scratch: &Scratch, routed: Chain) -> Chain {
-    match scratch.mangling.has(change::MARK | change::TOS) {
+    match scratch.mangling.has(change::MARK | change::TOS) || scratch.nat.has(done::TURNED) {
         true => Chain::from_byte(scratch.walk.chain).unwrap_or(routed),
         false => routed,
     }
@@ -331,26 +423,27 @@ fn chain(scratch: &Scratch, routed: Chain) -> Chain {
 #[inline(always)]
 pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Outcome {
     let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
-    if needs & need::MANGLING == 0 {
+    let is_mangling = needs & need::MANGLING != 0;
+    let may_turn = scratch.walk.nat == shown::ALL;
+    if !is_mangling && !may_turn {
         return tables.judge(scratch);
     }
-    scratch.facts.restart();
-    if needs & need::REROUTING != 0 {
+    if is_mangling {
+        scratch.facts.restart();
+    }
+    if needs & need::REROUTING != 0 || may_turn {
         scratch.walk.part = part::ENTRANCE;
         let outcome = tables.judge(scratch);
         if !matches!(outcome, Outcome::Accept) {
             return outcome;
         }
         scratch.walk.part = part::REST;
-        scratch.facts.route();
-        let so_far = Mangling::of(&scratch.facts, false);
-        if so_far.has(change::MARK | change::TOS) {
-            scratch.headers.tos = so_far.tos;
-            let route = tables.reroute(place, &scratch.headers, so_far.mark);
-            scratch.walk.chain = route.chain as u8;
-            scratch.walk.out_ifindex = route.out_ifindex;
-            scratch.facts.settle_hops(route.chain, &scratch.headers, place.hook);
+        if !tables.take_turn(scratch, place, needs) {
+            return Outcome::Broken;
         }
+    }
+    if !is_mangling {
+        return tables.judge(scratch);
     }
     if needs & need::PATH_MTU != 0 && scratch.headers.has_tcp_flag(SYN) {
         let mark = scratch.facts.changeable().mark;
@@ -361,6 +454,37 @@ pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Out
     let is_on_its_way = is_forwarded && matches!(place.hook, Hook::Ingress);
     scratch.mangling = Mangling::of(&scratch.facts, is_on_its_way);
     outcome
+}
+
+/// Between the rules before routing and those behind it: gives the packet the destination
+/// that table nat wants, and routes it anew where that or a mark asks for it. `false` when the
+/// destination cannot be had.
+#[inline(always)]
+pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, needs: u32) -> bool {
+    if scratch.walk.nat == shown::ALL && scratch.walk.order_in != NO_ENTRY {
+        if !birth::turn(tables, scratch) {
+            return false;
+        }
+        scratch.facts.turn(&scratch.headers, &scratch.key);
+    }
+    let mut mark = 0;
+    let mut is_routed_anew = scratch.nat.has(done::TURNED);
+    if needs & need::MANGLING != 0 {
+        scratch.facts.route();
+        let so_far = Mangling::of(&scratch.facts, false);
+        mark = so_far.mark;
+        if so_far.has(change::MARK | change::TOS) {
+            scratch.headers.tos = so_far.tos;
+            is_routed_anew = true;
+        }
+    }
+    if is_routed_anew {
+        let route = tables.reroute(place, &scratch.headers, mark);
+        scratch.walk.chain = route.chain as u8;
+        scratch.walk.out_ifindex = route.out_ifindex;
+        scratch.facts.settle_hops(route.chain, &scratch.headers, place.hook);
+    }
+    true
 }
 
 /// Walks the rules for the packet on the desk, from table to table.
@@ -415,11 +539,12 @@ pub const fn may_bypass_stack(headers: &Headers, walk: &Walk) -> bool {
         && !headers.has_ip_options()
 }
 
-/// Whether the flow remembers a verdict that holds for this packet.
+/// Whether the flow remembers a verdict that holds for this packet. Segments that begin or
+/// end a connection walk the rules, which may ask for their flags.
 #[inline(always)]
 fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
     let Some((_, flow)) = &tracked.flow else { return false };
-    if !matches!(tracked.ctstate, CtState::Established) {
+    if !matches!(tracked.ctstate, CtState::Established) || !scratch.headers.is_plain() {
         return false;
     }
     holds(&flow.side(tracked.direction).cached, &scratch.walk)
@@ -465,6 +590,7 @@ fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
     let Some((_, flow)) = &mut tracked.flow else { return };
     if !matches!(tracked.ctstate, CtState::Established)
         || !matches!(tracked.effect, Effect::Advance(_))
+        || !scratch.headers.is_plain()
         || !scratch.walk.is_cacheable()
     {
         return;

@@ -28,7 +28,7 @@ pub fn report<P: Packet + ?Sized, T: Tables>(
         // The desk still holds what was noted of another packet.
         Verdict::Pass(_) => return,
         // It is not over: its SYN will be judged.
-        Verdict::Prove => return,
+        Verdict::Prove | Verdict::Again => return,
     };
     let is_told = reason != 0
         && (options.has(option::REPORT_DROPS) || is_remembered(tables, scratch, options, now));

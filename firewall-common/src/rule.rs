@@ -8,7 +8,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::addr::Addr;
+use crate::{addr::Addr, wire::tcp_flag::BEGINS_OR_ENDS};
 
 /// Rules of both families in one generation; indexes fit 16 bits.
 pub const RULES_PER_GENERATION: u32 = 32_768;
@@ -215,6 +215,22 @@ impl RejectKind {
     }
 }
 
+impl Rule {
+    /// Whether `--tcp-flags` fits plain segments ([`crate::headers::Headers::is_plain`]);
+    /// `None` when it fits some of them.
+    pub const fn fits_plain_segments(&self) -> Option<bool> {
+        if self.present & condition::TCP_FLAGS == 0 {
+            return Some(true);
+        }
+        let is_inverted = self.invert & condition::TCP_FLAGS != 0;
+        // A flag that plain segments lack, or that is not even looked at.
+        if self.tcp_flags & (BEGINS_OR_ENDS | !self.tcp_mask) != 0 {
+            return Some(is_inverted);
+        }
+        if self.tcp_mask & !BEGINS_OR_ENDS == 0 { Some(!is_inverted) } else { None }
+    }
+}
+
 /// Bits of [`Rule::flags`].
 pub mod flag {
     /// The implicit end of a user chain: it returns and has no counter.
@@ -222,8 +238,10 @@ pub mod flag {
     /// The policy of a built-in chain, laid out as its last rule.
     pub const POLICY: u8 = 1 << 1;
     /// Looks at what may differ between packets of one flow and direction
-    /// (TCP flags, ICMP type, length, a limit) or acts on each packet (LOG): no verdict
-    /// behind it is cached for flows that fit its other conditions.
+    /// (ICMP type, length, a limit) or acts on each packet (LOG): no verdict behind it is
+    /// cached for flows that fit its other conditions. Verdicts are those of plain segments
+    /// ([`crate::headers::Headers::is_plain`]): what holds for all of them, or for none, is
+    /// no such thing.
     pub const PER_PACKET: u8 = 1 << 2;
 }
 

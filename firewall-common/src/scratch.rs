@@ -21,6 +21,7 @@ use crate::{
     fragment::{Early, FragmentGrant, FragmentKey},
     headers::Headers,
     mangle::Mangling,
+    nat::Desk,
     synproxy::Proxy,
     time::Nanos,
     walk::Walk,
@@ -63,6 +64,8 @@ pub struct Scratch {
     /// Filled in for [`crate::verdict::Verdict::Punt`].
     pub punt: Punt,
     pub proxy: Proxy,
+    /// What becomes of its ends.
+    pub nat: Desk,
     /// Filled in for [`crate::verdict::Verdict::Wait`].
     pub early: Early,
     /// For events.

@@ -20,6 +20,7 @@ use crate::{
     flow_event::{self, FlowEvent},
     fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
+    nat::{self, Translation},
     packet::Packet,
     path, report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
@@ -260,6 +261,108 @@ pub trait Tables: Rules {
     fn take_expectation(&self, key: &ExpectationKey) -> bool;
     fn set_master(&self, key: &FlowKey, master: &Master);
 
+    /// Whether anything may be translated that is addressed so: [`nat::face`].
+    fn is_face(&self, address: &Addr) -> bool;
+    fn note_face(&self, address: &Addr);
+    /// The way in under a wire face.
+    #[allow(clippy::mut_from_ref, reason = "as for flows")]
+    fn translation(&self, key: &FlowKey) -> Option<&mut Translation>;
+    /// Puts one down where none stands.
+    fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
+    fn forget_translation(&self, key: &FlowKey);
+    /// Claims one that was claimed at another time; `true` for the one caller that did.
+    fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool;
+    /// Moves the way in of a flow that was confirmed to where floods cannot reach it; `false`
+    /// when there is no space.
+    fn keep_translation(&self, key: &FlowKey) -> bool;
+    /// [`nat::claim::keep`].
+    #[inline(always)]
+    fn keep_faces(&self, scratch: &mut Scratch, flow: &Flow)
+    where
+        Self: Sized,
+    {
+        nat::claim::keep(self, scratch, flow);
+    }
+    /// The address that this host would use towards the packet's source, or else its
+    /// destination, into `scratch.nat.address`; `false` when there is none.
+    fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool;
+    /// Whether the next hop is known of a packet of this host that was routed anew.
+    #[inline(always)]
+    fn has_next_hop(&self) -> bool {
+        true
+    }
+    /// Writes other ends into the packet at hand: [`nat::rewrite::ends`]; `false` when that is
+    /// not possible. Where packets are only read the headers on the desk tell of them.
+    #[inline(always)]
+    fn turn(&self, _headers: &Headers, _from: &Tuple, _to: &Tuple) -> bool {
+        true
+    }
+
+    /// The same of a packet that is no ICMP error.
+    #[inline(always)]
+    fn turn_plain(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+        self.turn(headers, from, to)
+    }
+
+    /// [`nat::arrival::come_in`]. The kernel's programs do it, and the next ones, in functions
+    /// that the verifier checks by themselves.
+    #[inline(always)]
+    fn come_in<P: Packet + ?Sized>(&self, packet: &P, scratch: &mut Scratch, now: Nanos) -> bool
+    where
+        Self: Sized,
+    {
+        nat::arrival::come_in(packet, self, scratch, now)
+    }
+    /// [`nat::departure::go_out`].
+    #[inline(always)]
+    fn go_out(&self, scratch: &mut Scratch, flow: &Flow, direction: Direction) -> bool {
+        nat::departure::go_out(scratch, flow, direction)
+    }
+    /// [`nat::birth::begin`].
+    #[inline(always)]
+    fn begin_flow(&self, scratch: &mut Scratch, is_announced: bool, now: Nanos)
+    where
+        Self: Sized,
+    {
+        nat::birth::begin(self, scratch, is_announced, now);
+    }
+    /// [`nat::arrival::undo`].
+    #[inline(always)]
+    fn undo(&self, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        nat::arrival::undo(self, scratch)
+    }
+    /// [`nat::birth::bind`].
+    #[inline(always)]
+    fn bind(&self, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        nat::birth::bind(self, scratch)
+    }
+    /// [`nat::claim::attempt`].
+    #[inline(always)]
+    fn attempt(&self, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        nat::claim::attempt(self, scratch)
+    }
+    /// Calls [`nat::claim::step`] until it says to stop, or so often as it may.
+    #[inline(always)]
+    fn search_port(&self, scratch: &mut Scratch)
+    where
+        Self: Sized,
+    {
+        for _ in 0..nat::claim::MAX_TRIES {
+            if nat::claim::step(self, scratch) {
+                return;
+            }
+        }
+    }
+
     #[allow(clippy::mut_from_ref, reason = "as for flows")]
     fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant>;
     fn grant_fragments(&self, key: &FragmentKey, grant: &FragmentGrant);
@@ -294,7 +397,17 @@ pub trait Tables: Rules {
         path::decide(self, scratch, place)
     }
 
-    /// Where a packet goes whose mark or type of service rules have changed.
+    /// [`path::take_turn`].
+    #[inline(always)]
+    fn take_turn(&self, scratch: &mut Scratch, place: Place, needs: u32) -> bool
+    where
+        Self: Sized,
+    {
+        path::take_turn(self, scratch, place, needs)
+    }
+
+    /// Where a packet goes whose mark or type of service rules have changed, or its
+    /// destination.
     #[inline(always)]
     fn reroute(&self, place: Place, headers: &Headers, _mark: u32) -> Route {
         self.route(place, headers)

@@ -87,6 +87,16 @@ drop_reasons! {
     NonIp = "non-ip",
     /// An ACK that began no connection: the SYN cookie in it is wrong or too old.
     SynCookieWrong = "syn-cookie-wrong",
+    /// No address and port was free that a new flow could have been translated to.
+    NatPortsExhausted = "nat-ports-exhausted",
+    /// No space for one more translated flow.
+    NatTableFull = "nat-table-full",
+    /// Another packet was translated to the same ends a moment ago.
+    NatClash = "nat-clash",
+    /// This host has no address towards where a MASQUERADE or REDIRECT leads.
+    NatNoAddress = "nat-no-address",
+    /// It would have left with its inside source, by an interface that is not ours.
+    NatWayOut = "nat-way-out",
     /// The ruleset could not be read to a verdict: a bug, closed for safety.
     RulesetBroken = "ruleset-broken",
 }
@@ -124,6 +134,9 @@ stats! {
     /// Tries of embryonic flows to become assured, one with each packet, that failed
     /// because the table of assured flows is full.
     AssuredFull = "assured-full",
+    /// Ways into confirmed flows that stay where a flood of new ones reaches them, because
+    /// the table of translations is full.
+    TranslationsFull = "translations-full",
     /// Embryonic flows that a reset ended before anybody had answered.
     FlowsForgotten = "flows-forgotten",
     /// Embryonic flows in whose place a new one with the same endpoints stepped.
@@ -186,6 +199,8 @@ pub enum Verdict {
     Cookie,
     /// An ACK with a right cookie: to be made the SYN that it proves, and judged anew.
     Prove,
+    /// It begins a connection anew whose translation is over: to be judged as it came.
+    Again,
 }
 
 impl Verdict {
@@ -200,6 +215,8 @@ impl Verdict {
             Self::Reject(_) => drop_counter(DropReason::Reject),
             Self::Cookie => Stat::SynCookiesSent as u32,
             Self::Prove => Stat::SynCookiesRight as u32,
+            // As whom it counts is not known yet; it comes back once.
+            Self::Again => drop_counter(DropReason::NatClash),
         }
     }
 }

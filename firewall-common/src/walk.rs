@@ -56,12 +56,25 @@ pub mod station {
     pub const RAW: usize = 0;
     /// Table mangle before routing: PREROUTING, or OUTPUT.
     pub const ENTRANCE: usize = 1;
+    /// Table nat before routing: PREROUTING, or OUTPUT.
+    pub const NAT_IN: usize = 2;
     /// Table mangle behind routing: INPUT or FORWARD.
-    pub const MANGLE: usize = 2;
-    pub const FILTER: usize = 3;
+    pub const MANGLE: usize = 3;
+    pub const FILTER: usize = 4;
     /// Table mangle: POSTROUTING.
-    pub const EXIT: usize = 4;
-    pub const COUNT: usize = 5;
+    pub const EXIT: usize = 5;
+    /// Table nat behind routing: POSTROUTING, or INPUT.
+    pub const NAT_OUT: usize = 6;
+    pub const COUNT: usize = 7;
+}
+
+/// Which chains of table nat a packet is shown to, as [`Walk::nat`].
+pub mod nat {
+    /// Only the first packet of a flow is.
+    pub const NONE: u8 = 0;
+    /// It has been routed without us.
+    pub const BEHIND_ROUTING: u8 = 1;
+    pub const ALL: u8 = 2;
 }
 
 /// Which stations a walk comes by, as [`Walk::part`].
@@ -127,6 +140,12 @@ pub struct Walk {
     pub part: u8,
     /// Bytes that rules have added to the packet: those behind them count them, too.
     pub grown: u8,
+    /// One of [`nat`].
+    pub nat: u8,
+    /// The rules of table nat that decided, or [`NO_ENTRY`]. They count where [`Walk::nat`]
+    /// shows the packet to that table.
+    pub order_in: u32,
+    pub order_out: u32,
 }
 
 impl Walk {
@@ -151,28 +170,48 @@ impl Walk {
         let entry = |chain: Chain| entries[chain as usize];
         let (entrance, rest) = match Chain::from_byte(self.chain) {
             Some(Chain::Output) => (
-                [entry(Chain::RawOutput), entry(Chain::MangleOutput)],
-                [NO_ENTRY, entry(Chain::Output), entry(Chain::ManglePostrouting)],
+                [entry(Chain::RawOutput), entry(Chain::MangleOutput), entry(Chain::NatOutput)],
+                [
+                    NO_ENTRY,
+                    entry(Chain::Output),
+                    entry(Chain::ManglePostrouting),
+                    entry(Chain::NatPostrouting),
+                ],
             ),
             Some(Chain::Input) => (
-                [entry(Chain::RawPrerouting), entry(Chain::ManglePrerouting)],
-                [entry(Chain::MangleInput), entry(Chain::Input), NO_ENTRY],
+                [
+                    entry(Chain::RawPrerouting),
+                    entry(Chain::ManglePrerouting),
+                    entry(Chain::NatPrerouting),
+                ],
+                [entry(Chain::MangleInput), entry(Chain::Input), NO_ENTRY, entry(Chain::NatInput)],
             ),
             _ => (
-                [entry(Chain::RawPrerouting), entry(Chain::ManglePrerouting)],
+                [
+                    entry(Chain::RawPrerouting),
+                    entry(Chain::ManglePrerouting),
+                    entry(Chain::NatPrerouting),
+                ],
                 [
                     entry(Chain::MangleForward),
                     entry(Chain::Forward),
                     entry(Chain::ManglePostrouting),
+                    entry(Chain::NatPostrouting),
                 ],
             ),
         };
         self.stations = [NO_ENTRY; 8];
         if self.part != part::REST {
-            [self.stations[0], self.stations[1]] = entrance;
+            [self.stations[0], self.stations[1], self.stations[2]] = entrance;
         }
         if self.part != part::ENTRANCE {
-            [self.stations[2], self.stations[3], self.stations[4]] = rest;
+            [self.stations[3], self.stations[4], self.stations[5], self.stations[6]] = rest;
+        }
+        if self.nat != nat::ALL {
+            self.stations[station::NAT_IN] = NO_ENTRY;
+        }
+        if self.nat == nat::NONE {
+            self.stations[station::NAT_OUT] = NO_ENTRY;
         }
         self.depth = 0;
         self.outcome = Outcome::Running as u8;
@@ -192,6 +231,11 @@ impl Walk {
     fn go_to_station(&mut self, first: usize) -> bool {
         for at in 0..station::COUNT {
             let entry = self.stations[at];
+            let is_nat = at == station::NAT_IN || at == station::NAT_OUT;
+            // What is not tracked has no translation.
+            if is_nat && self.ctstate_then == CtState::Untracked.bit() {
+                continue;
+            }
             if at >= first && entry != NO_ENTRY {
                 self.index = entry;
                 self.station = at as u8;
@@ -246,11 +290,21 @@ impl Walk {
         }
     }
 
+    /// Notes that this rule of table nat decides.
+    #[inline(always)]
+    const fn order(&mut self) {
+        if self.station as usize == station::NAT_IN {
+            self.order_in = self.index;
+        } else {
+            self.order_out = self.index;
+        }
+    }
+
     /// This table lets the packet pass: the next one is asked. What table filter has
     /// decided is what is told.
     #[inline(always)]
     fn accept(&mut self, rule: &Rule, facts: &mut Facts) -> bool {
-        if self.station as usize <= station::FILTER {
+        if self.station as usize <= station::FILTER && self.station as usize != station::NAT_IN {
             self.decided = self.index;
             self.argument = rule.argument;
             self.is_policy = rule.flags & flag::POLICY;
@@ -365,8 +419,10 @@ fn act(rule: &Rule, headers: &Headers, facts: &mut Facts, walk: &mut Walk) -> bo
             walk.is_per_packet = 1;
             walk.go_on()
         }
-        // Nothing leads here yet: table nat has no station.
-        Target::Translate => walk.stop(Outcome::Broken),
+        Target::Translate => {
+            walk.order();
+            walk.accept(rule, facts)
+        }
         Target::Untrack => {
             walk.ctstate_then = CtState::Untracked.bit();
             walk.announced_by = helper::NONE;

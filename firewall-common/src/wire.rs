@@ -26,6 +26,8 @@ pub mod tcp_flag {
     pub const URG: u8 = 1 << 5;
     pub const ECE: u8 = 1 << 6;
     pub const CWR: u8 = 1 << 7;
+    /// What a segment has that begins or ends a connection.
+    pub const BEGINS_OR_ENDS: u8 = SYN | FIN | RST;
 }
 
 #[repr(C)]

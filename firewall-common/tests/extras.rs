@@ -12,7 +12,7 @@ use firewall_common::{
     testing::{Frame, Memory},
     time::Nanos,
     verdict::{Stat, Verdict},
-    wire::tcp_flag::{ACK, SYN},
+    wire::tcp_flag::{ACK, FIN, SYN},
 };
 
 const CLIENT: &str = "192.0.2.2";
@@ -139,8 +139,20 @@ mod verdict {
     fn behind_a_condition_of_the_connection_is_remembered() {
         let memory = counting(0, is(number::CT_PROTOCOL, 6));
         connect(&memory);
+        assert_eq!(memory.stat(Stat::CacheHit as u32), 0, "the first plain ones walk");
+        assert!(counts(&memory, &to_client(ACK)));
         assert!(counts(&memory, &to_server(ACK)));
         assert_eq!(memory.stat(Stat::CacheHit as u32), 2, "one of each direction");
+    }
+
+    #[test]
+    fn that_is_remembered_is_not_for_segments_that_end_the_connection() {
+        let memory = counting(0, is(number::CT_PROTOCOL, 6));
+        connect(&memory);
+        assert!(counts(&memory, &to_server(ACK)));
+        assert_eq!(memory.stat(Stat::CacheHit as u32), 1);
+        assert!(counts(&memory, &to_server(FIN | ACK)));
+        assert_eq!(memory.stat(Stat::CacheHit as u32), 1);
     }
 
     #[test]

@@ -1,19 +1,17 @@
 //! What rules change of packets, by whole packets on tables in memory: what later rules see,
 //! what is to be written, and that the checksums are right when it is.
 
-use std::cell::RefCell;
-
 use firewall_common::{
-    checksum::{Verification, replaced},
+    checksum::Verification,
     event::Hook,
     expectation::{Expectation, ExpectationKey},
-    extra::{Extra, Test, facts::number, need, text::Window},
+    extra::{Extra, Test, facts::number, need},
     flow::{CtState, FlowKey, helper},
     headers::Headers,
     mangle::{self, CLAMP, Mangling, change, rewrite},
     packet::Packet,
     rule::{Chain, PortRange, Rule, Target, condition, flag},
-    testing::{Frame, Memory},
+    testing::{Frame, Memory, Written},
     time::Nanos,
     verdict::Verdict,
     wire::tcp_flag::{ACK, SYN},
@@ -53,70 +51,13 @@ fn mangled(memory: &Memory, frame: &Frame) -> Mangling {
     memory.scratch().mangling
 }
 
-/// A frame to write to.
-struct Written(RefCell<Vec<u8>>);
-
-impl Packet for Written {
-    fn len(&self) -> u32 {
-        self.0.borrow().len() as u32
-    }
-
-    fn read<T: bytemuck::Pod>(&self, offset: u32) -> Option<T> {
-        self.0.borrow()[..].read(offset)
-    }
-
-    fn copy(&self, offset: u32, len: u32, into: &mut [u8; 64]) -> bool {
-        self.0.borrow()[..].copy(offset, len, into)
-    }
-
-    fn keep(&self, offset: u32, into: &mut Window) {
-        self.0.borrow()[..].keep(offset, into);
-    }
-
-    fn capture(&self, _: &mut [u8; 128]) -> u8 {
-        0
-    }
-}
-
-impl rewrite::Frame for Written {
-    fn write(&self, at: u32, word: u16) -> bool {
-        self.0.borrow_mut()[at as usize..][..2].copy_from_slice(&word.to_ne_bytes());
-        true
-    }
-
-    fn write_uncovered(&self, at: u32, word: u16) -> bool {
-        self.write(at, word)
-    }
-
-    fn paste(&self, at: u32, len: u32, from: &[u8; 64]) -> bool {
-        let len = len as usize;
-        self.0.borrow_mut()[at as usize..][..len].copy_from_slice(&from[..len]);
-        true
-    }
-
-    fn grow(&self, len: u32) -> bool {
-        let len = self.0.borrow().len().max(len as usize);
-        self.0.borrow_mut().resize(len, 0);
-        true
-    }
-
-    fn follow(&self, _: &Headers, at: u32, was: u16, now: u16) -> bool {
-        let sum = self.read::<u16>(at).unwrap();
-        self.write(at, replaced(sum, was, now))
-    }
-
-    fn follow_pseudo(&self, headers: &Headers, at: u32, was: u16, now: u16) -> bool {
-        self.follow(headers, at, was, now)
-    }
-}
-
 /// The frame as it is written, whose checksums must be right, and its headers.
 fn rewritten(frame: &Frame, mangling: &Mangling) -> (Vec<u8>, Headers) {
-    let written = Written(RefCell::new(frame.build()));
+    let written = Written::of(frame.build());
     let mut headers = Headers::default();
     headers.parse(&written, true).unwrap();
     assert!(rewrite::rewrite(&written, &mut headers, mangling, &mut [0; 64]));
-    let bytes = written.0.into_inner();
+    let bytes = written.bytes.into_inner();
     let mut again = Headers::default();
     again.parse(&bytes[..], true).expect("an IP header with a right checksum");
     assert!(bytes[..].has_right_checksum(&again, &mut Verification::of(&again), false));

@@ -17,6 +17,8 @@ mod lists;
 mod mangle;
 mod maps;
 mod memory;
+mod nat;
+mod owner;
 mod packet;
 mod proxy;
 mod punt;

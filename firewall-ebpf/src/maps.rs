@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     classifier::{LINES_PER_GENERATION, Line},
-    control::{Device, MAX_AWAITED, Options, Timeouts},
+    control::{Device, MAX_AWAITED, Options, SocketLayout, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
         EXTRAS_PER_GENERATION, Extra,
@@ -23,6 +23,7 @@ use firewall_common::{
     generation::InForce,
     helper_stats::HelperStats,
     mangle::parcel::{PARCELS as PARCELS_AT_ONCE, Parcel},
+    nat::{FACE_WORDS, Translation},
     pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
@@ -88,6 +89,20 @@ pub static EXPECTATIONS: HashMap<ExpectationKey, Expectation> =
 #[map(name = "masters")]
 pub static MASTERS: LruHashMap<FlowKey, Master> = LruHashMap::with_max_entries(16_384, 0);
 
+/// The ways from wire faces to the inside, of confirmed flows. Size set at load.
+#[map(name = "translations")]
+pub static TRANSLATIONS: HashMap<FlowKey, Translation> =
+    HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
+
+/// The same of flows that nobody has confirmed. Size set at load.
+#[map(name = "embryonic_nat")]
+pub static EMBRYONIC_TRANSLATIONS: LruHashMap<FlowKey, Translation> =
+    LruHashMap::with_max_entries(65_536, 0);
+
+/// Bits of addresses that something is translated from: [`firewall_common::nat::face`].
+#[map(name = "faces")]
+pub static FACES: Array<u64> = Array::with_max_entries(FACE_WORDS, 0);
+
 /// Size set at load.
 #[map(name = "fragments")]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentGrant> =
@@ -122,6 +137,14 @@ pub static EXTRAS: Array<Extra> = Array::with_max_entries(2 * EXTRAS_PER_GENERAT
 /// What each of them keeps in mind.
 #[map(name = "extra_memory")]
 pub static EXTRA_MEMORY: Array<u64> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
+
+/// Where the kernel keeps the group of a socket's owner; written when the programs are loaded.
+#[map(name = "socket_layout")]
+pub static SOCKET_LAYOUT: Array<SocketLayout> = Array::with_max_entries(1, 0);
+
+/// The socket that is looked at: one packet at a time on each CPU.
+#[map(name = "socket")]
+pub static SOCKET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// The lists of `-m recent`.
 #[map(name = "recent")]

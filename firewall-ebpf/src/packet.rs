@@ -26,7 +26,7 @@ use firewall_common::{
     wire::Ethernet,
 };
 
-use crate::{chunks, stage, verifier::opaque};
+use crate::{chunks, owner, stage, verifier::opaque};
 
 /// Headers lie below this offset, or the packet is not understood.
 const REACH: usize = 0xfff;
@@ -44,6 +44,21 @@ fn read<T: Pod>(data: usize, data_end: usize, offset: u32) -> Option<T> {
     // SAFETY: the bytes were just found to lie within the packet; the kernel
     // loads words from any address.
     Some(unsafe { *(start as *const T) })
+}
+
+/// Writes a `T` into the linear part of a packet.
+#[inline(always)]
+fn write<T: Pod>(data: usize, data_end: usize, offset: u32, value: T) -> bool {
+    if offset as usize > REACH {
+        return false;
+    }
+    let start = opaque(data + (opaque(offset as usize) & REACH));
+    if start + size_of::<T>() > data_end {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { *(start as *mut T) = value };
+    true
 }
 
 /// A frame in XDP.
@@ -69,6 +84,12 @@ impl XdpPacket {
     pub fn ifindex(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.ctx).ingress_ifindex }
+    }
+
+    /// Writes a `T` at `offset`; `false` when the frame ends before it does.
+    #[inline(always)]
+    pub fn write<T: Pod>(&self, offset: u32, value: T) -> bool {
+        write(self.data(), self.data_end(), offset, value)
     }
 
     /// Copies `len` bytes, known not to be zero, from `offset` on.
@@ -385,6 +406,14 @@ impl Packet for SkbPacket {
         }
         // SAFETY: as above.
         Some(unsafe { bpf_get_socket_uid(self.skb) })
+    }
+
+    #[inline(always)]
+    fn group(&self) -> Option<u32> {
+        match owner::group_of(self.skb) {
+            owner::NOBODY => None,
+            group => Some(group as u32),
+        }
     }
 
     #[inline(always)]

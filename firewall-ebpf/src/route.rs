@@ -8,6 +8,7 @@ use firewall_common::{
     addr::{Addr, Family},
     headers::Headers,
     rule::Chain,
+    scratch::Scratch,
 };
 
 use crate::{maps::DELIVERY, tables::Program};
@@ -29,8 +30,10 @@ mod answer {
 
 /// Look by the mark, too (`BPF_FIB_LOOKUP_MARK`); kernels before 6.10 refuse it.
 const BY_MARK: u32 = 1 << 5;
+/// Look as for a packet of this host (`BPF_FIB_LOOKUP_OUTPUT`).
+const AS_OUTPUT: u32 = 1 << 1;
 /// Look for no neighbour (`BPF_FIB_LOOKUP_SKIP_NEIGH`).
-const WITHOUT_NEIGHBOUR: u32 = 1 << 3;
+const WITHOUT_NEIGHBOUR: u32 = 1 << 2;
 /// Give the source address that this host would use, too (`BPF_FIB_LOOKUP_SRC`).
 const WITH_SOURCE: u32 = 1 << 4;
 
@@ -68,6 +71,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// The next hop is known, if not yet its address.
+    pub const fn has_next_hop(&self) -> bool {
+        matches!(self.answer, answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED)
+    }
+
     /// The packet may go straight out of `fib.ifindex`.
     pub const fn is_direct(&self) -> bool {
         self.answer == answer::SUCCESS
@@ -233,6 +241,33 @@ pub fn own_address(program: Program, ctx: *mut c_void, ifindex: u32, headers: &H
         (answer::SUCCESS | answer::NO_NEIGHBOUR, Family::Ipv6) => Addr { words: fib.src },
         _ => fallback,
     }
+}
+
+/// Puts the address that this host would use towards the source of the packet in `scratch`,
+/// or else its destination, into `scratch.nat.address`; `false` when there is none. The
+/// packet's own route stays on the desk.
+#[inline(always)]
+pub fn source_address(ctx: *mut c_void, scratch: &mut Scratch, towards_source: bool) -> bool {
+    let mut fib = Fib::zeroed();
+    let Scratch { headers, walk, nat, .. } = scratch;
+    let tuple = &headers.tuple;
+    let (from, towards) =
+        if towards_source { (tuple.dst, tuple.src) } else { (tuple.src, tuple.dst) };
+    let is_own = walk.in_ifindex == 0;
+    let ifindex = if is_own { walk.out_ifindex } else { walk.in_ifindex };
+    ask(&mut fib, headers, ifindex, from, towards);
+    // No packet: no MTU is too small for it.
+    fib.len = 0;
+    let way = if is_own { AS_OUTPUT } else { 0 };
+    let flags = WITH_SOURCE | WITHOUT_NEIGHBOUR | way;
+    if answer(ctx, &mut fib, flags) != answer::SUCCESS {
+        return false;
+    }
+    nat.address = match headers.family() {
+        Family::Ipv4 => Addr::v4(fib.src[0]),
+        Family::Ipv6 => Addr { words: fib.src },
+    };
+    true
 }
 
 #[inline(always)]

@@ -30,6 +30,7 @@ use firewall_common::{
     fragment::{self, Inherited, Visit},
     headers::{Headers, Parsed},
     mangle::{Mangling, change},
+    nat::desk::done,
     packet::Packet,
     path, report,
     rule::Chain,
@@ -62,6 +63,8 @@ pub mod decision {
     pub const PROVE: u32 = 6;
     /// A fragment that comes before its first.
     pub const WAIT: u32 = 7;
+    /// To be judged once more, as it came.
+    pub const AGAIN: u32 = 32;
     /// Plus the [`firewall_common::rule::RejectKind`].
     pub const REJECT: u32 = 8;
 
@@ -69,15 +72,16 @@ pub mod decision {
     pub const PROXIED: u32 = 1 << 8;
     /// With PROXIED: the server's SYN/ACK, which becomes two packets.
     pub const ANNOUNCE: u32 = 1 << 9;
-    /// With PASS, FORWARD or HOLD: rules have changed the packet.
+    /// With PASS, FORWARD or HOLD: rules have changed the packet, or it leaves translated.
     pub const MANGLED: u32 = 1 << 10;
     /// Less the three above.
     pub const ACTION: u32 = PROXIED - 1;
 }
 
 #[inline(always)]
-const fn decision(verdict: Verdict, task: u8, mangling: &Mangling) -> u32 {
-    let mangled = if mangling.has(!change::CT_MARK) { decision::MANGLED } else { 0 };
+const fn decision(verdict: Verdict, task: u8, mangling: &Mangling, is_translated: bool) -> u32 {
+    let is_changed = mangling.has(!change::CT_MARK) || is_translated;
+    let mangled = if is_changed { decision::MANGLED } else { 0 };
     let proxied = match task {
         task::TRANSLATE => decision::PROXIED,
         task::ANNOUNCE => decision::PROXIED | decision::ANNOUNCE,
@@ -92,6 +96,7 @@ const fn decision(verdict: Verdict, task: u8, mangling: &Mangling) -> u32 {
         Verdict::Wait(_) => decision::WAIT,
         Verdict::Cookie => decision::COOKIE,
         Verdict::Prove => decision::PROVE,
+        Verdict::Again => decision::AGAIN,
         Verdict::Drop(_) => decision::DROP,
         Verdict::Reject(kind) => decision::REJECT + kind as u32,
     }
@@ -111,7 +116,7 @@ pub extern "C" fn xdp_filter(ctx: *mut xdp_md) -> u32 {
         visit: Visit::New,
     };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task, &scratch.mangling)
+    decision(verdict, scratch.proxy.task, &scratch.mangling, scratch.nat.has(done::LEAVES))
 }
 
 /// The whole path of a packet that TC sees coming in; gives one of [`decision`].
@@ -142,7 +147,10 @@ fn tc_filter(skb: *mut __sk_buff, has_ethernet: u32, hook: Hook, visit: u32) -> 
     }
     let place = Place { hook, ifindex: packet.ifindex(), has_ethernet: has_ethernet != 0, visit };
     let verdict = path::filter(&packet, place, &maps, scratch, now());
-    decision(verdict, scratch.proxy.task, &scratch.mangling)
+    // What leaves for another destination than the stack knows is routed by us.
+    let is_led = matches!(hook, Hook::Egress) && scratch.nat.has(done::CAME | done::TURNED);
+    let is_translated = is_led || scratch.nat.has(done::LEAVES);
+    decision(verdict, scratch.proxy.task, &scratch.mangling, is_translated)
 }
 
 /// Where the packet goes, and by which interface it will leave.

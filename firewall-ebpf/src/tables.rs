@@ -27,6 +27,7 @@ use firewall_common::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
+    nat::Translation,
     packet::Packet,
     rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     scratch::Scratch,
@@ -44,13 +45,14 @@ use firewall_common::{
 use crate::{
     cookie, decide,
     maps::{
-        ASSURED, AWAITED, CLOCK, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS,
+        ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS,
         FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS,
         PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH, STATISTICS,
         TIMEOUTS, WINDOW,
     },
-    memory,
+    memory, nat,
     packet::SkbPacket,
+    route::Delivery,
     sets, stage,
     verifier::opaque,
 };
@@ -478,6 +480,140 @@ impl Tables for Maps {
     #[inline(always)]
     fn set_master(&self, key: &FlowKey, master: &Master) {
         let _ = MASTERS.insert(key, master, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn is_face(&self, address: &Addr) -> bool {
+        nat::is_face(address)
+    }
+
+    #[inline(always)]
+    fn note_face(&self, address: &Addr) {
+        nat::note_face(address);
+    }
+
+    #[inline(always)]
+    fn translation(&self, key: &FlowKey) -> Option<&mut Translation> {
+        nat::translation(key)
+    }
+
+    #[inline(always)]
+    fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool {
+        nat::add(key, translation)
+    }
+
+    #[inline(always)]
+    fn forget_translation(&self, key: &FlowKey) {
+        nat::forget(key);
+    }
+
+    #[inline(always)]
+    fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool {
+        memory::exchange(&raw mut translation.claimed.0, was.0, now.0)
+    }
+
+    #[inline(always)]
+    fn keep_translation(&self, key: &FlowKey) -> bool {
+        nat::keep(key)
+    }
+
+    #[inline(always)]
+    fn keep_faces(&self, scratch: &mut Scratch, flow: &Flow) {
+        nat::keep_faces(scratch, flow);
+    }
+
+    #[inline(always)]
+    fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool {
+        let towards = u32::from(towards_source);
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_own_address(self.ctx.cast(), scratch, towards),
+            _ => nat::tc::tc_own_address(self.ctx.cast(), scratch, towards),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn has_next_hop(&self) -> bool {
+        DELIVERY.get(self.program as u32).is_some_and(Delivery::has_next_hop)
+    }
+
+    #[inline(always)]
+    fn turn(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+        if !headers.is_icmp_error() {
+            return self.turn_plain(headers, from, to);
+        }
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_turn_error(self.ctx.cast(), headers, from, to),
+            _ => nat::tc::tc_turn_error(self.ctx.cast(), headers, from, to),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn turn_plain(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_turn(self.ctx.cast(), headers, from, to),
+            _ => nat::tc::tc_turn(self.ctx.cast(), headers, from, to),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn come_in<P: Packet + ?Sized>(&self, _packet: &P, scratch: &mut Scratch, now: Nanos) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_come_in(self.ctx.cast(), scratch, now.0),
+            _ => nat::tc::tc_come_in(self.ctx.cast(), scratch, now.0),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn go_out(&self, scratch: &mut Scratch, flow: &Flow, direction: Direction) -> bool {
+        nat::go_out(scratch, flow, direction as u32) != 0
+    }
+
+    #[inline(always)]
+    fn begin_flow(&self, scratch: &mut Scratch, is_announced: bool, now: Nanos) {
+        nat::begin_flow(scratch, u32::from(is_announced), now.0);
+    }
+
+    #[inline(always)]
+    fn undo(&self, _scratch: &mut Scratch) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_undo(self.ctx.cast()),
+            Program::TcIngress => nat::tc::tc_undo(self.ctx.cast(), 0),
+            Program::TcEgress => nat::tc::tc_undo(self.ctx.cast(), 1),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, scratch: &mut Scratch, _place: Place, needs: u32) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_take_turn(self.ctx.cast(), scratch, needs),
+            Program::TcIngress => nat::tc::tc_take_turn(self.ctx.cast(), scratch, needs, 0),
+            Program::TcEgress => nat::tc::tc_take_turn(self.ctx.cast(), scratch, needs, 1),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn bind(&self, scratch: &mut Scratch) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_bind(self.ctx.cast(), scratch),
+            _ => nat::tc::tc_bind(self.ctx.cast(), scratch),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
+    fn attempt(&self, scratch: &mut Scratch) -> bool {
+        nat::attempt_face(scratch) != 0
+    }
+
+    #[inline(always)]
+    fn search_port(&self, scratch: &mut Scratch) {
+        nat::search_port(scratch);
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@ use firewall_common::{
     event::Hook,
     fragment::Visit,
     headers::Headers,
+    nat::desk::done,
     packet::Packet,
     reject::{Answer, Lengths},
     rule::{Chain, RejectKind},
@@ -29,6 +30,7 @@ use crate::{
             tc_redirect, tc_send_off,
         },
     },
+    nat,
     packet::SkbPacket,
     proxy, punt,
     stage::{self, decision},
@@ -117,6 +119,9 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
 fn judge(packet: &SkbPacket, maps: &Maps, has_ethernet: u32, visit: Visit) -> i32 {
     let skb = packet.skb;
     let mut decided = stage::tc_filter_ingress(skb, has_ethernet, visit as u32);
+    if decided == decision::AGAIN {
+        decided = stage::tc_filter_ingress(skb, has_ethernet, visit as u32);
+    }
     if decided == decision::PROVE {
         if proxy::tc::tc_prove(skb, 0) == 0 {
             return TC_ACT_SHOT;
@@ -155,7 +160,7 @@ fn judge(packet: &SkbPacket, maps: &Maps, has_ethernet: u32, visit: Visit) -> i3
             tc_wait(skb, 0);
             TC_ACT_SHOT
         }
-        decision::DROP | decision::PROVE => TC_ACT_SHOT,
+        decision::DROP | decision::PROVE | decision::AGAIN => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 0),
     }
 }
@@ -187,7 +192,7 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     let visit = match packet.mark() {
-        REINJECT_INGRESS_MARK => return turn_back(&packet, &maps, ifindex),
+        REINJECT_INGRESS_MARK => return turn_back(&packet, &maps, has_ethernet),
         REINJECT_EGRESS_MARK => {
             // The mark of its own, where the daemon has sent it.
             packet.set_mark(packet.priority());
@@ -205,6 +210,9 @@ fn egress(skb: *mut __sk_buff) -> i32 {
         },
     };
     let mut decided = stage::tc_filter_egress(skb, has_ethernet, visit as u32);
+    if decided == decision::AGAIN {
+        decided = stage::tc_filter_egress(skb, has_ethernet, visit as u32);
+    }
     if !matches!(visit, Visit::New) {
         packet.set_priority(0);
     }
@@ -247,16 +255,17 @@ fn egress(skb: *mut __sk_buff) -> i32 {
             // SAFETY: as above.
             unsafe { bpf_redirect(0, 0) as i32 }
         }
-        decision::DROP | decision::PROVE => TC_ACT_SHOT,
+        decision::DROP | decision::PROVE | decision::AGAIN => TC_ACT_SHOT,
         reject => tc_reject(skb, reject - decision::REJECT, 1),
     }
 }
 
-/// Whether rules have led a packet of this host to another interface.
+/// Whether rules have led a packet of this host to another interface, or to another host.
 #[inline(always)]
 fn leaves_elsewhere(maps: &Maps, ifindex: u32) -> bool {
     maps.scratch().is_some_and(|scratch| {
-        scratch.walk.chain == Chain::Output as u8 && scratch.walk.out_ifindex != ifindex
+        let is_led = scratch.nat.has(done::CAME | done::TURNED);
+        scratch.walk.chain == Chain::Output as u8 && (is_led || scratch.walk.out_ifindex != ifindex)
     })
 }
 
@@ -269,18 +278,20 @@ fn translate(packet: &SkbPacket, link: u32) -> i32 {
 
 /// A frame that the daemon sends back to the ingress of this interface.
 #[inline(always)]
-fn turn_back(packet: &SkbPacket, maps: &Maps, ifindex: u32) -> i32 {
+fn turn_back(packet: &SkbPacket, maps: &Maps, has_ethernet: u32) -> i32 {
+    let ifindex = packet.ifindex();
     // Only TC ingress needs the mark; the stack and the admin's rules do not.
     let flags = maps.device(ifindex).map_or(device::TC, |found| found.flags);
     if flags & device::TC == 0 {
+        // The mark is the one that rules have set.
+        tc_carry(packet.skb, has_ethernet);
         packet.set_mark(packet.priority());
-        packet.set_tc_index(FORWARDED);
         // Generic XDP counts it by its token.
         if flags & device::GENERIC == 0 {
             maps.count(Stat::Reinjected as u32);
         }
     } else {
-        tc_carry(packet.skb);
+        tc_carry(packet.skb, has_ethernet);
     }
     to_ingress(ifindex)
 }
@@ -382,6 +393,10 @@ pub extern "C" fn tc_reject(skb: *mut __sk_buff, kind: u32, is_egress: u32) -> i
     let (Some(scratch), Some(kind)) = (maps.scratch(), RejectKind::from_byte(kind as u8)) else {
         return TC_ACT_SHOT;
     };
+    // Its sender hears from whom it has spoken to.
+    if nat::tc::tc_undo(skb, is_egress) == 0 {
+        return TC_ACT_SHOT;
+    }
     let from =
         if packet.ingress_ifindex() != 0 { packet.ingress_ifindex() } else { packet.ifindex() };
     let Some((written, lengths)) = answer::compose(&packet, &maps, scratch, from, kind) else {

@@ -19,6 +19,7 @@ use firewall_common::{
     event::Hook,
     headers::{Fragment, Headers},
     mangle::change,
+    nat::desk::done,
     packet::Packet,
     path,
     reject::Lengths,
@@ -32,6 +33,7 @@ use crate::{
     answer,
     mangle::{self, NUMBER},
     maps::DELIVERY,
+    nat,
     packet::XdpPacket,
     proxy, punt,
     route::Fib,
@@ -61,6 +63,9 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
         return XDP_PASS;
     }
     let mut decided = stage::xdp_filter(ctx);
+    if decided == decision::AGAIN {
+        decided = stage::xdp_filter(ctx);
+    }
     if decided == decision::PROVE {
         if proxy::xdp::xdp_prove(ctx) == 0 {
             return XDP_DROP;
@@ -81,7 +86,7 @@ pub fn firewall_xdp(ctx: XdpContext) -> u32 {
         decision::HOLD => xdp_hold(ctx),
         decision::COOKIE => proxy::xdp::xdp_cookie(ctx),
         decision::WAIT => xdp_wait(ctx),
-        decision::DROP | decision::PROVE => XDP_DROP,
+        decision::DROP | decision::PROVE | decision::AGAIN => XDP_DROP,
         reject => xdp_reject(ctx, reject - decision::REJECT),
     }
 }
@@ -146,6 +151,10 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md, decided: u32) -> u32 {
     if may_redirect && is_proxied && proxy::xdp::xdp_translate(ctx) == 0 {
         return XDP_DROP;
     }
+    let leaves = scratch.nat.has(done::LEAVES);
+    if may_redirect && leaves && nat::xdp::xdp_leave(ctx) == 0 {
+        return XDP_DROP;
+    }
     if may_redirect && rewrite(packet, headers, fib) {
         if scratch.mangling.has(change::TTL_OUT) {
             mangle::xdp::xdp_hop_limit(ctx, scratch.mangling.ttl_out.into());
@@ -156,7 +165,7 @@ pub extern "C" fn xdp_forward(ctx: *mut xdp_md, decided: u32) -> u32 {
     }
     maps.count(Stat::ForwardStack as u32);
     // Without a note it is judged again on egress, and no worse.
-    if scratch.mangling.has(change::ON_ITS_WAY) {
+    if scratch.mangling.has(change::ON_ITS_WAY) || leaves {
         mangle::xdp::forward(packet, maps, scratch, is_proxied);
         return XDP_PASS;
     }
@@ -232,6 +241,10 @@ pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
     let (Some(scratch), Some(kind)) = (maps.scratch(), RejectKind::from_byte(kind as u8)) else {
         return XDP_DROP;
     };
+    // Its sender hears from whom it has spoken to.
+    if nat::xdp::xdp_undo(ctx) == 0 {
+        return XDP_DROP;
+    }
     let headers = &scratch.headers;
     let Some((written, lengths)) = answer::compose(packet, maps, scratch, ifindex, kind) else {
         return XDP_DROP;

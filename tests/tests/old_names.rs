@@ -266,7 +266,7 @@ mod the_commands_of_iptables {
             for (call, code, words) in [
                 ("iptables -A INPUT -p tcp --dprt 3", 2, "--dport"),
                 ("iptables -A INPUT -j NOPE", 2, "NOPE"),
-                ("iptables -t nat -A POSTROUTING -j ACCEPT", 3, "not supported"),
+                ("iptables -t security -A INPUT -j ACCEPT", 3, "not supported"),
                 ("iptables -N a && iptables -A a -j a", 2, "circle"),
                 ("iptables -X INPUT", 1, "built-in"),
                 ("ip6tables -A INPUT -s 192.0.2.1 -j DROP", 2, "192.0.2.1"),
@@ -278,6 +278,33 @@ mod the_commands_of_iptables {
             let rules = pair.text("iptables -S; ip6tables -S")?;
             ensure!(!rules.contains("-A"), "{rules}");
             Ok(())
+        });
+    }
+
+    #[test]
+    fn table_nat_is_changed_and_listed_as_iptables_does() {
+        needs!(capability::firewall(), capability::program("ip6tables"));
+        with_pair(|pair| {
+            pair.same(
+                "iptables -t nat -A POSTROUTING -s 192.0.2.0/24 -o eth0 -j MASQUERADE --random",
+            )?;
+            pair.same("iptables -t nat -N web && iptables -t nat -A PREROUTING -i eth0 -j web")?;
+            pair.same("iptables -t nat -A web -p tcp --dport 2222 -j DNAT --to 192.0.2.10:22")?;
+            pair.same("iptables -t nat -I web -p udp --dport 53 -j REDIRECT --to-port 5353")?;
+            pair.same("iptables -t nat -A INPUT -j NETMAP --to 198.51.100.9/24")?;
+            pair.same("iptables -t nat -A POSTROUTING -p tcp -j SNAT --to-source 192.0.2.1-192.0.2.9:1024-2000")?;
+            pair.same("iptables -t nat -S; iptables -t nat -L -n -v; iptables -t nat -L web")?;
+            pair.same(
+                "iptables -t nat -C web -p tcp --dport 2222 -j DNAT --to-destination 192.0.2.10:22",
+            )?;
+            pair.same("iptables -t nat -D web -p udp --dport 53 -j REDIRECT --to-ports 5353")?;
+            pair.same(
+                "iptables -t nat -R POSTROUTING 2 -j SNAT --to-source 192.0.2.7 --persistent",
+            )?;
+            pair.same("iptables -t nat -Z && iptables -t nat -S web; iptables -S; iptables-save -c -t nat")?;
+            pair.same("iptables -t nat -F && iptables -t nat -X && iptables -t nat -S")?;
+            pair.same("ip6tables -t nat -A PREROUTING -p tcp -j DNAT --to [2001:db8::1]:80")?;
+            pair.same("ip6tables -t nat -S; ip6tables -t nat -L -n")
         });
     }
 

@@ -68,7 +68,7 @@ fn create<T: Tables>(
         true => tracked.announced_by,
         false => assigned_helper(tables, scratch),
     };
-    let Scratch { flow, headers, connection, association, proxy, .. } = scratch;
+    let Scratch { flow, headers, connection, association, proxy, nat, .. } = scratch;
     *flow = Flow::default();
     flow.created = now;
     flow.state = state;
@@ -79,6 +79,10 @@ fn create<T: Tables>(
     };
     if headers.tuple.protocol == protocol::TCP && state == State::Established as u8 {
         flow.status |= status::PICKED_UP;
+    }
+    if nat.status != 0 {
+        flow.status |= nat.status;
+        flow.faces = nat.faces;
     }
     if proxy.proof.is_proven != 0 {
         synproxy::begin(flow, &proxy.proof);
@@ -95,6 +99,13 @@ fn create<T: Tables>(
     }
     if scratch.mangling.has(change::CT_MARK) {
         scratch.flow.mark = scratch.mangling.ct_mark;
+    }
+    // Two packets that come at once: the faces are those of the first.
+    if scratch.nat.status != 0
+        && scratch.proxy.reopens == 0
+        && find(tables, &scratch.key, now).is_some()
+    {
+        return Err(DropReason::NatClash);
     }
     // What stands here has expired or is being reopened.
     let is_created = if flow_event::is_watched(tables) {
@@ -273,10 +284,13 @@ const fn settle(scratch: &Scratch, flow: &mut Flow, direction: Direction) {
 
 /// Moves a confirmed flow to the table where floods cannot reach it.
 #[inline(always)]
-fn assure<T: Tables>(tables: &T, scratch: &Scratch, flow: &mut Flow) {
+fn assure<T: Tables>(tables: &T, scratch: &mut Scratch, flow: &mut Flow) {
     flow.status |= status::ASSURED;
     if tables.promote(&scratch.key, flow) {
         tables.count(Stat::FlowsAssured as u32);
+        if flow.is_translated() {
+            tables.keep_faces(scratch, flow);
+        }
     } else {
         flow.status &= !status::ASSURED;
         tables.count(Stat::AssuredFull as u32);

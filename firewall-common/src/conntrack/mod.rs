@@ -351,11 +351,16 @@ fn track_error<'t, P: Packet + ?Sized, T: Tables>(
     {
         return Found::without_flow(CtState::Invalid);
     }
-    tables.key_of(&scratch.quoted, &mut scratch.key);
-    match find(tables, &scratch.key, now) {
-        Some(_) => Found::without_flow(CtState::Related),
-        None => Found::without_flow(CtState::Invalid),
+    let sender = tables.key_of(&scratch.quoted, &mut scratch.key);
+    let Some((_, flow)) = find(tables, &scratch.key, now) else {
+        return Found::without_flow(CtState::Invalid);
+    };
+    // It goes the other way than the packet that it quotes.
+    let direction = flow.direction(sender).reversed();
+    if flow.is_translated() && !tables.go_out(scratch, flow, direction) {
+        return Found::without_flow(CtState::Invalid);
     }
+    Found::without_flow(CtState::Related)
 }
 
 /// Expectations of UDP are asked for once there has been one.

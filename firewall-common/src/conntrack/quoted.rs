@@ -29,6 +29,16 @@ pub fn read<P: Packet + ?Sized>(packet: &P, headers: &Headers, tuple: &mut Tuple
     }
 }
 
+/// Where the transport header of the quoted packet stands.
+#[inline(always)]
+pub fn transport_at<P: Packet + ?Sized>(packet: &P, headers: &Headers) -> Option<u32> {
+    let mut tuple = Tuple::default();
+    match headers.family() {
+        Family::Ipv4 => ipv4(packet, headers.payload, &mut tuple),
+        Family::Ipv6 => ipv6(packet, headers.payload, &mut tuple),
+    }
+}
+
 #[inline(always)]
 fn ipv4<P: Packet + ?Sized>(packet: &P, l3: u32, tuple: &mut Tuple) -> Option<u32> {
     let ip: Ipv4 = packet.read(l3)?;

@@ -45,6 +45,15 @@ impl<'t> Tracked<'t> {
         Packed::of(self).0 | (u32::from(is_assured) * Packed::ASSURED)
     }
 
+    /// A packet that is none of the flow that it seemed to belong to.
+    #[inline(always)]
+    pub fn disown(&mut self) {
+        self.ctstate = CtState::Invalid;
+        self.effect = Effect::Nothing;
+        self.flow = None;
+        self.announced_by = helper::NONE;
+    }
+
     /// The inverse of [`Tracked::pack`].
     #[inline(always)]
     pub fn unpack(packed: u32, flow: Option<&'t mut Flow>) -> Self {

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{need, options::OptionKinds};
+use super::{Asking, need, options::OptionKinds};
 use crate::{
     addr::{Addr, Family},
     conntrack::{
@@ -51,6 +51,8 @@ pub mod number {
     pub const CT_DIRECTION: u8 = 13;
     pub const CT_SPORT: u8 = 14;
     pub const CT_DPORT: u8 = 15;
+    /// The group of the user whose socket sends it; only in OUTPUT.
+    pub const GROUP: u8 = 16;
     /// The nodes that the first routing header of IPv6 still names, and its bytes.
     pub const ROUTING_LEFT: u8 = 17;
     pub const ROUTING_LENGTH: u8 = 18;
@@ -67,17 +69,25 @@ pub mod number {
     pub const TCP_OPTIONS: u8 = 24;
     /// The mark of the connection.
     pub const CT_MARK: u8 = 32;
+    /// Bits of [`super::ct_state`].
+    pub const CT_TRANSLATED: u8 = 33;
+    /// Of the reply direction, where addresses are translated not the reverse of the other.
+    pub const CT_REPLY_SPORT: u8 = 34;
+    pub const CT_REPLY_DPORT: u8 = 35;
 }
 
 /// Places of addresses.
 pub mod address {
     pub const SOURCE: u8 = 0;
     pub const DESTINATION: u8 = 1;
-    /// Of the connection's first packet; replies go the other way.
+    /// Of the connection's first packet.
     pub const CT_SOURCE: u8 = 2;
     pub const CT_DESTINATION: u8 = 3;
     /// The sender's Ethernet address, in the last 48 bits.
     pub const MAC: u8 = 4;
+    /// Of the connection's replies.
+    pub const CT_REPLY_SOURCE: u8 = 5;
+    pub const CT_REPLY_DESTINATION: u8 = 6;
 }
 
 /// To whom a frame is addressed.
@@ -103,12 +113,22 @@ pub mod ct_status {
     pub const CONFIRMED: u32 = 1 << 3;
 }
 
+/// What `--ctstate` may ask for beside the state, as iptables numbers it.
+pub mod ct_state {
+    /// The connection's source is translated, or will be: SNAT.
+    pub const SOURCE_TRANSLATED: u32 = 1 << 5;
+    /// DNAT.
+    pub const DESTINATION_TRANSLATED: u32 = 1 << 6;
+}
+
 const NUMBERS: usize = 64;
 const ADDRESSES: usize = 8;
-/// Bits of [`number::CT_PROTOCOL`] to [`number::CT_DPORT`], and of [`number::CT_MARK`].
-const CT_NUMBERS: u64 = 0b11_1111 << number::CT_PROTOCOL | 1 << number::CT_MARK;
-/// Bits of [`address::CT_SOURCE`] and the next.
-const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE;
+/// Bits of [`number::CT_PROTOCOL`] to [`number::CT_DPORT`], of [`number::CT_MARK`], and of the
+/// reply direction's ports.
+const CT_NUMBERS: u64 =
+    0b11_1111 << number::CT_PROTOCOL | 1 << number::CT_MARK | 0b11 << number::CT_REPLY_SPORT;
+/// Bits of [`address::CT_SOURCE`] and [`address::CT_REPLY_SOURCE`], and the next of each.
+const CT_ADDRESSES: u32 = 0b11 << address::CT_SOURCE | 0b11 << address::CT_REPLY_SOURCE;
 
 /// Numbers and addresses by their places.
 #[repr(C)]
@@ -284,6 +304,21 @@ impl Facts {
         self.known_addresses |= 1 << (place & 31);
     }
 
+    /// Notes that the packet, which begins a flow, has another destination now.
+    #[inline(always)]
+    pub fn turn(&mut self, headers: &Headers, key: &FlowKey) {
+        self.flow = *key;
+        self.set_address(address::DESTINATION, headers.tuple.dst);
+        self.translate(status::DESTINATION_TRANSLATED);
+        self.addresses[address::CT_REPLY_SOURCE as usize] = headers.tuple.dst;
+        self.numbers[number::CT_REPLY_SPORT as usize] = headers.tuple.dport.into();
+        if has_ports(headers.tuple.protocol) {
+            self.set_number(number::SPORT, headers.tuple.sport.into());
+            self.set_number(number::DPORT, headers.tuple.dport.into());
+        }
+        self.set_ends(headers);
+    }
+
     /// Notes whether the TTL is taken one from before the chain is reached.
     #[inline(always)]
     pub(crate) fn settle_hops(&mut self, chain: Chain, headers: &Headers, hook: Hook) {
@@ -335,6 +370,15 @@ impl Facts {
         }
     }
 
+    /// The replies of the connection, by their tuple.
+    #[inline(always)]
+    fn replies(&mut self, reply: &Tuple) {
+        self.set_address(address::CT_REPLY_SOURCE, reply.src);
+        self.set_address(address::CT_REPLY_DESTINATION, reply.dst);
+        self.numbers[number::CT_REPLY_SPORT as usize] = reply.sport.into();
+        self.numbers[number::CT_REPLY_DPORT as usize] = reply.dport.into();
+    }
+
     /// What is known of the connection, by its first packet's tuple.
     #[inline(always)]
     fn connection(
@@ -355,6 +399,29 @@ impl Facts {
         self.numbers[number::CT_DPORT as usize] = original.dport.into();
         self.numbers[number::CT_MARK as usize] = mark;
         self.known_numbers |= CT_NUMBERS;
+    }
+
+    /// Notes that the connection is translated: bits of [`status`].
+    #[inline(always)]
+    pub const fn translate(&mut self, bits: u8) {
+        let mut state = 0;
+        if bits & status::SOURCE_TRANSLATED != 0 {
+            state |= ct_state::SOURCE_TRANSLATED;
+        }
+        if bits & status::DESTINATION_TRANSLATED != 0 {
+            state |= ct_state::DESTINATION_TRANSLATED;
+        }
+        self.numbers[number::CT_TRANSLATED as usize] |= state;
+    }
+
+    /// The state, and how the connection is translated, if there is one.
+    #[inline(always)]
+    pub(super) const fn states(&self, asking: Asking) -> u32 {
+        let translated = match asking.is_tracked {
+            true => self.numbers[number::CT_TRANSLATED as usize],
+            false => 0,
+        };
+        translated | asking.ctstate as u32
     }
 
     /// The options of the segment that [`Tables::scan_kinds`] has read.
@@ -390,6 +457,12 @@ pub fn gather<P: Packet + ?Sized, T: Tables>(
     if needs & need::SETS != 0 {
         facts.set_ends(headers);
     }
+    if needs & need::GROUP != 0
+        && walk.chain == Chain::Output as u8
+        && let Some(group) = packet.group()
+    {
+        facts.set_number(number::GROUP, group);
+    }
     if needs & need::TCP_OPTIONS != 0 && headers.tuple.protocol == protocol::TCP {
         facts.options.begin(packet, headers);
         tables.scan_kinds(&mut facts.options);
@@ -423,24 +496,30 @@ fn tracked<T: Tables>(
     now: Nanos,
 ) {
     let ctstate = scratch.walk.ctstate;
+    scratch.facts.set_number(number::CT_TRANSLATED, 0);
     if ctstate & (CtState::Invalid.bit() | CtState::Untracked.bit()) != 0 {
         return;
     }
     let Scratch { facts, headers, key, master_key, quoted, .. } = scratch;
     if let Some(flow) = flow {
         facts.flow_created = flow.created;
-        let original = key.tuple(flow.originator());
+        let original = flow.wire_original(key);
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
+        facts.translate(flow.status);
         facts.connection(&original, direction, status, expires, flow.mark);
+        facts.replies(&flow.wire_reply(key));
     } else if is_error(headers) {
         // The connection is that of the packet which the error quotes; the error goes the
         // other way than that one, and is no reply.
         let Some((_, flow)) = find(tables, key, now) else { return };
         facts.flow_created = flow.created;
-        let original = key.tuple(flow.originator());
-        let direction = if *quoted == original { Direction::Reply } else { Direction::Original };
+        let inside = key.tuple(flow.originator());
+        let original = flow.wire_original(key);
+        let direction = if *quoted == inside { Direction::Reply } else { Direction::Original };
         let status = status_of(flow, Direction::Original);
+        facts.translate(flow.status);
         facts.connection(&original, direction, status, remaining(flow, now), flow.mark);
+        facts.replies(&flow.wire_reply(key));
     } else {
         let is_expected = ctstate == CtState::Related.bit();
         let status = if is_expected { ct_status::EXPECTED } else { 0 };
@@ -448,6 +527,7 @@ fn tracked<T: Tables>(
         let master = if is_expected { find(tables, master_key, now) } else { None };
         let mark = master.map_or(0, |(_, flow)| flow.mark);
         facts.connection(&headers.tuple, Direction::Original, status, 0, mark);
+        facts.replies(&headers.tuple.reversed());
     }
 }
 

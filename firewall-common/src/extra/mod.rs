@@ -41,6 +41,8 @@ pub mod need {
     pub const CLOCK: u32 = 1 << 2;
     /// The packet's first bytes.
     pub const WINDOW: u32 = 1 << 3;
+    /// The group of whoever sends.
+    pub const GROUP: u32 = 1 << 4;
     /// A rule changes packets, marks, or marks of connections.
     pub const MANGLING: u32 = 1 << 8;
     /// A rule before routing changes what the routing table may ask for: the mark, or the
@@ -87,6 +89,11 @@ pub enum Test {
     Time = 11,
     /// Bytes that the packet contains: [`text`].
     Text = 12,
+    /// The state, one of `arguments[0]`, or how the connection is translated: bits of
+    /// [`CtState`] and of [`facts::ct_state`].
+    State = 28,
+    /// No condition: the arguments are the addresses of a [`crate::nat::Order`].
+    Order = 29,
     /// Whether the packet is in a set: [`crate::set::ask::Question`].
     Set = 30,
 }
@@ -108,6 +115,8 @@ impl Test {
             10 => Self::Connections,
             11 => Self::Time,
             12 => Self::Text,
+            28 => Self::State,
+            29 => Self::Order,
             30 => Self::Set,
             _ => return None,
         })
@@ -159,6 +168,8 @@ impl Extra {
             | Test::Connections
             | Test::Time
             | Test::Text
+            | Test::State
+            | Test::Order
             | Test::Set => false,
         }
     }
@@ -188,6 +199,8 @@ impl Extra {
             | Test::Connections
             | Test::Time
             | Test::Text
+            | Test::State
+            | Test::Order
             | Test::Set => true,
         }
     }
@@ -233,12 +246,15 @@ pub struct Asking {
     pub is_tracked: bool,
     /// By a table behind routing: not PREROUTING.
     pub is_routed: bool,
+    /// A [`CtState`] bit; 0 in table raw.
+    pub ctstate: u8,
 }
 
 impl Asking {
     const QUESTION: u32 = 1 << 1;
     const TRACKED: u32 = 1 << 2;
     const ROUTED: u32 = 1 << 3;
+    const STATE: u32 = 8;
 
     /// For the table at which a walk stands.
     #[inline(always)]
@@ -249,6 +265,7 @@ impl Asking {
             is_question: walk.is_question != 0,
             is_tracked: walk.ctstate & connected != 0,
             is_routed: walk.is_routed(),
+            ctstate: walk.ctstate,
         }
     }
 
@@ -258,7 +275,7 @@ impl Asking {
         let question = if self.is_question { Self::QUESTION } else { 0 };
         let tracked = if self.is_tracked { Self::TRACKED } else { 0 };
         let routed = if self.is_routed { Self::ROUTED } else { 0 };
-        (self.slot & 1) | question | tracked | routed
+        (self.slot & 1) | question | tracked | routed | (self.ctstate as u32) << Self::STATE
     }
 
     /// The inverse of [`Asking::pack`].
@@ -269,6 +286,7 @@ impl Asking {
             is_question: packed & Self::QUESTION != 0,
             is_tracked: packed & Self::TRACKED != 0,
             is_routed: packed & Self::ROUTED != 0,
+            ctstate: (packed >> Self::STATE) as u8,
         }
     }
 }
@@ -324,6 +342,7 @@ pub fn holds<T: Rules>(tables: &T, index: u32, facts: &Facts, asking: Asking) ->
     }
     let [a, b, c, d, ..] = extra.arguments;
     let holds = match test {
+        Test::State => facts.states(asking) & a != 0,
         Test::Random => tables.random() >> 1 < a,
         Test::Nth => tables.remember(asking, index, |count| memory::next(count, a, b)),
         Test::Limit => {
@@ -388,7 +407,8 @@ mod tests {
         for slot in [0, 1] {
             for bits in 0..8 {
                 let [is_question, is_tracked, is_routed] = [1, 2, 4].map(|bit| bits & bit != 0);
-                let asking = Asking { slot, is_question, is_tracked, is_routed };
+                let ctstate = 1 << bits;
+                let asking = Asking { slot, is_question, is_tracked, is_routed, ctstate };
                 assert_eq!(Asking::unpack(asking.pack()), asking);
             }
         }

@@ -70,6 +70,10 @@ pub struct FragmentGrant {
     pub has_fin: u8,
     /// A [`crate::rule::Chain`].
     pub chain: u8,
+    /// The source that it left with, when `leaves` is not 0.
+    pub source: Addr,
+    pub leaves: u8,
+    pub _pad: [u8; 7],
 }
 
 impl FragmentGrant {
@@ -153,4 +157,4 @@ impl FragmentGrant {
 }
 
 const _: () = assert!(size_of::<FragmentKey>() == 44);
-const _: () = assert!(size_of::<FragmentGrant>() == 136);
+const _: () = assert!(size_of::<FragmentGrant>() == 160);

@@ -18,6 +18,7 @@ use crate::{
     control::HEARTBEAT_LIMIT,
     flow::protocol,
     mangle::change,
+    nat::desk::done,
     path,
     rule::Chain,
     scratch::Scratch,
@@ -31,11 +32,22 @@ use crate::{
 /// Those that come later wait in vain.
 const REFUSAL: Nanos = Nanos::from_secs(2);
 
+/// The key of the datagram that the fragment in `scratch` belongs to.
+#[inline(always)]
+fn key(scratch: &Scratch) -> FragmentKey {
+    let mut key = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    // All fragments of a datagram come with the same addresses.
+    if scratch.nat.has(done::CAME | done::TURNED) {
+        (key.src, key.dst) = (scratch.nat.wire.src, scratch.nat.wire.dst);
+    }
+    key
+}
+
 /// Whether the first fragment in `scratch` repeats or contradicts one that was
 /// granted, of a datagram that is still on its way.
 #[inline(always)]
 pub fn is_repeated<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
-    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    scratch.fragment = key(scratch);
     match tables.fragment(&scratch.fragment) {
         Some(grant) if grant.expires.is_after(now) => grant.is_repeated(&scratch.headers),
         _ => false,
@@ -46,13 +58,15 @@ pub fn is_repeated<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> 
 /// waits for it.
 #[inline(always)]
 pub fn grant<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
-    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    scratch.fragment = key(scratch);
     scratch.grant = FragmentGrant::of_first(&scratch.headers);
     scratch.grant.expires = now.after(tables.timeouts().fragment);
     scratch.grant.verdict = path::verdict_to_remember(&scratch.walk);
     scratch.grant.chain = scratch.walk.chain;
     scratch.grant.mangling = scratch.mangling;
     scratch.grant.mangling.changes &= change::OF_FRAGMENTS;
+    scratch.grant.leaves = u8::from(scratch.nat.has(done::LEAVES));
+    scratch.grant.source = scratch.nat.leaving.src;
     tables.grant_fragments(&scratch.fragment, &scratch.grant);
     tell(tables, scratch, EarlyKind::Granted, now);
 }
@@ -61,7 +75,7 @@ pub fn grant<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
 /// for it.
 #[inline(always)]
 pub fn refuse<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
-    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    scratch.fragment = key(scratch);
     tables.refuse_fragments(&scratch.fragment, now.after(REFUSAL));
     tell(tables, scratch, EarlyKind::Refused, now);
 }
@@ -130,7 +144,7 @@ pub fn inherit<T: Tables>(
     visit: Visit,
     now: Nanos,
 ) -> Inherited {
-    scratch.fragment = FragmentKey::of(&scratch.headers, scratch.walk.in_ifindex);
+    scratch.fragment = key(scratch);
     let Some(grant) = tables.fragment(&scratch.fragment) else {
         return without_first(tables, scratch, visit, now);
     };
@@ -155,6 +169,12 @@ pub fn inherit<T: Tables>(
     }
     scratch.mangling = grant.mangling;
     scratch.quoted = grant.tuple;
+    if grant.leaves != 0 {
+        scratch.nat.inside = scratch.headers.tuple;
+        scratch.nat.leaving = scratch.headers.tuple;
+        scratch.nat.leaving.src = grant.source;
+        scratch.nat.done |= done::LEAVES;
+    }
     account(tables, scratch, grant, now);
     if grant.is_complete() {
         tables.forget_fragments(&scratch.fragment);

@@ -1,7 +1,13 @@
 //! Writing a [`Mangling`] into its packet, with the checksums that go with it (RFC 1624).
 
 use super::{Mangling, change};
-use crate::{addr::Family, checksum::replaced, headers::Headers, packet::Packet, wire::Tcp};
+use crate::{
+    addr::{Addr, Family},
+    checksum::{Difference, replaced},
+    headers::Headers,
+    packet::Packet,
+    wire::Tcp,
+};
 
 /// The kind and length of the option with the segment size (RFC 9293 section 3.2).
 pub(crate) const MSS: u32 = 2;
@@ -33,6 +39,26 @@ pub trait Frame: Packet {
     /// The same for a word of the pseudo-header, which a sender that leaves its checksum to
     /// hardware has summed up.
     fn follow_pseudo(&self, headers: &Headers, at: u32, was: u16, now: u16) -> bool;
+
+    /// Writes an address; `is_covered` when a checksum in the packet makes the change good.
+    fn write_address(&self, at: u32, address: &Addr, is_covered: bool) -> bool;
+
+    /// Whether the sender left the checksum to hardware, where the kernel does not know. The
+    /// headers are those of the packet as it stands.
+    fn is_unfinished(&self, headers: &Headers) -> bool;
+
+    /// Has the checksum of the transport header, which stands at `at`, follow what has changed
+    /// in the pseudo-header and in what it covers itself. One that `may_be_none` and is zero
+    /// stays so; `is_unfinished` as it was before anything was written.
+    fn mend(
+        &self,
+        at: u32,
+        family: Family,
+        pseudo: Difference,
+        covered: Difference,
+        may_be_none: bool,
+        is_unfinished: bool,
+    ) -> bool;
 }
 
 /// Writes what has changed; `desk` is room for the options of a TCP header. The headers are

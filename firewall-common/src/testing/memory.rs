@@ -25,6 +25,7 @@ use crate::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
+    nat::{self, FACE_WORDS, Translation},
     packet::Packet,
     path, report,
     rule::{Chain, Counter, PortSet, Rule, RulesetHeader, Target, flag},
@@ -36,7 +37,7 @@ use crate::{
     walk,
 };
 
-use super::sets::Sets;
+use super::{sets::Sets, written::Written};
 
 /// Flows stay where they are while references to them live.
 type Flows = RefCell<HashMap<FlowKey, Box<UnsafeCell<Flow>>>>;
@@ -72,6 +73,15 @@ pub struct Memory {
     assured: Flows,
     embryonic: Flows,
     masters: RefCell<HashMap<FlowKey, Master>>,
+    /// The frame that [`Memory::cross`] judges.
+    pub frame: Written,
+    is_writing: Cell<bool>,
+    faces: RefCell<[u64; FACE_WORDS as usize]>,
+    translations: RefCell<HashMap<FlowKey, Box<UnsafeCell<Translation>>>>,
+    /// Places in the table of translations.
+    pub translations_size: usize,
+    /// The address that the host uses towards another one.
+    pub own_address: fn(Addr) -> Option<Addr>,
     /// Datagrams of which somebody keeps fragments.
     pub awaited: RefCell<HashSet<FragmentKey>>,
     /// What those who wait were told.
@@ -122,6 +132,12 @@ impl Default for Memory {
             assured: Flows::default(),
             embryonic: Flows::default(),
             masters: RefCell::default(),
+            frame: Written::default(),
+            is_writing: Cell::new(false),
+            faces: RefCell::new([0; FACE_WORDS as usize]),
+            translations: RefCell::default(),
+            translations_size: usize::MAX,
+            own_address: |_| None,
             awaited: RefCell::default(),
             told: RefCell::default(),
             fragments: RefCell::default(),
@@ -173,6 +189,24 @@ impl Memory {
         let answer = task(&mut scratch);
         self.scratch.set(scratch);
         answer
+    }
+
+    /// Judges a frame as [`Memory::filter_at`] does, and writes what is translated: gives the
+    /// bytes as they were judged in the end.
+    pub fn cross(&self, hook: Hook, ifindex: u32, frame: &[u8], now: Nanos) -> (Verdict, Vec<u8>) {
+        *self.frame.bytes.borrow_mut() = frame.to_vec();
+        self.is_writing.set(true);
+        let place = Place { hook, ifindex, has_ethernet: true, visit: Visit::New };
+        let judge = |scratch: &mut Scratch| path::filter(&self.frame, place, self, scratch, now);
+        let mut verdict = self.with_scratch(judge);
+        if matches!(verdict, Verdict::Again) {
+            verdict = self.with_scratch(judge);
+        }
+        if matches!(verdict, Verdict::Punt(_)) {
+            self.count(verdict.counter());
+        }
+        self.is_writing.set(false);
+        (verdict, self.frame.bytes.take())
     }
 
     /// What the last packet's judgement left on the desk.
@@ -466,6 +500,62 @@ impl Tables for Memory {
 
     fn set_master(&self, key: &FlowKey, master: &Master) {
         self.masters.borrow_mut().insert(*key, *master);
+    }
+
+    fn is_face(&self, address: &Addr) -> bool {
+        let (word, bit) = nat::face(address);
+        self.faces.borrow()[word as usize] & bit != 0
+    }
+
+    fn note_face(&self, address: &Addr) {
+        let (word, bit) = nat::face(address);
+        self.faces.borrow_mut()[word as usize] |= bit;
+    }
+
+    fn translation(&self, key: &FlowKey) -> Option<&mut Translation> {
+        let translations = self.translations.borrow();
+        // SAFETY: as for flows.
+        translations.get(key).map(|found| unsafe { &mut *found.get() })
+    }
+
+    fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool {
+        let mut translations = self.translations.borrow_mut();
+        if translations.contains_key(key) || translations.len() >= self.translations_size {
+            return false;
+        }
+        translations.insert(*key, Box::new(UnsafeCell::new(*translation)));
+        true
+    }
+
+    fn forget_translation(&self, key: &FlowKey) {
+        self.translations.borrow_mut().remove(key);
+    }
+
+    fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool {
+        let is_there = translation.claimed == was;
+        if is_there {
+            translation.claimed = now;
+        }
+        is_there
+    }
+
+    fn turn(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
+        !self.is_writing.get() || nat::rewrite::ends(&self.frame, headers, from, to)
+    }
+
+    fn keep_translation(&self, key: &FlowKey) -> bool {
+        self.translations.borrow().contains_key(key)
+    }
+
+    fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool {
+        let Tuple { src, dst, .. } = scratch.headers.tuple;
+        match (self.own_address)(if towards_source { src } else { dst }) {
+            Some(address) => {
+                scratch.nat.address = address;
+                true
+            }
+            None => false,
+        }
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<&mut FragmentGrant> {

@@ -5,7 +5,9 @@ pub mod frame;
 pub mod memory;
 pub mod proxy;
 pub mod sets;
+pub mod written;
 
 pub use frame::Frame;
 pub use memory::Memory;
 pub use sets::Sets;
+pub use written::Written;

@@ -4,24 +4,31 @@
 use core::{ffi::c_void, mem::size_of};
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT, bpf_redir_neigh},
+    bindings::{
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT,
+        bpf_redir_neigh,
+    },
     helpers::{bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_change_tail, bpf_skb_store_bytes},
 };
 use firewall_common::{
-    addr::Family,
+    addr::{Addr, Family},
+    checksum::Difference,
     headers::{Headers, Parsed},
     mangle::{
         change,
         parcel::{Parcel, kind},
         rewrite::{self, Frame},
     },
+    nat::desk::done,
     packet::Packet,
+    rule::Chain,
     scratch::Scratch,
 };
 
 use super::{NUMBER, left_to_stack, put_down};
 use crate::{
     maps::{DELIVERY, PARCELS},
+    nat,
     packet::SkbPacket,
     proxy, stage,
     tables::{Maps, Program},
@@ -62,7 +69,13 @@ pub extern "C" fn tc_mangled_ingress(skb: *mut __sk_buff, is_forwarded: u32) -> 
     if left.has(change::MARK) {
         packet.set_mark(left.mark);
     }
-    packet.set_tc_index(index_of(Parcel::of(&left, kind::FORWARDED)));
+    if is_forwarded == 0 && scratch.nat.has(done::LEAVES) {
+        // To this host: the source is the one that its socket knows. One that is held on its
+        // way through is recognized when it comes back.
+        let is_input = scratch.walk.chain == Chain::Input as u8;
+        return if is_input { nat::tc::tc_leave(skb, 0) } else { 1 };
+    }
+    packet.set_tc_index(index_of(Parcel::of(&left, kind::FORWARDED).leaving(&scratch.nat)));
     1
 }
 
@@ -82,11 +95,20 @@ fn index_of(parcel: Parcel) -> u32 {
 /// its own tells whose it is.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_carry(skb: *mut __sk_buff) -> u32 {
+pub extern "C" fn tc_carry(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
     let packet = &SkbPacket { skb };
     let mark = packet.priority();
     let changes = if mark == 0 { 0 } else { change::MARK };
-    let parcel = Parcel { mark, changes, kind: kind::FORWARDED, ..Parcel::default() };
+    let mut parcel = Parcel { mark, changes, kind: kind::FORWARDED, ..Parcel::default() };
+    if nat::tc::tc_recognize(skb, has_ethernet) != 0
+        && let Some(scratch) = Maps::of_tc(skb, true).scratch()
+    {
+        parcel = parcel.leaving(&scratch.nat);
+    }
+    if mark == 0 && parcel.leaves == 0 {
+        packet.set_tc_index(FORWARDED);
+        return 1;
+    }
     let Some(number) = put_down(parcel) else { return 0 };
     packet.set_tc_index(PARCEL | number);
     1
@@ -121,12 +143,13 @@ pub extern "C" fn tc_send_off(skb: *mut __sk_buff, number: u32, has_ethernet: u3
     if parcel.has(change::MARK_OUT) {
         packet.set_mark(parcel.mark_out);
     }
-    if !parcel.has(change::TTL_OUT) {
+    if !parcel.has(change::TTL_OUT) && parcel.leaves == 0 {
         return NEXT;
     }
     let parsed = Parsed::unpack(stage::tc_headers(skb, &mut scratch.headers, has_ethernet));
-    let is_written =
-        matches!(parsed, Ok(Parsed::Ip)) && tc_set_hops(packet, scratch, parcel.ttl_out);
+    let is_written = matches!(parsed, Ok(Parsed::Ip))
+        && (!parcel.has(change::TTL_OUT) || tc_set_hops(packet, scratch, parcel.ttl_out))
+        && (parcel.leaves == 0 || nat::tc::put_right(packet, scratch, &parcel));
     if is_written { NEXT } else { TC_ACT_SHOT }
 }
 
@@ -143,6 +166,9 @@ pub extern "C" fn tc_mangled_egress(skb: *mut __sk_buff) -> i32 {
     scratch.punt.mark = scratch.mangling.routing_mark();
     if scratch.mangling.has(change::MARK) {
         packet.set_mark(scratch.mangling.mark);
+    }
+    if scratch.nat.has(done::LEAVES) && nat::tc::tc_leave(skb, 1) == 0 {
+        return TC_ACT_SHOT;
     }
     NEXT
 }
@@ -232,6 +258,60 @@ impl Frame for SkbPacket {
     fn follow_pseudo(&self, _headers: &Headers, at: u32, was: u16, now: u16) -> bool {
         replace(self, at, was, now, u64::from(BPF_F_PSEUDO_HDR))
     }
+
+    #[inline(always)]
+    fn write_address(&self, at: u32, address: &Addr, is_covered: bool) -> bool {
+        let flags = if is_covered { 0 } else { u64::from(BPF_F_RECOMPUTE_CSUM) };
+        match address.family() {
+            Family::Ipv4 => {
+                let mut word = address.words[3];
+                store(self, at, (&raw mut word).cast(), 4, flags)
+            }
+            Family::Ipv6 => {
+                let from = core::ptr::from_ref(address).cast_mut().cast();
+                store(self, at, from, size_of::<Addr>() as u32, flags)
+            }
+        }
+    }
+
+    /// The kernel knows it.
+    #[inline(always)]
+    fn is_unfinished(&self, _headers: &Headers) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn mend(
+        &self,
+        at: u32,
+        family: Family,
+        pseudo: Difference,
+        covered: Difference,
+        may_be_none: bool,
+        _is_unfinished: bool,
+    ) -> bool {
+        let zero = if may_be_none { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        // Of IPv6 the kernel asks to be told, from 6.16 on: no other checksum makes up for
+        // the addresses.
+        let flags = zero | u64::from(BPF_F_PSEUDO_HDR);
+        let is_mended = match family {
+            Family::Ipv4 => differ(self, at, pseudo, flags),
+            Family::Ipv6 => {
+                differ(self, at, pseudo, flags | IPV6) || differ(self, at, pseudo, flags)
+            }
+        };
+        is_mended && differ(self, at, covered, zero)
+    }
+}
+
+/// `BPF_F_IPV6`.
+const IPV6: u64 = 1 << 7;
+
+/// Has the transport's checksum follow a difference.
+#[inline(always)]
+fn differ(packet: &SkbPacket, at: u32, difference: Difference, flags: u64) -> bool {
+    // SAFETY: as above.
+    unsafe { bpf_l4_csum_replace(packet.skb, at, 0, difference.folded().into(), flags) == 0 }
 }
 
 #[inline(always)]

@@ -8,7 +8,8 @@ use aya_ebpf::{
     helpers::{bpf_xdp_adjust_tail, bpf_xdp_store_bytes},
 };
 use firewall_common::{
-    checksum::{is_left_to_hardware, replaced},
+    addr::{Addr, Family},
+    checksum::{Difference, is_left_to_hardware, replaced},
     control::device,
     headers::Headers,
     mangle::{
@@ -16,13 +17,16 @@ use firewall_common::{
         parcel::{Parcel, kind},
         rewrite::{self, Frame},
     },
+    nat::desk::done,
     packet::Packet,
+    rule::Chain,
     scratch::Scratch,
     tables::Tables,
 };
 
 use super::{left_to_stack, put_down};
 use crate::{
+    nat,
     packet::XdpPacket,
     proxy,
     stage::decision,
@@ -42,6 +46,13 @@ pub extern "C" fn xdp_mangled(ctx: *mut xdp_md, decided: u32) -> u32 {
         return XDP_DROP;
     }
     let is_proxied = decided & decision::PROXIED != 0;
+    // To this host: the source is the one that its socket knows.
+    if scratch.walk.chain == Chain::Input as u8
+        && scratch.nat.has(done::LEAVES)
+        && nat::xdp::xdp_leave(ctx) == 0
+    {
+        return XDP_DROP;
+    }
     match decided & decision::ACTION {
         decision::FORWARD => xdp::xdp_forward(ctx, decided),
         decision::HOLD => {
@@ -67,7 +78,7 @@ pub fn forward(packet: &XdpPacket, maps: &Maps, scratch: &mut Scratch, is_proxie
         xdp_hop_limit(packet.ctx, left.ttl.into());
     }
     let kind = if is_proxied { kind::PROXIED } else { kind::FORWARDED };
-    leave(packet, maps, Parcel::of(&left, kind))
+    leave(packet, maps, Parcel::of(&left, kind).leaving(&scratch.nat))
 }
 
 #[inline(always)]
@@ -103,9 +114,7 @@ pub extern "C" fn xdp_hop_limit(ctx: *mut xdp_md, ttl: u32) -> u32 {
 impl Frame for XdpPacket {
     #[inline(always)]
     fn write(&self, at: u32, word: u16) -> bool {
-        let mut word = word;
-        // SAFETY: the helper reads two bytes; no pointer into the packet is held.
-        unsafe { bpf_xdp_store_bytes(self.ctx, at, (&raw mut word).cast(), 2) == 0 }
+        Self::write(self, at, word)
     }
 
     #[inline(always)]
@@ -144,6 +153,36 @@ impl Frame for XdpPacket {
         match is_unfinished(self, headers) {
             true => self.write(at, !replaced(!sum, was, now)),
             false => self.write(at, replaced(sum, was, now)),
+        }
+    }
+
+    #[inline(always)]
+    fn write_address(&self, at: u32, address: &Addr, _is_covered: bool) -> bool {
+        match address.family() {
+            Family::Ipv4 => Self::write(self, at, address.words[3]),
+            Family::Ipv6 => Self::write(self, at, *address),
+        }
+    }
+
+    #[inline(always)]
+    fn is_unfinished(&self, headers: &Headers) -> bool {
+        is_unfinished(self, headers)
+    }
+
+    #[inline(always)]
+    fn mend(
+        &self,
+        at: u32,
+        _family: Family,
+        pseudo: Difference,
+        covered: Difference,
+        may_be_none: bool,
+        is_unfinished: bool,
+    ) -> bool {
+        let Some(sum) = self.read::<u16>(at) else { return false };
+        match Difference::mended(sum, pseudo, covered, may_be_none, is_unfinished) {
+            Some(now) => Self::write(self, at, now),
+            None => true,
         }
     }
 }

@@ -32,7 +32,7 @@ use firewall_common::{
 
 use super::{compose, turned};
 use crate::{
-    answer,
+    answer, nat,
     packet::{SkbPacket, header_len},
     stage,
     tables::{Maps, now},
@@ -46,6 +46,9 @@ pub extern "C" fn tc_cookie(skb: *mut __sk_buff, is_egress: u32) -> i32 {
     let packet = &SkbPacket { skb };
     let maps = &Maps::of_tc(skb, is_egress != 0);
     let Some(scratch) = maps.scratch() else { return TC_ACT_SHOT };
+    if nat::tc::tc_undo(skb, is_egress) == 0 {
+        return TC_ACT_SHOT;
+    }
     if !is_answerable(&scratch.headers, RejectKind::TcpReset)
         || !stage::read_header(maps, scratch)
         || !synproxy::answer(maps, scratch, now())
@@ -107,7 +110,6 @@ const ANNOUNCED: i32 = 1_000;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tc_translate(skb: *mut __sk_buff, is_egress: u32, has_ethernet: u32) -> i32 {
-    let packet = &SkbPacket { skb };
     let maps = &Maps::of_tc(skb, is_egress != 0);
     let Some(scratch) = maps.scratch() else { return TC_ACT_SHOT };
     let parsed = Parsed::unpack(stage::tc_headers(skb, &mut scratch.headers, has_ethernet));

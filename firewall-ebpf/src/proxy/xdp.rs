@@ -21,7 +21,7 @@ use firewall_common::{
 
 use super::{compose, turned};
 use crate::{
-    answer,
+    answer, nat,
     packet::{XdpPacket, header_len},
     stage::{self, decision},
     tables::{Maps, now},
@@ -35,6 +35,9 @@ pub extern "C" fn xdp_cookie(ctx: *mut xdp_md) -> u32 {
     let packet = &XdpPacket { ctx };
     let maps = &Maps::of_xdp(ctx);
     let Some(scratch) = maps.scratch() else { return XDP_DROP };
+    if nat::xdp::xdp_undo(ctx) == 0 {
+        return XDP_DROP;
+    }
     if !is_answerable(&scratch.headers, RejectKind::TcpReset)
         || !stage::read_header(maps, scratch)
         || !synproxy::answer(maps, scratch, now())

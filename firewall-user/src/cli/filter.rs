@@ -55,6 +55,18 @@ pub struct FlowFilter {
     #[arg(long, value_name = "PORT")]
     pub reply_port_dst: Option<u16>,
 
+    /// Whose source is translated, by SNAT or MASQUERADE; to this address
+    #[arg(short = 'n', long, value_name = "NETWORK", num_args = 0..=1)]
+    pub src_nat: Option<Option<Network>>,
+
+    /// Whose destination is translated, by DNAT or REDIRECT; to this address
+    #[arg(short = 'g', long, value_name = "NETWORK", num_args = 0..=1)]
+    pub dst_nat: Option<Option<Network>>,
+
+    /// Either of them
+    #[arg(short = 'j', long, value_name = "NETWORK", num_args = 0..=1)]
+    pub any_nat: Option<Option<Network>>,
+
     /// Family of the addresses
     #[arg(short = 'f', long, value_name = "FAMILY")]
     pub family: Option<FamilyName>,
@@ -63,7 +75,8 @@ pub struct FlowFilter {
     #[arg(long, value_name = "STATE")]
     pub state: Option<StateName>,
 
-    /// All of these: ASSURED, SEEN_REPLY, EXPECTED, ENCRYPTED, CONFIRMED; or UNREPLIED
+    /// All of these: ASSURED, SEEN_REPLY, EXPECTED, ENCRYPTED, CONFIRMED, SRC_NAT, DST_NAT; or
+    /// UNREPLIED
     #[arg(
         short = 'u',
         long,
@@ -118,6 +131,8 @@ pub enum StatusName {
     /// Every flow is: the kernel's word for one that a packet was accepted of.
     Confirmed,
     Encrypted,
+    SrcNat,
+    DstNat,
 }
 
 impl StatusName {
@@ -129,6 +144,8 @@ impl StatusName {
             Self::Expected => flow.has(status::EXPECTED),
             Self::Confirmed => true,
             Self::Encrypted => flow.has(status::ENCRYPTED),
+            Self::SrcNat => flow.has(status::SOURCE_TRANSLATED),
+            Self::DstNat => flow.has(status::DESTINATION_TRANSLATED),
         }
     }
 }
@@ -144,9 +161,10 @@ impl FlowFilter {
     }
 
     pub fn matches(&self, key: &FlowKey, flow: &Flow) -> bool {
-        let original = key.tuple(flow.originator());
-        self.matches_addresses(&original)
-            && self.matches_transport(&original)
+        let (original, reply) = (flow.wire_original(key), flow.wire_reply(key));
+        self.matches_addresses(&original, &reply)
+            && self.matches_transport(&original, &reply)
+            && self.matches_translation(flow, &reply)
             && self
                 .state
                 .is_none_or(|StateName(name)| state::name(original.protocol, flow.state) == name)
@@ -155,20 +173,30 @@ impl FlowFilter {
             && self.helper.is_none_or(|helper| helper == flow.helper && !flow.has(status::EXPECTED))
     }
 
-    fn matches_addresses(&self, original: &Tuple) -> bool {
+    fn matches_addresses(&self, original: &Tuple, reply: &Tuple) -> bool {
         self.family.is_none_or(|name| name.family() == original.src.family())
             && holds(self.src, original.src)
             && holds(self.dst, original.dst)
-            && holds(self.reply_src, original.dst)
-            && holds(self.reply_dst, original.src)
+            && holds(self.reply_src, reply.src)
+            && holds(self.reply_dst, reply.dst)
     }
 
-    fn matches_transport(&self, original: &Tuple) -> bool {
+    fn matches_translation(&self, flow: &Flow, reply: &Tuple) -> bool {
+        let source =
+            |to: Option<Network>| flow.has(status::SOURCE_TRANSLATED) && holds(to, reply.dst);
+        let destination =
+            |to: Option<Network>| flow.has(status::DESTINATION_TRANSLATED) && holds(to, reply.src);
+        self.src_nat.is_none_or(source)
+            && self.dst_nat.is_none_or(destination)
+            && self.any_nat.is_none_or(|to| source(to) || destination(to))
+    }
+
+    fn matches_transport(&self, original: &Tuple, reply: &Tuple) -> bool {
         let wanted_ports = [
             (self.sport, original.sport),
             (self.dport, original.dport),
-            (self.reply_port_src, original.dport),
-            (self.reply_port_dst, original.sport),
+            (self.reply_port_src, reply.sport),
+            (self.reply_port_dst, reply.dport),
         ];
         let layout = protocol::layout(original.protocol);
         let wants_icmp = self.icmp_type.is_some() || self.icmp_id.is_some();
@@ -284,6 +312,35 @@ mod tests {
         ] {
             assert!(filter(fits).matches(&key, &flow), "{fits}");
             assert!(!filter(other).matches(&key, &flow), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_translated_flow_is_told_by_its_faces_on_the_wire() {
+        let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap().into();
+        let (key, plain) = flow();
+        let mut flow = plain;
+        flow.status |= status::SOURCE_TRANSLATED | status::DESTINATION_TRANSLATED;
+        flow.faces.source = [address("203.0.113.1"), address("203.0.113.9")];
+        flow.faces.port = [61_000, 2121];
+        flow.faces.client_port = 4000;
+        for (fits, other) in [
+            ("-n", "-n 192.0.2.1"),
+            ("--src-nat 203.0.113.1", "--src-nat 203.0.113.9"),
+            ("-g 192.0.2.1", "-g 203.0.113.9"),
+            ("--dst-nat", "--dst-nat 203.0.113.0/24"),
+            ("-j 203.0.113.1", "-j 198.51.100.7"),
+            ("--any-nat=192.0.2.1", "--any-nat=192.0.2.2"),
+            ("-d 203.0.113.9 --dport 2121", "-d 192.0.2.1"),
+            ("-r 192.0.2.1 -q 203.0.113.1", "-q 198.51.100.7"),
+            ("--reply-port-dst 61000", "--reply-port-dst 4000"),
+            ("-u SRC_NAT,DST_NAT", "-u SRC_NAT,EXPECTED"),
+        ] {
+            assert!(filter(fits).matches(&key, &flow), "{fits}");
+            assert!(!filter(other).matches(&key, &flow), "{other}");
+        }
+        for none in ["-n", "-g", "-j", "-u SRC_NAT"] {
+            assert!(!filter(none).matches(&key, &plain), "{none}");
         }
     }
 

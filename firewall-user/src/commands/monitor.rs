@@ -107,7 +107,7 @@ impl Show {
         let Some(change) = FlowChange::from_byte(event.change) else {
             return Ok(ControlFlow::Continue(()));
         };
-        let tuple = event.key.tuple(event.flow.originator());
+        let tuple = event.flow.wire_original(&event.key);
         let has_ports = layout(tuple.protocol) == Layout::Ports;
         let ports = has_ports.then_some((tuple.sport, tuple.dport));
         let hosts = (tuple.src.to_ip(), tuple.dst.to_ip());

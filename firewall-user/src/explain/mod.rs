@@ -13,6 +13,7 @@ pub mod lists;
 pub mod live;
 pub mod text;
 pub mod tracking;
+mod translation;
 pub mod walk;
 mod way;
 
@@ -21,7 +22,8 @@ use firewall_common::{
     conntrack,
     event::NO_CHAIN,
     expectation::{Expectation, ExpectationKey},
-    flow::{CachedVerdict, CtState, Direction, Flow, FlowKey, Sender, Tuple, protocol},
+    flow::{CachedVerdict, CtState, Direction, Flow, FlowKey, Tuple, protocol},
+    nat::desk::done,
     packet::Packet as _,
     rule::{Chain, Target},
     scratch::Scratch,
@@ -36,6 +38,7 @@ use self::{
     announcement::controls,
     frame::{Asked, Numbers},
     tracking::{Facts, reason},
+    translation::{Begun, Inside},
     walk::{Considered, retell},
     way::Ways,
 };
@@ -98,37 +101,49 @@ pub fn explain(maps: &Maps, asked: &Asked, way: &Way, as_reply: bool) -> Result<
         return scene.explain(asked, None);
     }
     let answer = asked.answer().context("nobody answers such an ICMP message")?;
-    let known = Known::of(maps, &asked.tuple(), now())?.flow;
+    let known = Known::of(maps, &asked.tuple(), now())?;
     let first = scene.play(asked, None)?;
     let back = ways.back(&scene.way, &first.scratch.walk)?;
-    let note = match (ending(&first)?, &known) {
-        (Ending::Drop(reason), _) => Some(format!(
+    let note = match ending(&first)? {
+        Ending::Drop(reason) => Some(format!(
             "the packet that it answers is dropped itself ({}); ask without --as-reply why",
             reason.name()
         )),
         _ => None,
     };
     // Of a known flow the answer is judged as the flow stands, else behind the packet.
-    let mut scene = match known {
-        Some(_) => Scene::new(maps, back)?,
-        None => Scene { way: back, ..scene },
-    };
-    let begun = scene.rehearsal.flow(&FlowKey::of(&answer.tuple()).0)?;
+    let key = FlowKey::of(&first.scratch.headers.tuple).0;
+    if let Some((_, flow)) = known.flow {
+        let mut scene = Scene::new(maps, back)?;
+        let answer = translation::answer(answer, &known.inside, Some((key, flow)));
+        let mut explanation = scene.explain(&answer, None)?;
+        explanation.notes.extend(note);
+        return Ok(explanation);
+    }
+    let mut scene = Scene { way: back, ..scene };
+    let inside = Inside { ends: first.scratch.headers.tuple, way: None };
+    let sender = FlowKey::of(&inside.ends.reversed()).1;
+    let flow = scene.rehearsal.flow(&key)?;
+    let answer = translation::answer(answer, &inside, flow.map(|(_, flow)| (key, flow)));
+    let begun = flow.map(|(table, flow)| Begun { table, key, flow, sender });
     let mut explanation = scene.explain(&answer, begun)?;
     explanation.notes.extend(note);
     Ok(explanation)
 }
 
 /// What the tables know of a packet.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Known {
+    inside: Inside,
     flow: Option<(FlowTable, Flow)>,
     expectation: Option<(ExpectationKey, Expectation)>,
     master: Option<(FlowTable, FlowKey, Flow)>,
 }
 
 impl Known {
-    fn of(maps: &Maps, tuple: &Tuple, now: Nanos) -> Result<Self> {
+    fn of(maps: &Maps, wire: &Tuple, now: Nanos) -> Result<Self> {
+        let inside = Inside::of(maps, wire, now)?;
+        let tuple = &inside.ends;
         let expectation = expectation(maps, tuple)?;
         let master = match &expectation {
             Some((_, expectation)) => {
@@ -137,7 +152,15 @@ impl Known {
             }
             None => None,
         };
-        Ok(Self { flow: maps.flow(&FlowKey::of(tuple).0, now)?, expectation, master })
+        let flow = maps.flow(&FlowKey::of(tuple).0, now)?;
+        Ok(Self { inside, flow, expectation, master })
+    }
+
+    /// The flow, and which end of it sends the packet.
+    fn begun(&self) -> Option<Begun> {
+        let (table, flow) = self.flow?;
+        let (key, sender) = FlowKey::of(&self.inside.ends);
+        Some(Begun { table, key, flow, sender })
     }
 }
 
@@ -175,13 +198,14 @@ impl<'m> Scene<'m> {
     }
 
     /// Shows the packet to its program; `begun` is a flow that only the stage knows.
-    fn play(&mut self, asked: &Asked, begun: Option<(FlowTable, Flow)>) -> Result<Performance> {
-        let tuple = asked.tuple();
-        let (key, sender) = FlowKey::of(&tuple);
-        let known = Known::of(self.maps, &tuple, now())?;
-        let flow = begun.or(known.flow);
-        if let Some((table, flow)) = flow {
+    fn play(&mut self, asked: &Asked, begun: Option<Begun>) -> Result<Performance> {
+        let known = Known::of(self.maps, &asked.tuple(), now())?;
+        let stand = begun.or_else(|| known.begun());
+        if let Some(Begun { table, key, flow, .. }) = stand {
             self.rehearsal.put_flow(table, key, flow)?;
+        }
+        if let Some((key, way)) = known.inside.way {
+            self.rehearsal.put_translation(key, way)?;
         }
         if let Some((key, expectation)) = known.expectation {
             self.rehearsal.put_expectation(key, expectation)?;
@@ -189,19 +213,20 @@ impl<'m> Scene<'m> {
         if let Some((table, key, flow)) = known.master {
             self.rehearsal.put_flow(table, key, flow)?;
         }
-        let numbers = numbers(asked, flow.as_ref().map(|(_, flow)| flow), sender);
+        let numbers = numbers(asked, stand.as_ref());
         self.frame = asked.frame(self.way.mac, numbers);
         self.rehearsal.play(self.way.stage, &self.frame)
     }
 
-    fn explain(&mut self, asked: &Asked, begun: Option<(FlowTable, Flow)>) -> Result<Explanation> {
+    fn explain(&mut self, asked: &Asked, begun: Option<Begun>) -> Result<Explanation> {
         let known = Known::of(self.maps, &asked.tuple(), now())?;
-        let flow = begun.or(known.flow);
+        let stand = begun.or_else(|| known.begun());
+        let flow = stand.map(|Begun { table, flow, .. }| (table, flow));
         let mut played = self.play(asked, begun)?;
         let is_remembered = played.stats[Stat::CacheHit as usize] != 0;
-        if is_remembered && let Some((table, flow)) = flow {
+        if is_remembered && let Some(stand) = stand {
             // The rules are asked as they were when the verdict was remembered.
-            played = self.play(asked, Some((table, forgetful(flow))))?;
+            played = self.play(asked, Some(Begun { flow: forgetful(stand.flow), ..stand }))?;
         }
         let scratch = &played.scratch;
         let running = Running::load_generation(self.maps, scratch.walk.generation)?;
@@ -211,6 +236,9 @@ impl<'m> Scene<'m> {
             false => (Vec::new(), None),
         };
         let ctstate = CtState::from_bit(scratch.walk.ctstate);
+        let mut notes = self.notes(asked, ctstate, flow.is_some(), scratch)?;
+        let name = |index| rule_name(&running, index);
+        notes.extend(translation::notes(scratch, flow.as_ref().map(|(_, flow)| flow), &name));
         Ok(Explanation {
             packet: *asked,
             input: self.way.name(scratch.walk.in_ifindex),
@@ -220,7 +248,7 @@ impl<'m> Scene<'m> {
             chain: Chain::from_byte(scratch.walk.chain),
             ctstate,
             why: ctstate.map(|ctstate| self.why(ctstate, scratch, &known, flow)).transpose()?,
-            notes: self.notes(asked, ctstate, flow.is_some(), scratch)?,
+            notes,
             considered,
             decided,
             is_remembered,
@@ -238,7 +266,9 @@ impl<'m> Scene<'m> {
         self.frame[..].keep(scratch.headers.l3, &mut tables.window);
         let has_chance = tables.has_chance();
         let names = |ifindex| self.way.name(ifindex);
-        let retold = retell(&tables, &scratch.headers, &scratch.facts, &scratch.walk, &names);
+        let Scratch { headers, facts, walk, nat, .. } = scratch;
+        let turned = Some(&nat.wire).filter(|_| nat.has(done::TURNED));
+        let retold = retell(&tables, headers, facts, walk, turned, &names);
         ensure!(
             (retold.outcome, retold.decided) == (scratch.walk.outcome, scratch.walk.decided),
             "{}: ask again",
@@ -308,13 +338,13 @@ fn forgetful(mut flow: Flow) -> Flow {
 }
 
 /// What the sender would say next in its flow; a new one begins anywhere.
-fn numbers(asked: &Asked, flow: Option<&Flow>, sender: Sender) -> Numbers {
+fn numbers(asked: &Asked, stand: Option<&Begun>) -> Numbers {
     const FIRST: u32 = 1_000_000;
-    let Some(flow) = flow.filter(|_| asked.protocol == protocol::TCP) else {
+    let Some(Begun { flow, sender, .. }) = stand.filter(|_| asked.protocol == protocol::TCP) else {
         let ack = if asked.flags & tcp_flag::ACK == 0 { 0 } else { FIRST };
         return Numbers { seq: asked.seq.unwrap_or(FIRST), ack: asked.ack.unwrap_or(ack) };
     };
-    let direction = flow.direction(sender);
+    let direction = flow.direction(*sender);
     let own = flow.side(direction).window;
     let other = flow.side(direction.reversed()).window;
     let is_syn = asked.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
@@ -386,17 +416,21 @@ impl Explanation {
     /// What people call a compiled rule: `FORWARD 3`, `the policy of FORWARD`, with the
     /// table where it is not filter.
     pub fn rule_name(&self, index: u32) -> String {
-        use crate::rules::{Part, TableName};
-        let Some(origin) = self.running.compiled.origins.get(index as usize) else {
-            return String::new();
-        };
-        let chain = match origin.table {
-            TableName::Filter => origin.chain.to_string(),
-            table => format!("{table} {}", origin.chain),
-        };
-        match origin.part {
-            Part::Rule(number) => format!("{chain} {number}"),
-            Part::Policy | Part::End => format!("the policy of {chain}"),
-        }
+        rule_name(&self.running, index)
+    }
+}
+
+fn rule_name(running: &Running, index: u32) -> String {
+    use crate::rules::{Part, TableName};
+    let Some(origin) = running.compiled.origins.get(index as usize) else {
+        return String::new();
+    };
+    let chain = match origin.table {
+        TableName::Filter => origin.chain.to_string(),
+        table => format!("{table} {}", origin.chain),
+    };
+    match origin.part {
+        Part::Rule(number) => format!("{chain} {number}"),
+        Part::Policy | Part::End => format!("the policy of {chain}"),
     }
 }

@@ -13,7 +13,7 @@ use firewall_common::{
         recent::{RecentKey, Sightings, action},
         text::{self, Pattern, Window},
     },
-    flow::{CtState, FlowKey, helper},
+    flow::{CtState, FlowKey, Tuple, helper},
     headers::Headers,
     rule::{PortSet, Rule, RulesetHeader, condition, flag},
     set::{Entry, EntryKey, SetHeader},
@@ -175,23 +175,35 @@ pub struct Retold {
 const MAX_STEPS: usize = 1 << 20;
 
 /// Walks the rules again for a packet that the datapath has judged; `done` is its walk.
+/// `turned` are the ends that it came with, where table nat gave it another destination.
 /// `names` tells an interface's name.
 pub fn retell(
     tables: &RuleTables,
     headers: &Headers,
     facts: &Facts,
     done: &Walk,
+    turned: Option<&Tuple>,
     names: &dyn Fn(u32) -> String,
 ) -> Retold {
     let mut walk = enter(tables, headers, done);
     // As they were before the first rule.
     let facts = &mut { *facts };
     facts.restart();
+    let (inside, mut came) = (headers, *headers);
+    if let Some(wire) = turned {
+        came.tuple = *wire;
+        facts.turn(&came, &FlowKey::of(wire).0);
+        facts.set_number(number::CT_TRANSLATED, 0);
+    }
     let mut considered = Vec::new();
     for _ in 0..MAX_STEPS {
         let before = walk;
         let was = *facts;
+        let headers = if is_before_turn(&before) { &came } else { inside };
         let is_over = walk::step(tables, headers, facts, &mut walk);
+        if turned.is_some() && is_before_turn(&before) && !is_before_turn(&walk) {
+            facts.turn(inside, &FlowKey::of(&inside.tuple).0);
+        }
         let Some(rule) = tables.rule(before.slot, before.index) else { break };
         if rule.flags & flag::CHAIN_END == 0 {
             let matches = walk.hit_count != before.hit_count;
@@ -206,6 +218,11 @@ pub fn retell(
     Retold { considered, outcome: walk.outcome, decided: walk.decided }
 }
 
+/// Whether the next rule sees the destination that the packet came with.
+const fn is_before_turn(walk: &Walk) -> bool {
+    walk.station as usize <= walk::station::NAT_IN
+}
+
 /// Before the first rule: [`firewall_common::path::judge`].
 fn enter(tables: &RuleTables, headers: &Headers, done: &Walk) -> Walk {
     let mut walk = Walk {
@@ -213,6 +230,7 @@ fn enter(tables: &RuleTables, headers: &Headers, done: &Walk) -> Walk {
         out_patterns: done.out_patterns,
         announced_by: done.announced_by,
         ctstate: done.ctstate,
+        nat: done.nat,
         ..done.restarted()
     };
     walk.set_out(&tables.header, headers.version == 4);
@@ -348,6 +366,7 @@ fn missing_extra(tables: &RuleTables, rule: Rule, facts: &Facts, walk: &Walk) ->
         (Test::Masked, number::MARK) => format!("mark is {:#x}", value()),
         (Test::Masked, number::CT_MARK) => format!("connmark is {:#x}", value()),
         (Test::Range | Test::Masked, number::OWNER) => format!("owner is {}", value()),
+        (Test::Range, number::GROUP) => format!("group is {}", value()),
         (Test::Range, number::MSS) => format!("mss is {}", value()),
         _ => "one of its further conditions does not hold".into(),
     })
@@ -484,7 +503,7 @@ mod tests {
             in_ifindex: 3,
             ..Walk::default()
         };
-        retell(&tables(), &syn(dport), &facts(), &done, &|index| format!("eth{index}"))
+        retell(&tables(), &syn(dport), &facts(), &done, None, &|index| format!("eth{index}"))
     }
 
     #[test]

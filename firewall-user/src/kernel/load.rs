@@ -5,17 +5,18 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
+    maps::Array,
     programs::{Program, SchedClassifier, Xdp},
 };
 
-use firewall_common::pressure::Bounded;
+use firewall_common::{control::SocketLayout, pressure::Bounded};
 
-use super::pins::Pins;
+use super::{pins::Pins, raw::Raw, types::socket_layout};
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 42] = [
+const PINNED: [&str; 45] = [
     "assured",
     "awaited",
     "buckets",
@@ -25,11 +26,13 @@ const PINNED: [&str; 42] = [
     "devices",
     "early",
     "embryonic",
+    "embryonic_nat",
     "events",
     "expectations",
     "flow_events",
     "extra_memory",
     "extras",
+    "faces",
     "fragments",
     "generation",
     "heartbeat",
@@ -58,6 +61,7 @@ const PINNED: [&str; 42] = [
     "sets",
     "stats",
     "timeouts",
+    "translations",
 ];
 
 /// Bytes of the ring of flow events: 37,000 of them, or a third of a second of
@@ -141,8 +145,12 @@ impl Programs {
             .map_max_entries("expectations", sizes.expectations)
             .map_max_entries("masters", sizes.expectations)
             .map_max_entries("fragments", sizes.fragments)
+            // A flow has two faces at most.
+            .map_max_entries("translations", sizes.assured.saturating_mul(2))
+            .map_max_entries("embryonic_nat", sizes.embryonic)
             .map_max_entries("flow_events", FLOW_EVENTS);
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
+        tell_layout(&mut ebpf)?;
         verify(&mut ebpf)?;
         for (name, program) in ebpf.programs() {
             let verified = program.info()?.verified_instruction_count();
@@ -150,6 +158,21 @@ impl Programs {
         }
         Ok(Self { ebpf })
     }
+}
+
+/// Tells the programs where the group of a socket's owner stands. A kernel that does not say
+/// will do for rules that do not ask: [`super::ruleset`] refuses the others.
+fn tell_layout(ebpf: &mut Ebpf) -> Result<()> {
+    let layout = match socket_layout() {
+        Ok(layout) => layout,
+        Err(error) => {
+            tracing::warn!("rules with --gid-owner will be refused: {error:#}");
+            return Ok(());
+        }
+    };
+    let map = ebpf.map_mut("socket_layout").ok_or_else(|| lacks("socket_layout"))?;
+    let mut map: Array<_, Raw<SocketLayout>> = map.try_into()?;
+    map.set(0, Raw(layout), 0).context("cannot write map socket_layout")
 }
 
 /// Has the kernel verify the programs, which takes its time: all at once.
@@ -187,7 +210,7 @@ pub(super) fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut S
 }
 
 fn lacks(name: &str) -> anyhow::Error {
-    anyhow!("the eBPF object lacks the program {name}: build again")
+    anyhow!("the eBPF object lacks {name}: build again")
 }
 
 /// The whole message of the verifier is long; its end says what is wrong.

@@ -16,6 +16,7 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, helper, protocol, status},
     helper_stats::HelperStats,
+    nat::{FACE_WORDS, Translation},
     tables::FlowTable,
     time::Nanos,
     verdict::STAT_PLACES,
@@ -233,6 +234,23 @@ impl Maps {
             }
         }
         Ok(None)
+    }
+
+    /// The way in under a wire face, whether its flow lives or not.
+    pub fn translation(&self, wire: &FlowKey) -> Result<Option<Translation>> {
+        for name in ["translations", "embryonic_nat"] {
+            let map = self.hash::<FlowKey, Translation>(name)?;
+            if let Some(translation) = get(&map, wire)? {
+                return Ok(Some(translation));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The words of the table `faces`.
+    pub(super) fn faces(&self) -> Result<Vec<u64>> {
+        batch::read_array(self.data("faces")?.fd(), 0, FACE_WORDS as usize, 1)
+            .context("cannot read map faces")
     }
 
     /// Notes whether this control connection is encrypted.

@@ -21,3 +21,4 @@ pub mod sets;
 pub mod settings;
 pub mod sweep;
 pub mod trial;
+mod types;

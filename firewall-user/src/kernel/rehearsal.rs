@@ -20,6 +20,7 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey},
     extra::EXTRAS_PER_GENERATION,
     flow::{Flow, FlowKey},
+    nat::Translation,
     scratch::Scratch,
     tables::FlowTable,
     verdict::STAT_PLACES,
@@ -125,7 +126,7 @@ impl Rehearsal {
             loader.map_pin_path(name, maps.pins().map(name));
         }
         let counted = maps.counted()?;
-        for name in ["expectations", "masters", "fragments"] {
+        for name in ["expectations", "masters", "fragments", "translations", "embryonic_nat"] {
             loader.map_max_entries(name, FEW);
         }
         // And the connections that limits count.
@@ -144,6 +145,9 @@ impl Rehearsal {
         let kept = maps.extra_memory(0, 2 * EXTRAS_PER_GENERATION as usize)?;
         for (at, word) in (0..).zip(kept).filter(|(_, word)| *word != 0) {
             rehearsal.array::<u64>("extra_memory")?.set(at, Raw(word), 0)?;
+        }
+        for (at, word) in (0..).zip(maps.faces()?) {
+            rehearsal.array::<u64>("faces")?.set(at, Raw(word), 0)?;
         }
         for (key, (place, flow)) in counted {
             rehearsal.hash("counted")?.insert(Raw(key), Raw(place), 0)?;
@@ -170,6 +174,14 @@ impl Rehearsal {
     /// As [`Rehearsal::put_flow`].
     pub fn put_expectation(&mut self, key: ExpectationKey, value: Expectation) -> Result<()> {
         Ok(self.hash("expectations")?.insert(Raw(key), Raw(value), 0)?)
+    }
+
+    /// The way in from a wire face.
+    ///
+    /// # Errors
+    /// As [`Rehearsal::put_flow`].
+    pub fn put_translation(&mut self, wire: FlowKey, way: Translation) -> Result<()> {
+        Ok(self.hash("translations")?.insert(Raw(wire), Raw(way), 0)?)
     }
 
     /// A flow as the packets have left it.

@@ -13,6 +13,7 @@ use firewall_common::{
         EXTRAS_PER_GENERATION, Extra,
         bucket::BucketKey,
         connections::{Place, PlaceKey},
+        need,
         text::{PATTERNS_PER_GENERATION, Pattern, Window},
     },
     flow::Flow,
@@ -27,6 +28,7 @@ use super::{
     quiescence::wait_for_programs,
     raw::Raw,
     sets::SetTables,
+    types::socket_layout,
 };
 use crate::{
     explain::{lists::Kept, walk::RuleTables},
@@ -73,6 +75,9 @@ impl Maps {
         patterns: Patterns<'_>,
         trial: Option<Duration>,
     ) -> Result<u32> {
+        if image.header.needs & need::GROUP != 0 {
+            socket_layout().context("--gid-owner cannot work here")?;
+        }
         let (in_force, generation, replaced) = self.next_in_force()?;
         self.tell_clock()?;
         let slot = slot(generation);

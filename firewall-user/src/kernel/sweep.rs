@@ -24,6 +24,7 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
+    nat::{Translation, arrival::is_face_of},
     set::{Entry, EntryKey, set_flag},
     time::Nanos,
 };
@@ -37,6 +38,12 @@ use super::{
 
 /// A master is written a moment before its flow.
 const MASTER_BEFORE_FLOW: Nanos = Nanos::from_secs(2);
+
+/// A face is claimed a moment before its flow is created.
+const CLAIM_BEFORE_FLOW: Nanos = Nanos::from_secs(2);
+/// What is left of translations counts no more, and is looked for in every eighth sweep: each
+/// is a look at its flow.
+const TRANSLATIONS_EVERY: u32 = 8;
 
 /// An insertion where nothing stands.
 const BPF_NOEXIST: u64 = 1;
@@ -82,6 +89,9 @@ pub struct Sweeper {
     expectations: Table<ExpectationKey, Expectation>,
     masters: Table<FlowKey, Master>,
     fragments: Table<FragmentKey, FragmentGrant>,
+    translations: [Table<FlowKey, Translation>; 2],
+    /// Sweeps so far.
+    count: u32,
     sets: SetTables,
 }
 
@@ -95,6 +105,8 @@ impl Sweeper {
             expectations: Table::open(maps, "expectations")?,
             masters: Table::open(maps, "masters")?,
             fragments: Table::open(maps, "fragments")?,
+            translations: [Table::open(maps, "translations")?, Table::open(maps, "embryonic_nat")?],
+            count: 0,
             sets: SetTables::of(maps),
         })
     }
@@ -133,6 +145,16 @@ impl Sweeper {
                 && !has_flow(flows, key, master)?)
         };
         let masters = self.masters.sweep(&pace, is_orphan, |_, _| {})?;
+        if self.count.is_multiple_of(TRANSLATIONS_EVERY) {
+            let is_left = |key: &FlowKey, translation: &Translation| {
+                Ok(now.since(translation.claimed).is_after(CLAIM_BEFORE_FLOW)
+                    && !has_face(flows, key, translation)?)
+            };
+            for table in &mut self.translations {
+                table.sweep(&pace, is_left, |_, _| {})?;
+            }
+        }
+        self.count = self.count.wrapping_add(1);
         self.sweep_sets(now, &pace)?;
         Ok(Sweep { assured, embryonic, expectations, masters, fragments })
     }
@@ -199,6 +221,25 @@ type Entries<K, V> = HashMap<MapData, Raw<K>, Raw<V>>;
 fn has_flow(flows: [&Entries<FlowKey, Flow>; 2], key: &FlowKey, master: &Master) -> Result<bool> {
     for table in flows {
         if get(table, key)?.is_some_and(|flow| flow.created == master.child_created) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a flow is there that has this face.
+fn has_face(
+    flows: [&Entries<FlowKey, Flow>; 2],
+    key: &FlowKey,
+    translation: &Translation,
+) -> Result<bool> {
+    let wire = key.tuple(translation.sender());
+    let mut inside = wire;
+    translation.apply(&mut inside);
+    let (key, sender) = FlowKey::of(&inside);
+    for table in flows {
+        let flow = get(table, &key)?;
+        if flow.is_some_and(|flow| is_face_of(&flow, flow.direction(sender), &wire)) {
             return Ok(true);
         }
     }

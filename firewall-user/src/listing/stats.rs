@@ -87,6 +87,7 @@ impl Kind {
             | Stat::FlowsCreated
             | Stat::FlowsAssured
             | Stat::AssuredFull
+            | Stat::TranslationsFull
             | Stat::FlowsForgotten
             | Stat::FlowsReplaced
             | Stat::ExpectationsUsed

@@ -16,6 +16,7 @@ use super::{
     extra::Extra,
     interface::InterfacePattern,
     mangle::Mangle,
+    nat::Nat,
     set::{SetMatch, SetTarget},
     source::Span,
 };
@@ -179,7 +180,8 @@ pub struct State {
     pub states: u8,
 }
 
-/// Bits of [`State::states`] that no packet has: addresses are not translated.
+/// Bits of [`State::states`] that a packet has beside its state, as
+/// [`firewall_common::extra::facts::ct_state`].
 pub const SNAT: u8 = 1 << 5;
 pub const DNAT: u8 = 1 << 6;
 
@@ -214,6 +216,8 @@ pub enum Target {
     /// `-j SYNPROXY`
     Proxy(Offer),
     Mangle(Mangle),
+    /// Table nat.
+    Nat(Nat),
     /// `-j SET`
     Set(Box<SetTarget>),
     Jump(String),
@@ -350,7 +354,7 @@ impl TableName {
 
     /// Whether rules of this table are enforced; the others may only be empty.
     pub const fn takes_rules(self) -> bool {
-        matches!(self, Self::Raw | Self::Mangle | Self::Filter)
+        matches!(self, Self::Raw | Self::Mangle | Self::Filter | Self::Nat)
     }
 }
 
@@ -481,6 +485,7 @@ impl Target {
             Self::Untrack(UntrackForm::Notrack) => "NOTRACK",
             Self::Proxy(_) => "SYNPROXY",
             Self::Mangle(mangle) => mangle.name(),
+            Self::Nat(nat) => nat.name(),
             Self::Set(_) => "SET",
             Self::Jump(chain) | Self::Goto(chain) => chain,
         }

@@ -1,12 +1,14 @@
 //! What a ruleset must keep to beside its grammar: jumps lead to chains that
-//! are there and to user chains only, never in a circle, and not too deep.
+//! are there and to user chains only, never in a circle, and not too deep; targets stand where
+//! they work.
 
 use std::collections::HashMap;
 
-use firewall_common::rule::MAX_JUMP_DEPTH;
+use firewall_common::{nat::Kind, rule::MAX_JUMP_DEPTH};
 
 use super::{
-    ast::{Origin, Rule, Ruleset, Table, Target},
+    ast::{Origin, Rule, Ruleset, Table, TableName, Target},
+    nat::Nat,
     parse::targets,
     problem::{Problem, nearest},
 };
@@ -25,6 +27,7 @@ pub(crate) fn family(ruleset: &Ruleset) -> Vec<Finding> {
         graph.find_loops(&mut findings);
         graph.find_depth(&mut findings);
         graph.find_proxies(&mut findings);
+        graph.find_translations(&mut findings);
     }
     findings
 }
@@ -128,10 +131,10 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Reports what answers SYNs of this host itself: nobody is there to be protected.
-    fn find_proxies(&self, findings: &mut Vec<Finding>) {
+    /// The rules of a chain and of all that it leads to.
+    fn reached(&self, start: &str) -> impl Iterator<Item = &'a Rule> {
         let mut is_reached = vec![false; self.jumps.len()];
-        let start = self.table.chains.iter().position(|chain| chain.name == "OUTPUT");
+        let start = self.table.chains.iter().position(|chain| chain.name == start);
         let mut open: Vec<usize> = start.into_iter().collect();
         while let Some(chain) = open.pop() {
             if !is_reached[chain] {
@@ -140,9 +143,30 @@ impl<'a> Graph<'a> {
             }
         }
         let reached = self.table.chains.iter().zip(is_reached).filter(|(_, reached)| *reached);
-        for rule in reached.flat_map(|(chain, _)| &chain.rules) {
+        reached.flat_map(|(chain, _)| &chain.rules)
+    }
+
+    /// Reports what answers SYNs of this host itself: nobody is there to be protected.
+    fn find_proxies(&self, findings: &mut Vec<Finding>) {
+        for rule in self.reached("OUTPUT") {
             if matches!(rule.spec.target, Target::Proxy(_)) {
                 findings.push(finding(rule, proxy_on_output()));
+            }
+        }
+    }
+
+    /// Reports what translates the one end where only the other one can be.
+    fn find_translations(&self, findings: &mut Vec<Finding>) {
+        if self.table.name != TableName::Nat {
+            return;
+        }
+        for start in self.table.name.builtin_chains() {
+            for rule in self.reached(start) {
+                if let Target::Nat(nat) = &rule.spec.target
+                    && !nat.chains().contains(start)
+                {
+                    findings.push(finding(rule, misplaced_translation(nat, start)));
+                }
             }
         }
     }
@@ -199,6 +223,20 @@ fn circle_problem(names: &[&str]) -> Problem {
 fn proxy_on_output() -> Problem {
     Problem::new("SYNPROXY does not work in OUTPUT, nor in a chain that OUTPUT jumps to")
         .advise("put the rule into INPUT or FORWARD, or into a chain of theirs alone")
+}
+
+fn misplaced_translation(nat: &Nat, chain: &str) -> Problem {
+    let name = nat.name();
+    let message = format!("{name} does not work in {chain}, nor in a chain that {chain} jumps to");
+    if nat.kind == Kind::Redirect && chain == "OUTPUT" {
+        return Problem::new(message).advise(
+            "packets of this host are judged where they leave: let the program connect to the \
+             other port",
+        );
+    }
+    let chains = nat.chains().join(" or ");
+    Problem::new(message)
+        .advise(format!("put the rule into {chains}, or into a chain of theirs alone"))
 }
 
 fn too_deep() -> Problem {

@@ -15,6 +15,7 @@ pub mod lint;
 mod lower;
 pub mod mangle;
 pub(crate) mod names;
+pub mod nat;
 mod parse;
 mod print;
 pub(crate) mod problem;

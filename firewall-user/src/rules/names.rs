@@ -90,7 +90,7 @@ pub(crate) const SYN: u8 = 0x02;
 pub(crate) const STATES: [CtState; 5] =
     [CtState::Invalid, CtState::New, CtState::Related, CtState::Established, CtState::Untracked];
 
-/// The bits of states by their names, those that no packet has behind the others.
+/// The bits of states by their names, those of translated connections behind the others.
 pub(crate) fn states() -> impl Iterator<Item = (&'static str, u8)> {
     let tracked = STATES.iter().map(|state| (state.name(), state.bit()));
     tracked.chain([("SNAT", SNAT), ("DNAT", DNAT)])

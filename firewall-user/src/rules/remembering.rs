@@ -1,7 +1,8 @@
 //! Which rules keep the datapath from remembering a verdict.
 //!
 //! An established connection remembers, for each direction, that its packets are
-//! accepted and which counters they move. It does so unless a packet came by a rule that
+//! accepted and which counters they move: those that neither begin nor end it (SYN, FIN and
+//! RST walk the rules). It does so unless a packet came by a rule that
 //! looks at single packets, or does something for each, and fitted the rule's other
 //! conditions ([`firewall_common::walk::step`]). What is told here is every rule that
 //! this can happen to: one behind a rule that decides about all established connections
@@ -84,14 +85,16 @@ fn tell(ruleset: &Ruleset, compiled: &Compiled, index: u32) -> Option<Preventing
     Some(Preventing {
         line: rule.origin.line,
         place: format!("{table}{} {number}", chain.name),
-        reason: reasons(&rule.spec),
+        reason: reasons(&rule.spec, compiled.rules.get(index as usize)?),
         rule: format!("-A {} {}", chain.name, spec_text(ruleset.family, &rule.spec).trim()),
     })
 }
 
 /// Why no packet that fits may be taken for another one.
-fn reasons(spec: &ast::RuleSpec) -> String {
-    let mut reasons: Vec<String> = spec.matches.iter().filter_map(of_match).collect();
+fn reasons(spec: &ast::RuleSpec, compiled: &Rule) -> String {
+    let are_flags_asked = compiled.fits_plain_segments().is_none();
+    let reasons = spec.matches.iter().filter_map(|one| of_match(one, are_flags_asked));
+    let mut reasons: Vec<String> = reasons.collect();
     reasons.extend(match &spec.target {
         Target::Log(_) => Some("reports each packet".into()),
         Target::Proxy(_) => Some("answers single packets".into()),
@@ -103,13 +106,13 @@ fn reasons(spec: &ast::RuleSpec) -> String {
     if reasons.is_empty() { "looks at each packet".into() } else { reasons.join(", and ") }
 }
 
-fn of_match(one: &Match) -> Option<String> {
+fn of_match(one: &Match, are_flags_asked: bool) -> Option<String> {
     match one {
-        Match::Transport(transport) => match (transport.flags, transport.option) {
-            (Some(_), None) => Some("looks at the TCP flags".into()),
-            (None, Some(_)) => Some("looks at the TCP options".into()),
-            (Some(_), Some(_)) => Some("looks at the TCP flags and options".into()),
-            (None, None) => None,
+        Match::Transport(transport) => match (are_flags_asked, transport.option) {
+            (true, None) => Some("looks at the TCP flags".into()),
+            (false, Some(_)) => Some("looks at the TCP options".into()),
+            (true, Some(_)) => Some("looks at the TCP flags and options".into()),
+            (false, None) => None,
         },
         Match::Icmp(Condition { value: IcmpType::Any, .. }) => None,
         Match::Icmp(_) => Some("looks at the ICMP type".into()),
@@ -192,7 +195,10 @@ impl Tour<'_> {
         false
     }
 
-    const fn may_fit(&self, rule: &Rule) -> bool {
+    fn may_fit(&self, rule: &Rule) -> bool {
+        if rule.fits_plain_segments() == Some(false) {
+            return false;
+        }
         let is_for_some = rule.present & condition::STATES != 0;
         !is_for_some || self.is_tracked && rule.states & CtState::Established.bit() != 0
     }
@@ -254,7 +260,7 @@ mod tests {
         let text = "\
 -A INPUT -p icmp --icmp-type 8 -j ACCEPT
 -A INPUT -p tcp --dport 22 -m limit --limit 3/min -j ACCEPT
--A FORWARD -p tcp --syn -m length --length 60 -j ACCEPT
+-A FORWARD -p tcp --tcp-flags ACK,PSH ACK -m length --length 60 -j ACCEPT
 -A FORWARD -s 192.0.2.1 -j LOG
 -A OUTPUT -p tcp --dport 80 -j ACCEPT
 ";
@@ -265,6 +271,29 @@ mod tests {
                 "INPUT: 2: INPUT 2 counts each packet for its limit",
                 "FORWARD: 3: FORWARD 1 looks at the TCP flags, and looks at each packet (-m length)",
                 "FORWARD: 4: FORWARD 2 reports each packet",
+            ]
+        );
+    }
+
+    #[test]
+    fn flags_that_begin_or_end_a_connection_are_no_reason() {
+        let text = "\
+-A INPUT -p tcp --syn -j LOG
+-A INPUT -p tcp --syn -m limit --limit 3/min -j ACCEPT
+-A INPUT -p tcp ! --syn -m state --state NEW -j DROP
+-A INPUT -p tcp --tcp-flags SYN,RST,FIN NONE -j RETURN
+-A INPUT -p tcp --tcp-flags ALL NONE -j DROP
+-A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
+-A FORWARD -p tcp ! --syn -m length --length 60 -j ACCEPT
+-A FORWARD -m conntrack --ctstatus SEEN_REPLY -j ACCEPT
+-A OUTPUT -m conntrack --ctstatus ASSURED -j ACCEPT
+";
+        assert_eq!(
+            told(text),
+            [
+                "INPUT: 5: INPUT 5 looks at the TCP flags",
+                "FORWARD: 7: FORWARD 2 looks at each packet (-m length)",
+                "OUTPUT: 9: OUTPUT 1 looks at each packet (-m conntrack)",
             ]
         );
     }

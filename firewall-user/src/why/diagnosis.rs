@@ -58,7 +58,8 @@ pub struct Diagnosis {
 
 /// Why a packet was dropped, if it is a classic mistake; what is most certain comes first.
 pub fn of_drop(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
-    related_missing(drop, facts)
+    translation_failed(drop)
+        .or_else(|| related_missing(drop, facts))
         .or_else(|| reply_not_allowed(drop))
         .or_else(|| forwarding_off(drop, facts))
         .or_else(|| encrypted(drop, facts))
@@ -78,6 +79,34 @@ fn by_rules(drop: &Dropped) -> bool {
 /// `the policy of FORWARD`
 fn decider(drop: &Dropped) -> &str {
     drop.rule.as_deref().unwrap_or(drop.chain)
+}
+
+/// Table nat wanted something that could not be.
+fn translation_failed(drop: &Dropped) -> Option<Diagnosis> {
+    let to = drop.tuple.dst.to_ip();
+    let (message, advice) = match drop.reason? {
+        DropReason::NatPortsExhausted => (
+            format!("every port that a rule of table nat allows towards {to} is taken"),
+            "give the rule more addresses (--to-source A-B) or ports (--to-ports), or end \
+             connections with firewall conntrack delete",
+        ),
+        DropReason::NatTableFull => (
+            "there is no space for one more translated connection".to_owned(),
+            "see firewall stats, and give the tables more space",
+        ),
+        DropReason::NatNoAddress => (
+            format!("MASQUERADE or REDIRECT finds no address of this host towards {to}"),
+            "give the interface an address of this family, or write SNAT --to-source",
+        ),
+        DropReason::NatWayOut => (
+            "it would have left with its inner source, by an interface that is not the firewall's"
+                .to_owned(),
+            "name that interface with -i, too",
+        ),
+        _ => return None,
+    };
+    let name = drop.reason?.name();
+    Some(Diagnosis { name, message, advice: advice.to_owned() })
 }
 
 fn related_missing(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
@@ -305,6 +334,21 @@ mod tests {
 
     fn name(drop: &Dropped, facts: &Facts) -> &'static str {
         of_drop(drop, facts).map_or("none", |found| found.name)
+    }
+
+    #[test]
+    fn what_table_nat_could_not_do_says_what_to_change() {
+        for (reason, word) in [
+            (DropReason::NatPortsExhausted, "--to-source A-B"),
+            (DropReason::NatTableFull, "more space"),
+            (DropReason::NatNoAddress, "an address of this family"),
+            (DropReason::NatWayOut, "-i"),
+        ] {
+            let drop = Dropped { reason: Some(reason), ..dropped(CtState::New) };
+            let told = of_drop(&drop, &Facts::default()).unwrap();
+            assert_eq!(told.name, reason.name());
+            assert!(told.advice.contains(word), "{told:?}");
+        }
     }
 
     #[test]

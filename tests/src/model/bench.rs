@@ -262,6 +262,7 @@ impl Bench {
             (_, Verdict::Drop(_) | Verdict::Punt(_) | Verdict::Wait(_)) => &[TC_SHOT],
             (_, Verdict::Reject(_) | Verdict::Cookie) => &[TC_REDIRECT, TC_SHOT],
             (_, Verdict::Prove) => panic!("no rule here asks for cookies"),
+            (_, Verdict::Again) => panic!("no rule here translates"),
         }
     }
 }

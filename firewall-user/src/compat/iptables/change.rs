@@ -53,6 +53,9 @@ struct Change<'c> {
     call: &'c Call,
 }
 
+const NOT_FOR_FILTERING: &str = "The \"nat\" table is not intended for filtering, the use of DROP \
+                                 is therefore inhibited.";
+
 impl Change<'_> {
     fn refused(&self, message: &str) -> Failure {
         self.program.refused(message)
@@ -105,7 +108,8 @@ impl Change<'_> {
 
     fn not_enforced(&self) -> Failure {
         let message = format!(
-            "rules of table `{}' are not supported: tables with rules are filter, mangle and raw",
+            "rules of table `{}' are not supported: tables with rules are filter, \
+             mangle, nat and raw",
             self.call.table
         );
         self.program.failed(ABSENT, &message)
@@ -251,6 +255,9 @@ impl Change<'_> {
         };
         if verdict == Verdict::Drop && !self.call.table.takes_rules() {
             return Err(self.not_enforced());
+        }
+        if verdict == Verdict::Drop && self.call.table == TableName::Nat {
+            return Err(self.program.usage(NOT_FOR_FILTERING));
         }
         policy.verdict = verdict;
         policy.counter = self.call.counter.unwrap_or(policy.counter);

@@ -27,6 +27,7 @@ pub fn write(line: &mut Line, view: &FlowView, change: FlowChange, time: SystemT
         FlowChange::Destroy => " END ",
     });
     endpoints(line, &view.original());
+    translation(line, view);
     if !view.state().is_empty() {
         line.text(" ").text(view.state());
     }
@@ -36,6 +37,19 @@ pub fn write(line: &mut Line, view: &FlowView, change: FlowChange, time: SystemT
     match change {
         FlowChange::Destroy => result(line, view),
         FlowChange::New | FlowChange::Update => origin(line, view),
+    }
+}
+
+/// What the server sees as the client, and who it is: ` src-nat=203.0.113.1:4000
+/// dst-nat=192.0.2.9:80`.
+fn translation(line: &mut Line, view: &FlowView) {
+    let reply = view.reply();
+    let has_ports = protocol::layout(reply.protocol) == Layout::Ports;
+    if view.flow.has(status::SOURCE_TRANSLATED) {
+        endpoint(line.text(" src-nat="), reply.dst, has_ports.then_some(reply.dport));
+    }
+    if view.flow.has(status::DESTINATION_TRANSLATED) {
+        endpoint(line.text(" dst-nat="), reply.src, has_ports.then_some(reply.sport));
     }
 }
 

@@ -20,11 +20,13 @@ use super::{
     FlowView, Icmp,
 };
 
-const STATUS_NAMES: [(u8, &str); 4] = [
+const STATUS_NAMES: [(u8, &str); 6] = [
     (status::SEEN_REPLY, "SEEN_REPLY"),
     (status::ASSURED, "ASSURED"),
     (status::EXPECTED, "EXPECTED"),
     (status::ENCRYPTED, "ENCRYPTED"),
+    (status::SOURCE_TRANSLATED, "SRC_NAT"),
+    (status::DESTINATION_TRANSLATED, "DST_NAT"),
 ];
 
 /// One JSON object. `state` is null where the protocol has none; an ICMP flow
@@ -58,7 +60,7 @@ fn members(line: &mut Line, view: &FlowView) {
     line.text("\",\"timeout\":").number(view.timeout());
     name_or_null(line.text(",\"state\":"), Some(view.state()).filter(|name| !name.is_empty()));
     side(line.text(",\"original\":"), &original, Direction::Original, &view.flow);
-    side(line.text(",\"reply\":"), &original.reversed(), Direction::Reply, &view.flow);
+    side(line.text(",\"reply\":"), &view.reply(), Direction::Reply, &view.flow);
     status_names(line.text(",\"status\":"), &view.flow);
     line.text(",\"mark\":").number(view.flow.mark);
     name_or_null(line.text(",\"helper\":"), view.helper());

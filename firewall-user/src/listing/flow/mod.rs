@@ -25,8 +25,14 @@ pub struct FlowView {
 }
 
 impl FlowView {
+    /// As the client sends them.
     fn original(&self) -> Tuple {
-        self.key.tuple(self.flow.originator())
+        self.flow.wire_original(&self.key)
+    }
+
+    /// As the server sends them: where addresses are translated, not the reverse.
+    fn reply(&self) -> Tuple {
+        self.flow.wire_reply(&self.key)
     }
 
     /// Seconds.

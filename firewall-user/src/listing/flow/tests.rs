@@ -13,6 +13,7 @@ use firewall_common::{
         protocol::{ICMP, ICMPV6, TCP, UDP},
     },
     flow_event::FlowChange,
+    nat::Faces,
 };
 use proptest::prelude::*;
 
@@ -33,6 +34,22 @@ fn shown(write: impl FnOnce(&mut Line)) -> String {
     let mut line = Line::default();
     write(&mut line);
     String::from_utf8(line.as_bytes().to_vec()).unwrap()
+}
+
+/// Both ends of it are translated.
+fn translated() -> FlowView {
+    let address = |text: &str| text.parse::<IpAddr>().unwrap().into();
+    let mut view = view(tuple(TCP, "198.51.100.7", 4001, "192.168.1.5", 80), 431_999);
+    view.flow.state = State::Established as u8;
+    view.flow.status = status::SEEN_REPLY
+        | status::ASSURED
+        | status::SOURCE_TRANSLATED
+        | status::DESTINATION_TRANSLATED;
+    view.flow.faces.source = [address("192.168.1.1"), address("203.0.113.1")];
+    view.flow.faces.port = [1024, 8080];
+    view.flow.faces.client_port = 4000;
+    count(&mut view, (6, 334), (5, 318));
+    view
 }
 
 /// Lines that conntrack(8) 1.4.7 printed on Linux 6.18.
@@ -99,6 +116,32 @@ mod as_conntrack_prints {
             "icmpv6   58 29 src=2001:db8::2 dst=2001:db8::1 type=128 code=0 id=77 packets=0 \
              bytes=0 src=2001:db8::1 dst=2001:db8::2 type=129 code=0 id=77 packets=0 bytes=0 \
              mark=0 use=1"
+        );
+    }
+
+    /// By a gateway with `-j DNAT --to-destination 192.168.1.5:80` and `-j MASQUERADE`.
+    #[test]
+    fn a_translated_connection() {
+        assert_eq!(
+            text(&translated()),
+            "tcp      6 431999 ESTABLISHED src=198.51.100.7 dst=203.0.113.1 sport=4000 dport=8080 \
+             packets=6 bytes=334 src=192.168.1.5 dst=192.168.1.1 sport=80 dport=1024 packets=5 \
+             bytes=318 [ASSURED] mark=0 use=1"
+        );
+    }
+
+    #[test]
+    fn a_translated_ping() {
+        let mut ping = tuple(ICMP, "192.168.1.9", 77, "198.51.100.7", 0);
+        ping.icmp_type = 8;
+        let mut view = view(ping, 29);
+        view.flow.status = status::SEEN_REPLY | status::SOURCE_TRANSLATED;
+        view.flow.faces.source[0] = "203.0.113.1".parse::<IpAddr>().unwrap().into();
+        view.flow.faces.port[0] = 78;
+        assert_eq!(
+            text(&view),
+            "icmp     1 29 src=192.168.1.9 dst=198.51.100.7 type=8 code=0 id=77 packets=0 bytes=0 \
+             src=198.51.100.7 dst=203.0.113.1 type=0 code=0 id=78 packets=0 bytes=0 mark=0 use=1"
         );
     }
 
@@ -181,6 +224,18 @@ fn a_data_connection_names_its_master_and_has_no_helper_of_its_own() {
 }
 
 #[test]
+fn a_translated_connection_in_json_has_two_faces_and_says_which_end_is_translated() {
+    let json = json(&translated());
+    for part in [
+        r#""original":{"src":"198.51.100.7","dst":"203.0.113.1","sport":4000,"dport":8080,"#,
+        r#""reply":{"src":"192.168.1.5","dst":"192.168.1.1","sport":80,"dport":1024,"#,
+        r#""status":["SEEN_REPLY","ASSURED","SRC_NAT","DST_NAT"]"#,
+    ] {
+        assert!(json.contains(part), "{json}");
+    }
+}
+
+#[test]
 fn a_ping_in_json_has_type_code_and_id_and_no_state() {
     let mut ping = tuple(ICMP, "192.0.2.2", 77, "192.0.2.1", 0);
     ping.icmp_type = 8;
@@ -257,6 +312,11 @@ fn in_brief_a_flow_is_told_on_one_short_line() {
         let line = shown(|line| brief::write(line, view, change, SystemTime::UNIX_EPOCH));
         line.strip_prefix("1970-01-01T00:00:00.000Z ").unwrap().to_owned()
     };
+    assert_eq!(
+        brief(&translated(), FlowChange::New),
+        "NEW tcp 198.51.100.7:4000 -> 203.0.113.1:8080 src-nat=192.168.1.1:1024 \
+         dst-nat=192.168.1.5:80 ESTABLISHED [ASSURED]"
+    );
     let mut view = view(tuple(TCP, "2001:db8::2", 5000, "2001:db8::1", 40123), 120);
     view.flow.state = State::SynSent as u8;
     view.flow.status = status::EXPECTED;
@@ -322,6 +382,12 @@ prop_compose! {
             mark,
             helper: u8::from(is_read),
             sides: [side(numbers[0], numbers[1]), side(numbers[2], numbers[3])],
+            faces: Faces {
+                source: [original.dst, original.src],
+                port: [ports.1, original.dport],
+                client_port: ports.0,
+                ..Faces::default()
+            },
             ..Flow::default()
         };
         let master = is_announced.then_some(tuple(TCP, "192.0.2.2", 4000, "198.51.100.2", 21));
@@ -361,7 +427,7 @@ proptest! {
         for (direction, side) in [Direction::Original, Direction::Reply].into_iter().zip(&sides) {
             let tuple = match direction {
                 Direction::Original => view.original(),
-                Direction::Reply => view.original().reversed(),
+                Direction::Reply => view.reply(),
             };
             let counted = view.flow.side(direction);
             prop_assert_eq!(&side["src"], &tuple.src.to_ip().to_string());
@@ -392,7 +458,7 @@ proptest! {
         prop_assert_eq!(value["timeout"].as_u64(), Some(view.timeout()));
         prop_assert_eq!(value["mark"].as_u64(), Some(view.flow.mark.into()));
         prop_assert_eq!(value["original"]["src"].as_str(), Some(&*original.src.to_ip().to_string()));
-        prop_assert_eq!(value["reply"]["src"].as_str(), Some(&*original.dst.to_ip().to_string()));
+        prop_assert_eq!(value["reply"]["src"].as_str(), Some(&*view.reply().src.to_ip().to_string()));
         for (name, side) in ["original", "reply"].into_iter().zip(&view.flow.sides) {
             prop_assert_eq!(value[name]["packets"].as_u64(), Some(side.packets));
             prop_assert_eq!(value[name]["bytes"].as_u64(), Some(side.bytes));
@@ -400,7 +466,8 @@ proptest! {
         let has_ports = protocol::layout(original.protocol) == protocol::Layout::Ports;
         let sport = has_ports.then_some(u64::from(original.sport));
         prop_assert_eq!(value["original"]["sport"].as_u64(), sport);
-        prop_assert_eq!(value["reply"]["dport"].as_u64(), sport);
+        let dport = has_ports.then_some(u64::from(view.reply().dport));
+        prop_assert_eq!(value["reply"]["dport"].as_u64(), dport);
         let names = value["status"].as_array().unwrap();
         prop_assert_eq!(names.contains(&"ASSURED".into()), view.flow.has(status::ASSURED));
         prop_assert_eq!(value["state"].as_str().unwrap_or_default(), view.state());

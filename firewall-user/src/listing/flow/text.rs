@@ -60,7 +60,7 @@ fn connection(line: &mut Line, view: &FlowView, counters: Counters) {
     word(line, view.state());
     direction(line, view, &original, Direction::Original, counters);
     word_if(line, !view.flow.has(status::SEEN_REPLY), "[UNREPLIED]");
-    direction(line, view, &original.reversed(), Direction::Reply, counters);
+    direction(line, view, &view.reply(), Direction::Reply, counters);
     word_if(line, view.flow.has(status::ASSURED), "[ASSURED]");
 }
 

@@ -78,6 +78,7 @@ pub enum Fact {
     /// Of the connection.
     CtMark(Masked),
     Uid(u32, u32),
+    Gid(u32, u32),
     SocketExists,
     /// Bits of [`super::ast::State::states`].
     CtState(u8),
@@ -257,7 +258,7 @@ impl ExtraKind {
             Self::PacketType => "--pkt-type",
             Self::AddressType => "--src-type or --dst-type",
             Self::Mark | Self::ConnMark => "--mark",
-            Self::Owner => "--uid-owner or --socket-exists",
+            Self::Owner => "--uid-owner, --gid-owner or --socket-exists",
             Self::Conntrack => "--ctstate",
             Self::TcpMss => "--mss",
             Self::Routing => "--rt-type, --rt-segsleft or --rt-len",

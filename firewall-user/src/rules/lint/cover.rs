@@ -3,7 +3,7 @@
 use firewall_common::rule::PortRange;
 
 use crate::rules::{
-    ast::{Condition, IcmpType, Match, Multiport, Network, RuleSpec, Transport},
+    ast::{Condition, DNAT, IcmpType, Match, Multiport, Network, RuleSpec, SNAT, Transport},
     interface::InterfacePattern,
 };
 
@@ -65,6 +65,7 @@ fn covers_states(wide: &RuleSpec, narrow: &RuleSpec) -> bool {
 /// One condition of the wide rule.
 fn covers_match(one: &Match, narrow: &RuleSpec) -> bool {
     match one {
+        Match::State(state) if state.states & (SNAT | DNAT) != 0 => narrow.matches.contains(one),
         // See `covers_states`.
         Match::State(_) | Match::Comment(_) => true,
         Match::Transport(wide) => {
@@ -148,6 +149,8 @@ mod tests {
             ("-m state --state NEW", ""),
             ("-m helper --helper ftp", "-p tcp"),
             ("-p icmp --icmp-type 8", "-p icmp"),
+            ("-m conntrack --ctstate DNAT", "-m state --state NEW"),
+            ("-m state --state ESTABLISHED", "-m state --state NEW -m conntrack --ctstate DNAT"),
         ] {
             assert!(!covers(&spec(wide), &spec(narrow)), "{wide} | {narrow}");
         }

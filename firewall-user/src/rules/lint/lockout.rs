@@ -188,7 +188,7 @@ fn refused(
     let done = Walk { chain, ctstate, in_patterns, out_patterns, ..Walk::default() };
     let tables = RuleTables::of(compiled);
     // What only the packet itself could tell is not known.
-    let retold = retell(&tables, &headers, &Facts::default(), &done, &|_| String::new());
+    let retold = retell(&tables, &headers, &Facts::default(), &done, None, &|_| String::new());
     let passes = [Outcome::Accept, Outcome::Proxy].map(|outcome| outcome as u8);
     (!passes.contains(&retold.outcome)).then_some(retold.decided)
 }

@@ -7,17 +7,19 @@ mod cover;
 mod lockout;
 mod order;
 mod shadowed;
+mod translation;
 mod wide;
 
 use std::fmt;
 
 pub use self::lockout::{Caller, Cut, Lockout, lockout};
-use super::ast::{Chain, Match, Origin, Rule, RuleSpec, Ruleset, Target};
+use super::ast::{Chain, DNAT, Match, Origin, Rule, RuleSpec, Ruleset, SNAT, Target};
 
 /// Something that is likely to be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// `shadowed`, `related-wide`, `sport-20`, `locks-out`, `established-late`.
+    /// `shadowed`, `related-wide`, `sport-20`, `locks-out`, `established-late`,
+    /// `masquerade-wide`, `dnat-closed`, `hairpin`.
     pub lint: &'static str,
     /// `None` where the whole file is meant.
     pub line: Option<u32>,
@@ -44,6 +46,7 @@ pub fn lint(ruleset: &Ruleset, caller: Option<&Caller>) -> Vec<Finding> {
     wide::related(ruleset, &mut findings);
     wide::source_port(ruleset, &mut findings);
     order::established(ruleset, &mut findings);
+    translation::lint(ruleset, &mut findings);
     lockout::lint(ruleset, caller, &mut findings);
     findings.sort_by_key(|finding| finding.line);
     findings
@@ -65,10 +68,12 @@ fn filter_rules(ruleset: &Ruleset) -> impl Iterator<Item = (&Chain, usize, &Rule
     chains.flat_map(|chain| chain.rules.iter().enumerate().map(move |(at, rule)| (chain, at, rule)))
 }
 
-/// The states that a rule is for, where it asks for any.
+/// The states that a rule is for, where it asks for any. A packet has SNAT and DNAT beside
+/// its state: a list with them says nothing about that.
 fn states(spec: &RuleSpec) -> Option<u8> {
     const ALL: u8 = 0b1_1111;
     let asked = spec.matches.iter().filter_map(|one| match one {
+        Match::State(state) if state.states & (SNAT | DNAT) != 0 => None,
         Match::State(state) if state.negated => Some(ALL & !state.states),
         Match::State(state) => Some(state.states),
         _ => None,

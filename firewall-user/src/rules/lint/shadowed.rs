@@ -38,7 +38,12 @@ pub fn chain(table: &Table, chain: &Chain, findings: &mut Vec<Finding>) {
 const fn decides(rule: &Rule) -> bool {
     matches!(
         rule.spec.target,
-        Target::Accept | Target::Drop | Target::Reject(_) | Target::Return | Target::Goto(_)
+        Target::Accept
+            | Target::Drop
+            | Target::Reject(_)
+            | Target::Return
+            | Target::Goto(_)
+            | Target::Nat(_)
     )
 }
 

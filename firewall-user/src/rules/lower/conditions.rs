@@ -10,8 +10,8 @@ use firewall_common::{
 use super::{extras, layout::Pool};
 use crate::rules::{
     ast::{
-        Condition, IcmpType, Match, Multiport, Network, RuleSpec, State, TableName, TcpFlags,
-        Transport,
+        Condition, DNAT, IcmpType, Match, Multiport, Network, RuleSpec, SNAT, State, TableName,
+        TcpFlags, Transport,
     },
     extra::{Extra, Fact},
     interface::InterfacePattern,
@@ -177,7 +177,7 @@ impl Lowering {
             Match::Transport(transport) => self.transport(transport),
             Match::Multiport(multiport) => self.multiport(multiport, pool),
             Match::State(State { negated, states, .. }) => {
-                self.states(if *negated { ALL_STATES & !states } else { *states });
+                self.asked_states(*negated, *states);
                 Ok(())
             }
             Match::Helper(Condition { negated, .. }) if !self.is_tracked => {
@@ -205,7 +205,7 @@ impl Lowering {
     fn extra(&mut self, extra: &Extra, pool: &mut Pool) -> Result<(), Problem> {
         for Condition { negated, value } in &extra.facts {
             if let Fact::CtState(states) = value {
-                self.states(if *negated { ALL_STATES & !states } else { *states });
+                self.asked_states(*negated, *states);
             }
             if !extras::is_constant(value) {
                 self.rule.flags |= flag::PER_PACKET;
@@ -236,8 +236,10 @@ impl Lowering {
         }
         if let Some(Condition { negated, value: TcpFlags { mask, compare } }) = transport.flags {
             (self.rule.tcp_mask, self.rule.tcp_flags) = (mask, compare);
-            self.rule.flags |= flag::PER_PACKET;
             self.set_once(condition::TCP_FLAGS, negated, "--tcp-flags")?;
+            if self.rule.fits_plain_segments().is_none() {
+                self.rule.flags |= flag::PER_PACKET;
+            }
         }
         Ok(())
     }
@@ -259,6 +261,15 @@ impl Lowering {
             pool.port_set(PortSet { ranges, side: multiport.side as u8, _pad: [0; 3] });
         self.set(bit, multiport.negated);
         Ok(())
+    }
+
+    /// A packet has one state, and SNAT or DNAT beside it.
+    fn asked_states(&mut self, negated: bool, states: u8) {
+        if states & (SNAT | DNAT) == 0 {
+            return self.states(if negated { ALL_STATES & !states } else { states });
+        }
+        self.states(ALL_STATES);
+        self.extras.push(extras::states(negated, states));
     }
 
     /// A second set of states narrows the first.

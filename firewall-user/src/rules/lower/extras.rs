@@ -8,10 +8,11 @@ use firewall_common::{
         Extra as Record, Test,
         bucket::{group_id, mode},
         calendar,
-        facts::{address, mac, number, packet_type},
+        facts::{address, ct_status, mac, number, packet_type},
         recent::{action, list_id},
     },
     flow::Direction,
+    nat,
     rule::PortRange,
     set::{
         Question,
@@ -43,7 +44,13 @@ pub(in crate::rules) const fn is_constant(fact: &Fact) -> bool {
             | Fact::CtAddress(..)
             | Fact::CtPort(..)
             | Fact::CtDirection(_)
-    )
+    ) || matches!(fact, Fact::CtStatus(status) if is_constant_status(*status))
+}
+
+/// What is asked of a connection of which both sides have been heard: that alone, or what
+/// it was from its beginning. It is assured at some time.
+const fn is_constant_status(status: u32) -> bool {
+    status & (ct_status::SEEN_REPLY | ct_status::CONFIRMED) != 0 || status & ct_status::ASSURED == 0
 }
 
 /// The records of a match; `--ctstate` has its place in the rule itself.
@@ -57,7 +64,7 @@ pub(super) fn records(extra: &Extra) -> Vec<Record> {
 fn record(Condition { negated, value }: &Condition<Fact>, has_state: bool) -> Option<Record> {
     let record = plain(value)?;
     let absent = match value {
-        Fact::SocketExists | Fact::Uid(..) | Fact::Mss(..) => *negated,
+        Fact::SocketExists | Fact::Uid(..) | Fact::Gid(..) | Fact::Mss(..) => *negated,
         _ => has_state,
     };
     // What asks for more than so much says so by itself.
@@ -84,12 +91,18 @@ fn plain(fact: &Fact) -> Option<Record> {
         Fact::Mark(mark) => masked(number::MARK, mark),
         Fact::CtMark(mark) => masked(number::CT_MARK, mark),
         Fact::Uid(first, last) => range(number::OWNER, first, last),
+        Fact::Gid(first, last) => range(number::GROUP, first, last),
         Fact::SocketExists => range(number::OWNER, 0, u32::MAX),
         Fact::CtState(_) => return None,
         Fact::CtProtocol(protocol) => range(number::CT_PROTOCOL, protocol.into(), protocol.into()),
         Fact::CtAddress(way, of) => ct_address(way, of),
         Fact::CtPort(way, PortRange { first, last }) => {
-            let place = if is_originator(way) { number::CT_SPORT } else { number::CT_DPORT };
+            let place = match way {
+                Way::OriginalSource => number::CT_SPORT,
+                Way::OriginalDestination => number::CT_DPORT,
+                Way::ReplySource => number::CT_REPLY_SPORT,
+                Way::ReplyDestination => number::CT_REPLY_DPORT,
+            };
             range(place, first.into(), last.into())
         }
         Fact::CtStatus(status) => any(number::CT_STATUS, status),
@@ -185,13 +198,13 @@ fn recent(one: &Recent) -> Record {
 }
 
 fn ct_address(way: Way, of: Network) -> Record {
-    let place = if is_originator(way) { address::CT_SOURCE } else { address::CT_DESTINATION };
+    let place = match way {
+        Way::OriginalSource => address::CT_SOURCE,
+        Way::OriginalDestination => address::CT_DESTINATION,
+        Way::ReplySource => address::CT_REPLY_SOURCE,
+        Way::ReplyDestination => address::CT_REPLY_DESTINATION,
+    };
     network(place, of.address.into(), mask_of(of.mask))
-}
-
-/// Without address translation, replies go to where the original packets came from.
-const fn is_originator(way: Way) -> bool {
-    matches!(way, Way::OriginalSource | Way::ReplyDestination)
 }
 
 const fn packet_type_bit(kind: PacketType) -> u32 {
@@ -227,6 +240,17 @@ pub(super) fn set(set: &SetMatch) -> Record {
         absent: 0,
         arguments: question.pack(),
     }
+}
+
+/// `--ctstate` with SNAT or DNAT, which a packet has beside its state.
+pub(super) fn states(negated: bool, states: u8) -> Record {
+    Record { invert: u8::from(negated), ..with(Test::State, 0, [states.into(), 0, 0, 0]) }
+}
+
+/// The addresses of a target of table nat.
+pub(super) fn order(order: &nat::Order) -> Record {
+    let arguments = order.words();
+    Record { test: Test::Order as u8, subject: 0, invert: 0, absent: 0, arguments }
 }
 
 /// `-j SET`; its slots are not known yet.

@@ -114,7 +114,7 @@ impl Layout {
         if ruleset.family == Family::Ipv6 {
             self.header.ipv6_from = index(self.rules.len());
         }
-        for name in [TableName::Raw, TableName::Mangle, TableName::Filter] {
+        for name in [TableName::Raw, TableName::Mangle, TableName::Nat, TableName::Filter] {
             match ruleset.table(name) {
                 Some(table) => self.table(ruleset.family, table),
                 None if name == TableName::Filter => {
@@ -137,6 +137,9 @@ impl Layout {
             {
                 self.header.entries[family_index(family)][hook as usize] =
                     starts[chain.name.as_str()];
+                if table.name == TableName::Nat {
+                    self.header.needs |= need::NAT;
+                }
             }
             self.chain(family, table.name, chain, &starts);
         }
@@ -212,6 +215,15 @@ impl Layout {
                 }
             }
         }
+        let mut mask = mask;
+        if let Target::Nat(nat) = &rule.spec.target {
+            let order = nat.order();
+            let extra = match nat.addresses {
+                Some(_) => self.pool.extras(vec![extras::order(&order)]),
+                None => 0,
+            };
+            (argument, mask) = order.pack(extra);
+        }
         for of_rule in self.pool.set_uses.iter_mut().rev().take_while(|one| one.line == 0) {
             (of_rule.file, of_rule.line) = (rule.origin.file.clone(), rule.origin.line);
         }
@@ -224,6 +236,9 @@ impl Layout {
         compiled.mask = mask;
         if matches!(code, Code::Log | Code::Set) {
             compiled.flags |= flag::PER_PACKET;
+        }
+        if compiled.fits_plain_segments() == Some(false) {
+            compiled.flags &= !flag::PER_PACKET;
         }
         if code == Code::Proxy {
             self.header.has_proxy = 1;
@@ -291,6 +306,7 @@ fn needs(pool: &Pool, rule: &Rule) -> u32 {
             | window
             | of_sets
             | if is_number && is_of_options { need::TCP_OPTIONS } else { 0 }
+            | if is_number && extra.subject == number::GROUP { need::GROUP } else { 0 }
     };
     extras.fold(0, |needs, extra| needs | of(extra))
 }
@@ -343,6 +359,10 @@ fn hook(table: TableName, chain: &str) -> Option<Hook> {
         (TableName::Mangle, "FORWARD") => Some(Hook::MangleForward),
         (TableName::Mangle, "OUTPUT") => Some(Hook::MangleOutput),
         (TableName::Mangle, "POSTROUTING") => Some(Hook::ManglePostrouting),
+        (TableName::Nat, "PREROUTING") => Some(Hook::NatPrerouting),
+        (TableName::Nat, "INPUT") => Some(Hook::NatInput),
+        (TableName::Nat, "OUTPUT") => Some(Hook::NatOutput),
+        (TableName::Nat, "POSTROUTING") => Some(Hook::NatPostrouting),
         _ => None,
     }
 }
@@ -384,7 +404,8 @@ fn target(target: &Target, starts: &HashMap<&str, u32>) -> Action {
         Target::Untrack(_) => Action::new(Code::Untrack, 0),
         Target::Proxy(offer) => Action::new(Code::Proxy, offer.pack()),
         Target::Mangle(mangle) => change(mangle),
-        // The extra that says more is not there yet.
+        // The extras that say more are not there yet.
+        Target::Nat(_) => Action::new(Code::Translate, 0),
         Target::Set(_) => Action::new(Code::Set, 0),
         Target::Jump(chain) => Action::new(Code::Jump, start(chain)),
         Target::Goto(chain) => Action::new(Code::Goto, start(chain)),

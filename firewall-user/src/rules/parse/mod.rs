@@ -11,6 +11,7 @@ mod later;
 mod lines;
 mod mangle;
 mod matches;
+mod nat;
 mod options;
 mod pending;
 mod ports;

@@ -5,7 +5,7 @@ use firewall_common::{set::ask::compare, synproxy::header::has};
 
 use super::{
     extras::{ConnLimitField, Field, HashLimitField, RecentField, TextField, TimeField},
-    mangle,
+    mangle, nat,
     sets::{SetOption, TargetOption},
 };
 use crate::rules::{
@@ -77,6 +77,8 @@ pub(super) enum Opt {
     Wscale,
     /// An option of the targets of [`super::mangle`].
     Mangle(mangle::Field),
+    /// An option of the targets of [`super::nat`].
+    Nat(nat::Field),
     /// A flag of SYNPROXY: bits of [`firewall_common::synproxy::header::has`].
     Offer(u8),
     // The rest.
@@ -199,6 +201,12 @@ pub(super) const FACTS: &[Fact] = &[
     plain(&["--hl-dec"], Opt::Mangle(mangle::Field::HopLimitSubtract), 1, 1),
     plain(&["--set-mss"], Opt::Mangle(mangle::Field::SetMss), 1, 1),
     plain(&["--clamp-mss-to-pmtu"], Opt::Mangle(mangle::Field::ClampMss), 0, 0),
+    plain(&["--to-source"], Opt::Nat(nat::Field::ToSource), 1, 1),
+    plain(&["--to-destination", "--to-dest"], Opt::Nat(nat::Field::ToDestination), 1, 1),
+    plain(&["--to-ports", "--to-port"], Opt::Nat(nat::Field::ToPorts), 1, 1),
+    plain(&["--random"], Opt::Nat(nat::Field::Random), 0, 0),
+    plain(&["--random-fully"], Opt::Nat(nat::Field::RandomFully), 0, 0),
+    plain(&["--persistent"], Opt::Nat(nat::Field::Persistent), 0, 0),
     negatable(&["-f", "--fragment", "--fragments"], Opt::Fragment, 0),
     negatable(&["--tcp-option"], Opt::TcpOption, 1),
     negatable(&["--length"], Opt::Extra(Field::Length), 1),
@@ -299,6 +307,7 @@ pub(super) const FACTS: &[Fact] = &[
     negatable(&["--string"], text(TextField::Text), 1),
     negatable(&["--hex-string"], text(TextField::Hex), 1),
     plain(&["--from"], text(TextField::From), 1, 1),
+    // Behind a target of table nat that target's own.
     plain(&["--to"], text(TextField::To), 1, 1),
     plain(&["--icase"], text(TextField::IgnoreCase), 0, 0),
     plain(&["-t", "--table"], Opt::Table, 1, 1),

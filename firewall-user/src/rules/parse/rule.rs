@@ -7,10 +7,11 @@ use firewall_common::{addr::Family, flow::protocol, rule::Counter, wire::tcp_fla
 
 use super::{
     Context, address,
-    extras::{Field, RecentField},
+    extras::{Field, RecentField, TextField},
     items::Item,
     mangle,
     matches::{Matches, Protocol},
+    nat,
     options::Opt,
     targets::Reading,
     values::{self, Parsed},
@@ -55,6 +56,7 @@ pub(super) fn read(
         fragments: None,
         counter: Counter::default(),
         jumps_to_ct: items.iter().any(|item| item.opt == Opt::Jump && item.arg() == "CT"),
+        to: To::Nobody,
         chain,
     };
     for item in items {
@@ -99,11 +101,37 @@ struct Reader<'i> {
     fragments: Option<Condition<()>>,
     counter: Counter,
     jumps_to_ct: bool,
+    /// Whose `--to` is.
+    to: To,
     chain: &'i str,
+}
+
+/// Who has an option `--to`: NETMAP and `-m string`, of which the later counts, and a target
+/// of which another option begins so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Nobody,
+    Text,
+    Target,
+}
+
+impl To {
+    /// Behind `-m NAME` or `-j NAME`.
+    fn behind(self, item: &Item) -> Self {
+        match (item.opt, item.arg()) {
+            (Opt::Match, "string") => Self::Text,
+            (Opt::Jump, "NETMAP") => Self::Target,
+            (Opt::Jump, "SNAT" | "DNAT" | "MASQUERADE" | "REDIRECT") if self == Self::Nobody => {
+                Self::Target
+            }
+            _ => self,
+        }
+    }
 }
 
 impl Reader<'_> {
     fn item(&mut self, context: &mut Context<'_, '_>, item: &Item) {
+        self.to = self.to.behind(item);
         let result = match item.opt {
             Opt::Source => {
                 networks(context, item).and_then(|value| put(&mut self.src, item, value))
@@ -134,6 +162,11 @@ impl Reader<'_> {
                 self.target.option(context, &Item { opt, ..item.clone() });
                 Ok(())
             }
+            Opt::Extra(Field::Text(TextField::To)) if self.to == To::Target => {
+                let opt = Opt::Nat(nat::Field::To);
+                self.target.option(context, &Item { opt, ..item.clone() });
+                Ok(())
+            }
             Opt::RejectWith
             | Opt::LogPrefix
             | Opt::LogLevel
@@ -143,6 +176,7 @@ impl Reader<'_> {
             | Opt::Mss
             | Opt::Wscale
             | Opt::Mangle(_)
+            | Opt::Nat(_)
             | Opt::Offer(_)
             | Opt::SetTarget(_) => {
                 self.target.option(context, item);

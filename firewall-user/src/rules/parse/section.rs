@@ -43,7 +43,7 @@ impl Parser<'_, '_> {
             let problem = Problem::new(format!("unknown table '{name}'"));
             let problem = match nearest(name, known) {
                 Some(near) => problem.did_you_mean(Some(near)),
-                None => problem.advise("tables with rules are filter, mangle and raw"),
+                None => problem.advise("tables with rules are filter, mangle, nat and raw"),
             };
             self.problem(word.span(), problem);
         }
@@ -119,6 +119,9 @@ impl Parser<'_, '_> {
         if verdict != Verdict::Accept && !table.takes_rules() {
             return self.refuse_table(table, chain);
         }
+        if verdict != Verdict::Accept && table == TableName::Nat {
+            return self.problem(policy.span(), targets::not_for_filtering(&policy.text));
+        }
         match self.ruleset.table_mut(table).chain_mut(&chain.text) {
             Some(Chain { policy: Some(policy), .. }) => *policy = Policy { verdict, counter },
             Some(_) => self.problem(chain.span(), no_policy(&chain.text)),
@@ -152,7 +155,7 @@ impl Parser<'_, '_> {
         if !self.refused.contains(&table) {
             self.refused.push(table);
             let problem = Problem::new(format!("rules of table {table} are not supported yet"));
-            let advice = "take them out: tables with rules are filter, mangle and raw";
+            let advice = "take them out: tables with rules are filter, mangle, nat and raw";
             self.problem(word.span(), problem.advise(advice));
         }
     }

@@ -12,6 +12,7 @@ use super::{
     items::Item,
     later, mangle,
     matches::Protocol,
+    nat,
     options::{NflogField, Opt},
     sets, values,
 };
@@ -19,14 +20,35 @@ use crate::rules::{
     ast::{Log, Nflog, TableName, Target, UntrackForm},
     mangle::Mangle,
     names,
+    nat::Nat,
     problem::{Problem, nearest},
     set::SetTarget,
     source::Span,
 };
 
-pub(super) const BUILTIN: [&str; 17] = [
-    "ACCEPT", "DROP", "REJECT", "LOG", "NFLOG", "RETURN", "CT", "NOTRACK", "SYNPROXY", "MARK",
-    "CONNMARK", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "SET",
+pub(super) const BUILTIN: [&str; 22] = [
+    "ACCEPT",
+    "DROP",
+    "REJECT",
+    "LOG",
+    "NFLOG",
+    "RETURN",
+    "CT",
+    "NOTRACK",
+    "SYNPROXY",
+    "MARK",
+    "CONNMARK",
+    "DSCP",
+    "TOS",
+    "TTL",
+    "HL",
+    "TCPMSS",
+    "SET",
+    "SNAT",
+    "DNAT",
+    "MASQUERADE",
+    "REDIRECT",
+    "NETMAP",
 ];
 
 /// Whether a chain could not be told from a target of this name.
@@ -74,6 +96,8 @@ pub(super) struct Reading {
     offer_option: Option<Item>,
     /// Of what changes a packet or a mark.
     mangle: Vec<Item>,
+    /// Of what translates addresses.
+    nat: Vec<Item>,
     set: SetTarget,
     /// The first option of SET.
     set_option: Option<Item>,
@@ -127,6 +151,10 @@ impl Reading {
             Opt::Mss | Opt::Wscale | Opt::Offer(_) => self.offer(item),
             Opt::Mangle(_) => {
                 self.mangle.push(item.clone());
+                Ok(())
+            }
+            Opt::Nat(_) => {
+                self.nat.push(item.clone());
                 Ok(())
             }
             Opt::SetTarget(_) => {
@@ -215,11 +243,18 @@ impl Reading {
         if self.is_wrong {
             return Target::Continue;
         }
-        let target = match mangle::read(name, *span, &self.mangle, context.family) {
-            None => self.target(name),
-            Some(_) if self.is_goto => self.target(name),
-            Some(Ok(mangle)) => Target::Mangle(mangle),
-            Some(Err((span, problem))) => {
+        let mangled = mangle::read(name, *span, &self.mangle, context.family);
+        let target = match (mangled, Nat::kind_of(name)) {
+            _ if self.is_goto => Ok(self.target(name)),
+            (Some(mangle), _) => mangle.map(Target::Mangle),
+            (None, Some(kind)) => {
+                nat::read(context, kind, *span, &self.nat, protocol).map(Target::Nat)
+            }
+            (None, None) => Ok(self.target(name)),
+        };
+        let target = match target {
+            Ok(target) => target,
+            Err((span, problem)) => {
                 context.report.add(span, problem);
                 return Target::Continue;
             }
@@ -296,12 +331,16 @@ impl Reading {
                     .add(item.span, problem.advise(format!("write -j {owner} before it")));
             }
         }
-        for item in &self.mangle {
-            let Opt::Mangle(field) = item.opt else { continue };
-            if !field.targets().contains(&name) {
-                let owner = field.targets().join(" and ");
+        for item in self.mangle.iter().chain(&self.nat) {
+            let targets = match item.opt {
+                Opt::Mangle(field) => field.targets(),
+                Opt::Nat(field) => field.targets(),
+                _ => continue,
+            };
+            if !targets.contains(&name) {
+                let owner = targets.join(" and ");
                 let problem = Problem::new(format!("{} is an option of {owner}", item.name));
-                let advice = format!("write -j {} before it", field.targets()[0]);
+                let advice = format!("write -j {} before it", targets[0]);
                 context.report.add(item.span, problem.advise(advice));
             }
         }
@@ -322,6 +361,12 @@ fn is_read(helper: u8, protocol: Protocol) -> bool {
 fn misplaced(target: &Target, table: TableName, protocol: Protocol) -> Option<Problem> {
     let is_tcp = matches!(protocol, Protocol::Only(6) | Protocol::Wrong);
     match target {
+        Target::Drop if table == TableName::Nat => Some(not_for_filtering("DROP")),
+        Target::Reject(_) if table == TableName::Nat => Some(not_for_filtering("REJECT")),
+        Target::Nat(nat) if table != TableName::Nat => Some(
+            Problem::new(format!("{} does not work in table {table}", nat.name()))
+                .advise(format!("write -t nat -A {}", nat.chains()[0])),
+        ),
         Target::Reject(_) if table != TableName::Filter => Some(
             Problem::new(format!("REJECT does not work in table {table}"))
                 .advise("use DROP, or put the rule into table filter"),
@@ -362,4 +407,10 @@ fn misplaced(target: &Target, table: TableName, protocol: Protocol) -> Option<Pr
         }
         _ => None,
     }
+}
+
+/// In the sense of iptables' words: only the first packet of a connection comes there.
+pub(super) fn not_for_filtering(verdict: &str) -> Problem {
+    Problem::new(format!("table nat is not for filtering: {verdict} does not work there"))
+        .advise("put the rule into table filter, or into PREROUTING of mangle")
 }

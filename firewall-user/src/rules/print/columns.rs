@@ -165,6 +165,7 @@ impl Remarks<'_> {
                 let remark = mangle.remark(self.options.names.is_some());
                 self.add(format_args!("{remark}"));
             }
+            Target::Nat(nat) => self.add(format_args!("{}", nat.remark())),
             Target::Set(set) => self.add(format_args!(" {}", set.text(""))),
             // With the blank at the end that iptables writes, too.
             Target::Proxy(offer) => {

@@ -78,6 +78,7 @@ fn name(fact: &Fact) -> String {
         Fact::DestinationType(_) => "dst-type".to_owned(),
         Fact::Mark(_) | Fact::CtMark(_) => "mark".to_owned(),
         Fact::Uid(..) => "uid-owner".to_owned(),
+        Fact::Gid(..) => "gid-owner".to_owned(),
         Fact::Mss(..) => "mss".to_owned(),
         Fact::RoutingType(..) => "rt-type".to_owned(),
         Fact::RoutingLeft(..) => "rt-segsleft".to_owned(),
@@ -153,6 +154,8 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         Fact::CtMark(_) => format!(" connmark match  {text}"),
         Fact::Uid(0, 0) if with_names => format!(" {apart}owner UID match root"),
         Fact::Uid(..) => format!(" {apart}owner UID match {text}"),
+        Fact::Gid(0, 0) if with_names => format!(" {apart}owner GID match root"),
+        Fact::Gid(..) => format!(" {apart}owner GID match {text}"),
         Fact::SocketExists => format!(" {apart}owner socket exists"),
         Fact::Mss(..) => format!(" tcpmss match {tight}{text}"),
         Fact::RoutingType(first, last) if first == last => format!(" type:{tight}{first}"),
@@ -192,7 +195,7 @@ impl Display for Value<'_> {
             Fact::CtExpire(first, last)
             | Fact::RoutingType(first, last)
             | Fact::RoutingLeft(first, last) => pair(f, first, last, ':'),
-            Fact::Uid(first, last) => pair(f, first, last, '-'),
+            Fact::Uid(first, last) | Fact::Gid(first, last) => pair(f, first, last, '-'),
             Fact::Tos(Masked { value, mask }) => write!(f, "{value:#04x}/{mask:#04x}"),
             Fact::Dscp(value) => write!(f, "{value:#04x}"),
             Fact::SourceRange(first, last) | Fact::DestinationRange(first, last) => {

@@ -161,6 +161,7 @@ impl Text {
             Target::Mangle(mangle) => {
                 self.add(format_args!("-j {} {}", mangle.name(), mangle.options()));
             }
+            Target::Nat(nat) => self.add(format_args!("-j {}{}", nat.name(), nat.options())),
             Target::Set(set) => self.add(format_args!("-j SET {}", set.text("--"))),
             other => self.add(format_args!("-j {}", other.name())),
         }

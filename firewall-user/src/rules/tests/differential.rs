@@ -11,12 +11,14 @@ use firewall_common::{
         connections::{Found, Place, PlaceKey},
         recent::{RecentKey, Sightings},
     },
-    flow::FlowKey,
+    flow::{CtState, FlowKey, protocol},
+    headers::Headers,
     rule::{Chain, NO_ENTRY, PortSet, RejectKind, Rule, flag},
     synproxy::offer::Offer,
     tables::Rules,
     time::Nanos,
     walk::{Outcome, Walk, step},
+    wire::tcp_flag::BEGINS_OR_ENDS,
 };
 use proptest::prelude::*;
 
@@ -133,6 +135,11 @@ fn patterns(compiled: &Compiled, interface: Option<&str>) -> u64 {
 }
 
 fn walk(compiled: &Compiled, chain: Chain, subject: &Subject) -> Trace {
+    walk_and_see(compiled, chain, subject).0
+}
+
+/// The walk, and whether later packets would remember what it has come to.
+fn walk_and_see(compiled: &Compiled, chain: Chain, subject: &Subject) -> (Trace, bool) {
     let mut state = Walk {
         in_patterns: patterns(compiled, subject.input),
         out_patterns: patterns(compiled, subject.output),
@@ -148,13 +155,16 @@ fn walk(compiled: &Compiled, chain: Chain, subject: &Subject) -> Trace {
     assert!(steps.is_some(), "the walk does not end");
     let steps = memory.counted.into_inner().into_iter().map(|index| place(compiled, index));
     let end = end(&state);
-    Trace {
+    let is_untracked = state.ctstate == CtState::Untracked.bit();
+    let is_remembered = end == End::Accept && !is_untracked && state.is_cacheable();
+    let trace = Trace {
         steps: steps.collect(),
         assigned: state.assigned,
         end: Some(end),
         made: (end == End::Accept).then(|| Made::of(&facts)),
         ..Trace::default()
-    }
+    };
+    (trace, is_remembered)
 }
 
 fn place(compiled: &Compiled, index: u32) -> Step {
@@ -191,6 +201,47 @@ fn compare(v4: &Ruleset, v6: &Ruleset, subject: &Subject) -> Result<(), TestCase
     Ok(())
 }
 
+/// Another packet of the same connection, by the same interfaces, of which the rest is like
+/// that of `other`.
+fn later(first: &Subject, other: &Subject) -> Subject {
+    let is_tcp = first.headers.tuple.protocol == protocol::TCP;
+    let headers = Headers {
+        tuple: first.headers.tuple,
+        version: first.headers.version,
+        tcp_flags: if is_tcp { other.headers.tcp_flags & !BEGINS_OR_ENDS } else { 0 },
+        ..other.headers
+    };
+    Subject { headers, seen: first.seen.later(&other.seen), ..first.clone() }
+}
+
+/// What the first packet's walk has come to must be what the rules say of the second.
+fn compare_remembered(
+    v4: &Ruleset,
+    v6: &Ruleset,
+    first: &Subject,
+    second: &Subject,
+) -> Result<(), TestCaseError> {
+    let compiled = compile(v4, v6).map_err(|errors| TestCaseError::fail(errors.to_string()))?;
+    let ruleset = if first.headers.family() == Family::Ipv4 { v4 } else { v6 };
+    for (chain, way) in WAYS {
+        let [mut first, mut second] = [first, second]
+            .map(|it| Subject { state: CtState::Established.bit(), ..later(first, it) });
+        for subject in [&mut first, &mut second] {
+            match chain {
+                Chain::Input => subject.output = None,
+                Chain::Output => subject.input = None,
+                _ => {}
+            }
+        }
+        let (remembered, true) = walk_and_see(&compiled, chain, &first) else { continue };
+        let expected = judge(ruleset, way, &second);
+        let text = crate::rules::to_save(ruleset, None);
+        prop_assert_eq!(remembered.end, expected.end, "{}", &text);
+        prop_assert_eq!(remembered.steps, expected.steps, "{}", text);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -203,6 +254,20 @@ proptest! {
     ) {
         for packet in &packets {
             compare(&v4, &v6, packet)?;
+        }
+    }
+
+    #[test]
+    fn what_a_packet_leaves_to_be_remembered_is_right_for_the_next(
+        v4 in random::ruleset(Family::Ipv4),
+        v6 in random::ruleset(Family::Ipv6),
+        packets in proptest::collection::vec(
+            random::any_family().prop_flat_map(|family| {
+                (random::subject(family), random::subject(family))
+            }), 8),
+    ) {
+        for (first, second) in &packets {
+            compare_remembered(&v4, &v6, first, second)?;
         }
     }
 

@@ -8,7 +8,7 @@ use firewall_common::{
     extra::{
         Facts,
         calendar::{ALL_MONTHDAYS, ALL_WEEKDAYS},
-        facts::{address, mac, number},
+        facts::{address, ct_status, mac, number},
     },
     flow::{Direction, Tuple},
     rule::PortRange,
@@ -17,7 +17,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{interpreter::Subject, mangle::PATH_MTU, random};
 use crate::rules::{
-    ast::{Condition, Match, Network},
+    ast::{Condition, DNAT, Match, Network, SNAT},
     extra::{
         ADDRESS_TYPES, Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact, HashLimit,
         KeyedTable, Limit, Masked, PacketType, Rate, Recent, Text, Time, Way,
@@ -29,7 +29,8 @@ use crate::rules::{
 pub(super) struct Seen {
     pub(super) mark: u32,
     pub(super) ct_mark: u32,
-    owner: Option<u32>,
+    /// The user and the group.
+    owner: Option<(u32, u32)>,
     mac: Option<[u8; 6]>,
     pub(super) mss: Option<u16>,
     /// Kinds.
@@ -41,6 +42,8 @@ pub(super) struct Seen {
     direction: Direction,
     status: u32,
     expires: u32,
+    /// [`SNAT`] and [`DNAT`].
+    translated: u8,
 }
 
 impl Seen {
@@ -61,7 +64,8 @@ impl Seen {
             (number::TOS, Some(headers.tos.into())),
             (number::MARK, Some(self.mark)),
             (number::CT_MARK, Some(self.ct_mark)),
-            (number::OWNER, self.owner),
+            (number::OWNER, self.owner.map(|(user, _)| user)),
+            (number::GROUP, self.owner.map(|(_, group)| group)),
             (number::MSS, self.mss.map(u32::from)),
             (number::ROUTING_TYPE, self.routing.map(u32::from)),
             // As many nodes as the number of the type, and one unit more.
@@ -73,9 +77,12 @@ impl Seen {
             (number::CT_PROTOCOL, Some(original.protocol.into())),
             (number::CT_STATUS, Some(self.status)),
             (number::CT_EXPIRES, Some(self.expires)),
+            (number::CT_TRANSLATED, Some(self.translated.into())),
             (number::CT_DIRECTION, Some(self.direction as u32)),
             (number::CT_SPORT, Some(original.sport.into())),
             (number::CT_DPORT, Some(original.dport.into())),
+            (number::CT_REPLY_SPORT, Some(original.dport.into())),
+            (number::CT_REPLY_DPORT, Some(original.sport.into())),
         ];
         for (place, value) in numbers.into_iter().chain(kinds) {
             if let Some(value) = value {
@@ -86,11 +93,26 @@ impl Seen {
         facts.set_address(address::DESTINATION, headers.tuple.dst);
         facts.set_address(address::CT_SOURCE, original.src);
         facts.set_address(address::CT_DESTINATION, original.dst);
+        facts.set_address(address::CT_REPLY_SOURCE, original.dst);
+        facts.set_address(address::CT_REPLY_DESTINATION, original.src);
         if let Some(bytes) = self.mac {
             facts.set_address(address::MAC, mac(bytes));
         }
         facts.path_mtu = PATH_MTU;
         facts
+    }
+
+    /// Of another packet of this one's connection and direction, whose both sides have been
+    /// heard: what it was from its beginning stays.
+    pub(super) fn later(&self, other: &Self) -> Self {
+        let begun = self.status & ct_status::EXPECTED;
+        let now = other.status & ct_status::ASSURED;
+        Self {
+            types: self.types,
+            direction: self.direction,
+            status: begun | now | ct_status::SEEN_REPLY | ct_status::CONFIRMED,
+            ..other.clone()
+        }
     }
 
     fn original(&self, subject: &Subject) -> Tuple {
@@ -99,6 +121,12 @@ impl Seen {
             Direction::Reply => subject.headers.tuple.reversed(),
         }
     }
+}
+
+/// What `--ctstate` may name of a packet.
+pub(super) fn states_of(subject: &Subject) -> u8 {
+    let has_connection = subject.state & (1 | 2 | 4) != 0;
+    subject.state | if has_connection { subject.seen.translated } else { 0 }
 }
 
 pub(super) fn fits(extra: &Extra, subject: &Subject) -> bool {
@@ -111,7 +139,7 @@ pub(super) fn fits(extra: &Extra, subject: &Subject) -> bool {
     let has_connection = subject.state & (1 | 2 | 4) != 0;
     let state_fits = state.iter().all(|fact: &&Condition<Fact>| {
         let Fact::CtState(states) = fact.value else { return false };
-        subject.state != 0 && fact.negated != (states & subject.state != 0)
+        subject.state != 0 && fact.negated != (states & states_of(subject) != 0)
     });
     state_fits
         && match has_connection {
@@ -154,7 +182,8 @@ fn fits_fact(
             let within = |kind| (first..=last).contains(&u32::from(kind));
             return seen.routing.is_some_and(|kind| *negated != within(kind));
         }
-        Fact::Uid(first, last) => seen.owner.is_some_and(|uid| (first..=last).contains(&uid)),
+        Fact::Uid(first, last) => seen.owner.is_some_and(|(uid, _)| (first..=last).contains(&uid)),
+        Fact::Gid(first, last) => seen.owner.is_some_and(|(_, gid)| (first..=last).contains(&gid)),
         Fact::SocketExists => seen.owner.is_some(),
         Fact::Mss(first, last) => seen.mss.is_some_and(|mss| (first..=last).contains(&mss)),
         Fact::CtProtocol(protocol) => original.protocol == protocol,
@@ -202,12 +231,17 @@ pub(super) fn has_option(kind: u8, subject: &Subject) -> bool {
 pub(super) fn seen() -> impl Strategy<Value = Seen> {
     let packet_type =
         select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
-    let own =
-        ((0..3u32, 0..3u32), option::of(0..3u32), option::of(select(MACS.to_vec())), packet_type);
+    let own = (
+        (0..3u32, 0..3u32),
+        option::of((0..3u32, 0..3u32)),
+        option::of(select(MACS.to_vec())),
+        packet_type,
+    );
     let options = (option::of(select(vec![536, 1460])), vec(select(vec![2, 3, 8, 40, 254]), 0..3));
     let types = [0, 1].map(|_| select(ADDRESS_TYPES.map(|(_, bit)| bit).to_vec()));
     let direction = select(vec![Direction::Original, Direction::Reply]);
-    let connection = (direction, 0..16u32, 0..4u32);
+    let translated = select(vec![0, 0, SNAT, DNAT, SNAT | DNAT]);
+    let connection = (direction, 0..16u32, 0..4u32, translated);
     (own, options, option::of(0..3u8), types, connection).prop_map(
         |(
             ((mark, ct_mark), owner, mac, packet_type),
@@ -216,7 +250,7 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
             types,
             connection,
         )| {
-            let (direction, status, expires) = connection;
+            let (direction, status, expires, translated) = connection;
             Seen {
                 mark,
                 ct_mark,
@@ -230,6 +264,7 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
                 direction,
                 status,
                 expires,
+                translated,
             }
         },
     )
@@ -270,6 +305,7 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
         select(vec![PacketType::Unicast, PacketType::Broadcast, PacketType::Multicast]);
     let mss = select(vec![(536, 536), (1, 1000), (1460, 9000)]);
     let uid = pair(2).prop_map(|(first, last)| Fact::Uid(first, last));
+    let gid = pair(2).prop_map(|(first, last)| Fact::Gid(first, last));
     let mut all = vec![
         hops.boxed(),
         one(ExtraKind::Length, length),
@@ -282,7 +318,7 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
         types(),
         conntrack(family),
         one(ExtraKind::TcpMss, mss.prop_map(|(first, last)| Fact::Mss(first, last))),
-        one(ExtraKind::Owner, prop_oneof![uid, Just(Fact::SocketExists)]),
+        one(ExtraKind::Owner, prop_oneof![uid, gid, Just(Fact::SocketExists)]),
         one(ExtraKind::Mac, select(MACS.to_vec()).prop_map(Fact::Mac)),
     ];
     if family == Family::Ipv6 {

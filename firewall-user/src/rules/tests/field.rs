@@ -218,9 +218,11 @@ impl Field {
             set(&mut rule, condition::STATES, false);
         }
         if random.once_in(8) {
-            (rule.tcp_mask, rule.tcp_flags) = (0x17, 0x02);
-            rule.flags = flag::PER_PACKET;
+            (rule.tcp_mask, rule.tcp_flags) = random.of(&[(0x17, 0x02), (0x18, 0x10)]);
             set(&mut rule, condition::TCP_FLAGS, random.once_in(2));
+            if rule.fits_plain_segments().is_none() {
+                rule.flags = flag::PER_PACKET;
+            }
         }
         let plain = [Target::Continue, Target::Continue, Target::Continue, Target::Return];
         let deciding = [Target::Accept, Target::Drop, Target::Reject, Target::Untrack];

@@ -78,6 +78,8 @@ fn every_match_and_target_with_options_of_its_own_is_saved_as_iptables_saves_it(
         ("extras.v6", fixture!("extras.v6"), fixture!("extras.v6.save")),
         ("mangle.v4", fixture!("mangle.v4"), fixture!("mangle.v4.save")),
         ("mangle.v6", fixture!("mangle.v6"), fixture!("mangle.v6.save")),
+        ("nat.v4", fixture!("nat.v4"), fixture!("nat.v4.save")),
+        ("nat.v6", fixture!("nat.v6"), fixture!("nat.v6.save")),
     ] {
         let ruleset = read(name, text);
         for (ours, theirs) in to_save(&ruleset, None).lines().zip(saved.lines()) {
@@ -110,8 +112,13 @@ fn a_listing_is_that_of_iptables() {
     let numbers = ListOptions { verbose: true, line_numbers: true, ..plain };
     let names = ListOptions { names: Some(&services), ..plain };
     let exact = ListOptions { exact: true, names: Some(&services), ..numbers };
+    let of_nat = |options| ListOptions { table: TableName::Nat, ..options };
     let of_mangle = |options| ListOptions { table: TableName::Mangle, ..options };
     for (name, text, options, expected) in [
+        ("v4", fixture!("nat.v4"), of_nat(numbers), fixture!("nat.v4.list")),
+        ("v4", fixture!("nat.v4"), of_nat(names), fixture!("nat.v4.names")),
+        (".v6", fixture!("nat.v6"), of_nat(numbers), fixture!("nat.v6.list")),
+        (".v6", fixture!("nat.v6"), of_nat(names), fixture!("nat.v6.names")),
         ("v4", fixture!("mangle.v4"), of_mangle(numbers), fixture!("mangle.v4.list")),
         ("v4", fixture!("mangle.v4"), of_mangle(names), fixture!("mangle.v4.names")),
         (".v6", fixture!("mangle.v6"), of_mangle(numbers), fixture!("mangle.v6.list")),

@@ -112,7 +112,8 @@ fn chain(table: &Table, name: &str, subject: &mut Subject, trace: &mut Trace) ->
             Target::Proxy(offer) if is_syn(subject) => return Some(End::Proxy(*offer)),
             Target::Proxy(_) => {}
             Target::Helper(helper) => trace.assigned = *helper,
-            Target::Accept => return Some(End::Accept),
+            // Its table is done.
+            Target::Accept | Target::Nat(_) => return Some(End::Accept),
             Target::Drop => return Some(End::Drop),
             Target::Reject(kind) => return Some(End::Reject(*kind)),
             Target::Return => return None,
@@ -173,7 +174,7 @@ fn fits_match(one: &Match, subject: &Subject) -> bool {
         Match::Helper(Condition { negated, value }) => *negated != (subject.announced_by == *value),
         // A packet without a state, in table raw, has none of any set.
         Match::State(state) if subject.state == 0 => state.states == 0,
-        Match::State(state) => state.negated != (state.states & subject.state != 0),
+        Match::State(state) => state.negated != (state.states & extra::states_of(subject) != 0),
         Match::Transport(transport) => {
             transport.sport.is_none_or(|c| c.negated != within(&c.value, sport))
                 && transport.dport.is_none_or(|c| c.negated != within(&c.value, dport))

@@ -71,7 +71,14 @@ fn origins_lead_back_to_the_rule_and_its_log_prefix() {
 #[test]
 fn a_rule_that_looks_at_single_packets_says_so() {
     for (rule, is_per_packet) in [
-        ("-p tcp --syn", true),
+        ("-p tcp --syn", false),
+        ("-p tcp --syn -m limit --limit 3/min", false),
+        ("-p tcp ! --syn -m limit --limit 3/min", true),
+        ("-p tcp --tcp-flags ALL ACK", true),
+        ("-p tcp ! --tcp-flags ACK,PSH ACK", true),
+        ("-p tcp --tcp-flags SYN,FIN SYN,FIN", false),
+        ("-p tcp --tcp-flags SYN,RST,FIN NONE", false),
+        ("-p tcp --tcp-flags ACK SYN", false),
         ("-p icmp --icmp-type 8", true),
         ("-j LOG", true),
         ("-m limit --limit 3/min", true),

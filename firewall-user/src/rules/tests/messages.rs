@@ -144,12 +144,16 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
             "1:31: the match 'u32' is not supported yet; take the rule out: it would not be enforced",
         ),
         (
-            "-A OUTPUT -m owner --gid-owner 0 -j ACCEPT",
-            "1:32: the group of a packet's owner is not known here; write --uid-owner with the users of the group",
+            "-A OUTPUT -m owner --gid-owner 0 --suppl-groups -j ACCEPT",
+            "1:34: --suppl-groups of 'owner' is not supported yet; take the rule out: it would not be enforced",
         ),
         (
-            "-t nat -A POSTROUTING -o eth0 -j MASQUERADE",
-            "1:11: rules of table nat are not supported yet; take them out: tables with rules are filter, mangle and raw",
+            "-A OUTPUT -m owner --gid-owner nobodys -j ACCEPT",
+            "1:32: there is no group 'nobodys' here; write a name that this machine knows, or a number",
+        ),
+        (
+            "-t security -A INPUT -j ACCEPT",
+            "1:16: rules of table security are not supported yet; take them out: tables with rules are filter, mangle, nat and raw",
         ),
         (
             "-A FORWARD -j NFQUEUE --queue-num 1",
@@ -158,6 +162,123 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
         (
             "-A INPUT --quota 5",
             "1:10: --quota: the match 'quota' is not supported yet; take the rule out: it would not be enforced",
+        ),
+    ]);
+}
+
+#[test]
+fn targets_of_table_nat_say_where_they_work() {
+    refuses(&[
+        (
+            "-A FORWARD -j MASQUERADE",
+            "1:15: MASQUERADE does not work in table filter; write -t nat -A POSTROUTING",
+        ),
+        (
+            "-t nat -A PREROUTING -j SNAT --to-source 192.0.2.1",
+            "1:25: SNAT does not work in PREROUTING, nor in a chain that PREROUTING jumps to; put the rule into POSTROUTING or INPUT, or into a chain of theirs alone",
+        ),
+        (
+            "-t nat -A OUTPUT -j MASQUERADE",
+            "1:21: MASQUERADE does not work in OUTPUT, nor in a chain that OUTPUT jumps to; put the rule into POSTROUTING, or into a chain of theirs alone",
+        ),
+        (
+            "-t nat -A POSTROUTING -p tcp -j REDIRECT",
+            "1:33: REDIRECT does not work in POSTROUTING, nor in a chain that POSTROUTING jumps to; put the rule into PREROUTING, or into a chain of theirs alone",
+        ),
+        (
+            "-t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 8080",
+            "1:28: REDIRECT does not work in OUTPUT, nor in a chain that OUTPUT jumps to; packets of this host are judged where they leave: let the program connect to the other port",
+        ),
+        (
+            "*nat\n-N web\n-A web -j DNAT --to-destination 192.0.2.1\n-A INPUT -j web\nCOMMIT",
+            "3:11: DNAT does not work in INPUT, nor in a chain that INPUT jumps to; put the rule into PREROUTING or OUTPUT, or into a chain of theirs alone",
+        ),
+        (
+            "-t nat -A PREROUTING -j DROP",
+            "1:25: table nat is not for filtering: DROP does not work there; put the rule into table filter, or into PREROUTING of mangle",
+        ),
+        (
+            "-t nat -P PREROUTING DROP",
+            "1:22: table nat is not for filtering: DROP does not work there; put the rule into table filter, or into PREROUTING of mangle",
+        ),
+        (
+            "-t nat -A INPUT -j REJECT",
+            "1:20: table nat is not for filtering: REJECT does not work there; put the rule into table filter, or into PREROUTING of mangle",
+        ),
+        ("-t nat -A POSTROUTING -i eth0", "1:23: -i does not work in POSTROUTING; use -o"),
+        (
+            "-t nat -A FORWARD -j ACCEPT",
+            "1:11: there is no chain 'FORWARD' in table nat; it has PREROUTING, INPUT, OUTPUT, POSTROUTING",
+        ),
+    ]);
+}
+
+#[test]
+fn targets_of_table_nat_say_what_they_take() {
+    let with = |option: &str| one(&format!("-t nat -A POSTROUTING -p tcp -j SNAT {option}"));
+    let expect = |option: &str, expected: &str| {
+        assert_eq!(with(option), format!("rules.v4:1:{expected}"), "{option}");
+    };
+    expect("", "33: SNAT does nothing by itself; write --to-source ADDRESS behind it");
+    expect(
+        "--to-source 192.0.2.9-192.0.2.1",
+        "50: the range 192.0.2.9-192.0.2.1 is empty; write 192.0.2.1-192.0.2.9",
+    );
+    expect("--to-source 192.0.2.1:90-80", "50: the port range 90-80 is empty; write 80-90");
+    expect("--to-source 192.0.2.1:65536", "50: port 65536 is out of range; write 0 to 65535");
+    expect("--to-source 192.0.2.1:", "50: a port is missing; write a number or a name");
+    expect(
+        "--to-source 192.0.2.1:80:90",
+        "50: '80:90' is no port or range of ports; write one as 1000, or a range as 1000-2000",
+    );
+    expect(
+        "--to-source 192.0.2",
+        "50: '192.0.2' is not an IPv4 address; write four numbers from 0 to 255, as in 192.0.2.1",
+    );
+    expect(
+        "--to-source gateway",
+        "50: 'gateway' is a host name; write its address: names are looked up behind -s and -d only",
+    );
+    expect(
+        "--to-source 2001:db8::1",
+        "50: '2001:db8::1' is an IPv6 address among IPv4 rules; give it to ip6tables, or in a file read with --rules6",
+    );
+    expect(
+        "--to-source 192.0.2.1 --to-source 192.0.2.2",
+        "60: --to-source is given twice; write one of them",
+    );
+    expect(
+        "--to-destination 192.0.2.1",
+        "38: --to-destination is an option of DNAT; write -j DNAT before it",
+    );
+    refuses(&[
+        (
+            "-t nat -A PREROUTING -p tcp -j DNAT --to-destination 192.0.2.1:80-90/8080",
+            "1:54: '80-90/8080' shifts ports, which is not supported; write a rule for each port",
+        ),
+        (
+            "-t nat -A PREROUTING -j DNAT --to-destination 192.0.2.1:80",
+            "1:47: ports need a protocol that has them; add -p tcp or -p udp to the rule",
+        ),
+        (
+            "-t nat -A PREROUTING -p sctp -j DNAT --to-destination 192.0.2.1:80",
+            "1:55: ports of sctp and dccp are not translated; leave them out: the address is",
+        ),
+        (
+            "-t nat -A POSTROUTING -p gre -j MASQUERADE --to-ports 1024-2000",
+            "1:55: ports need a protocol that has them; add -p tcp or -p udp to the rule",
+        ),
+        (
+            "-t nat -A POSTROUTING -p tcp -j MASQUERADE --to-ports 1024:2000",
+            "1:55: '1024:2000' is no port or range of ports; write one as 1000, or a range as 1000-2000",
+        ),
+        (
+            "-t nat -A PREROUTING -j NETMAP --to 192.0.2.0/255.0.255.0",
+            "1:37: the mask of 192.0.2.0/255.0.255.0 has holes; write a length behind the address, as in 192.0.2.0/24",
+        ),
+        (
+            "-t nat -A PREROUTING -p tcp -j DNAT --to-destination 192.0.2.1 --random-fully",
+            "1:64: --random-fully is an option of SNAT and MASQUERADE; write -j SNAT before it",
         ),
     ]);
 }

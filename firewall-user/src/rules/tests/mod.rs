@@ -10,6 +10,7 @@ mod interpreter;
 mod limits;
 mod mangle;
 mod messages;
+mod nat;
 mod random;
 mod robustness;
 mod sets;

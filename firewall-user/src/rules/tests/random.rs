@@ -17,7 +17,7 @@ use firewall_common::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{extra, interpreter::Subject, mangle};
+use super::{extra, interpreter::Subject, mangle, nat};
 use crate::rules::{
     ast::{
         Chain, Condition, IcmpType, Log, Match, Multiport, Network, Nflog, Origin, Policy, Rule,
@@ -107,8 +107,13 @@ fn multiport() -> impl Strategy<Value = Match> {
 
 fn state() -> impl Strategy<Value = Match> {
     let form = select(vec![StateForm::State, StateForm::Conntrack]);
-    (form, proptest::bool::weighted(0.2), 1..32u8)
-        .prop_map(|(form, negated, states)| Match::State(State { form, negated, states }))
+    (form, proptest::bool::weighted(0.2), 1..128u8).prop_map(|(form, negated, states)| {
+        let known = match form {
+            StateForm::State => states & 31,
+            StateForm::Conntrack => states,
+        };
+        Match::State(State { form, negated, states: known.max(1) })
+    })
 }
 
 fn icmp(family: Family) -> impl Strategy<Value = Match> {
@@ -210,12 +215,20 @@ fn target(family: Family, table: TableName, from: usize) -> BoxedStrategy<Target
         .filter_map(|name| names::reject_kind(family, name))
         .filter(|kind| *kind != RejectKind::TcpReset)
         .collect();
-    let plain = select(vec![Target::Continue, Target::Accept, Target::Drop, Target::Return]);
+    let plain = match table {
+        TableName::Nat => vec![Target::Continue, Target::Accept, Target::Return],
+        _ => vec![Target::Continue, Target::Accept, Target::Drop, Target::Return],
+    };
+    let plain = select(plain);
     let own = match table {
         TableName::Raw => {
             let form = select(vec![UntrackForm::Ct, UntrackForm::Notrack]);
             prop_oneof![log().prop_map(Target::Log), form.prop_map(Target::Untrack), set_target()]
                 .boxed()
+        }
+        TableName::Nat => {
+            let nat = nat::any(family).prop_map(Target::Nat);
+            prop_oneof![1 => log().prop_map(Target::Log), 6 => nat].boxed()
         }
         TableName::Mangle => {
             let mangle = mangle::any(family).prop_map(Target::Mangle);
@@ -273,6 +286,10 @@ fn suits(table: TableName, chain: &str, spec: &mut RuleSpec) {
     }
     let is_tcp = spec.protocol == Some(Condition { negated: false, value: protocol::TCP });
     spec.matches.retain(|one| extra::suits(one, chain, is_tcp));
+    if let Target::Nat(nat) = spec.target {
+        let only = spec.protocol.filter(|protocol| !protocol.negated);
+        spec.target = Target::Nat(nat::suited(nat, chain, only.map(|protocol| protocol.value)));
+    }
     let is_filter = table == TableName::Filter;
     if is_tcp && is_syn(spec) && spec.target == Target::Return {
         let size = SegmentSize::Set(500 + 100 * spec.matches.len() as u16);
@@ -316,7 +333,10 @@ fn chain(
     name: &'static str,
     from: usize,
 ) -> impl Strategy<Value = Chain> {
-    let verdict = select(vec![Verdict::Accept, Verdict::Drop]);
+    let verdict = match table {
+        TableName::Nat => select(vec![Verdict::Accept]),
+        _ => select(vec![Verdict::Accept, Verdict::Drop]),
+    };
     let is_builtin = table.builtin_chains().contains(&name);
     let rules = vec((spec(family, table, from), counter()), 0..6);
     (verdict, counter(), rules).prop_map(move |(verdict, policy, rules)| {
@@ -354,6 +374,16 @@ pub(super) fn ruleset(family: Family) -> impl Strategy<Value = Ruleset> {
         }
         if let Some(mangle) = mangle {
             ruleset.table_mut(TableName::Mangle).chains = mangle;
+        }
+        ruleset
+    })
+}
+
+/// With table nat, too.
+pub(super) fn translating_ruleset(family: Family) -> impl Strategy<Value = Ruleset> {
+    (ruleset(family), option::of(table(family, TableName::Nat))).prop_map(|(mut ruleset, nat)| {
+        if let Some(nat) = nat {
+            ruleset.table_mut(TableName::Nat).chains = nat;
         }
         ruleset
     })

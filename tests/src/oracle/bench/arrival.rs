@@ -2,8 +2,12 @@
 
 use std::{fmt, net::IpAddr};
 
+use super::faces::Ends;
 use crate::{
-    oracle::rulebook::{Draft, protocol},
+    oracle::{
+        frame::tag as tag_of,
+        rulebook::{Draft, protocol},
+    },
     wire::End,
 };
 
@@ -25,7 +29,7 @@ pub(super) struct Arrival {
 enum Content {
     Tcp { ports: [u16; 2], flags: u8, seq: u32, ack: u32 },
     Udp { ports: [u16; 2] },
-    Icmp { kind: u8, code: u8, quoted: Option<(u8, IpAddr, IpAddr)> },
+    Icmp { kind: u8, code: u8, id: u16, quoted: Option<(u8, IpAddr, IpAddr)> },
     Other,
 }
 
@@ -46,6 +50,38 @@ impl Arrival {
     /// Whether this is the packet that was sent, as far as its addresses tell.
     pub(super) fn is(&self, sent: &Draft) -> bool {
         (self.source, self.destination) == (sent.source, sent.destination)
+    }
+
+    /// Whether this is the packet that was sent with this tag, whatever a gateway has made of
+    /// its ends. The tag of an answer may be the same.
+    pub(super) fn carries(&self, tag: u32, sent: &Draft) -> bool {
+        tag_of(&self.bytes) == Some(tag) && self.destination != sent.source
+    }
+
+    pub(super) const fn ends(&self) -> Ends {
+        let ports = match self.content {
+            Content::Tcp { ports, .. } | Content::Udp { ports } => ports,
+            Content::Icmp { id, .. } => [id; 2],
+            Content::Other => [0; 2],
+        };
+        Ends { addresses: [self.source, self.destination], ports }
+    }
+
+    /// The same without a source port that the gateway has chosen: which one is its own
+    /// affair, and with it the checksum.
+    pub(super) fn without_free_port(mut self, sent: &Draft) -> Self {
+        let [sent, _] = Ends::of(sent).ports;
+        let free = match &mut self.content {
+            Content::Tcp { ports: [free, _], .. }
+            | Content::Udp { ports: [free, _] }
+            | Content::Icmp { id: free, .. } => free,
+            Content::Other => return self,
+        };
+        if *free != sent {
+            *free = 0;
+            self.bytes.clear();
+        }
+        self
     }
 
     /// The number that the sender of a SYN/ACK chose.
@@ -115,7 +151,7 @@ fn content(number: u8, bytes: &[u8]) -> Option<Content> {
             let quoted = bytes.get(8..).and_then(header);
             let quoted =
                 quoted.map(|(number, source, destination, _)| (number, source, destination));
-            Content::Icmp { kind: *bytes.first()?, code: *bytes.get(1)?, quoted }
+            Content::Icmp { kind: *bytes.first()?, code: *bytes.get(1)?, id: half(4)?, quoted }
         }
         _ => Content::Other,
     })

@@ -56,6 +56,8 @@ impl Host {
             loop {
                 match listener.accept() {
                     Ok(_) => {}
+                    // The client has reset it meanwhile.
+                    Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error).context("cannot accept a connection"),
                 }

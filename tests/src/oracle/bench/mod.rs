@@ -5,6 +5,7 @@ mod arrival;
 mod clock;
 mod crossing;
 mod datagram;
+mod faces;
 mod gateway;
 mod host;
 mod judge;

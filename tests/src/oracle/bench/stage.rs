@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     arrival::Arrival,
+    faces::Faces,
     gateway::{Site, index},
     host::Host,
     peer,
@@ -132,28 +133,38 @@ impl<'a> Stage<'a> {
 
     /// Plays a talk until one of its packets does not arrive.
     fn talk(&mut self, steps: &[Step], played: &mut Played) -> Result<()> {
-        let mut chosen = [0; 2];
+        let (mut chosen, mut faces) = ([0; 2], [None; 2]);
         for step in steps {
             played.packets += 1;
             self.tag = self.tag % 0xffff + 1;
-            let mut arrivals = [Vec::new(), Vec::new()];
+            let (mut alike, mut is_forwarded) = ([Vec::new(), Vec::new()], false);
             for side in 0..2 {
                 let draft = acknowledging(step, chosen[side]);
-                arrivals[side] = self.send(side, step.by, &draft)?;
+                let turned = faces[side].map_or(Some(draft.clone()), |it: Faces| it.turn(draft));
+                let Some(draft) = turned else { return self.accept() };
+                let arrivals = self.send(side, step.by, &draft)?;
                 chosen[side] =
-                    arrivals[side].iter().find_map(Arrival::chosen_number).unwrap_or(chosen[side]);
+                    arrivals.iter().find_map(Arrival::chosen_number).unwrap_or(chosen[side]);
+                let forwarded = arrivals.iter().find(|arrival| arrival.carries(self.tag, &draft));
+                is_forwarded |= forwarded.is_some();
+                faces[side] = faces[side].or(forwarded.map(|seen| Faces::new(&draft, seen)));
+                alike[side] = without_choices(arrivals, step, &draft, self.tag);
             }
-            let alike = arrivals.map(|all| without_choices(all, step));
             if alike[0] != alike[1] {
                 played.differences.push(format!(
                     "packet {}, {:?} sends {:?}: with iptables {:?}, with the firewall {:?}",
                     played.packets, step.by, step.draft, alike[0], alike[1]
                 ));
             }
-            if alike[0] != alike[1] || is_end(step, &alike[0]) {
+            if alike[0] != alike[1] || is_end(step, &alike[0], is_forwarded) {
                 break;
             }
         }
+        self.accept()
+    }
+
+    /// Takes the connections that servers on the gateways have.
+    fn accept(&self) -> Result<()> {
         self.hosts.iter().try_for_each(Host::accept)
     }
 
@@ -272,11 +283,12 @@ fn acknowledging(step: &Step, chosen: u32) -> Draft {
 }
 
 /// Without what each gateway chooses for itself. What it forwards must be the same to the
-/// last byte.
-fn without_choices(arrivals: Vec<Arrival>, step: &Step) -> Vec<Arrival> {
+/// last byte, but for a port that it chose because another connection had the packet's own.
+fn without_choices(arrivals: Vec<Arrival>, step: &Step, sent: &Draft, tag: u32) -> Vec<Arrival> {
     let chooses = |arrival: &Arrival| step.acknowledges_host || arrival.chosen_number().is_some();
     let plain = |arrival: Arrival| match arrival.is(&step.draft) {
         true => arrival,
+        false if arrival.carries(tag, sent) => arrival.without_free_port(sent),
         false if chooses(&arrival) => arrival.without_numbers().told_in_words(),
         false => arrival.told_in_words(),
     };
@@ -285,12 +297,12 @@ fn without_choices(arrivals: Vec<Arrival>, step: &Step) -> Vec<Arrival> {
 
 /// Whether a talk cannot go on: its packet did not come to the one that it was for, as
 /// far as one sees.
-fn is_end(step: &Step, arrivals: &[Arrival]) -> bool {
+fn is_end(step: &Step, arrivals: &[Arrival], is_forwarded: bool) -> bool {
     let Draft { destination, .. } = step.draft;
     if rulebook::is_own(destination) {
         return arrivals.is_empty() && !step.acknowledges_host;
     }
-    !arrivals.iter().any(|arrival| arrival.is(&step.draft))
+    !is_forwarded
 }
 
 fn drain(ports: &mut [Port; 2]) -> Result<()> {

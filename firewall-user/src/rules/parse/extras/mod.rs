@@ -12,7 +12,8 @@ pub(super) mod words;
 use firewall_common::{addr::Family, rule::PortRange};
 
 use self::words::{
-    address_types, byte, class, direction, dscp, mac, mark, packet_type, pair, statuses, tos, uid,
+    address_types, byte, class, direction, dscp, gid, mac, mark, packet_type, pair, statuses, tos,
+    uid,
 };
 pub(super) use self::{
     connlimit::ConnLimitField, hashlimit::HashLimitField, recent::RecentField, text::TextField,
@@ -23,7 +24,7 @@ use super::{
     items::Item,
     lines::Word,
     options::Opt,
-    values::{self, Parsed, wrong},
+    values::{self, Parsed},
 };
 use crate::rules::{
     ast::Condition,
@@ -51,7 +52,6 @@ pub(super) enum Field {
     Mark,
     CtMark,
     Uid,
-    /// Known to be refused.
     Gid,
     SocketExists,
     CtProtocol,
@@ -233,10 +233,7 @@ fn fact(field: Field, args: &[Word], family: Family, services: &dyn Services) ->
         Field::Mark => Fact::Mark(mark(word)?),
         Field::CtMark => Fact::CtMark(mark(word)?),
         Field::Uid => uid(word, services).map(|(first, last)| Fact::Uid(first, last))?,
-        Field::Gid => {
-            let problem = Problem::new("the group of a packet's owner is not known here");
-            return wrong(word, problem.advise("write --uid-owner with the users of the group"));
-        }
+        Field::Gid => gid(word, services).map(|(first, last)| Fact::Gid(first, last))?,
         Field::CtProtocol => Fact::CtProtocol(values::protocol(word)?.unwrap_or(0)),
         Field::CtAddress(way) => Fact::CtAddress(way, address::network_of(word, family)?),
         Field::CtPort(way) => {

@@ -166,6 +166,10 @@ pub(super) fn uid(word: &Word, services: &dyn Services) -> Parsed<(u32, u32)> {
     numbers_or_name(word, "user", |name| services.user(name))
 }
 
+pub(super) fn gid(word: &Word, services: &dyn Services) -> Parsed<(u32, u32)> {
+    numbers_or_name(word, "group", |name| services.group(name))
+}
+
 /// `5`, `5-10`, or a name that stands for one number.
 fn numbers_or_name(
     word: &Word,

@@ -1,0 +1,62 @@
+//! What goes out: from the inside to its wire face.
+
+use super::desk::done;
+use crate::{
+    flow::{Direction, Flow, status},
+    scratch::Scratch,
+};
+
+/// Whether packets of this direction bear other ends when they come in than inside.
+#[inline(always)]
+const fn comes_translated(flow: &Flow, direction: Direction) -> bool {
+    match direction {
+        Direction::Original => flow.has(status::DESTINATION_TRANSLATED),
+        Direction::Reply => flow.has(status::SOURCE_TRANSLATED),
+    }
+}
+
+/// Whether the packet on the desk, which goes in this direction, has come as those of its
+/// flow do: who knows the inside ends cannot send to them past the wire face.
+#[inline(always)]
+const fn comes_right(scratch: &Scratch, flow: &Flow, direction: Direction) -> bool {
+    !comes_translated(flow, direction)
+        || scratch.nat.has(done::CAME)
+        || !scratch.nat.has(done::AT_ENTRANCE)
+}
+
+/// A packet of a translated flow, which goes in this direction: `false` when it is none of
+/// it, else it is noted with which ends it leaves.
+#[inline(always)]
+pub const fn go_out(scratch: &mut Scratch, flow: &Flow, direction: Direction) -> bool {
+    if !comes_right(scratch, flow, direction) {
+        return false;
+    }
+    leave(scratch, flow, direction);
+    true
+}
+
+/// Notes with which ends a packet leaves that goes in this direction of a flow.
+#[inline(always)]
+pub const fn leave(scratch: &mut Scratch, flow: &Flow, direction: Direction) {
+    let is_translated = match direction {
+        Direction::Original => flow.has(status::SOURCE_TRANSLATED),
+        Direction::Reply => flow.has(status::DESTINATION_TRANSLATED),
+    };
+    if !is_translated {
+        return;
+    }
+    let nat = &mut scratch.nat;
+    if scratch.headers.is_icmp_error() {
+        scratch.quoted.turn_over(&mut nat.inside);
+    } else {
+        nat.inside = scratch.headers.tuple;
+    }
+    nat.leaving = nat.inside;
+    let place = direction.index() & 1;
+    nat.leaving.src = flow.faces.source[place];
+    nat.leaving.sport = flow.faces.port[place];
+    if matches!(direction, Direction::Reply) {
+        nat.leaving.dport = flow.faces.client_port;
+    }
+    nat.done |= done::LEAVES;
+}

@@ -1,0 +1,91 @@
+//! Where one packet's translation is worked out.
+
+use bytemuck::Zeroable;
+
+use super::{Faces, Order, Translation, claim::Ports};
+use crate::{
+    addr::Addr,
+    flow::{FlowKey, Tuple},
+};
+
+/// Bits of [`Desk::done`].
+pub mod done {
+    /// The packet came from a wire face, and bears the inside one now.
+    pub const CAME: u8 = 1 << 0;
+    /// It has begun a flow whose destination is another one than it came with, and bears
+    /// that.
+    pub const TURNED: u8 = 1 << 1;
+    /// It leaves with the ends in [`super::Desk::leaving`].
+    pub const LEAVES: u8 = 1 << 2;
+    /// It begins a flow that was announced.
+    pub const ANNOUNCED: u8 = 1 << 3;
+    /// It is where packets come in, from the network or from a socket: those of a translated
+    /// flow come from its wire face.
+    pub const AT_ENTRANCE: u8 = 1 << 4;
+}
+
+/// The ends of a packet are its addresses and ports; those of an ICMP error are those of a
+/// packet that answers the one which it quotes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+pub struct Desk {
+    /// The packet's ends as it came in.
+    pub wire: Tuple,
+    /// As it is judged: those that stand in the packet until it leaves.
+    pub inside: Tuple,
+    /// With [`done::LEAVES`].
+    pub leaving: Tuple,
+    /// Of a flow that begins, and its status bits.
+    pub faces: Faces,
+    pub status: u8,
+    /// Bits of [`done`].
+    pub done: u8,
+    /// A [`crate::verdict::DropReason`] plus one where translation failed.
+    pub refusal: u8,
+    /// [`done::TURNED`]: the endpoint of the key that sends, as a [`crate::flow::Sender`].
+    pub sender: u8,
+    /// The answer of [`crate::tables::Tables::own_address`].
+    pub address: Addr,
+    /// The rule that is carried out.
+    pub order: OrderDesk,
+    /// A wire face that is claimed, and what it leads to.
+    pub claimed: Tuple,
+    pub claimed_key: FlowKey,
+    pub claimed_inside: Tuple,
+    pub translation: Translation,
+    /// Whose it may be.
+    pub owner: Tuple,
+    pub owner_key: FlowKey,
+    pub ports: Ports,
+}
+
+/// An [`Order`], if there is one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+pub struct OrderDesk {
+    pub words: [u32; 8],
+    pub argument: u32,
+    pub mask: u32,
+}
+
+impl OrderDesk {
+    #[inline(always)]
+    pub const fn read(&self) -> Option<Order> {
+        Order::unpack(self.argument, self.mask, &self.words)
+    }
+}
+
+impl Desk {
+    #[inline(always)]
+    pub const fn has(&self, done: u8) -> bool {
+        self.done & done != 0
+    }
+
+    /// Before a packet is looked at.
+    #[inline(always)]
+    pub const fn begin(&mut self) {
+        self.done = 0;
+        self.refusal = 0;
+        self.status = 0;
+    }
+}

@@ -1,0 +1,289 @@
+//! Translation in real networks: connections reach whom the rules say, whatever way their
+//! packets take through the host.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use firewall_tests::{
+    Family, Firewall, Gateway, Netns, Offload, capability, exchange, firewall::Setup, needs,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The gateway's addresses towards the client and towards the server.
+const INNER: &str = "192.0.2.1";
+const OUTER: &str = "198.51.100.1";
+const OUTER6: &str = "2001:db8:2::1";
+
+const FILTER: &str = "\
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -m conntrack --ctstate NEW -j ACCEPT
+COMMIT
+";
+
+/// Table nat with these rules, and a filter that lets tracked packets pass.
+fn rules(nat: &str) -> String {
+    format!(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         :POSTROUTING ACCEPT [0:0]\n{nat}\nCOMMIT\n{FILTER}"
+    )
+}
+
+const MASQUERADE: &str = "-A POSTROUTING -o eth1 -j MASQUERADE";
+
+/// The ways a packet takes: redirected by XDP, through generic XDP, by the stack and TC, and
+/// the stack alone where senders leave checksums to hardware.
+const WAYS: [(&str, Offload); 4] = [
+    ("xdp", Offload::Tuned),
+    ("xdp", Offload::Default),
+    ("xdp-generic", Offload::Default),
+    ("tc", Offload::Default),
+];
+
+fn on_every_way(test: impl Fn(&Gateway, &str) -> Result<()>) -> Result<()> {
+    for (hook, offload) in WAYS {
+        let network = Gateway::new(offload)?;
+        test(&network, hook).with_context(|| format!("{hook}, {offload:?}"))?;
+    }
+    Ok(())
+}
+
+fn start<'n>(network: &'n Gateway, hook: &str, nat: &str) -> Result<Firewall<'n>> {
+    let setup = Setup::on(&["eth0", "eth1"]).option("--hook").option(hook);
+    setup.both(&rules(nat)).start(network.gateway())
+}
+
+/// Without a way back but to the gateway itself.
+fn isolate(server: &Netns) -> Result<()> {
+    server.ip("route del default")?;
+    server.ip("-6 route del default").map(drop)
+}
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), port)
+}
+
+/// Connects and says something both ways; gives whom each side takes the other for.
+fn meet(from: &Netns, to: SocketAddr, host: &Netns, port: u16) -> Result<(SocketAddr, SocketAddr)> {
+    let any = SocketAddr::new(
+        if to.is_ipv4() { [0; 4].into() } else { IpAddr::V6([0; 16].into()) },
+        port,
+    );
+    let listener = host.enter(|| TcpListener::bind(any)).context("cannot listen")?;
+    let accepting = std::thread::spawn(move || -> Result<SocketAddr> {
+        let (mut stream, peer) = listener.accept()?;
+        let mut said = [0; 5];
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read_exact(&mut said)?;
+        stream.write_all(&said)?;
+        Ok(peer)
+    });
+    let stream = from.enter(|| TcpStream::connect_timeout(&to, PATIENCE));
+    let mut stream = stream.with_context(|| format!("cannot connect to {to}"))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"hello")?;
+    let mut heard = [0; 5];
+    stream.read_exact(&mut heard).context("nothing came back")?;
+    ensure!(&heard == b"hello", "heard {heard:?}");
+    let peer = accepting.join().expect("no panic")?;
+    Ok((peer, stream.peer_addr()?))
+}
+
+/// A datagram and its answer; gives whom the host takes the sender for.
+fn ask(from: &Netns, to: SocketAddr, host: &Netns, port: u16, length: usize) -> Result<SocketAddr> {
+    let any = |port| {
+        SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { IpAddr::V6([0; 16].into()) }, port)
+    };
+    let server = host.enter(|| UdpSocket::bind(any(port)))?;
+    let client = from.enter(|| UdpSocket::bind(any(0)))?;
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    let question = vec![7; length];
+    let mut answer = vec![0; length + 1];
+    client.connect(to)?;
+    client.send(&question)?;
+    let (count, peer) = server.recv_from(&mut answer).context("the question did not arrive")?;
+    ensure!(count == length, "{count} of {length} bytes arrived");
+    server.send_to(&question, peer)?;
+    let count = client.recv(&mut answer).context("the answer did not arrive")?;
+    ensure!(answer[..count] == question, "another answer than was sent");
+    Ok(peer)
+}
+
+mod masquerade {
+    use super::*;
+
+    #[test]
+    fn a_client_reaches_a_server_that_knows_only_the_gateway() {
+        needs!(capability::firewall());
+        on_every_way(|network, hook| {
+            isolate(&network.server)?;
+            exchange::serve(&network.server)?;
+            let firewall = start(network, hook, MASQUERADE)?;
+            for (family, outer) in [(Family::V4, OUTER), (Family::V6, OUTER6)] {
+                let server = network.server_address(family);
+                let (peer, _) =
+                    meet(&network.client, SocketAddr::new(server, 80), &network.server, 80)?;
+                ensure!(peer.ip() == outer.parse::<IpAddr>()?, "the server saw {peer}");
+                for (up, down) in [(1_000_000, 10), (10, 1_000_000), (70_000, 70_000)] {
+                    let to = SocketAddr::new(server, exchange::PORT);
+                    let stream = exchange::connect(&network.client, to)?;
+                    exchange::exchange(&stream, up, down)?;
+                }
+                let peer =
+                    ask(&network.client, SocketAddr::new(server, 53), &network.server, 53, 900)?;
+                ensure!(peer.ip() == outer.parse::<IpAddr>()?, "the server saw {peer}");
+                network.client.run(&format!("ping -c 3 -i 0.2 -W 3 {server}"))?;
+            }
+            let invalid =
+                firewall.stat("nat-ports-exhausted")? + firewall.stat("ruleset-broken")?;
+            ensure!(invalid == 0, "{invalid} packets found no translation");
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn large_datagrams_are_translated_in_pieces() {
+        needs!(capability::firewall());
+        on_every_way(|network, hook| {
+            isolate(&network.server)?;
+            let _firewall = start(network, hook, MASQUERADE)?;
+            for (family, outer) in [(Family::V4, OUTER), (Family::V6, OUTER6)] {
+                let to = SocketAddr::new(network.server_address(family), 53);
+                let peer = ask(&network.client, to, &network.server, 53, 5_000)?;
+                ensure!(peer.ip() == outer.parse::<IpAddr>()?, "the server saw {peer}");
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_client_hears_that_nobody_listens() {
+        needs!(capability::firewall());
+        on_every_way(|network, hook| {
+            isolate(&network.server)?;
+            let _firewall = start(network, hook, MASQUERADE)?;
+            for family in [Family::V4, Family::V6] {
+                let to = SocketAddr::new(network.server_address(family), 4_444);
+                let any = SocketAddr::new(
+                    if to.is_ipv4() { [0; 4].into() } else { IpAddr::V6([0; 16].into()) },
+                    0,
+                );
+                let socket = network.client.enter(|| UdpSocket::bind(any))?;
+                socket.set_read_timeout(Some(PATIENCE))?;
+                socket.connect(to)?;
+                socket.send(b"anybody?")?;
+                let heard = socket.recv(&mut [0; 9]).map_err(|error| error.kind());
+                ensure!(
+                    heard == Err(std::io::ErrorKind::ConnectionRefused),
+                    "{family:?}: {heard:?}"
+                );
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+mod destination {
+    use super::*;
+
+    #[test]
+    fn a_connection_to_the_gateway_reaches_the_server_behind_it() {
+        needs!(capability::firewall());
+        on_every_way(|network, hook| {
+            exchange::serve(&network.server)?;
+            let nat = format!(
+                "-A PREROUTING -i eth0 -p tcp --dport 80 -j DNAT --to-destination {0}:8080\n\
+                 -A PREROUTING -i eth0 -p tcp --dport 8000 -j DNAT --to-destination {0}\n\
+                 -A PREROUTING -i eth0 -p udp --dport 53 -j DNAT --to-destination {0}:5353",
+                network.server_address(Family::V4)
+            );
+            let setup = Setup::on(&["eth0", "eth1"]).option("--hook").option(hook);
+            let _firewall = setup.rules(&rules(&nat)).start(network.gateway())?;
+            let (peer, talked_to) = meet(&network.client, at(INNER, 80), &network.server, 8_080)?;
+            ensure!(peer.ip() == network.client_address(Family::V4), "the server saw {peer}");
+            ensure!(talked_to == at(INNER, 80), "the client saw {talked_to}");
+            let stream = exchange::connect(&network.client, at(INNER, exchange::PORT))?;
+            exchange::exchange(&stream, 500_000, 500_000)?;
+            ask(&network.client, at(INNER, 53), &network.server, 5_353, 700)?;
+            ask(&network.client, at(INNER, 53), &network.server, 5_353, 5_000)?;
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn redirect_leads_to_the_gateway_itself() {
+        needs!(capability::firewall());
+        on_every_way(|network, hook| {
+            let nat = "-A PREROUTING -i eth0 -p tcp --dport 80 -j REDIRECT --to-ports 3128";
+            let _firewall = start(network, hook, nat)?;
+            for family in [Family::V4, Family::V6] {
+                let to = SocketAddr::new(network.server_address(family), 80);
+                let (peer, talked_to) = meet(&network.client, to, network.gateway(), 3_128)?;
+                ensure!(peer.ip() == network.client_address(family), "the gateway saw {peer}");
+                ensure!(talked_to == to, "the client saw {talked_to}");
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn both_ends_are_translated_together() {
+        needs!(capability::firewall());
+        on_every_way(|network, hook| {
+            isolate(&network.server)?;
+            let nat = format!(
+                "-A PREROUTING -d {INNER} -p tcp --dport 80 -j DNAT --to-destination {}\n\
+                 {MASQUERADE}",
+                network.server_address(Family::V4)
+            );
+            let setup = Setup::on(&["eth0", "eth1"]).option("--hook").option(hook);
+            let _firewall = setup.rules(&rules(&nat)).start(network.gateway())?;
+            let (peer, talked_to) = meet(&network.client, at(INNER, 80), &network.server, 80)?;
+            ensure!(peer.ip() == OUTER.parse::<IpAddr>()?, "the server saw {peer}");
+            ensure!(talked_to == at(INNER, 80), "the client saw {talked_to}");
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+mod the_host {
+    use super::*;
+
+    #[test]
+    fn leads_its_own_connections_elsewhere() {
+        needs!(capability::firewall());
+        for hook in ["xdp", "xdp-generic", "tc"] {
+            elsewhere(hook).with_context(|| hook).unwrap();
+        }
+    }
+
+    fn elsewhere(hook: &str) -> Result<()> {
+        let network = Gateway::new(Offload::Default)?;
+        let real = network.server_address(Family::V4);
+        let nat = format!("-A OUTPUT -d 198.51.100.99 -p tcp -j DNAT --to-destination {real}");
+        let setup = Setup::on(&["eth0", "eth1"]).option("--hook").option(hook);
+        let _firewall = setup.rules(&rules(&nat)).start(network.gateway())?;
+        // Somebody must have an address for its frames.
+        network.gateway().ip("neigh replace 198.51.100.99 lladdr 02:00:00:00:00:99 dev eth1")?;
+        let to = at("198.51.100.99", 80);
+        let (peer, talked_to) = meet(network.gateway(), to, &network.server, 80)?;
+        ensure!(peer.ip() == OUTER.parse::<IpAddr>()?, "the server saw {peer}");
+        ensure!(talked_to == to, "the gateway saw {talked_to}");
+        Ok(())
+    }
+}
