@@ -109,6 +109,7 @@ impl Seen {
         let now = other.status & ct_status::ASSURED;
         Self {
             types: self.types,
+            translated: self.translated,
             direction: self.direction,
             status: begun | now | ct_status::SEEN_REPLY | ct_status::CONFIRMED,
             ..other.clone()
