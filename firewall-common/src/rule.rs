@@ -372,7 +372,14 @@ impl RulesetHeader {
     }
 }
 
-/// The value of the rule counters, one per CPU.
+/// Where the counters begin that a CPU moves for the ruleset in a slot: one for each
+/// rule.
+#[inline(always)]
+pub const fn counter_place(cpu: u32, slot: u32) -> u32 {
+    cpu.wrapping_mul(2).wrapping_add(slot & 1).wrapping_mul(RULES_PER_GENERATION)
+}
+
+/// What a rule has counted on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counter {

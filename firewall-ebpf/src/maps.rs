@@ -1,8 +1,11 @@
 //! The maps, by the names under which they are pinned. Sizes marked so are set
 //! by user space at load.
+//!
+//! Whoever changes the rules has those of a ruleset in its memory (`BPF_F_MMAPABLE`): a
+//! system call for each rule would cost more than the change.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
@@ -122,21 +125,25 @@ pub static AWAITED: HashMap<FragmentKey, u32> =
 pub static RULESETS: Array<RulesetHeader> = Array::with_max_entries(2, 0);
 
 #[map(name = "rules")]
-pub static RULES: Array<Rule> = Array::with_max_entries(2 * RULES_PER_GENERATION, 0);
+pub static RULES: Array<Rule> = Array::with_max_entries(2 * RULES_PER_GENERATION, BPF_F_MMAPABLE);
 
 /// Which rules a packet can match; see [`firewall_common::classifier`].
 #[map(name = "rule_index")]
-pub static RULE_INDEX: Array<Line> = Array::with_max_entries(2 * LINES_PER_GENERATION, 0);
+pub static RULE_INDEX: Array<Line> =
+    Array::with_max_entries(2 * LINES_PER_GENERATION, BPF_F_MMAPABLE);
 
 #[map(name = "port_sets")]
-pub static PORT_SETS: Array<PortSet> = Array::with_max_entries(2 * PORT_SETS_PER_GENERATION, 0);
+pub static PORT_SETS: Array<PortSet> =
+    Array::with_max_entries(2 * PORT_SETS_PER_GENERATION, BPF_F_MMAPABLE);
 
 #[map(name = "extras")]
-pub static EXTRAS: Array<Extra> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
+pub static EXTRAS: Array<Extra> =
+    Array::with_max_entries(2 * EXTRAS_PER_GENERATION, BPF_F_MMAPABLE);
 
 /// What each of them keeps in mind.
 #[map(name = "extra_memory")]
-pub static EXTRA_MEMORY: Array<u64> = Array::with_max_entries(2 * EXTRAS_PER_GENERATION, 0);
+pub static EXTRA_MEMORY: Array<u64> =
+    Array::with_max_entries(2 * EXTRAS_PER_GENERATION, BPF_F_MMAPABLE);
 
 /// Where the kernel keeps the group of a socket's owner; written when the programs are loaded.
 #[map(name = "socket_layout")]
@@ -161,7 +168,8 @@ pub static BUCKET_KEY: PerCpuArray<BucketKey> = PerCpuArray::with_max_entries(1,
 
 /// What rules with `-m string` search for.
 #[map(name = "patterns")]
-pub static PATTERNS: Array<Pattern> = Array::with_max_entries(2 * PATTERNS_PER_GENERATION, 0);
+pub static PATTERNS: Array<Pattern> =
+    Array::with_max_entries(2 * PATTERNS_PER_GENERATION, BPF_F_MMAPABLE);
 
 /// Where they search: the first bytes of the packet at hand on each CPU.
 #[map(name = "window")]
@@ -183,14 +191,17 @@ pub static COUNTED: LruHashMap<PlaceKey, Place> = LruHashMap::with_max_entries(M
 #[map(name = "count")]
 pub static COUNT: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 
+/// Of each CPU, both generations: [`firewall_common::rule::counter_place`]. Size set at
+/// load. No per-CPU map, as user space cannot have that in its memory.
 #[map(name = "rule_counters")]
-pub static RULE_COUNTERS: PerCpuArray<Counter> =
-    PerCpuArray::with_max_entries(2 * RULES_PER_GENERATION, 0);
+pub static RULE_COUNTERS: Array<Counter> =
+    Array::with_max_entries(2 * RULES_PER_GENERATION, BPF_F_MMAPABLE);
 
 /// What each rule had counted under the generations before, in this one's slot; the
 /// programs do not read it.
 #[map(name = "rule_bases")]
-pub static RULE_BASES: Array<Counter> = Array::with_max_entries(2 * RULES_PER_GENERATION, 0);
+pub static RULE_BASES: Array<Counter> =
+    Array::with_max_entries(2 * RULES_PER_GENERATION, BPF_F_MMAPABLE);
 
 /// The rules as text, for people and for a daemon that takes over; the programs
 /// do not read it.
@@ -208,7 +219,7 @@ pub static SET_NAMES: Array<[u8; set::NAME]> = Array::with_max_entries(SLOTS, 0)
 
 /// How many rules of a generation name a slot; the programs do not read it.
 #[map(name = "set_references")]
-pub static SET_REFERENCES: Array<u32> = Array::with_max_entries(2 * SLOTS, 0);
+pub static SET_REFERENCES: Array<u64> = Array::with_max_entries(2 * SLOTS, BPF_F_MMAPABLE);
 
 /// What the set of each store is.
 #[map(name = "sets")]

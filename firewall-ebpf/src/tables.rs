@@ -6,8 +6,8 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{__sk_buff, BPF_ANY, BPF_EXIST, BPF_NOEXIST, xdp_md},
     helpers::{
-        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_tai_ns, bpf_loop,
-        generated::bpf_probe_read_kernel,
+        bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns,
+        bpf_ktime_get_tai_ns, bpf_loop, generated::bpf_probe_read_kernel,
     },
 };
 use firewall_common::{
@@ -29,7 +29,10 @@ use firewall_common::{
     headers::Headers,
     nat::Translation,
     packet::Packet,
-    rule::{Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
+    rule::{
+        Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
+        counter_place,
+    },
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     synproxy::{
@@ -169,8 +172,10 @@ impl Rules for RuleMaps {
 
     #[inline(always)]
     fn count_rule(&self, slot: u32, index: u32, bytes: u64) {
-        let index = (slot & 1) * RULES_PER_GENERATION + index;
-        let Some(counter) = RULE_COUNTERS.get_ptr_mut(index) else { return };
+        // SAFETY: the helper takes nothing.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        let place = counter_place(cpu, slot) + index;
+        let Some(counter) = RULE_COUNTERS.get_ptr_mut(place) else { return };
         // SAFETY: this CPU's counter; nothing else holds it.
         let counter = unsafe { &mut *counter };
         counter.packets += 1;

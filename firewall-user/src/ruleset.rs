@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use firewall_common::{addr::Family, rule::Counter};
 use nix::unistd::{Group, User};
 
-mod sources;
+pub(crate) mod sources;
 
 use crate::{
     kernel::maps::Maps,
@@ -23,6 +23,7 @@ use crate::{
 
 mod difference;
 mod edit;
+pub mod patch;
 
 pub use self::{
     difference::{Change, Difference, differences},

@@ -134,7 +134,7 @@ fn told() -> Result<()> {
         expect(&saved, line)?;
     }
 
-    let flows = firewall.json(&["conntrack", "list", "-o", "json", "--dst-nat"])?;
+    let flows = firewall.json(&["conntrack", "list", "--dst-nat"])?;
     ensure!(flows.len() == 1, "{flows:?}");
     ensure!(flows[0]["original"]["dport"] == 2222, "{flows:?}");
     ensure!(flows[0]["reply"]["src"] == "192.0.2.2", "{flows:?}");

@@ -89,7 +89,12 @@ pub struct FamilyLine {
     pub unfiled: u32,
     /// Entries of all lists, one a word: [`entry`].
     pub entries: u32,
-    pub _unused: [u32; WORDS - 4],
+    /// One behind the last line of this family. For those who change the rules; programs
+    /// do not read it, nor what follows.
+    pub lines: u32,
+    /// Changes of the family's rules since its index was built.
+    pub late: u32,
+    pub _unused: [u32; WORDS - 6],
 }
 
 /// Line [`field_line`] of a generation.

@@ -48,7 +48,7 @@ impl<K: Copy + Eq + Hash> Turns<K> {
     }
 
     /// The oldest record of the connection whose turn it is.
-    pub fn next(&mut self) -> Option<Box<[u8]>> {
+    pub fn take(&mut self) -> Option<Box<[u8]>> {
         let key = self.order.pop_front()?;
         let waiting = self.waiting.get_mut(&key)?;
         let record = waiting.pop_front();
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn served(turns: &mut Turns<u8>) -> String {
-        std::iter::from_fn(|| turns.next()).map(|record| char::from(record[0])).collect()
+        std::iter::from_fn(|| turns.take()).map(|record| char::from(record[0])).collect()
     }
 
     #[test]
@@ -86,8 +86,8 @@ mod tests {
         let kept = (0..1000).filter(|_| turns.push(1, b"f")).count();
         assert_eq!(kept, MAX_WAITING);
         assert!(turns.push(2, b"h"));
-        assert_eq!(turns.next().as_deref(), Some(&b"f"[..]));
-        assert_eq!(turns.next().as_deref(), Some(&b"h"[..]));
+        assert_eq!(turns.take().as_deref(), Some(&b"f"[..]));
+        assert_eq!(turns.take().as_deref(), Some(&b"h"[..]));
     }
 
     #[test]

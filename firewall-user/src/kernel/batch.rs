@@ -7,9 +7,14 @@
 //! meanwhile: every entry that is there all the time is seen once.
 
 use std::{
+    ffi::CString,
     io,
     ops::ControlFlow,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use bytemuck::Pod;
@@ -19,13 +24,18 @@ const CREATE: libc::c_long = 0;
 const LOOKUP: libc::c_long = 1;
 const UPDATE: libc::c_long = 2;
 const DELETE: libc::c_long = 3;
+const OPEN_PINNED: libc::c_long = 7;
 const OPEN_BY_ID: libc::c_long = 14;
+const INFO: libc::c_long = 15;
 const LOOKUP_AND_DELETE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
 const LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const UPDATE_BATCH: libc::c_long = 26;
+const DELETE_BATCH: libc::c_long = 27;
 /// Entries asked for at once: more than any bucket holds.
 const ENTRIES: usize = 4096;
+/// Where there are seldom more.
+const FEW: usize = 32;
 
 /// `union bpf_attr`, the part for batch commands.
 #[repr(C)]
@@ -64,6 +74,41 @@ pub(super) fn for_each<K: Pod, V: Pod>(
         visit(key, value);
         ControlFlow::Continue(())
     })
+}
+
+/// As [`for_each`], for maps that seldom have many entries: with less room for them, and
+/// for the others again.
+///
+/// # Errors
+/// As [`for_each`].
+pub(super) fn for_each_of_few<K: Pod, V: Pod>(
+    map: impl AsFd,
+    mut visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let (mut keys, mut values) = ([K::zeroed(); FEW], [V::zeroed(); FEW]);
+    let mut next = 0u64;
+    let mut attributes = Attributes {
+        out_batch: &raw mut next as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: FEW as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Attributes::default()
+    };
+    // SAFETY: the attributes name buffers of FEW keys and values, which the map's types
+    // fit, and live through the call.
+    match unsafe { bpf(LOOKUP_BATCH, &mut attributes) } {
+        // The end of the map.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            let count = (attributes.count as usize).min(FEW);
+            keys.iter().zip(&values).take(count).for_each(|(key, value)| visit(key, value));
+            Ok(())
+        }
+        // There are more, or more in one bucket.
+        Ok(()) => for_each(map, visit),
+        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => for_each(map, visit),
+        Err(error) => Err(error),
+    }
 }
 
 /// Calls `visit` for every entry until it says to stop. It may remove the entries
@@ -283,6 +328,25 @@ pub(super) fn get<K: Pod, V: Pod>(map: impl AsFd, key: &K) -> io::Result<Option<
     }
 }
 
+/// As [`get`], into a value that is there; gives whether there is an entry.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn get_into<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &mut V) -> io::Result<bool> {
+    let mut attributes = EntryAttributes {
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_mut(value) as u64,
+        ..EntryAttributes::default()
+    };
+    // SAFETY: as for `take`.
+    match unsafe { bpf(LOOKUP, &mut attributes) } {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Puts an entry into a map, over one that is there.
 ///
 /// # Errors
@@ -318,6 +382,28 @@ pub(super) fn put_all<K: Pod, V: Pod>(map: impl AsFd, keys: &[K], values: &[V]) 
     // SAFETY: the attributes name as many keys as values, of the map's types, which live
     // through the call.
     unsafe { bpf(UPDATE_BATCH, &mut attributes) }
+}
+
+/// Removes entries from a hash map up to the first that is not there; gives how many.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn remove_all<K: Pod>(map: impl AsFd, keys: &[K]) -> io::Result<usize> {
+    let mut attributes = Attributes {
+        keys: keys.as_ptr() as u64,
+        count: keys.len() as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Attributes::default()
+    };
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    // SAFETY: the attributes name so many keys of the map's type, which live through the
+    // call.
+    match unsafe { bpf(DELETE_BATCH, &mut attributes) } {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(attributes.count as usize),
+    }
 }
 
 /// `union bpf_attr`, the part for making maps.
@@ -357,6 +443,47 @@ pub(super) fn make_hash(key_size: u32, value_size: u32, entries: u32) -> io::Res
     let fd = unsafe { call(CREATE, &mut attributes) }?;
     // SAFETY: the kernel has given this descriptor to nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a pinned map.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = [path.as_ptr() as u64, 0];
+    // SAFETY: the attributes are those of the command: a path that lives through the call,
+    // and no flags.
+    let fd = unsafe { call(OPEN_PINNED, &mut attributes) }?;
+    // SAFETY: the kernel has given this descriptor to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `struct bpf_map_info`, as far as it is asked for.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct MapInfo {
+    map_type: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+}
+
+/// How many places a map has.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn max_entries(map: impl AsFd) -> io::Result<u32> {
+    let mut info = MapInfo::default();
+    let fd = map.as_fd().as_raw_fd() as u32;
+    let mut attributes =
+        [u64::from(fd) | (size_of::<MapInfo>() as u64) << 32, &raw mut info as u64];
+    // SAFETY: the attributes are those of the command: the map, and room for so much of
+    // what is known about it, which lives through the call.
+    unsafe { bpf(INFO, &mut attributes) }?;
+    Ok(info.max_entries)
 }
 
 /// Opens the map that stands in a place of an array of maps.

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use firewall_common::{generation::InForce, time::Nanos};
 
 use super::{
+    batch,
     maps::{Maps, now, wall_time},
     quiescence::wait_for_programs,
 };
@@ -160,8 +161,11 @@ impl Maps {
         };
         let next = in_force.next();
         let prepared = in_force.prepared(until);
-        self.set_in_force(prepared)?;
-        self.set_in_force(prepared.switched(next))
+        let map = self.open_map("generation")?;
+        for step in [prepared, prepared.switched(next)] {
+            batch::put(&map, &0u32, &step).context("cannot write map generation")?;
+        }
+        Ok(())
     }
 }
 

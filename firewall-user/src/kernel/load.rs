@@ -9,9 +9,9 @@ use aya::{
     programs::{Program, SchedClassifier, Xdp},
 };
 
-use firewall_common::{control::SocketLayout, pressure::Bounded};
+use firewall_common::{control::SocketLayout, pressure::Bounded, rule::counter_place};
 
-use super::{pins::Pins, raw::Raw, types::socket_layout};
+use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
@@ -135,6 +135,7 @@ impl Programs {
     /// # Errors
     /// What the kernel said, with the verifier's last words.
     pub fn load(pins: &Pins, sizes: TableSizes) -> Result<Self> {
+        let cpus = cpus::numbers().context("cannot tell how many CPUs there may be")?;
         let mut loader = EbpfLoader::new();
         for name in PINNED {
             loader.map_pin_path(name, pins.map(name));
@@ -148,7 +149,8 @@ impl Programs {
             // A flow has two faces at most.
             .map_max_entries("translations", sizes.assured.saturating_mul(2))
             .map_max_entries("embryonic_nat", sizes.embryonic)
-            .map_max_entries("flow_events", FLOW_EVENTS);
+            .map_max_entries("flow_events", FLOW_EVENTS)
+            .map_max_entries("rule_counters", counter_place(cpus, 0));
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
         tell_layout(&mut ebpf)?;
         verify(&mut ebpf)?;

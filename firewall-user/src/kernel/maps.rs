@@ -5,6 +5,7 @@ use std::{
     borrow::Borrow,
     collections::BTreeMap,
     io,
+    os::fd::OwnedFd,
     time::{Duration, SystemTime},
 };
 
@@ -80,6 +81,11 @@ impl Maps {
         MapData::from_pin(self.pins.map(name)).with_context(|| format!("cannot open map {name}"))
     }
 
+    /// A map for those who need to know nothing about it, which saves a question.
+    pub(super) fn open_map(&self, name: &str) -> Result<OwnedFd> {
+        batch::open(&self.pins.map(name)).with_context(|| format!("cannot open map {name}"))
+    }
+
     fn map(&self, name: &str) -> Result<Map> {
         Ok(Map::from_map_data(self.data(name)?)?)
     }
@@ -109,12 +115,13 @@ impl Maps {
     }
 
     pub(super) fn single<V: Pod>(&self, name: &str) -> Result<V> {
-        Ok(self.array::<V>(name)?.get(&0, 0)?.0)
+        let value = batch::get(self.open_map(name)?, &0u32);
+        let value = value.with_context(|| format!("cannot read map {name}"))?;
+        value.with_context(|| format!("map {name} is empty"))
     }
 
     pub(super) fn set_single<V: Pod>(&self, name: &str, value: V) -> Result<()> {
-        self.array::<V>(name)?
-            .set(0, Raw(value), 0)
+        batch::put(self.open_map(name)?, &0u32, &value)
             .with_context(|| format!("cannot write map {name}"))
     }
 

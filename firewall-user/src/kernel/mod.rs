@@ -4,6 +4,8 @@
 pub mod attach;
 mod batch;
 mod clock;
+pub mod counters;
+mod cpus;
 pub mod fill;
 pub mod first_fragments;
 pub mod flows;
@@ -20,5 +22,8 @@ pub mod ruleset;
 pub mod sets;
 pub mod settings;
 pub mod sweep;
+mod texts;
 pub mod trial;
 mod types;
+mod view;
+pub mod workbench;

@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-const ONLINE: &str = "/sys/devices/system/cpu/online";
+use super::cpus::online;
 
 /// This thread.
 const SELF: Pid = Pid::from_raw(0);
@@ -33,8 +33,9 @@ fn is_realtime() -> bool {
 
 /// `None` when a CPU cannot be reached.
 fn visit_every_cpu() -> Option<()> {
-    let cpus = parse(&fs::read_to_string(ONLINE).ok()?)?;
     let home = sched_getaffinity(SELF).ok()?;
+    let cpus = online()?;
+    let _urgency = Urgency::begin();
     // The call returns when this thread runs there.
     let visited = cpus.into_iter().try_for_each(|cpu| {
         let mut only = CpuSet::new();
@@ -47,15 +48,42 @@ fn visit_every_cpu() -> Option<()> {
     visited
 }
 
-/// `0-3,6`
-fn parse(list: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
-    for part in list.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        cpus.extend(first..=last);
+/// While it is there, this thread goes before all ordinary ones: on a busy CPU it would
+/// wait for milliseconds. Where that is not allowed it waits.
+struct Urgency(Option<(libc::c_int, libc::sched_param)>);
+
+impl Urgency {
+    fn begin() -> Self {
+        let (policy, before) = scheduling().unzip();
+        let urgent = libc::sched_param { sched_priority: 1 };
+        let former = policy.zip(before).filter(|_| set_scheduling(libc::SCHED_FIFO, urgent));
+        Self(former)
     }
-    Some(cpus)
+}
+
+impl Drop for Urgency {
+    fn drop(&mut self) {
+        if let Some((policy, before)) = self.0
+            && !set_scheduling(policy, before)
+        {
+            let error = io::Error::last_os_error();
+            tracing::debug!("cannot go back to the scheduling from before: {error}");
+        }
+    }
+}
+
+/// How this thread is scheduled.
+fn scheduling() -> Option<(libc::c_int, libc::sched_param)> {
+    let mut parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure lives through the call; 0 is this thread.
+    let (policy, answer) =
+        unsafe { (libc::sched_getscheduler(0), libc::sched_getparam(0, &raw mut parameters)) };
+    (policy >= 0 && answer == 0).then_some((policy, parameters))
+}
+
+fn set_scheduling(policy: libc::c_int, parameters: libc::sched_param) -> bool {
+    // SAFETY: the structure lives through the call; 0 is this thread.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
 }
 
 fn membarrier() {
@@ -72,16 +100,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_cpus_is_read_as_the_kernel_writes_it() {
-        assert_eq!(parse("0\n"), Some(vec![0]));
-        assert_eq!(parse("0-3,6,8-9\n"), Some(vec![0, 1, 2, 3, 6, 8, 9]));
-        assert_eq!(parse(""), None);
-    }
-
-    #[test]
     fn the_thread_may_run_where_it_might_before() {
         let before = sched_getaffinity(SELF).unwrap();
         wait_for_programs();
         assert_eq!(sched_getaffinity(SELF).unwrap(), before);
+    }
+
+    #[test]
+    fn the_thread_is_scheduled_as_before() {
+        let before = scheduling().unwrap();
+        wait_for_programs();
+        let after = scheduling().unwrap();
+        assert_eq!((after.0, after.1.sched_priority), (before.0, before.1.sched_priority));
     }
 }

@@ -16,7 +16,7 @@ use firewall_common::{
 };
 use nix::fcntl::Flock;
 
-use super::{batch, maps::Maps, quiescence::wait_for_programs, raw::Raw};
+use super::{batch, maps::Maps, quiescence::wait_for_programs, raw::Raw, view::View};
 
 /// The outer maps.
 const ENTRIES: &str = "SET_ENTRIES";
@@ -104,8 +104,8 @@ impl SetTables {
     /// # Errors
     /// As [`SetTables::names`].
     pub fn references(&self) -> Result<Vec<u32>> {
-        let of = |generation| self.array("set_references", slot(generation) * SLOTS, SLOTS);
-        let mut counts: Vec<u32> = of(self.maps.generation()?)?;
+        let of = |generation| self.references_of(slot(generation));
+        let mut counts = of(self.maps.generation()?)?;
         // Rules that may come back ask their sets then.
         if let Some(former) = self.maps.former_generation()? {
             for (count, also) in counts.iter_mut().zip(of(former)?) {
@@ -120,9 +120,15 @@ impl SetTables {
     /// # Errors
     /// When the map cannot be written.
     pub fn set_references(&self, generation_slot: u32, counts: &[u32]) -> Result<()> {
-        let map = self.maps.data("set_references")?;
-        batch::write_array(map.fd(), generation_slot * SLOTS, counts, 1)
-            .context("cannot write map set_references")
+        let counts: Vec<_> = counts.iter().map(|count| u64::from(*count)).collect();
+        self.maps.write_array("set_references", generation_slot * SLOTS, &counts)
+    }
+
+    fn references_of(&self, generation_slot: u32) -> Result<Vec<u32>> {
+        let map = self.maps.open_map("set_references")?;
+        let view: View<u64> = View::to_read(map, generation_slot * SLOTS, SLOTS as usize)
+            .context("cannot read map set_references")?;
+        Ok(view.iter().map(|count| *count as u32).collect())
     }
 
     /// Whether packets have brought single addresses into a set of networks.

@@ -228,7 +228,7 @@ mod tests {
         let (text, _) = text.split_once("helpers:").unwrap();
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("  ")).collect();
         assert_eq!(lines.len(), STATS as usize + Bounded::ALL.len());
-        assert_eq!(lines[0], "  accept-input        1");
+        assert_eq!(lines[0], "  accept-input         1");
         let widths = lines.iter().map(|line| line.split(" of ").next().unwrap().len());
         assert!({ widths }.all(|width| width == lines[0].len()), "{text}");
     }

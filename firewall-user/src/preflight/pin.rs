@@ -23,6 +23,13 @@ impl Filesystem {
     /// # Errors
     /// When the filesystem does not answer.
     pub fn of(pin: &Path) -> Result<Self> {
+        // Most of the time it is there.
+        if let Ok(stat) = statfs(pin)
+            && stat.filesystem_type() == BPF_FS_MAGIC
+            && pin.is_dir()
+        {
+            return Ok(Self::Bpffs);
+        }
         let existing = existing(pin);
         if !existing.is_dir() {
             return Ok(Self::NotADirectory(existing));

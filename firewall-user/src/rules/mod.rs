@@ -16,6 +16,7 @@ mod lower;
 pub mod mangle;
 pub(crate) mod names;
 pub mod nat;
+pub mod outline;
 mod parse;
 mod print;
 pub(crate) mod problem;
@@ -23,6 +24,7 @@ mod remembering;
 mod services;
 mod set;
 pub(crate) mod source;
+pub mod splice;
 #[cfg(test)]
 mod tests;
 

@@ -55,6 +55,90 @@ pub fn read(ruleset: &Ruleset, text: &str) -> Option<Vec<Written>> {
     (places.len() == rules(ruleset).count()).then_some(places)
 }
 
+/// What tells the places when the rule of a number, counted from 0, has gone, or one that
+/// was written in `comes` has come there; `None` where `text` is not of so many `rules`.
+pub fn splice(
+    text: &str,
+    rules: usize,
+    number: usize,
+    goes: bool,
+    comes: Option<(&str, u32)>,
+) -> Option<String> {
+    let (head, items) = if rules == 0 { ("[]", "") } else { text.split_once('\n')? };
+    let file = comes.map(|(file, _)| absolute(file));
+    let blanks = items.bytes().filter(|byte| *byte == b' ').count();
+    if number + usize::from(goes) > rules || rules != 0 && blanks + 1 != rules {
+        return None;
+    }
+    let is_of_one = file.as_deref().is_none_or(|file| head == list(&[file]));
+    let left = rules + usize::from(comes.is_some()) - usize::from(goes);
+    if rules != 0 && left != 0 && is_of_one && !head.contains("\",\"") {
+        return Some(spliced(head, items, number, goes, comes.map(|(_, line)| line)));
+    }
+    let mut files: Vec<String> = serde_json::from_str(head).ok()?;
+    let mut places = Vec::with_capacity(rules + 1);
+    for item in items.split(' ').filter(|_| rules != 0) {
+        let (file, line) = item.split_once(':')?;
+        let (file, line): (usize, u32) = (file.parse().ok()?, line.parse().ok()?);
+        files.get(file)?;
+        places.push((file, line));
+    }
+    let new = file.zip(comes).map(|(file, (_, line))| {
+        let at = files.iter().position(|known| *known == file).unwrap_or(files.len());
+        if at == files.len() {
+            files.push(file);
+        }
+        (at, line)
+    });
+    places.splice(number..number + usize::from(goes), new);
+    Some(numbered(&files, &places))
+}
+
+/// As [`splice`], where all rules are of one file, and some are left: as most that single
+/// commands have made.
+fn spliced(head: &str, items: &str, number: usize, goes: bool, comes: Option<u32>) -> String {
+    let mut rest = items;
+    for _ in 0..number {
+        rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
+    }
+    let before = items[..items.len() - rest.len()].trim_end();
+    if goes {
+        rest = rest.split_once(' ').map_or("", |(_, rest)| rest);
+    }
+    let new = comes.map(|line| format!("0:{line}"));
+    let parts = [before, new.as_deref().unwrap_or_default(), rest];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    format!("{head}\n{}", parts.join(" "))
+}
+
+/// The first line.
+fn list(files: &[&str]) -> String {
+    serde_json::Value::from(files).to_string()
+}
+
+/// The text of places whose files are numbered anew, in the order in which they appear.
+fn numbered(files: &[String], places: &[(usize, u32)]) -> String {
+    if places.is_empty() {
+        return String::new();
+    }
+    let mut numbers = vec![None; files.len()];
+    let mut named = Vec::new();
+    let mut items = String::with_capacity(places.len() * 8);
+    for (file, line) in places {
+        let number = *numbers[*file].get_or_insert_with(|| {
+            named.push(files[*file].as_str());
+            named.len() - 1
+        });
+        let mut digits = itoa::Buffer::new();
+        items.push_str(digits.format(number));
+        items.push(':');
+        items.push_str(digits.format(*line));
+        items.push(' ');
+    }
+    items.pop();
+    format!("{}\n{items}", list(&named))
+}
+
 /// All rules of a family, in the order of the text.
 pub fn rules(ruleset: &Ruleset) -> impl Iterator<Item = &Rule> {
     ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules)
@@ -63,10 +147,12 @@ pub fn rules(ruleset: &Ruleset) -> impl Iterator<Item = &Rule> {
 /// Whoever reads it stands in another directory; `stdin` and the like are no paths.
 fn absolute(file: &str) -> String {
     let path = Path::new(file);
-    match std::path::absolute(path) {
-        Ok(absolute) if path.is_file() => absolute.display().to_string(),
-        _ => file.to_owned(),
+    if path.is_file()
+        && let Ok(absolute) = std::path::absolute(path)
+    {
+        return absolute.display().to_string();
     }
+    file.to_owned()
 }
 
 #[cfg(test)]

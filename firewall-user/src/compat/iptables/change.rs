@@ -48,6 +48,17 @@ pub(super) fn execute(program: Program, ruleset: &mut Ruleset, call: &Call) -> R
     }
 }
 
+/// The rules that the words of a call mean, for a chain of these tables: several when `-s`
+/// or `-d` hold a list.
+pub(super) fn written(
+    program: Program,
+    call: &Call,
+    ruleset: &Ruleset,
+    chain: &str,
+) -> Result<Vec<Rule>, Failure> {
+    Change { program, call }.written(ruleset, chain)
+}
+
 struct Change<'c> {
     program: Program,
     call: &'c Call,

@@ -5,6 +5,7 @@ mod call;
 mod change;
 mod help;
 mod options;
+mod short;
 mod show;
 
 pub(super) use self::show::counter;
@@ -40,6 +41,9 @@ fn look(program: Program, call: &Call) -> Result<(), Failure> {
 
 fn change(program: Program, call: &Call) -> Result<(), Failure> {
     let locked = Locked::to_change(program, call.wait)?;
+    if short::execute(program, &locked.maps, call)? {
+        return Ok(());
+    }
     let edit = locked.edit(program)?;
     let before = edit.before().family(program.family);
     let mut rules = before.clone();

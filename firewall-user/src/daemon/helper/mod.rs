@@ -165,7 +165,7 @@ impl Helper {
     /// Reads some of the segments that wait, and sends them on.
     pub fn serve(&mut self) {
         for _ in 0..AT_ONCE {
-            let Some(record) = self.turns.next() else { return };
+            let Some(record) = self.turns.take() else { return };
             self.segment(&record);
         }
     }

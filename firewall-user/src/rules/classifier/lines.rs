@@ -87,6 +87,7 @@ impl Lines {
             end: rules.end as u32,
             unfiled: self.words(&unfiled),
             entries: self.words(&entries),
+            lines: self.lines.len() as u32,
             ..FamilyLine::default()
         };
         (of_family, of_fields)

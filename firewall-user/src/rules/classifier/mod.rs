@@ -9,6 +9,7 @@
 mod classes;
 mod filing;
 mod lines;
+pub(super) mod patch;
 mod ranges;
 
 use std::ops::Range;
@@ -25,6 +26,8 @@ use self::{
     lines::Lines,
     ranges::{Domain, Ranges},
 };
+
+pub use self::patch::{patch, used};
 
 /// Rules of a family, policies and ends of chains among them, from which on it has an
 /// index: to classify a packet costs as much as to look at a dozen (see

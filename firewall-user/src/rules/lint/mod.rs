@@ -9,10 +9,13 @@ mod order;
 mod shadowed;
 mod translation;
 mod wide;
+mod wider;
 
 use std::fmt;
 
 pub use self::lockout::{Caller, Cut, Lockout, lockout};
+#[cfg(test)]
+pub(super) use self::{cover::covers, shadowed::decides, wider::Wider};
 use super::ast::{Chain, DNAT, Match, Origin, Rule, RuleSpec, Ruleset, SNAT, Target};
 
 /// Something that is likely to be wrong.

@@ -3,10 +3,7 @@
 
 use crate::rules::ast::{Chain, Rule, Table, Target};
 
-use super::{Finding, cover::covers, finding, name};
-
-/// What is compared with every rule behind it; beyond, only rules without conditions are.
-const MOST: usize = 2_000;
+use super::{Finding, finding, name, wider::Wider};
 
 pub fn chain(table: &Table, chain: &Chain, findings: &mut Vec<Finding>) {
     if chain.policy.is_none() && table.references(&chain.name) == 0 {
@@ -18,16 +15,18 @@ pub fn chain(table: &Table, chain: &Chain, findings: &mut Vec<Finding>) {
         }
         return;
     }
+    let mut wider = Wider::default();
     for (at, rule) in chain.rules.iter().enumerate() {
-        let earlier = chain.rules[..at].iter().enumerate().take(MOST);
-        let shadow =
-            earlier.filter(|(_, one)| decides(one)).find(|(_, one)| covers(&one.spec, &rule.spec));
-        let Some((before, one)) = shadow else { continue };
+        let shadow = wider.first(&rule.spec);
+        if decides(rule) {
+            wider.file(at, &rule.spec);
+        }
+        let Some(before) = shadow else { continue };
         let by = name(chain, before);
         let message = format!(
             "{} can never match: {by} (line {}) takes everything that it would",
             name(chain, at),
-            one.origin.line
+            chain.rules[before].origin.line
         );
         let advice = format!("move it in front of {by}, or delete it");
         findings.push(finding("shadowed", &rule.origin, message, &advice));
@@ -35,7 +34,7 @@ pub fn chain(table: &Table, chain: &Chain, findings: &mut Vec<Finding>) {
 }
 
 /// Whether a packet that matches goes on to no later rule of the chain.
-const fn decides(rule: &Rule) -> bool {
+pub const fn decides(rule: &Rule) -> bool {
     matches!(
         rule.spec.target,
         Target::Accept

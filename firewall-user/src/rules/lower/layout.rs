@@ -27,11 +27,15 @@ use crate::rules::{
     problem::Problem,
 };
 
+/// The order in which the tables of a family are laid out.
+pub(in crate::rules) const ORDER: [TableName; 4] =
+    [TableName::Raw, TableName::Mangle, TableName::Nat, TableName::Filter];
+
 /// The tables as they grow.
 pub(super) struct Layout {
     rules: Vec<Rule>,
     origins: Vec<Origin>,
-    header: RulesetHeader,
+    pub(super) header: RulesetHeader,
     pub(super) pool: Pool,
     errors: Vec<Error>,
     /// The last place in a file, for limits that the whole exceeds.
@@ -65,6 +69,18 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// Whether no rule has put anything here.
+    pub(super) fn is_empty(&self) -> bool {
+        // Each by its name: a new one has to be thought of here.
+        let Self { port_sets, extras, set_uses, known_sets, patterns, texts, scope: _ } = self;
+        port_sets.is_empty()
+            && extras.is_empty()
+            && set_uses.is_empty()
+            && known_sets.is_empty()
+            && patterns.is_empty()
+            && texts.is_empty()
+    }
+
     pub(super) fn port_set(&mut self, set: PortSet) -> u16 {
         let key = bytemuck::bytes_of(&set).to_vec();
         let next = u16::try_from(self.port_sets.len()).unwrap_or(u16::MAX);
@@ -114,7 +130,7 @@ impl Layout {
         if ruleset.family == Family::Ipv6 {
             self.header.ipv6_from = index(self.rules.len());
         }
-        for name in [TableName::Raw, TableName::Mangle, TableName::Nat, TableName::Filter] {
+        for name in ORDER {
             match ruleset.table(name) {
                 Some(table) => self.table(ruleset.family, table),
                 None if name == TableName::Filter => {
@@ -191,7 +207,12 @@ impl Layout {
         self.origins.push(origin);
     }
 
-    fn rule(
+    /// Whether no rule was wrong so far.
+    pub(super) const fn is_right(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    pub(super) fn rule(
         &mut self,
         family: Family,
         table: TableName,

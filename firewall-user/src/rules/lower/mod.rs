@@ -5,6 +5,7 @@
 //! its policy, a user chain in an uncounted return; every rule knows the index
 //! of its chain's last; a packet that meets no chain is not walked at all.
 
+mod alone;
 mod conditions;
 mod extras;
 mod layout;
@@ -17,8 +18,9 @@ use firewall_common::{
     rule::{PortSet, Rule, RulesetHeader},
 };
 
-pub(super) use self::extras::is_constant;
+pub use self::alone::alone;
 use self::layout::Layout;
+pub(super) use self::{extras::is_constant, layout::ORDER};
 use super::{
     ast::{Log, Place, Ruleset, TableName},
     check,

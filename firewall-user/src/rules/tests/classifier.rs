@@ -23,8 +23,9 @@ use firewall_common::{
 
 use super::field::{Field, HOOKS, Random};
 use crate::rules::{
-    classifier::{build, build_within},
+    classifier::{MIN_RULES, build, build_within, patch},
     remembering::preventing,
+    splice::{Splice, stands_alone},
 };
 
 /// Rulesets, and packets for each, whose three ways through the chains are walked.
@@ -180,13 +181,19 @@ fn compare_within(
 ) -> (usize, [usize; 2]) {
     let tables = Tables::of(field, most);
     assert!(tables.index.len() <= most, "{} lines", tables.index.len());
+    compare_by(&tables, packets, random)
+}
+
+/// As [`compare`], by an index that is there.
+fn compare_by(tables: &Tables<'_>, packets: usize, random: &mut Random) -> (usize, [usize; 2]) {
+    let field = tables.field;
     let (mut judged, mut visited) = (0, [0; 2]);
     for _ in 0..packets {
         let headers = field.packet(random);
         for hook in HOOKS {
             let state = random.of(&[1, 2, 4, 8]);
             let walk = entered(field, &headers, hook, state);
-            let (counted, end, looked_at) = plainly_walked(&tables, &headers, walk);
+            let (counted, end, looked_at) = plainly_walked(tables, &headers, walk);
             let may_be_remembered = state == CtState::Established.bit() && headers.is_plain();
             if may_be_remembered && end.is_per_packet != 0 {
                 let entries = &field.header.entries[usize::from(headers.version != 4)];
@@ -195,7 +202,7 @@ fn compare_within(
             }
             visited[0] += looked_at;
             for plain in [0, PLAIN_RULES] {
-                let (found, found_end, looked_at) = walked(&tables, &headers, walk, plain);
+                let (found, found_end, looked_at) = walked(tables, &headers, walk, plain);
                 assert_eq!((&found, found_end), (&counted, end), "{headers:?} in {field:?}");
                 visited[1] += looked_at;
             }
@@ -278,4 +285,77 @@ fn a_field_of_too_many_classes_is_not_used() {
     let field = Field::scattered(6_000);
     let (judged, [plain, led]) = compare(&field, 30, &mut Random::new(9));
     assert!(led * 20 < plain, "{led} of {plain} rules for {judged} packets");
+}
+
+/// A place where a rule can come or go, with what happens there.
+fn some_splice(field: &Field, random: &mut Random) -> Splice {
+    loop {
+        let at = random.below(field.rules.len());
+        // A rule of the same family: nothing else says what it is about.
+        let from = field.header.ipv6_from as usize;
+        let family = if at < from { 0..from } else { from..field.rules.len() };
+        let comes = field.rules[family.start + random.below(family.len())];
+        let comes = (stands_alone(&comes) && comes.argument == 0).then_some(comes);
+        let goes = stands_alone(&field.rules[at]) && random.once_in(2);
+        if goes || comes.is_some() {
+            let comes = comes.filter(|_| !goes || random.once_in(2));
+            return Splice { at: at as u32, goes, comes };
+        }
+    }
+}
+
+fn spliced(field: &Field, splice: &Splice) -> Field {
+    let mut rules = vec![Rule::default(); splice.length(field.rules.len())];
+    splice.rules(&field.rules, &mut rules);
+    Field { header: splice.header(field.header), rules, port_sets: field.port_sets.clone() }
+}
+
+#[test]
+fn an_index_that_was_patched_again_and_again_agrees_with_the_plain_walk() {
+    let mut random = Random::new(23);
+    let (mut patched, mut built) = (0, 0);
+    for round in 0..40 {
+        let mut field = match round % 4 {
+            0 => Field::distinct(4, 90),
+            1 => Field::distinct(6, MIN_RULES as u16 + 2),
+            _ => Field::some(&mut random),
+        };
+        let mut index = build(&field.header, &field.rules, &field.port_sets);
+        for _ in 0..60 {
+            let splice = some_splice(&field, &mut random);
+            let is_patched = patch(&mut index, &splice, &field.header, field.rules.len());
+            field = spliced(&field, &splice);
+            if is_patched {
+                patched += 1;
+            } else {
+                built += 1;
+                index = build(&field.header, &field.rules, &field.port_sets);
+            }
+            let (counted, visited) = Default::default();
+            let tables = Tables { field: &field, index, counted, visited };
+            compare_by(&tables, 3, &mut random);
+            index = tables.index;
+        }
+    }
+    assert!(patched > 1_500 && built > 40, "patched {patched}, built {built}");
+}
+
+#[test]
+fn rules_that_came_later_are_filed_in_the_end() {
+    let mut field = Field::distinct(4, 1_000);
+    let mut index = build(&field.header, &field.rules, &field.port_sets);
+    for number in 0..500 {
+        let end = field.rules[field.header.entries[0][Chain::Input as usize] as usize].chain_end;
+        let comes = Some(field.rules[number]);
+        let splice = Splice { at: end, goes: false, comes };
+        let is_patched = patch(&mut index, &splice, &field.header, field.rules.len());
+        field = spliced(&field, &splice);
+        if !is_patched {
+            index = build(&field.header, &field.rules, &field.port_sets);
+        }
+    }
+    let (counted, visited) = Default::default();
+    let tables = Tables { field: &field, index, counted, visited };
+    let (judged, [_, led]) = compare_by(&tables, 100, &mut Random::new(10));
+    assert!(led < judged * 50, "{led} rules for {judged} packets");
 }

@@ -13,9 +13,9 @@ use firewall_common::{
 };
 use firewall_user::{
     kernel::{
+        counters::RuleCounters,
         maps::{self, Maps},
         pins::Pins,
-        ruleset::RuleCounters,
     },
     listing::state,
     rules::{Place, TableName},
@@ -184,7 +184,7 @@ impl<'a> Subject<'a> {
 
     fn moved(&mut self, family: usize, place: usize) -> Result<u64> {
         let counted = &mut self.rules[family][place];
-        let packets = self.counters.get(counted.rule)?.packets;
+        let packets = self.counters.get(counted.rule).packets;
         let moved = packets.wrapping_sub(counted.packets);
         counted.packets = packets;
         Ok(moved)
