@@ -100,7 +100,10 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         if link & link::PROXIED != 0 {
             return translate(&packet, link);
         }
-        packet.set_tc_index(FORWARDED);
+        // The daemon's frames have come round with theirs.
+        if parcel_of(packet.tc_index()).is_none() {
+            packet.set_tc_index(FORWARDED);
+        }
         return NEXT;
     }
     // XDP has judged it, unless it was for another station then.

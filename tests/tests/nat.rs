@@ -288,3 +288,91 @@ mod the_host {
         Ok(())
     }
 }
+
+mod passive_ftp {
+    use std::io::{BufRead as _, BufReader};
+
+    use super::*;
+
+    /// Only the control connection has a rule: what it announces goes out by its address.
+    const RULES: &str = "\
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A POSTROUTING -o eth1 -p tcp -m tcp --dport 21 -j MASQUERADE
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -p tcp -m tcp --dport 21 -j ACCEPT
+COMMIT
+";
+
+    #[test]
+    fn a_masqueraded_client_gets_its_data() {
+        needs!(capability::firewall());
+        on_every_way(|network, hook| {
+            isolate(&network.server)?;
+            let setup = Setup::on(&["eth0", "eth1"]).option("--hook").option(hook);
+            let firewall = setup.rules(RULES).start(network.gateway())?;
+            let listeners = network.server.enter(|| {
+                let listen = |port| TcpListener::bind(SocketAddr::from(([0; 4], port)));
+                Ok::<_, std::io::Error>((listen(21)?, listen(0)?))
+            })?;
+            let serving = std::thread::spawn(move || serve(&listeners.0, &listeners.1));
+            fetch(network)?;
+            let (control, data) = serving.join().expect("no panic")?;
+            let outer = OUTER.parse::<IpAddr>()?;
+            ensure!((control.ip(), data.ip()) == (outer, outer), "seen: {control}, {data}");
+            ensure!(firewall.stat("expectations-used")? == 1, "no connection was expected");
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// One session; gives whom the server took its client for, twice.
+    fn serve(control: &TcpListener, data: &TcpListener) -> Result<(SocketAddr, SocketAddr)> {
+        let port = data.local_addr()?.port();
+        let (mut stream, peer) = control.accept()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"220 ready\r\n")?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        for answer in ["331 password", "230 welcome"] {
+            lines.next().context("the client has left")??;
+            stream.write_all(format!("{answer}\r\n").as_bytes())?;
+        }
+        lines.next().context("the client has left")??;
+        let passive = format!("227 Passive (198,51,100,2,{},{})\r\n", port >> 8, port & 255);
+        stream.write_all(passive.as_bytes())?;
+        lines.next().context("the client has left")??;
+        stream.write_all(b"150 here it comes\r\n")?;
+        let (mut transfer, data_peer) = data.accept()?;
+        transfer.write_all(&[b'x'; 100_000])?;
+        drop(transfer);
+        stream.write_all(b"226 done\r\n")?;
+        Ok((peer, data_peer))
+    }
+
+    fn fetch(network: &Gateway) -> Result<()> {
+        let server = network.server_address(Family::V4);
+        let mut stream = exchange::connect(&network.client, SocketAddr::new(server, 21))?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        let mut said = String::new();
+        for command in ["USER a", "PASS b", "PASV", "RETR file"] {
+            said = lines.next().context("the server has left")??;
+            stream.write_all(format!("{command}\r\n").as_bytes())?;
+        }
+        let port = said.trim_end_matches(')').rsplit(',').take(2).map(str::parse::<u16>);
+        let port: Vec<u16> = port.collect::<Result<_, _>>().with_context(|| said.clone())?;
+        let at = SocketAddr::new(server, port[1] << 8 | port[0]);
+        let mut data = exchange::connect(&network.client, at)?;
+        let mut got = Vec::new();
+        data.read_to_end(&mut got)?;
+        ensure!(got.len() == 100_000, "{} bytes came", got.len());
+        Ok(())
+    }
+}
