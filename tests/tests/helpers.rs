@@ -273,8 +273,10 @@ mod a_crowd {
         let firewall = configuration.start(&network, RULES)?;
         let _server = Own::start(&network.server, Script::default())?;
         let (idle, _held) = idle(&network)?;
-        let followed = firewall.stat("helper-connections")?;
-        ensure!(followed >= IDLE as u64, "only {followed} control connections are followed");
+        // The daemon tells of them now and then.
+        wait::until_true("all control connections to be followed", || {
+            firewall.stat("helper-connections").is_ok_and(|followed| followed >= IDLE as u64)
+        })?;
         let sides = [&network.client, &network.server];
         let before = [TcpLoss::of(sides[0])?, TcpLoss::of(sides[1])?];
         let server = SocketAddr::new(network.server_address(Family::V4), 21);
