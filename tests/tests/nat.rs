@@ -373,6 +373,11 @@ COMMIT
         let mut got = Vec::new();
         data.read_to_end(&mut got)?;
         ensure!(got.len() == 100_000, "{} bytes came", got.len());
+        // Who closes with words unread resets the connection under the server's last ones.
+        for expected in ["150", "226"] {
+            let said = lines.next().context("the server has left")??;
+            ensure!(said.starts_with(expected), "{said}");
+        }
         Ok(())
     }
 }
