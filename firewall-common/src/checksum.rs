@@ -23,7 +23,7 @@ impl Sum {
 
     #[inline(always)]
     pub const fn double_word(self, word: u32) -> Self {
-        Self(self.0 + (word & 0xffff) as u64 + (word >> 16) as u64)
+        Self(self.0 + word as u64)
     }
 
     #[inline(always)]
@@ -44,8 +44,9 @@ impl Sum {
 
     #[inline(always)]
     pub const fn folded(self) -> u16 {
-        let mut sum = self.0;
-        sum = (sum & 0xffff) + (sum >> 16);
+        // Halves of 32 bits first: most of what is added are words of that size.
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let mut sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
         sum as u16
