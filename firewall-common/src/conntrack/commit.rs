@@ -309,12 +309,8 @@ fn account(flow: &mut Flow, direction: Direction, bytes: u32) {
 fn lifetime<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: Nanos) -> Nanos {
     let timeouts = tables.timeouts();
     match headers.tuple.protocol {
-        protocol::TCP => tcp_lifetime(timeouts, tables.options(), headers, flow),
-        protocol::UDP => {
-            let is_stream =
-                flow.has(status::SEEN_REPLY) && now.since(flow.created).is_after(UDP_STREAM_AFTER);
-            if is_stream { timeouts.udp_stream } else { timeouts.udp }
-        }
+        protocol::TCP => remaining(timeouts, tables.options(), headers.has_tcp_flag(RST), flow),
+        protocol::UDP => exchange_remaining(timeouts, flow, now),
         protocol::SCTP => timeouts.sctp[usize::from(flow.state & 15)],
         // As soon as it is answered, unlike UDP.
         protocol::UDPLITE if flow.has(status::SEEN_REPLY) => timeouts.udp_stream,
@@ -327,17 +323,30 @@ fn lifetime<T: Tables>(tables: &T, headers: &Headers, flow: &Flow, now: Nanos) -
     }
 }
 
+/// UDP: how long a flow lives from now on.
+#[inline(always)]
+pub const fn exchange_remaining(timeouts: &Timeouts, flow: &Flow, now: Nanos) -> Nanos {
+    let is_stream =
+        flow.has(status::SEEN_REPLY) && now.since(flow.created).is_after(UDP_STREAM_AFTER);
+    if is_stream { timeouts.udp_stream } else { timeouts.udp }
+}
+
 /// A connection in which nothing moves, or whose data nobody acknowledges, is not
 /// waited for as long as its state allows.
 #[inline(always)]
-fn tcp_lifetime(timeouts: &Timeouts, options: Options, headers: &Headers, flow: &Flow) -> Nanos {
-    let whole = timeouts.tcp[usize::from(flow.state & 15)];
+pub const fn remaining(
+    timeouts: &Timeouts,
+    options: Options,
+    is_reset: bool,
+    flow: &Flow,
+) -> Nanos {
+    let whole = timeouts.tcp[(flow.state & 15) as usize];
     let flags = flow.sides[0].window.flags | flow.sides[1].window.flags;
     let time = if flow.last.retransmissions >= options.tcp_max_retrans
         && whole.is_after(timeouts.tcp_max_retrans)
     {
         timeouts.tcp_max_retrans
-    } else if headers.has_tcp_flag(RST) {
+    } else if is_reset {
         timeouts.tcp[State::Close as usize]
     } else if flags & window::UNACKNOWLEDGED != 0 && whole.is_after(timeouts.tcp_unacknowledged) {
         timeouts.tcp_unacknowledged

@@ -38,7 +38,7 @@ use crate::{
 
 use association::Outcome;
 use chunks::Sum;
-pub use commit::{assigned_helper, bury, commit};
+pub use commit::{assigned_helper, bury, commit, exchange_remaining, remaining};
 use connection::Judgement;
 use icmp::Class;
 use options::TcpOptions;

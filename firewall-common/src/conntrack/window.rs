@@ -181,6 +181,54 @@ impl Connection {
         }
     }
 
+    /// [`Connection::place`] in place, for a segment that is no SYN, FIN or RST, of a running
+    /// connection, and lies well inside windows that are known, as nearly all do; `false`,
+    /// and nothing is noted, for any other.
+    #[inline(always)]
+    pub fn take_plain(
+        sender: &mut Window,
+        receiver: &mut Window,
+        last: &mut Last,
+        direction: Direction,
+        seen: &Seen,
+    ) -> bool {
+        let Seen { seq, end, ack, .. } = *seen;
+        let (sent, read) = (sender.max_size, receiver.max_size);
+        let lag = if sent > MIN_ACK_LAG { sent } else { MIN_ACK_LAG };
+        // The four conditions, and that the sender keeps to what it may send: each
+        // difference has the sign bit set when its condition holds.
+        let begins = seq.since(sender.max_end.plus(1));
+        let ends = end.since(sender.max_end.plus(1));
+        let is_remembered = sender.end.minus(read).minus(1).since(end);
+        let is_of_sent = ack.since(receiver.end.plus(1));
+        let is_recent = receiver.end.minus(lag).minus(1).since(ack);
+        let all = begins & ends & is_remembered & is_of_sent & is_recent;
+        if all.cast_signed() >= 0 || sent == 0 || read == 0 {
+            return false;
+        }
+        let size = u32::from(seen.window) << (sender.scale & 15);
+        if sent < size {
+            sender.max_size = size;
+        }
+        if end.is_after(sender.end) {
+            sender.end = end;
+            sender.flags |= window::UNACKNOWLEDGED;
+        }
+        if !sender.has(window::MAX_ACK_KNOWN) || ack.is_after(sender.max_ack) {
+            sender.max_ack = ack;
+            sender.flags |= window::MAX_ACK_KNOWN;
+        }
+        if ack.plus(size).is_after(receiver.max_end.minus(1)) {
+            receiver.max_end = ack.plus(if size == 0 { 1 } else { size });
+        }
+        if ack == receiver.end && receiver.has(window::UNACKNOWLEDGED) {
+            receiver.flags &= !window::UNACKNOWLEDGED;
+        }
+        last.count_again(direction, &Numbers { seq, end, ack, sack: ack }, seen.window);
+        last.segment = Segment::Ack.number();
+        true
+    }
+
     /// The first segment of a side, or a SYN with which it begins anew; `true` when
     /// there is nothing to compare it with.
     #[inline(always)]
@@ -309,30 +357,31 @@ impl Connection {
             receiver.flags &= !window::UNACKNOWLEDGED;
         }
         if matches!(seen.segment, Segment::Ack) {
-            self.count_again(direction, numbers, seen.window);
+            self.last.count_again(direction, numbers, seen.window);
         }
     }
+}
 
+impl Last {
     /// Counts how often the same segment came.
     #[inline(always)]
     fn count_again(&mut self, direction: Direction, numbers: &Numbers, size: u16) {
         let Numbers { seq, end, ack, .. } = *numbers;
-        let last = &mut self.last;
-        let differs = (last.seq.0 ^ seq.0)
-            | (last.end.0 ^ end.0)
-            | (last.ack.0 ^ ack.0)
-            | u32::from(last.window ^ size)
-            | u32::from(last.direction ^ direction as u8);
+        let differs = (self.seq.0 ^ seq.0)
+            | (self.end.0 ^ end.0)
+            | (self.ack.0 ^ ack.0)
+            | u32::from(self.window ^ size)
+            | u32::from(self.direction ^ direction as u8);
         if differs == 0 {
-            last.retransmissions = last.retransmissions.wrapping_add(1);
+            self.retransmissions = self.retransmissions.wrapping_add(1);
             return;
         }
-        last.direction = direction as u8;
-        last.seq = seq;
-        last.ack = ack;
-        last.end = end;
-        last.window = size;
-        last.retransmissions = 0;
+        self.direction = direction as u8;
+        self.seq = seq;
+        self.ack = ack;
+        self.end = end;
+        self.window = size;
+        self.retransmissions = 0;
     }
 }
 
