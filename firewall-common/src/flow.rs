@@ -8,7 +8,7 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, nat::Faces, seq::Seq, time::Nanos};
+use crate::{addr::Addr, hop::Way, nat::Faces, seq::Seq, time::Nanos};
 
 /// IP protocol numbers that the tracker knows by name.
 pub mod protocol {
@@ -436,6 +436,8 @@ pub struct Side {
     pub bytes: u64,
     pub window: Window,
     pub cached: CachedVerdict,
+    /// By which hop its packets leave, where they need not take the stack.
+    pub way: Way,
 }
 
 /// Bits of [`Window::flags`].
@@ -565,8 +567,8 @@ const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<CachedVerdict>() == 20);
 const _: () = assert!(size_of::<Window>() == 20);
 const _: () = assert!(size_of::<Last>() == 20);
-const _: () = assert!(size_of::<Side>() == 56);
-const _: () = assert!(size_of::<Flow>() == 208);
+const _: () = assert!(size_of::<Side>() == 64);
+const _: () = assert!(size_of::<Flow>() == 224);
 
 #[cfg(test)]
 mod tests {

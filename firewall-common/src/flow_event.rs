@@ -56,7 +56,7 @@ pub struct FlowEvent {
     pub _pad: [u8; 7],
 }
 
-const _: () = assert!(size_of::<FlowEvent>() == 264);
+const _: () = assert!(size_of::<FlowEvent>() == 280);
 
 /// Whether somebody wants to be told.
 #[inline(always)]

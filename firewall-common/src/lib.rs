@@ -22,6 +22,7 @@ pub mod fragment;
 pub mod generation;
 pub mod headers;
 pub mod helper_stats;
+pub mod hop;
 pub mod mangle;
 pub mod nat;
 pub mod packet;
@@ -34,6 +35,7 @@ pub mod ruleset_text;
 pub mod scratch;
 pub mod seq;
 pub mod set;
+pub mod shortcut;
 pub mod synproxy;
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]

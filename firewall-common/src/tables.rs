@@ -20,12 +20,14 @@ use crate::{
     flow_event::{self, FlowEvent},
     fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
+    hop::Hop,
     nat::{self, Translation},
     packet::Packet,
     path, report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     set::{self, Entry, EntryKey, Search, SetHeader},
+    shortcut::Plain,
     synproxy::{
         self,
         header::{MAX_OPTIONS, TcpHeader},
@@ -234,6 +236,26 @@ pub trait Tables: Rules {
 
     /// Where the packet is going: the routing table's answer on ingress.
     fn route(&self, place: Place, headers: &Headers) -> Route;
+
+    /// How often something has changed that the routing table's answers may depend on, as
+    /// far as the daemon has heard.
+    #[inline(always)]
+    fn epoch(&self) -> u16 {
+        0
+    }
+
+    /// A hop that [`Tables::confirm`] has named.
+    #[inline(always)]
+    fn hop(&self, _number: u16) -> Option<&Hop> {
+        None
+    }
+
+    /// Asks the routing table for the hop of an eligible segment that goes from one
+    /// interface to the other; `None` where it needs the stack, or goes another way.
+    #[inline(always)]
+    fn confirm(&self, _plain: &Plain, _in: u32, _out: u32, _tick: u32) -> Option<u16> {
+        None
+    }
 
     /// The key of a tuple's flow, and which of its endpoints sends: [`FlowKey::assign`].
     #[inline(always)]

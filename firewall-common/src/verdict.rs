@@ -123,6 +123,8 @@ stats! {
     FragmentsHeld = "fragments-held",
     /// Of the forwarded, how many left by redirect.
     ForwardFast = "forward-fast",
+    /// Of those, how many took the short way: neither rules nor routes were asked.
+    ForwardShort = "forward-short",
     /// Of the forwarded, how many went through the stack.
     ForwardStack = "forward-stack",
     /// Packets that a cached verdict accepted.
@@ -156,6 +158,16 @@ stats! {
 /// Where the counter of a drop reason stands in the `stats` map: behind [`Stat`].
 pub const fn drop_counter(reason: DropReason) -> u32 {
     Stat::COUNT as u32 + reason as u32
+}
+
+/// What the programs count of the short way, they count in one place; here it comes to the
+/// others where the long way would have counted the same packets.
+pub fn spread(counters: &mut [u64; STAT_PLACES]) {
+    let short = counters[Stat::ForwardShort as usize];
+    for stat in [Stat::AcceptForward, Stat::ForwardFast, Stat::CacheHit] {
+        let counter = &mut counters[stat as usize];
+        *counter = counter.wrapping_add(short);
+    }
 }
 
 /// All counters of the `stats` map.

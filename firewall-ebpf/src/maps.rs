@@ -25,6 +25,7 @@ use firewall_common::{
     fragment::{FragmentGrant, FragmentKey},
     generation::InForce,
     helper_stats::HelperStats,
+    hop::{HOPS as HOP_PLACES, Hop},
     mangle::parcel::{PARCELS as PARCELS_AT_ONCE, Parcel},
     nat::{FACE_WORDS, Translation},
     pressure::{PRESSURES, Pressure},
@@ -74,6 +75,14 @@ pub static HELPER_STATS: Array<HelperStats> = Array::with_max_entries(1, 0);
 
 #[map(name = "devices")]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+
+/// The next hops that flows remember.
+#[map(name = "hops")]
+pub static HOPS: Array<Hop> = Array::with_max_entries(HOP_PLACES, 0);
+
+/// How often the daemon has heard of something that may lead elsewhere.
+#[map(name = "epoch")]
+pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Size set at load.
 #[map(name = "assured")]

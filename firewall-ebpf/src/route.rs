@@ -13,7 +13,7 @@ use firewall_common::{
 
 use crate::{maps::DELIVERY, tables::Program};
 
-const AF_INET: u8 = 2;
+pub const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// Answers of `bpf_fib_lookup`, as the kernel's `BPF_FIB_LKUP_RET_*`.
@@ -216,6 +216,12 @@ fn too_narrow(ctx: *mut c_void, fib: &mut Fib, headers: &Headers, ifindex: u32, 
         answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED => fib.ifindex,
         _ => NOWHERE,
     }
+}
+
+/// Whether the packet in question may go straight out of `fib.ifindex`.
+#[inline(always)]
+pub fn is_direct(ctx: *mut c_void, fib: &mut Fib) -> bool {
+    answer(ctx, fib, 0) == answer::SUCCESS
 }
 
 #[inline(always)]

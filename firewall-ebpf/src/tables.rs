@@ -23,10 +23,11 @@ use firewall_common::{
         options::{MAX_LEN, OptionKinds},
         text::PATTERNS_PER_GENERATION,
     },
-    flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper, protocol},
+    flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
+    hop::Hop,
     nat::Translation,
     packet::Packet,
     rule::{
@@ -35,6 +36,7 @@ use firewall_common::{
     },
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
+    shortcut::Plain,
     synproxy::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
@@ -46,12 +48,12 @@ use firewall_common::{
 };
 
 use crate::{
-    accept, cookie, decide,
+    accept, cookie, decide, hops,
     maps::{
-        ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS,
-        FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS,
-        PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH, STATISTICS,
-        TIMEOUTS, WINDOW,
+        ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EPOCH, EVENTS, EXPECTATIONS,
+        EXTRAS, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS,
+        OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
+        STATISTICS, TIMEOUTS, WINDOW,
     },
     memory, nat,
     packet::SkbPacket,
@@ -413,6 +415,24 @@ impl Tables for Maps {
             (Hook::Egress, ingress) => (Chain::Forward, ingress, place.ifindex),
         };
         Route { chain, in_ifindex, out_ifindex }
+    }
+
+    #[inline(always)]
+    fn epoch(&self) -> u16 {
+        EPOCH.get(0).map_or(0, |epoch| *epoch as u16)
+    }
+
+    #[inline(always)]
+    fn hop(&self, number: u16) -> Option<&Hop> {
+        hops::hop(number)
+    }
+
+    #[inline(always)]
+    fn confirm(&self, _plain: &Plain, _in: u32, out_ifindex: u32, tick: u32) -> Option<u16> {
+        match hops::xdp_confirm(self.ctx.cast(), out_ifindex, tick) {
+            hops::NONE => None,
+            number => Some(number as u16),
+        }
     }
 
     #[inline(always)]

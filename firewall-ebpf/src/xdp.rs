@@ -37,6 +37,7 @@ use crate::{
     packet::XdpPacket,
     proxy, punt,
     route::Fib,
+    shortcut,
     stage::{self, decision},
     tables::{Maps, Program},
 };
@@ -56,6 +57,10 @@ pub mod note {
 #[xdp(frags)]
 pub fn firewall_xdp(ctx: XdpContext) -> u32 {
     let ctx = ctx.ctx;
+    let action = shortcut::xdp_shortcut(ctx);
+    if action != shortcut::DECLINED {
+        return action;
+    }
     let packet = XdpPacket { ctx };
     let maps = Maps::of_xdp(ctx);
     if is_ours_coming_back(&packet, &maps) {

@@ -25,15 +25,17 @@ use crate::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
+    hop::{Hop, station},
     nat::{self, FACE_WORDS, Translation},
     packet::Packet,
     path, report,
     rule::{Chain, Counter, PortSet, Rule, RulesetHeader, Target, flag},
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
+    shortcut::{self, Plain},
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{STAT_PLACES, Stat, Verdict},
+    verdict::{self, STAT_PLACES, Stat, Verdict},
     walk,
 };
 
@@ -63,6 +65,11 @@ pub struct Memory {
     /// Where packets that come in go, by their destination: the chain, and the
     /// interface they leave by.
     pub route: fn(Addr) -> (Chain, u32),
+    /// The hop that packets may be redirected to, if any, and what has been heard of changes.
+    pub hop: Option<Hop>,
+    pub epoch: u16,
+    /// How often the routing table was asked for a hop.
+    pub confirmed: Cell<u32>,
     /// Places in the table of embryonic flows.
     pub embryonic_size: usize,
     /// Places in the table of assured flows.
@@ -124,6 +131,9 @@ impl Default for Memory {
             window: Box::new(Cell::new(Window::zeroed())),
             helper_ports: HashMap::from([(21, helper::FTP)]),
             route: |_| (Chain::Forward, 2),
+            hop: None,
+            epoch: 0,
+            confirmed: Cell::new(0),
             embryonic_size: usize::MAX,
             assured_size: usize::MAX,
             expectations: RefCell::default(),
@@ -184,6 +194,14 @@ impl Memory {
         verdict
     }
 
+    /// Has a frame that comes in by the interface 1 take the short way; `false` when it is
+    /// to go the long one.
+    pub fn follow(&self, frame: &[u8], now: Nanos) -> bool {
+        plain(frame).is_some_and(|plain| {
+            plain.is_eligible() && shortcut::follow(&plain, 1, self, now).is_some()
+        })
+    }
+
     pub(super) fn with_scratch<R>(&self, task: impl FnOnce(&mut Scratch) -> R) -> R {
         let mut scratch = self.scratch.get();
         let answer = task(&mut scratch);
@@ -215,11 +233,13 @@ impl Memory {
     }
 
     pub fn stat(&self, counter: u32) -> u64 {
-        self.stats.borrow()[counter as usize]
+        self.stats()[counter as usize]
     }
 
     pub fn stats(&self) -> [u64; STAT_PLACES] {
-        *self.stats.borrow()
+        let mut stats = *self.stats.borrow();
+        verdict::spread(&mut stats);
+        stats
     }
 
     pub fn rule_counter(&self, index: u32) -> Counter {
@@ -276,6 +296,21 @@ fn cookie(tuple: &Tuple) -> u32 {
     let mut hasher = DefaultHasher::new();
     tuple.hash(&mut hasher);
     hasher.finish() as u32
+}
+
+/// The first words of a frame, as the adapter reads them.
+fn plain(frame: &[u8]) -> Option<Plain> {
+    let word = |at: usize| Some(u32::from_ne_bytes(frame.get(at..at + 4)?.try_into().ok()?));
+    let words =
+        |at: usize| Some([word(at)?, word(at + 4)?, word(at + 8)?, word(at + 12)?, word(at + 16)?]);
+    Some(Plain {
+        station: station(frame.get(..6)?.try_into().ok()?),
+        ether_type: u16::from_ne_bytes(frame.get(12..14)?.try_into().ok()?),
+        ip: words(14)?,
+        tcp: words(34)?,
+        first_option: word(Plain::LEN).unwrap_or_default(),
+        available: frame.len() as u32 - 14,
+    })
 }
 
 impl Rules for Memory {
@@ -445,6 +480,20 @@ impl Tables for Memory {
                 Route { chain, in_ifindex: place.ifindex, out_ifindex }
             }
         }
+    }
+
+    fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    fn hop(&self, _number: u16) -> Option<&Hop> {
+        self.hop.as_ref()
+    }
+
+    fn confirm(&self, _plain: &Plain, ingress: u32, egress: u32, _tick: u32) -> Option<u16> {
+        self.confirmed.set(self.confirmed.get() + 1);
+        let hop = self.hop?;
+        (hop.in_ifindex == ingress && hop.out_ifindex == egress).then_some(0)
     }
 
     fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow> {

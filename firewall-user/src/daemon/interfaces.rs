@@ -200,14 +200,21 @@ impl Interfaces {
         let patterns = |name: &str| self.patterns(name);
         let features = features();
         let known: HashMap<_, _> = self.maps.devices()?.into_iter().collect();
+        let mut has_changed = false;
         for link in links {
             let device = self.describe(link, features.get(&link.index), &patterns);
             if known.get(&link.index) != Some(&device) {
                 self.maps.set_device(link.index, device)?;
+                has_changed = true;
             }
         }
         for gone in known.keys().filter(|index| !links.iter().any(|link| link.index == **index)) {
             self.maps.remove_device(*gone)?;
+            has_changed = true;
+        }
+        // What flows remember of a way holds for the interfaces as they were.
+        if has_changed {
+            self.maps.raise_epoch()?;
         }
         Ok(())
     }

@@ -48,7 +48,10 @@ use crate::{
         pins::Pins,
         rings::{self, Ring},
     },
-    netlink::links::{self, Changes, Link},
+    netlink::{
+        links::{self, Changes, Link},
+        routes::{self, News},
+    },
     notify,
     rules::Ruleset,
     ruleset::{Rulesets, Running},
@@ -248,6 +251,7 @@ fn token() -> Result<[u8; 6]> {
 struct Listening {
     interrupted: Ended,
     changes: Changes,
+    routes: News,
 }
 
 impl Listening {
@@ -255,6 +259,7 @@ impl Listening {
         Ok(Self {
             interrupted: Ended::listen()?,
             changes: links::changes().context("cannot watch the interfaces")?,
+            routes: routes::news().context("cannot watch the routes")?,
         })
     }
 }
@@ -278,7 +283,7 @@ struct Daemon {
 
 impl Daemon {
     async fn serve(&mut self, listening: Listening) -> Result<()> {
-        let Listening { mut interrupted, mut changes } = listening;
+        let Listening { mut interrupted, mut changes, mut routes } = listening;
         let mut heartbeat = every(HEARTBEAT);
         let mut tidy = every(TIDY);
         let mut ends = every(LOOK_AT_ENDS);
@@ -328,6 +333,10 @@ impl Daemon {
                 change = changes.next() => {
                     change.context("cannot watch the interfaces")?;
                     report(interfaces.look_around());
+                }
+                told = routes.next() => {
+                    told.context("cannot watch the routes")?;
+                    maps.raise_epoch()?;
                 }
                 name = interrupted.wait() => {
                     log.tell_left_out();

@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 45] = [
+const PINNED: [&str; 47] = [
     "assured",
     "awaited",
     "buckets",
@@ -27,6 +27,7 @@ const PINNED: [&str; 45] = [
     "early",
     "embryonic",
     "embryonic_nat",
+    "epoch",
     "events",
     "expectations",
     "flow_events",
@@ -38,6 +39,7 @@ const PINNED: [&str; 45] = [
     "heartbeat",
     "helper_ports",
     "helper_stats",
+    "hops",
     "masters",
     "options",
     "patterns",

@@ -20,7 +20,7 @@ use firewall_common::{
     nat::{FACE_WORDS, Translation},
     tables::FlowTable,
     time::Nanos,
-    verdict::STAT_PLACES,
+    verdict::{STAT_PLACES, spread},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -203,6 +203,16 @@ impl Maps {
         remove(&mut self.hash::<u32, Device>("devices")?, ifindex).map(drop)
     }
 
+    /// Has every flow ask the routing table again. The daemon alone calls it.
+    pub fn raise_epoch(&self) -> Result<()> {
+        self.set_single("epoch", self.epoch()?.wrapping_add(1))
+    }
+
+    /// How often that has happened.
+    pub fn epoch(&self) -> Result<u32> {
+        self.single("epoch")
+    }
+
     /// The value of each place of the `stats` map, summed over the CPUs.
     pub fn stats(&self) -> Result<[u64; STAT_PLACES]> {
         let cpus = self.per_cpu::<[u64; STAT_PLACES]>("stats")?.get(&0, 0)?;
@@ -212,13 +222,16 @@ impl Maps {
                 *sum = sum.wrapping_add(*value);
             }
         }
+        spread(&mut sums);
         Ok(sums)
     }
 
     /// The value of each place of the `stats` map, for each CPU.
     pub fn stats_by_cpu(&self) -> Result<Vec<[u64; STAT_PLACES]>> {
         let cpus = self.per_cpu::<[u64; STAT_PLACES]>("stats")?.get(&0, 0)?;
-        Ok(cpus.iter().map(|cpu| cpu.0).collect())
+        let mut cpus: Vec<_> = cpus.iter().map(|cpu| cpu.0).collect();
+        cpus.iter_mut().for_each(spread);
+        Ok(cpus)
     }
 
     /// The live flows of both tables.

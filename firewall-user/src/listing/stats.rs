@@ -82,6 +82,7 @@ impl Kind {
             | Stat::PuntSkipped
             | Stat::FragmentsHeld
             | Stat::ForwardFast
+            | Stat::ForwardShort
             | Stat::ForwardStack
             | Stat::CacheHit
             | Stat::FlowsCreated

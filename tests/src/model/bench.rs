@@ -310,7 +310,8 @@ fn told(event: &FlowEvent) -> Told {
 
 /// Counters of how a verdict was carried out, which the model does not do.
 fn is_of_the_adapter(index: usize) -> bool {
-    [Stat::ForwardFast, Stat::ForwardStack].iter().any(|stat| *stat as usize == index)
+    const OF_THE_ADAPTER: [Stat; 3] = [Stat::ForwardFast, Stat::ForwardShort, Stat::ForwardStack];
+    OF_THE_ADAPTER.iter().any(|stat| *stat as usize == index)
 }
 
 fn name(index: usize) -> &'static str {

@@ -1,0 +1,146 @@
+//! The table of next hops: who is asked for one asks the routing table.
+
+use core::{ffi::c_void, mem::offset_of};
+
+use aya_ebpf::bindings::xdp_md;
+use bytemuck::Zeroable;
+use firewall_common::{
+    addr::Addr,
+    control::device,
+    hop::{Claim, HOPS, Hop, dscp, station},
+    shortcut::Plain,
+    tables::Tables,
+    wire::{Ipv4, Tcp},
+};
+
+use crate::{
+    maps::HOPS as TABLE,
+    memory,
+    packet::XdpPacket,
+    route::{self, Fib},
+    shortcut,
+    tables::Maps,
+    verifier::opaque,
+};
+
+/// What [`xdp_confirm`] gives where there is no hop.
+pub const NONE: u32 = u32::MAX;
+/// Places of the table in which a hop may stand.
+const PLACES: u32 = 4;
+
+/// The hop of a number.
+#[inline(always)]
+pub fn hop(number: u16) -> Option<&'static Hop> {
+    TABLE.get(u32::from(number))
+}
+
+/// The place in the table of the hop by which the frame at hand, an eligible segment, goes
+/// on to this interface, as the routing table says now; [`NONE`] where it needs the stack, or
+/// goes another way.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_confirm(ctx: *mut xdp_md, out_ifindex: u32, tick: u32) -> u32 {
+    let packet = XdpPacket { ctx };
+    let maps = Maps::of_xdp(ctx);
+    let in_ifindex = packet.ifindex();
+    // In generic mode the daemon's own frames come by here, and are told by their source.
+    let Some(from) = maps.device(in_ifindex) else { return NONE };
+    let Some(out) = maps.device(out_ifindex) else { return NONE };
+    if from.flags & device::GENERIC != 0 || out.flags & device::TAKES_REDIRECT == 0 {
+        return NONE;
+    }
+    let Some(plain) = shortcut::read(&packet) else { return NONE };
+    let mut fib = Fib::zeroed();
+    if !ask(ctx.cast(), &plain, in_ifindex, &mut fib) || fib.ifindex != out_ifindex {
+        return NONE;
+    }
+    let [a, b, c, d, e, f] = fib.destination_mac;
+    let [g, h, i, j, k, l] = fib.source_mac;
+    let hop = Hop {
+        claim: Claim::ready(tick).0,
+        station: station(from.mac),
+        in_ifindex,
+        out_ifindex,
+        addresses: [
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+        ],
+        mtu: fib.len,
+        dscp: dscp(plain.ip().tos),
+        _pad: 0,
+    };
+    place(&hop, tick)
+}
+
+/// Has the routing table say where the frame goes; `false` where only the stack knows.
+#[inline(always)]
+fn ask(ctx: *mut c_void, plain: &Plain, in_ifindex: u32, fib: &mut Fib) -> bool {
+    let (ip, tcp): (Ipv4, Tcp) = (plain.ip(), plain.tcp());
+    if Addr::v4(ip.dst).is_for_many() {
+        return false;
+    }
+    fib.family = route::AF_INET;
+    fib.protocol = ip.protocol;
+    fib.sport = tcp.sport;
+    fib.dport = tcp.dport;
+    fib.len = plain.ip_len() as u16;
+    fib.ifindex = in_ifindex;
+    fib.class = u32::from(ip.tos);
+    fib.src = [ip.src, 0, 0, 0];
+    fib.dst = [ip.dst, 0, 0, 0];
+    route::is_direct(ctx, fib)
+}
+
+/// Finds the hop in the table, or puts it there; gives its place.
+#[inline(always)]
+fn place(hop: &Hop, tick: u32) -> u32 {
+    let first = hop.place();
+    for further in 0..PLACES {
+        let number = opaque((first + further) as usize) as u32 & (HOPS - 1);
+        let Some(entry) = TABLE.get_ptr_mut(number) else { return NONE };
+        // SAFETY: the entry is the map's; its first word tells whether the others hold.
+        let claim = unsafe { (&raw const (*entry).claim).read_volatile() };
+        // SAFETY: as above.
+        let is_same = unsafe { (*entry).is_same(hop) };
+        let is_found = Claim(claim).is_ready() && is_same;
+        if is_found {
+            return if keep(entry, claim, tick) { number } else { NONE };
+        }
+        if Claim(claim).is_free(tick) {
+            return if write(entry, claim, hop, tick) { number } else { NONE };
+        }
+    }
+    NONE
+}
+
+/// Holds an entry for as long as this tick; `false` when somebody else was faster.
+#[inline(always)]
+fn keep(entry: *mut Hop, claim: u64, tick: u32) -> bool {
+    let now = Claim::ready(tick).0;
+    // SAFETY: the word is the map's.
+    claim == now || memory::exchange(unsafe { &raw mut (*entry).claim }, claim, now)
+}
+
+/// Writes an entry that nobody uses; `false` when somebody else was faster.
+#[inline(always)]
+fn write(entry: *mut Hop, claim: u64, hop: &Hop, tick: u32) -> bool {
+    let (writing, ready) = (Claim::writing(tick).0, Claim::ready(tick).0);
+    // SAFETY: the word is the map's.
+    let word = unsafe { &raw mut (*entry).claim };
+    if !memory::exchange(word, claim, writing) {
+        return false;
+    }
+    // SAFETY: the entry is ours until its first word says that it is ready.
+    unsafe {
+        (*entry).station = hop.station;
+        (*entry).in_ifindex = hop.in_ifindex;
+        (*entry).out_ifindex = hop.out_ifindex;
+        (*entry).addresses = hop.addresses;
+        (*entry).mtu = hop.mtu;
+        (*entry).dscp = hop.dscp;
+    }
+    memory::exchange(word, writing, ready)
+}
+
+const _: () = assert!(offset_of!(Hop, claim) == 0);
