@@ -217,6 +217,11 @@ pub static SET_SLOTS: Array<u32> = Array::with_max_entries(SLOTS, 0);
 #[map(name = "set_names")]
 pub static SET_NAMES: Array<[u8; set::NAME]> = Array::with_max_entries(SLOTS, 0);
 
+/// Under which of the two rulesets a slot has its name, a bit for each; the programs do not
+/// read it.
+#[map(name = "set_worlds")]
+pub static SET_WORLDS: Array<u64> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
+
 /// How many rules of a generation name a slot; the programs do not read it.
 #[map(name = "set_references")]
 pub static SET_REFERENCES: Array<u64> = Array::with_max_entries(2 * SLOTS, BPF_F_MMAPABLE);
