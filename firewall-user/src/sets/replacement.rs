@@ -108,7 +108,7 @@ impl Replacement {
                 self.created.insert(name.to_owned());
             }
             Action::Destroy(Some(name)) if !self.created.contains(name) => {
-                self.plan.slot(name)?;
+                // One that is gone is as it is to be: a file can be applied again.
                 self.hide(name);
                 return Ok(());
             }
