@@ -222,6 +222,23 @@ mod masquerade {
     }
 
     #[test]
+    fn an_invalid_packet_is_judged_with_the_ends_that_it_came_with() {
+        let memory = masquerading();
+        pass(&memory, &frame((CLIENT, 40_000), (SERVER, 80), SYN)).unwrap();
+        let before = only_flow(&memory);
+        // A segment without any flag is no part of a connection.
+        let stray = frame((SERVER, 80), (PUBLIC, 40_000), 0);
+        assert_eq!(pass(&memory, &stray).unwrap(), stray);
+        let walk = memory.scratch().walk;
+        assert_eq!(walk.ctstate, firewall_common::flow::CtState::Invalid.bit());
+        assert_eq!(walk.chain, Chain::Input as u8);
+        assert_eq!(only_flow(&memory), before);
+        // The next one is looked at for itself.
+        let answer = frame((SERVER, 80), (PUBLIC, 40_000), SYN | ACK);
+        assert_eq!(ends(&pass(&memory, &answer).unwrap()), "192.0.2.80:80 > 10.0.0.2:40000");
+    }
+
+    #[test]
     fn another_sender_is_not_translated() {
         let memory = masquerading();
         pass(&memory, &frame((CLIENT, 40_000), (SERVER, 80), SYN)).unwrap();
