@@ -78,6 +78,9 @@ pub enum Program {
     TcEgress = 2,
 }
 
+/// How many programs there are.
+pub const PROGRAMS: u32 = 3;
+
 impl EbpfContext for Maps {
     fn as_ptr(&self) -> *mut c_void {
         self.ctx
@@ -107,6 +110,14 @@ impl Maps {
     pub fn scratch(self) -> Option<&'static mut Scratch> {
         let scratch = SCRATCH.get_ptr_mut(self.program as u32)?;
         // SAFETY: one program runs on one CPU at a time, and it asks once.
+        Some(unsafe { &mut *scratch })
+    }
+
+    /// The desk for the answer to a packet, whose own desk stays as it is.
+    #[inline(always)]
+    pub fn answers(self) -> Option<&'static mut Scratch> {
+        let scratch = SCRATCH.get_ptr_mut(PROGRAMS + self.program as u32)?;
+        // SAFETY: as above.
         Some(unsafe { &mut *scratch })
     }
 }

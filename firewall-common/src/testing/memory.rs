@@ -10,6 +10,7 @@ use bytemuck::Zeroable;
 
 use crate::{
     addr::Addr,
+    answer,
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
@@ -207,6 +208,12 @@ impl Memory {
         }
         self.is_writing.set(false);
         (verdict, self.frame.bytes.take())
+    }
+
+    /// Whether the rules let out this answer to the packet that was judged last.
+    pub fn lets_out(&self, answer: &[u8], now: Nanos) -> bool {
+        let mut scratch = Scratch::zeroed();
+        answer::may_leave(answer, self, &self.scratch.get(), &mut scratch, now)
     }
 
     /// What the last packet's judgement left on the desk.
