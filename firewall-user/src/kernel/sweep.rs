@@ -113,8 +113,9 @@ impl Sweeper {
 
     /// Removes what had expired at `now`. Embryonic flows and fragments are swept
     /// too: their tables recycle the entry that was used longest ago, which may be
-    /// alive while others have expired. Each flow that ends is `told`. When `stop`
-    /// is set it ends early, having seen a part.
+    /// alive while others have expired. Flows that have lost what they cannot go on
+    /// without (`has_lost`) are removed with them. Each flow that ends is `told`. When
+    /// `stop` is set it ends early, having seen a part.
     ///
     /// # Errors
     /// What the kernel said.
@@ -122,13 +123,14 @@ impl Sweeper {
         &mut self,
         now: Nanos,
         stop: &AtomicBool,
+        has_lost: &dyn Fn(&Flow) -> bool,
         told: Option<Told<'_>>,
     ) -> Result<Sweep> {
         let rest = if told.is_some() { REST_WHEN_TOLD } else { Duration::ZERO };
         let mut nobody = |_: &FlowKey, _: &Flow| {};
         let told = told.unwrap_or(&mut nobody);
         let flows = Pace { stop, rest };
-        let is_over = |_: &FlowKey, flow: &Flow| Ok(flow.is_expired(now));
+        let is_over = |_: &FlowKey, flow: &Flow| Ok(flow.is_expired(now) || has_lost(flow));
         let assured = self.assured.sweep(&flows, is_over, &mut *told)?;
         let embryonic = self.embryonic.sweep(&flows, is_over, &mut *told)?;
         let pace = Pace { stop, rest: Duration::ZERO };
