@@ -171,6 +171,13 @@ impl Watchman {
             Bounded::Fragments => recycling(sweep.fragments)?,
             Bounded::Punts => ring(since(drop_counter(DropReason::HelperBusy))),
             Bounded::Events => ring(since(Stat::EventsLost as u32)),
+            Bounded::Translations => {
+                table(sweep.translations, since(Stat::TranslationsFull as u32))
+            }
+            Bounded::EmbryonicTranslations => {
+                let lost = since(drop_counter(DropReason::NatTableFull));
+                Reading { lost, ..recycling(sweep.embryonic_translations)? }
+            }
         })
     }
 
@@ -246,6 +253,10 @@ fn name(what: Bounded, reading: &Reading) -> String {
         Bounded::Fragments => format!("the table of fragments ({size})"),
         Bounded::Punts => "the ring of held segments".into(),
         Bounded::Events => "the ring of LOG lines and drops".into(),
+        Bounded::Translations => format!("the table of translations ({size})"),
+        Bounded::EmbryonicTranslations => {
+            format!("the table of embryonic translations ({size})")
+        }
     }
 }
 
@@ -269,5 +280,13 @@ const fn consequence(what: Bounded) -> &'static str {
         Bounded::Fragments => "later fragments of some datagrams are dropped; raise max_fragments",
         Bounded::Punts => "segments of control connections are dropped until their sender repeats",
         Bounded::Events => "some LOG lines and drops are not told",
+        Bounded::Translations => {
+            "translated connections stay where a flood reaches them; raise max_flows, or shorten \
+             timeouts"
+        }
+        Bounded::EmbryonicTranslations => {
+            "connections that nobody has answered lose their translation to new ones; if this is \
+             no flood, raise max_embryonic"
+        }
     }
 }

@@ -79,6 +79,9 @@ pub struct Sweep {
     pub expectations: Swept,
     pub masters: Swept,
     pub fragments: Swept,
+    /// What the last sweep of them has seen, which may be another one.
+    pub translations: Swept,
+    pub embryonic_translations: Swept,
 }
 
 /// The tables, kept open.
@@ -90,6 +93,7 @@ pub struct Sweeper {
     masters: Table<FlowKey, Master>,
     fragments: Table<FragmentKey, FragmentGrant>,
     translations: [Table<FlowKey, Translation>; 2],
+    translations_swept: [Swept; 2],
     /// Sweeps so far.
     count: u32,
     sets: SetTables,
@@ -106,6 +110,7 @@ impl Sweeper {
             masters: Table::open(maps, "masters")?,
             fragments: Table::open(maps, "fragments")?,
             translations: [Table::open(maps, "translations")?, Table::open(maps, "embryonic_nat")?],
+            translations_swept: [Swept::default(); 2],
             count: 0,
             sets: SetTables::of(maps),
         })
@@ -152,13 +157,22 @@ impl Sweeper {
                 Ok(now.since(translation.claimed).is_after(CLAIM_BEFORE_FLOW)
                     && !has_face(flows, key, translation)?)
             };
-            for table in &mut self.translations {
-                table.sweep(&pace, is_left, |_, _| {})?;
+            for (table, swept) in self.translations.iter_mut().zip(&mut self.translations_swept) {
+                *swept = table.sweep(&pace, is_left, |_, _| {})?;
             }
         }
         self.count = self.count.wrapping_add(1);
         self.sweep_sets(now, &pace)?;
-        Ok(Sweep { assured, embryonic, expectations, masters, fragments })
+        let [translations, embryonic_translations] = self.translations_swept;
+        Ok(Sweep {
+            assured,
+            embryonic,
+            expectations,
+            masters,
+            fragments,
+            translations,
+            embryonic_translations,
+        })
     }
 }
 
