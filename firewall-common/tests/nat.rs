@@ -200,6 +200,20 @@ mod masquerade {
     }
 
     #[test]
+    fn a_port_of_this_hosts_sockets_is_not_given_away() {
+        let mut memory = masquerading();
+        memory.sockets = vec![(6, 40_000)];
+        let out = pass(&memory, &frame((CLIENT, 40_000), (SERVER, 80), SYN)).unwrap();
+        assert_ne!(headers(&out).tuple.sport, 40_000);
+        let datagram = Frame::between(CLIENT, SERVER).udp(40_000, 53).build();
+        assert_eq!(headers(&pass(&memory, &datagram).unwrap()).tuple.sport, 40_000);
+        // It is the socket's own connection that leaves so.
+        let own = frame((PUBLIC, 40_000), (SERVER, 80), SYN);
+        let out = pass_at(&memory, Hook::Egress, &own, NOW).unwrap();
+        assert_eq!(headers(&out).tuple.sport, 40_000);
+    }
+
+    #[test]
     fn low_ports_stay_low() {
         let memory = masquerading();
         for (port, class) in [(500, 1..=511), (800, 600..=1_023), (2_000, 1_024..=65_535)] {

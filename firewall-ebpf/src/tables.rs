@@ -623,13 +623,29 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn has_socket(&self, tuple: &Tuple) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_has_socket(self.ctx.cast(), tuple),
+            _ => nat::tc::tc_has_socket(self.ctx.cast(), tuple),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
     fn attempt(&self, scratch: &mut Scratch) -> bool {
-        nat::attempt_face(scratch) != 0
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_attempt(self.ctx.cast(), scratch),
+            _ => nat::tc::tc_attempt(self.ctx.cast(), scratch),
+        };
+        answer != 0
     }
 
     #[inline(always)]
     fn search_port(&self, scratch: &mut Scratch) {
-        nat::search_port(scratch);
+        match self.program {
+            Program::Xdp => nat::xdp::xdp_search_port(self.ctx.cast(), scratch),
+            _ => nat::tc::tc_search_port(self.ctx.cast(), scratch),
+        };
     }
 
     #[inline(always)]

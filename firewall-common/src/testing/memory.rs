@@ -52,6 +52,8 @@ pub struct Memory {
     pub heartbeat: Nanos,
     pub timeouts: Timeouts,
     pub devices: HashMap<u32, Device>,
+    /// Protocol and port of this host's sockets, of any address.
+    pub sockets: Vec<(u8, u16)>,
     pub generation: u32,
     pub header: RulesetHeader,
     pub rules: Vec<Rule>,
@@ -115,6 +117,7 @@ impl Default for Memory {
             heartbeat: Nanos::ZERO,
             timeouts: Timeouts::DEFAULT,
             devices: HashMap::new(),
+            sockets: Vec::new(),
             generation: 1,
             header: RulesetHeader::of_filter(0),
             rules: vec![accept],
@@ -552,6 +555,10 @@ impl Tables for Memory {
 
     fn keep_translation(&self, key: &FlowKey) -> bool {
         self.translations.borrow().contains_key(key)
+    }
+
+    fn has_socket(&self, tuple: &Tuple) -> bool {
+        self.sockets.contains(&(tuple.protocol, tuple.dport))
     }
 
     fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool {
