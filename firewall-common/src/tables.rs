@@ -31,7 +31,7 @@ use crate::{
         header::{MAX_OPTIONS, TcpHeader},
     },
     time::Nanos,
-    verdict::DropReason,
+    verdict::{DropReason, Verdict},
     walk::Outcome,
 };
 
@@ -400,6 +400,22 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         path::decide(self, scratch, place)
+    }
+
+    /// What becomes of a packet that the rules accept: [`path::accept`].
+    #[inline(always)]
+    fn accept<P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        scratch: &mut Scratch,
+        tracked: &mut Tracked<'_>,
+        chain: Chain,
+        now: Nanos,
+    ) -> Verdict
+    where
+        Self: Sized,
+    {
+        path::accept(packet, self, scratch, tracked, chain, now)
     }
 
     /// [`path::take_turn`].
