@@ -214,6 +214,15 @@ mod masquerade {
     }
 
     #[test]
+    fn a_port_that_nobody_else_has_stays_whatever_it_is() {
+        let memory = masquerading();
+        for port in [0, 1, 600, 65_535] {
+            let out = pass(&memory, &frame((CLIENT, port), (SERVER, 80), SYN)).unwrap();
+            assert_eq!(headers(&out).tuple.sport, port);
+        }
+    }
+
+    #[test]
     fn low_ports_stay_low() {
         let memory = masquerading();
         for (port, class) in [(500, 1..=511), (800, 600..=1_023), (2_000, 1_024..=65_535)] {

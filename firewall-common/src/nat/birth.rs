@@ -194,15 +194,16 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     }
     nat.claimed.dst = choice::source(&order, &headers.tuple, nat.address);
     if has_changeable_ports(headers.tuple.protocol) {
-        if order.has(flag::PORTS) {
+        let has_range = order.has(flag::PORTS);
+        if has_range {
             nat.ports.range(order.first_port, order.last_port);
         }
         let is_random = order.has(flag::RANDOM | flag::RANDOM_FULLY);
-        let is_kept = !is_random && nat.ports.contains(headers.tuple.sport);
-        nat.ports.wants_another = u32::from(!is_kept);
+        let is_good = !has_range || nat.ports.contains(headers.tuple.sport);
+        nat.ports.wants_another = u32::from(is_random || !is_good);
         // Its own connections have their sockets' ports. What SNAT names with its ports is the
         // rule's to give, and the address may be another host's.
-        let is_named = matches!(order.kind, Kind::Source) && order.has(flag::PORTS);
+        let is_named = matches!(order.kind, Kind::Source) && has_range;
         nat.ports.spares_sockets = u32::from(walk.in_ifindex != 0 && !is_named);
     }
     true
