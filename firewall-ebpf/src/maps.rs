@@ -38,7 +38,7 @@ use firewall_common::{
 
 use firewall_common::reject::Answer;
 
-use crate::{cookie::Quote, route::Delivery};
+use crate::{cookie::Quote, route::Delivery, tables::PROGRAMS};
 
 /// Which ruleset counts; written when one is swapped.
 #[map(name = "generation")]
@@ -245,8 +245,9 @@ pub static STATISTICS: PerCpuArray<[u64; STAT_PLACES]> = PerCpuArray::with_max_e
 #[map(name = "helper_ports")]
 pub static HELPER_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
 
+/// A desk for each program, then one for the answers of each.
 #[map(name = "scratch")]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2 * PROGRAMS, 0);
 
 /// A word that the verifier does not follow, for each program.
 #[map(name = "forgotten")]
