@@ -7,6 +7,7 @@
 #![cfg_attr(not(any(test, feature = "testing")), no_std)]
 
 pub mod addr;
+pub mod answer;
 pub mod bench;
 pub mod checksum;
 pub mod classifier;

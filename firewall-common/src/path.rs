@@ -93,11 +93,15 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     if is_for_another_station(tables, place, scratch) {
         return Verdict::Pass(Stat::PassOtherHost);
     }
+    let is_stranger = scratch.nat.has(done::STRANGER);
     scratch.nat.begin();
+    if is_stranger {
+        scratch.headers.is_damaged = 1;
+    }
     let from = tables.came_in_by(place);
     if matches!(place.hook, Hook::Ingress) || from == 0 {
         scratch.nat.done = done::AT_ENTRANCE;
-        if tables.is_face(&scratch.headers.tuple.dst) {
+        if !is_stranger && tables.is_face(&scratch.headers.tuple.dst) {
             scratch.walk.in_ifindex = from;
             if !tables.come_in(packet, scratch, now) {
                 return unreadable(tables, place, scratch, DropReason::Malformed, now);
@@ -142,8 +146,13 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Verdict {
     let mut tracked = conntrack::track(packet, tables, scratch, now);
-    if scratch.nat.has(done::CAME) && matches!(tracked.effect, Effect::Create(_)) {
-        return again(tables, scratch, now);
+    if scratch.nat.has(done::CAME) {
+        if matches!(tracked.effect, Effect::Create(_)) {
+            return again(tables, scratch, now);
+        }
+        if matches!(tracked.ctstate, CtState::Invalid) {
+            return estrange(tables, scratch);
+        }
     }
     if let Some((_, flow)) = &tracked.flow
         && flow.is_translated()
@@ -221,6 +230,17 @@ fn again<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> Verdict {
         true => Verdict::Again,
         false => Verdict::Drop(DropReason::Malformed),
     }
+}
+
+/// What only looks like a packet of a translated connection is not translated, as in the
+/// kernel: it is INVALID to the rules, with the ends that it came with.
+#[inline(always)]
+fn estrange<T: Tables>(tables: &T, scratch: &mut Scratch) -> Verdict {
+    if !tables.undo(scratch) {
+        return Verdict::Drop(DropReason::Malformed);
+    }
+    scratch.nat.done = done::STRANGER;
+    Verdict::Again
 }
 
 /// Whether a new flow has a face to claim: another one than its inside, or one that some

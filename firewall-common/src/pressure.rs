@@ -20,10 +20,14 @@ pub enum Bounded {
     Punts,
     /// The ring of LOG lines and drops.
     Events,
+    /// The wire faces of confirmed connections that are translated.
+    Translations,
+    /// Of those that are not confirmed.
+    EmbryonicTranslations,
 }
 
 impl Bounded {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Assured,
         Self::Embryonic,
         Self::Expectations,
@@ -31,6 +35,8 @@ impl Bounded {
         Self::Fragments,
         Self::Punts,
         Self::Events,
+        Self::Translations,
+        Self::EmbryonicTranslations,
     ];
 
     /// The name of the map.
@@ -43,12 +49,14 @@ impl Bounded {
             Self::Fragments => "fragments",
             Self::Punts => "punts",
             Self::Events => "events",
+            Self::Translations => "translations",
+            Self::EmbryonicTranslations => "embryonic_nat",
         }
     }
 }
 
 /// Places of the `pressure` map.
-pub const PRESSURES: u32 = 8;
+pub const PRESSURES: u32 = 16;
 const _: () = assert!(Bounded::ALL.len() <= PRESSURES as usize);
 
 /// How a table fared; a value of the `pressure` map. Only the daemon writes it.

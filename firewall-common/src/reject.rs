@@ -11,9 +11,13 @@ use crate::{
     wire::{Ethernet, Icmp, Ipv4, Ipv6, Tcp, tcp_flag},
 };
 
-/// Words of the rejected packet, from its IP header on, that an answer quotes.
-pub const QUOTED_WORDS: usize = 24;
-const QUOTED: u32 = QUOTED_WORDS as u32 * 4;
+/// How much of the rejected packet, from its IP header on, an answer quotes at most: what
+/// makes it 576 bytes long (RFC 1812 section 4.3.2.3), in IPv6 1,280 (RFC 4443 section 2.4).
+const QUOTED_V4: u32 = 576 - Ipv4::LEN - Icmp::LEN;
+const QUOTED_V6: u32 = 1_280 - Ipv6::LEN - Icmp::LEN;
+/// Words of the longest quotation, and one behind it: to the kernel's verifier its end may
+/// stand there.
+pub const QUOTED_WORDS: usize = QUOTED_V6 as usize / 4 + 1;
 /// Words of the longest headers behind Ethernet: IPv6 and TCP with the options of
 /// [`crate::synproxy::segment`].
 pub const HEADER_WORDS: usize = 20;
@@ -27,7 +31,7 @@ pub struct Answer {
     pub _pad: [u8; 2],
     pub ethernet: Ethernet,
     pub headers: [u32; HEADER_WORDS],
-    /// The start of the rejected packet, zero behind its end.
+    /// The start of the rejected packet. Behind its end the word that it ends in is zero.
     pub quoted: [u32; QUOTED_WORDS],
 }
 
@@ -82,11 +86,12 @@ const fn is_unanswerable_source(src: Addr) -> bool {
 /// How much of the rejected packet the answer quotes.
 #[inline(always)]
 pub const fn quoted_len(headers: &Headers, kind: RejectKind) -> u32 {
-    match kind {
-        RejectKind::TcpReset => 0,
-        _ if headers.ip_len < QUOTED => headers.ip_len,
-        _ => QUOTED,
-    }
+    let most = match (kind, headers.family()) {
+        (RejectKind::TcpReset, _) => 0,
+        (_, Family::Ipv4) => QUOTED_V4,
+        (_, Family::Ipv6) => QUOTED_V6,
+    };
+    if headers.ip_len < most { headers.ip_len } else { most }
 }
 
 /// Writes the headers of the answer that `source` gives; `answer.quoted` and
@@ -105,13 +110,13 @@ pub fn write(answer: &mut Answer, headers: &Headers, kind: RejectKind, source: A
         }
         (Family::Ipv4, _) => {
             put_ipv4(answer, headers, source, protocol::ICMP, Icmp::LEN + quoted);
-            put_icmp::<5>(answer, Sum::default(), 3, icmp_code(kind))
+            put_icmp::<5>(answer, Sum::default(), quoted, 3, icmp_code(kind))
         }
         (Family::Ipv6, _) => {
             put_ipv6(answer, headers, source, protocol::ICMPV6, Icmp::LEN + quoted);
             let len = Icmp::LEN + quoted;
             let sum = Sum::pseudo_header(source, headers.tuple.src, protocol::ICMPV6, len);
-            put_icmp::<10>(answer, sum, 1, icmpv6_code(kind))
+            put_icmp::<10>(answer, sum, quoted, 1, icmpv6_code(kind))
         }
     };
     Lengths { headers, quoted }
@@ -185,14 +190,32 @@ fn put_reset<const AT: usize>(answer: &mut Answer, rejected: &Headers) -> u32 {
 /// Writes the ICMP header behind an IP header of `AT` words; gives the length
 /// of both.
 #[inline(always)]
-fn put_icmp<const AT: usize>(answer: &mut Answer, pseudo: Sum, icmp_type: u8, code: u8) -> u32 {
+fn put_icmp<const AT: usize>(
+    answer: &mut Answer,
+    pseudo: Sum,
+    quoted: u32,
+    icmp_type: u8,
+    code: u8,
+) -> u32 {
     let mut icmp = Icmp { icmp_type, code, checksum: 0, id: 0, sequence: 0 };
     let words: [u32; 2] = bytemuck::cast(icmp);
     let sum = words.iter().fold(pseudo, |sum, word| sum.double_word(*word));
-    icmp.checksum = answer.quoted.iter().fold(sum, |sum, word| sum.double_word(*word)).finish();
+    icmp.checksum = add_quoted(sum, &answer.quoted, quoted).finish();
     let words: [u32; 2] = bytemuck::cast(icmp);
     put(&mut answer.headers, AT, words);
     AT as u32 * 4 + Icmp::LEN
+}
+
+/// Adds the first bytes of a quotation, `length` of them.
+#[inline(always)]
+fn add_quoted(mut sum: Sum, words: &[u32; QUOTED_WORDS], length: u32) -> Sum {
+    for (number, word) in words.iter().enumerate() {
+        if number as u32 * 4 >= length {
+            break;
+        }
+        sum = sum.double_word(*word);
+    }
+    sum
 }
 
 #[inline(always)]

@@ -364,6 +364,11 @@ pub trait Tables: Rules {
     {
         nat::birth::bind(self, scratch)
     }
+    /// Whether a socket of this host would receive a packet with these ends.
+    #[inline(always)]
+    fn has_socket(&self, _tuple: &Tuple) -> bool {
+        false
+    }
     /// [`nat::claim::attempt`].
     #[inline(always)]
     fn attempt(&self, scratch: &mut Scratch) -> bool

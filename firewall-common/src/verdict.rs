@@ -211,7 +211,8 @@ pub enum Verdict {
     Cookie,
     /// An ACK with a right cookie: to be made the SYN that it proves, and judged anew.
     Prove,
-    /// It begins a connection anew whose translation is over: to be judged as it came.
+    /// It begins a connection anew whose translation is over, or only looks like a packet of a
+    /// translated one: to be judged as it came.
     Again,
 }
 

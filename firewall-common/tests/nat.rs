@@ -200,6 +200,29 @@ mod masquerade {
     }
 
     #[test]
+    fn a_port_of_this_hosts_sockets_is_not_given_away() {
+        let mut memory = masquerading();
+        memory.sockets = vec![(6, 40_000)];
+        let out = pass(&memory, &frame((CLIENT, 40_000), (SERVER, 80), SYN)).unwrap();
+        assert_ne!(headers(&out).tuple.sport, 40_000);
+        let datagram = Frame::between(CLIENT, SERVER).udp(40_000, 53).build();
+        assert_eq!(headers(&pass(&memory, &datagram).unwrap()).tuple.sport, 40_000);
+        // It is the socket's own connection that leaves so.
+        let own = frame((PUBLIC, 40_000), (SERVER, 80), SYN);
+        let out = pass_at(&memory, Hook::Egress, &own, NOW).unwrap();
+        assert_eq!(headers(&out).tuple.sport, 40_000);
+    }
+
+    #[test]
+    fn a_port_that_nobody_else_has_stays_whatever_it_is() {
+        let memory = masquerading();
+        for port in [0, 1, 600, 65_535] {
+            let out = pass(&memory, &frame((CLIENT, port), (SERVER, 80), SYN)).unwrap();
+            assert_eq!(headers(&out).tuple.sport, port);
+        }
+    }
+
+    #[test]
     fn low_ports_stay_low() {
         let memory = masquerading();
         for (port, class) in [(500, 1..=511), (800, 600..=1_023), (2_000, 1_024..=65_535)] {
@@ -219,6 +242,23 @@ mod masquerade {
         let _ = pass(&memory, &past);
         let scratch = memory.scratch();
         assert_eq!(scratch.walk.ctstate, firewall_common::flow::CtState::Invalid.bit());
+    }
+
+    #[test]
+    fn an_invalid_packet_is_judged_with_the_ends_that_it_came_with() {
+        let memory = masquerading();
+        pass(&memory, &frame((CLIENT, 40_000), (SERVER, 80), SYN)).unwrap();
+        let before = only_flow(&memory);
+        // A segment without any flag is no part of a connection.
+        let stray = frame((SERVER, 80), (PUBLIC, 40_000), 0);
+        assert_eq!(pass(&memory, &stray).unwrap(), stray);
+        let walk = memory.scratch().walk;
+        assert_eq!(walk.ctstate, firewall_common::flow::CtState::Invalid.bit());
+        assert_eq!(walk.chain, Chain::Input as u8);
+        assert_eq!(only_flow(&memory), before);
+        // The next one is looked at for itself.
+        let answer = frame((SERVER, 80), (PUBLIC, 40_000), SYN | ACK);
+        assert_eq!(ends(&pass(&memory, &answer).unwrap()), "192.0.2.80:80 > 10.0.0.2:40000");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use firewall_common::{
+    answer,
     packet::Packet,
     reject::{self, Answer, HEADER_WORDS, Lengths, QUOTED_WORDS},
     rule::{Chain, RejectKind},
@@ -15,7 +17,7 @@ use crate::{
     maps::DESK,
     packet::{SkbPacket, XdpPacket},
     route,
-    tables::Maps,
+    tables::{Maps, now},
     verifier::opaque,
 };
 
@@ -68,8 +70,10 @@ pub fn compose<P: Quote>(
     let desk = DESK.get_ptr_mut(maps.program as u32)?;
     // SAFETY: one program runs on one CPU at a time.
     let desk = unsafe { &mut *desk };
-    desk.quoted = [0; QUOTED_WORDS];
     let quoted = opaque(reject::quoted_len(headers, kind) as usize);
+    if let Some(end) = desk.quoted.get_mut(quoted / 4) {
+        *end = 0;
+    }
     if quoted > 0 && quoted <= QUOTED_WORDS * 4 {
         // SAFETY: the length was just bounded.
         let is_read =
@@ -110,4 +114,24 @@ pub fn store(
         && (quoted == 0
             || quoted > QUOTED_WORDS * 4
             || put(l3 + headers as u32, answer.quoted.as_mut_ptr().cast(), quoted as u32))
+}
+
+/// Whether the rules let the answer out that was written over the frame; 0 for no. As the
+/// [`crate::stage`]s, functions that the verifier checks by themselves.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_may_leave(ctx: *mut xdp_md) -> u32 {
+    may_leave(&XdpPacket { ctx }, &Maps::of_xdp(ctx))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_may_leave(skb: *mut __sk_buff, is_egress: u32) -> u32 {
+    may_leave(&SkbPacket { skb }, &Maps::of_tc(skb, is_egress != 0))
+}
+
+#[inline(always)]
+fn may_leave<P: Packet>(packet: &P, maps: &Maps) -> u32 {
+    let (Some(answered), Some(scratch)) = (maps.scratch(), maps.answers()) else { return 0 };
+    u32::from(answer::may_leave(packet, maps, answered, scratch, now()))
 }

@@ -39,7 +39,7 @@ use firewall_common::{
 
 use firewall_common::reject::Answer;
 
-use crate::{cookie::Quote, route::Delivery};
+use crate::{cookie::Quote, route::Delivery, tables::PROGRAMS};
 
 /// Which ruleset counts; written when one is swapped.
 #[map(name = "generation")]
@@ -226,6 +226,11 @@ pub static SET_SLOTS: Array<u32> = Array::with_max_entries(SLOTS, 0);
 #[map(name = "set_names")]
 pub static SET_NAMES: Array<[u8; set::NAME]> = Array::with_max_entries(SLOTS, 0);
 
+/// Under which of the two rulesets a slot has its name, a bit for each; the programs do not
+/// read it.
+#[map(name = "set_worlds")]
+pub static SET_WORLDS: Array<u64> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
+
 /// How many rules of a generation name a slot; the programs do not read it.
 #[map(name = "set_references")]
 pub static SET_REFERENCES: Array<u64> = Array::with_max_entries(2 * SLOTS, BPF_F_MMAPABLE);
@@ -249,8 +254,9 @@ pub static STATISTICS: PerCpuArray<[u64; STAT_PLACES]> = PerCpuArray::with_max_e
 #[map(name = "helper_ports")]
 pub static HELPER_PORTS: Array<u8> = Array::with_max_entries(65_536, 0);
 
+/// A desk for each program, then one for the answers of each.
 #[map(name = "scratch")]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(3, 0);
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2 * PROGRAMS, 0);
 
 /// A word that the verifier does not follow, for each program.
 #[map(name = "forgotten")]

@@ -80,6 +80,9 @@ pub enum Program {
     TcEgress = 2,
 }
 
+/// How many programs there are.
+pub const PROGRAMS: u32 = 3;
+
 impl EbpfContext for Maps {
     fn as_ptr(&self) -> *mut c_void {
         self.ctx
@@ -109,6 +112,14 @@ impl Maps {
     pub fn scratch(self) -> Option<&'static mut Scratch> {
         let scratch = SCRATCH.get_ptr_mut(self.program as u32)?;
         // SAFETY: one program runs on one CPU at a time, and it asks once.
+        Some(unsafe { &mut *scratch })
+    }
+
+    /// The desk for the answer to a packet, whose own desk stays as it is.
+    #[inline(always)]
+    pub fn answers(self) -> Option<&'static mut Scratch> {
+        let scratch = SCRATCH.get_ptr_mut(PROGRAMS + self.program as u32)?;
+        // SAFETY: as above.
         Some(unsafe { &mut *scratch })
     }
 }
@@ -632,13 +643,29 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn has_socket(&self, tuple: &Tuple) -> bool {
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_has_socket(self.ctx.cast(), tuple),
+            _ => nat::tc::tc_has_socket(self.ctx.cast(), tuple),
+        };
+        answer != 0
+    }
+
+    #[inline(always)]
     fn attempt(&self, scratch: &mut Scratch) -> bool {
-        nat::attempt_face(scratch) != 0
+        let answer = match self.program {
+            Program::Xdp => nat::xdp::xdp_attempt(self.ctx.cast(), scratch),
+            _ => nat::tc::tc_attempt(self.ctx.cast(), scratch),
+        };
+        answer != 0
     }
 
     #[inline(always)]
     fn search_port(&self, scratch: &mut Scratch) {
-        nat::search_port(scratch);
+        match self.program {
+            Program::Xdp => nat::xdp::xdp_search_port(self.ctx.cast(), scratch),
+            _ => nat::tc::tc_search_port(self.ctx.cast(), scratch),
+        };
     }
 
     #[inline(always)]

@@ -410,7 +410,9 @@ pub extern "C" fn tc_reject(skb: *mut __sk_buff, kind: u32, is_egress: u32) -> i
         // Generic XDP will see it: this is how it knows.
         written.ethernet.src = maps.options().token;
     }
-    if !write_over(&packet, &scratch.headers, written, lengths) {
+    if !write_over(&packet, &scratch.headers, written, lengths)
+        || answer::tc_may_leave(skb, is_egress) == 0
+    {
         return TC_ACT_SHOT;
     }
     send_back(&packet, is_egress != 0)

@@ -261,7 +261,7 @@ pub extern "C" fn xdp_reject(ctx: *mut xdp_md, kind: u32) -> u32 {
             // the packet is held.
             unsafe { bpf_xdp_store_bytes(packet.ctx, offset, from, len) == 0 }
         });
-    if !is_written {
+    if !is_written || answer::xdp_may_leave(ctx) == 0 {
         return XDP_DROP;
     }
     send_back(packet, maps)

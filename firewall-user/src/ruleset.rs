@@ -19,15 +19,18 @@ use crate::{
         self, BuiltinServices, Compiled, EtcServices, ListOptions, Log, Part, Place, Ruleset,
         Services, TableName, TransportProtocol,
     },
+    sets,
 };
 
 mod difference;
 mod edit;
 pub mod patch;
+mod shelf;
 
 pub use self::{
     difference::{Change, Difference, differences},
     edit::Edit,
+    shelf::{Shelf, bind},
 };
 
 /// The rules of both families.
@@ -166,37 +169,53 @@ impl Running {
     /// # Errors
     /// What is wrong with the new rules, or with the maps; nothing has changed then.
     pub fn change(maps: &Maps, change: impl FnOnce(Rulesets) -> Rulesets) -> Result<()> {
-        Self::replace(maps, change, None).map(drop)
+        Self::replace(maps, change, None, None).map(drop)
     }
 
-    /// As [`Running::change`], for so long: then the former rules count again, unless
-    /// somebody confirms. Gives the generation on trial; `None` when the rules say what
-    /// was said before, so that there is nothing to confirm.
+    /// As [`Running::change`], together with the sets of a file: a packet sees the rules and
+    /// the sets of before, or these.
+    ///
+    /// # Errors
+    /// As there, or what is wrong with the file.
+    pub fn change_with_sets(
+        maps: &Maps,
+        sets: Option<&sets::File>,
+        change: impl FnOnce(Rulesets) -> Rulesets,
+    ) -> Result<()> {
+        Self::replace(maps, change, sets, None).map(drop)
+    }
+
+    /// As [`Running::change_with_sets`], for so long: then the former rules and sets count
+    /// again, unless somebody confirms. Gives the generation on trial; `None` when all say
+    /// what was said before, so that there is nothing to confirm.
     ///
     /// # Errors
     /// As there.
     pub fn try_out(
         maps: &Maps,
         time: Duration,
+        sets: Option<&sets::File>,
         change: impl FnOnce(Rulesets) -> Rulesets,
     ) -> Result<Option<u32>> {
-        Self::replace(maps, change, Some(time))
+        Self::replace(maps, change, sets, Some(time))
     }
 
     fn replace(
         maps: &Maps,
         change: impl FnOnce(Rulesets) -> Rulesets,
+        sets: Option<&sets::File>,
         trial: Option<Duration>,
     ) -> Result<Option<u32>> {
         let _lock = maps.pins().lock_ruleset()?;
         maps.refuse_trial()?;
         let edit = Edit::begin(maps)?;
         let after = change(edit.before().clone());
-        if !edit.is_first() && after.says_the_same(edit.before()) {
+        let shelf = Shelf::take(maps, sets)?;
+        if !edit.is_first() && shelf.is_as_before() && after.says_the_same(edit.before()) {
             edit.note_places(&after)?;
             return Ok(None);
         }
-        edit.install(&after, trial).map(Some)
+        edit.install(&after, shelf, trial).map(Some)
     }
 
     /// The interface patterns that a name fits, as a set of bits.

@@ -24,6 +24,7 @@ pub mod firewall;
 pub mod flood;
 pub mod foreign;
 pub mod ledger;
+pub mod meeting;
 pub mod model;
 pub mod netns;
 pub mod oracle;

@@ -36,14 +36,6 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rules")
 }
 
-/// Files whose packets the kernel counts at other rules, and why; docs/differences.md says it
-/// for people. One that agrees has to leave the list.
-const DIFFERING: [(&str, &str); 3] = [
-    ("gateway/masquerade.v4", "an INVALID packet of a translated connection is not translated"),
-    ("openwrt/whole-router.v4", "answers of REJECT come by POSTROUTING of table nat"),
-    ("shorewall/whole-output.v4", "answers of REJECT come by POSTROUTING of table mangle"),
-];
-
 /// The files in the folders of the styles; those beside them belong to other tests.
 fn corpus() -> Result<Vec<RulesFile>> {
     let mut files = read_all(&directory())?;
@@ -119,13 +111,6 @@ fn accepted() -> Result<()> {
     let (mut wrong, mut met, mut rules) = (Vec::new(), 0, 0);
     for file in files(|expected| *expected == Expected::Accepted)? {
         let played = stage.play(&file, packets, seed).with_context(|| file.name.clone())?;
-        if let Some((name, why)) = DIFFERING.iter().find(|(name, _)| *name == file.name) {
-            println!("{name}: in the kernel {why}: {:#?}", played.differences);
-            if played.differences.is_empty() {
-                wrong.push(format!("{name} agrees: take it out of DIFFERING"));
-            }
-            continue;
-        }
         let differences = played.differences.iter();
         wrong.extend(differences.map(|it| format!("{}, seed {seed}: {it}", file.name)));
         met += played.met;

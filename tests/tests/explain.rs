@@ -55,6 +55,55 @@ fn asked(
     firewall.json(&arguments)?.pop().context("an explanation")
 }
 
+#[test]
+fn sctp_is_told_by_its_chunk() {
+    needs!(capability::firewall());
+    sctp().unwrap();
+}
+
+fn sctp() -> Result<()> {
+    const SIGNALLING: &str = "\
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -i eth0 -p sctp --dport 5060 -m state --state NEW -j ACCEPT
+COMMIT
+";
+    let network = Gateway::new(Offload::Tuned)?;
+    let firewall = Setup::on(&["eth0", "eth1"]).both(SIGNALLING).start(network.gateway())?;
+    let wires = Wires::across(&network)?;
+    for family in [Family::V4, Family::V6] {
+        let [src, dst] = [&wires.client, &wires.server].map(|wire| wire.address(family));
+        let (src, dst) = (src.to_string(), dst.to_string());
+        let ask = |more: &[&str]| -> Result<Value> {
+            let packet = ["-s", &src, "-d", &dst, "--sport", "5060", "--dport", "5060"];
+            let words = [&["explain", "-i", "eth0", "-p", "sctp"], &packet[..], more].concat();
+            firewall.json(&words)?.pop().context("an explanation")
+        };
+        for (more, chunk, ctstate, verdict) in [
+            (&[][..], "INIT", "NEW", "accept"),
+            (&["--as-reply"], "INIT_ACK", "ESTABLISHED", "accept"),
+            (&["--chunk-type", "data", "--payload", "100"], "DATA", "INVALID", "drop"),
+            (&["--chunk-type", "abort"], "ABORT", "INVALID", "drop"),
+        ] {
+            let told = ask(more)?;
+            ensure!(
+                told["packet"]["chunk"] == chunk
+                    && told["ctstate"] == ctstate
+                    && told["verdict"] == verdict,
+                "{more:?}: {told:#}"
+            );
+        }
+    }
+    let flows = firewall.text(&["conntrack", "count"])?;
+    ensure!(flows == "0\n", "asked, and there are flows: {flows}");
+    let refused = firewall.cli(&["explain", "-i", "eth0", "-p", "sctp", "--chunk-type", "SYN"])?;
+    ensure!(refused.code() == 2 && refused.stderr.contains("COOKIE_ECHO"), "{refused:?}");
+    Ok(())
+}
+
 fn why(value: &Value) -> &str {
     value["why"].as_str().unwrap_or_default()
 }

@@ -3,13 +3,16 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Netns, Offload, capability, exchange, firewall::Setup, needs, wait,
+    Family, Firewall, Gateway, Netns, Offload, capability, exchange,
+    firewall::Setup,
+    meeting::{ask, meet},
+    needs,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,56 +71,6 @@ fn isolate(server: &Netns) -> Result<()> {
 
 fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().expect("an address"), port)
-}
-
-/// Connects and says something both ways; gives whom each side takes the other for.
-fn meet(from: &Netns, to: SocketAddr, host: &Netns, port: u16) -> Result<(SocketAddr, SocketAddr)> {
-    let any = SocketAddr::new(
-        if to.is_ipv4() { [0; 4].into() } else { IpAddr::V6([0; 16].into()) },
-        port,
-    );
-    let listener = host.enter(|| TcpListener::bind(any)).context("cannot listen")?;
-    let accepting = std::thread::spawn(move || -> Result<SocketAddr> {
-        let (mut stream, peer) = listener.accept()?;
-        let mut said = [0; 5];
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.read_exact(&mut said)?;
-        stream.write_all(&said)?;
-        Ok(peer)
-    });
-    let stream = from.enter(|| TcpStream::connect_timeout(&to, PATIENCE));
-    let mut stream = stream.with_context(|| format!("cannot connect to {to}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"hello")?;
-    let mut heard = [0; 5];
-    stream.read_exact(&mut heard).context("nothing came back")?;
-    ensure!(&heard == b"hello", "heard {heard:?}");
-    let peer = accepting.join().expect("no panic")?;
-    Ok((peer, stream.peer_addr()?))
-}
-
-/// A datagram and its answer; gives whom the host takes the sender for.
-fn ask(from: &Netns, to: SocketAddr, host: &Netns, port: u16, length: usize) -> Result<SocketAddr> {
-    let any = |port| {
-        SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { IpAddr::V6([0; 16].into()) }, port)
-    };
-    // A process that is being started may still hold the socket of the last question.
-    let server =
-        wait::until("a free port", PATIENCE, || host.enter(|| UdpSocket::bind(any(port))).ok())?;
-    let client = from.enter(|| UdpSocket::bind(any(0)))?;
-    for socket in [&server, &client] {
-        socket.set_read_timeout(Some(PATIENCE))?;
-    }
-    let question = vec![7; length];
-    let mut answer = vec![0; length + 1];
-    client.connect(to)?;
-    client.send(&question)?;
-    let (count, peer) = server.recv_from(&mut answer).context("the question did not arrive")?;
-    ensure!(count == length, "{count} of {length} bytes arrived");
-    server.send_to(&question, peer)?;
-    let count = client.recv(&mut answer).context("the answer did not arrive")?;
-    ensure!(answer[..count] == question, "another answer than was sent");
-    Ok(peer)
 }
 
 mod masquerade {

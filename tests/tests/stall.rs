@@ -67,7 +67,7 @@ fn measure() -> Result<()> {
     let (swept, took, busy) = thread::scope(|scope| -> Result<_> {
         let sweep = scope.spawn(|| {
             let begun = Instant::now();
-            let swept = sweeper.sweep(now(), &AtomicBool::new(false), None);
+            let swept = sweeper.sweep(now(), &AtomicBool::new(false), &|_| false, None);
             done.store(true, Ordering::Relaxed);
             (swept, begun.elapsed())
         });

@@ -245,6 +245,39 @@ mod unload {
         firewall.restart()
     }
 
+    /// `FIREWALL_UNLOADS=50` says how often.
+    #[test]
+    fn leaves_the_interfaces_free_at_once() {
+        needs!(capability::firewall());
+        again_and_again().unwrap();
+    }
+
+    fn again_and_again() -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let rounds = std::env::var("FIREWALL_UNLOADS").ok().and_then(|it| it.parse().ok());
+        let mut firewall = start(&network)?;
+        for round in 0..rounds.unwrap_or(4) {
+            // By the command, and at the end of a daemon.
+            if round % 2 == 0 {
+                firewall.unload()?;
+            } else {
+                firewall.signal(nix::sys::signal::SIGTERM)?;
+                firewall.daemon().context("the daemon")?.wait(wait::DEADLINE)?;
+            }
+            for interface in ["eth0", "eth1"] {
+                let left = programs(network.gateway(), interface)?;
+                ensure!(left == 0, "round {round}: {left} programs are left on {interface}");
+            }
+            let mut setup = Setup::on(&["eth0", "eth1"]).both(RULES);
+            if round % 2 == 0 {
+                setup = setup.option("--unload-on-exit");
+            }
+            firewall.change(setup)?;
+            firewall.restart().with_context(|| format!("round {round}"))?;
+        }
+        Ok(())
+    }
+
     #[test]
     fn on_exit_happens_when_asked_for_only() {
         needs!(capability::firewall());

@@ -118,7 +118,7 @@ fn sweep(pins: &Pins, flows: u32) -> Result<()> {
 
     let mut sweeper = Sweeper::open(&bench.maps)?;
     let (memory, busy, begin) = (resident()?, on_cpu()?, Instant::now());
-    let swept = sweeper.sweep(now(), &AtomicBool::new(false), None)?;
+    let swept = sweeper.sweep(now(), &AtomicBool::new(false), &|_| false, None)?;
     let (took, busy) = (begin.elapsed(), on_cpu()? - busy);
     let grown = resident()?.saturating_sub(memory);
     let removed = swept.assured.removed;
@@ -129,11 +129,11 @@ fn sweep(pins: &Pins, flows: u32) -> Result<()> {
     ensure!(grown < 8 << 10, "{grown} KiB for a sweep");
 
     let begin = Instant::now();
-    let again = sweeper.sweep(now(), &AtomicBool::new(false), None)?;
+    let again = sweeper.sweep(now(), &AtomicBool::new(false), &|_| false, None)?;
     eprintln!("{} looked at in {:?}", again.assured.found, begin.elapsed());
     ensure!(again.assured.removed == 0 && again.assured.left() == u64::from(LASTING), "{again:?}");
     // Told to stop, it does.
-    let stopped = sweeper.sweep(now(), &AtomicBool::new(true), None)?;
+    let stopped = sweeper.sweep(now(), &AtomicBool::new(true), &|_| false, None)?;
     ensure!(stopped.assured.found <= u64::from(LASTING), "{stopped:?}");
     Ok(())
 }

@@ -46,22 +46,23 @@ pub fn come_in<P: Packet + ?Sized, T: Tables>(
     if !is_face_of(flow, flow.direction(sender), &nat.wire) {
         return true;
     }
+    arrive(tables, scratch)
+}
+
+/// Gives the packet its inside ends, in its bytes and in the headers; `false` when its bytes
+/// cannot be written.
+#[inline(always)]
+fn arrive<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if !tables.turn(&scratch.headers, &scratch.nat.wire, &scratch.nat.inside) {
         return false;
     }
-    arrive(scratch);
-    scratch.nat.done |= done::CAME;
-    true
-}
-
-/// Notes in the headers that the packet's bytes are those of the inside.
-#[inline(always)]
-pub const fn arrive(scratch: &mut Scratch) {
     if scratch.headers.is_icmp_error() {
         scratch.headers.tuple.dst = scratch.nat.inside.dst;
     } else {
         scratch.headers.tuple = scratch.nat.inside;
     }
+    scratch.nat.done |= done::CAME;
+    true
 }
 
 /// Whether packets of this direction have these ends when they come in.
@@ -94,12 +95,7 @@ fn recall<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
     }
     scratch.nat.inside = scratch.nat.wire;
     scratch.nat.inside.dst = grant.tuple.dst;
-    if !tables.turn(&scratch.headers, &scratch.nat.wire, &scratch.nat.inside) {
-        return false;
-    }
-    arrive(scratch);
-    scratch.nat.done |= done::CAME;
-    true
+    arrive(tables, scratch)
 }
 
 /// Puts the packet back as it came in, to be answered or judged anew; `false` when its bytes

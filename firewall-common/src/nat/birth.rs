@@ -102,6 +102,7 @@ fn find_inside<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.claimed = nat.inside;
     nat.ports.what = what::INSIDE;
     nat.ports.wants_another = 0;
+    nat.ports.spares_sockets = 0;
     let (first, last) = Ports::class_of(nat.inside.protocol, nat.inside.sport);
     nat.ports.range(first, last);
     if !look(tables, scratch) {
@@ -150,6 +151,7 @@ pub fn bind<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.claimed = nat.wire;
     nat.claimed_inside = headers.tuple;
     nat.ports.is_full = 0;
+    nat.ports.spares_sockets = 0;
     tables.note_face(&nat.wire.dst);
     if tables.attempt(scratch) {
         return true;
@@ -167,6 +169,7 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.ports.range(first, last);
     nat.ports.what = what::WIRE;
     nat.ports.wants_another = 0;
+    nat.ports.spares_sockets = 0;
     headers.tuple.turn_over(&mut nat.claimed_inside);
     nat.claimed = nat.claimed_inside;
     if !nat.has(done::TURNED) {
@@ -185,18 +188,23 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if matches!(order.kind, Kind::Masquerade) && !tables.own_address(scratch, false) {
         return refuse(scratch, DropReason::NatNoAddress);
     }
-    let Scratch { nat, headers, .. } = scratch;
+    let Scratch { nat, headers, walk, .. } = scratch;
     if matches!(order.kind, Kind::Masquerade) {
         nat.faces.flags |= face::MASQUERADE;
     }
     nat.claimed.dst = choice::source(&order, &headers.tuple, nat.address);
     if has_changeable_ports(headers.tuple.protocol) {
-        if order.has(flag::PORTS) {
+        let has_range = order.has(flag::PORTS);
+        if has_range {
             nat.ports.range(order.first_port, order.last_port);
         }
         let is_random = order.has(flag::RANDOM | flag::RANDOM_FULLY);
-        let is_kept = !is_random && nat.ports.contains(headers.tuple.sport);
-        nat.ports.wants_another = u32::from(!is_kept);
+        let is_good = !has_range || nat.ports.contains(headers.tuple.sport);
+        nat.ports.wants_another = u32::from(is_random || !is_good);
+        // Its own connections have their sockets' ports. What SNAT names with its ports is the
+        // rule's to give, and the address may be another host's.
+        let is_named = matches!(order.kind, Kind::Source) && has_range;
+        nat.ports.spares_sockets = u32::from(walk.in_ifindex != 0 && !is_named);
     }
     true
 }

@@ -42,7 +42,8 @@ pub struct Ports {
     pub is_found: u32,
     /// 1 when the client's port is not good enough.
     pub wants_another: u32,
-    pub _pad: u32,
+    /// 1 when a port that a socket of this host has is none to give away.
+    pub spares_sockets: u32,
     /// 1 when the claim failed for want of space.
     pub is_full: u32,
     pub now: Nanos,
@@ -119,6 +120,9 @@ pub fn step<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
 pub fn attempt<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     match scratch.nat.ports.what {
         what::INSIDE => is_free_inside(tables, scratch),
+        _ if scratch.nat.ports.spares_sockets != 0 && tables.has_socket(&scratch.nat.claimed) => {
+            false
+        }
         _ => claim(tables, scratch),
     }
 }

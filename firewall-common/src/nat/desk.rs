@@ -22,6 +22,9 @@ pub mod done {
     /// It is where packets come in, from the network or from a socket: those of a translated
     /// flow come from its wire face.
     pub const AT_ENTRANCE: u8 = 1 << 4;
+    /// It was taken for one of a translated flow, and is INVALID: it is judged anew, as it
+    /// came. The one bit that is left for the next look at the packet.
+    pub const STRANGER: u8 = 1 << 5;
 }
 
 /// The ends of a packet are its addresses and ports; those of an ICMP error are those of a

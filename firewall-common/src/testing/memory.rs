@@ -10,6 +10,7 @@ use bytemuck::Zeroable;
 
 use crate::{
     addr::Addr,
+    answer,
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
@@ -53,6 +54,8 @@ pub struct Memory {
     pub heartbeat: Nanos,
     pub timeouts: Timeouts,
     pub devices: HashMap<u32, Device>,
+    /// Protocol and port of this host's sockets, of any address.
+    pub sockets: Vec<(u8, u16)>,
     pub generation: u32,
     pub header: RulesetHeader,
     pub rules: Vec<Rule>,
@@ -121,6 +124,7 @@ impl Default for Memory {
             heartbeat: Nanos::ZERO,
             timeouts: Timeouts::DEFAULT,
             devices: HashMap::new(),
+            sockets: Vec::new(),
             generation: 1,
             header: RulesetHeader::of_filter(0),
             rules: vec![accept],
@@ -225,6 +229,12 @@ impl Memory {
         }
         self.is_writing.set(false);
         (verdict, self.frame.bytes.take())
+    }
+
+    /// Whether the rules let out this answer to the packet that was judged last.
+    pub fn lets_out(&self, answer: &[u8], now: Nanos) -> bool {
+        let mut scratch = Scratch::zeroed();
+        answer::may_leave(answer, self, &self.scratch.get(), &mut scratch, now)
     }
 
     /// What the last packet's judgement left on the desk.
@@ -594,6 +604,10 @@ impl Tables for Memory {
 
     fn keep_translation(&self, key: &FlowKey) -> bool {
         self.translations.borrow().contains_key(key)
+    }
+
+    fn has_socket(&self, tuple: &Tuple) -> bool {
+        self.sockets.contains(&(tuple.protocol, tuple.dport))
     }
 
     fn own_address(&self, scratch: &mut Scratch, towards_source: bool) -> bool {

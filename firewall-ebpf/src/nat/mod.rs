@@ -1,18 +1,13 @@
 //! Translation, carried out: [`firewall_common::nat`] says what, here it is looked up and
 //! written. As the [`crate::stage`]s, functions that the verifier checks by themselves.
 
+mod sockets;
 pub mod tc;
 pub mod xdp;
 
-use core::{
-    ffi::c_void,
-    intrinsics::{AtomicOrdering::SeqCst, atomic_or},
-};
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_or};
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::bpf_loop,
-};
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use firewall_common::{
     addr::Addr,
     flow::{Flow, FlowKey},
@@ -95,34 +90,6 @@ pub extern "C" fn begin_flow(scratch: *mut Scratch, is_announced: u32, now: u64)
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     birth::begin(&Maps::without_packet(), scratch, is_announced != 0, Nanos(now));
     0
-}
-
-/// Tries the face on the desk.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn attempt_face(scratch: *mut Scratch) -> u32 {
-    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
-    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    u32::from(claim::attempt(&Maps::without_packet(), scratch))
-}
-
-/// Tries one port after another.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn search_port(scratch: *mut Scratch) -> u32 {
-    // SAFETY: as above.
-    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    let mut desk: *mut Scratch = scratch;
-    // SAFETY: the callback has the signature that the helper wants, and its argument lives on
-    // this stack.
-    unsafe { bpf_loop(claim::MAX_TRIES, port_step as *mut c_void, (&raw mut desk).cast(), 0) };
-    0
-}
-
-unsafe extern "C" fn port_step(_step: u32, desk: *mut c_void) -> i64 {
-    // SAFETY: the caller passes a pointer to its pointer, and waits.
-    let scratch = unsafe { &mut **desk.cast::<*mut Scratch>() };
-    i64::from(claim::step(&Maps::without_packet(), scratch))
 }
 
 /// Keeps the ways in of a flow that was confirmed.

@@ -1,7 +1,9 @@
 //! In TC: what comes in where XDP cannot be, what this host sends, and what leaves behind the
 //! stack.
 
-use aya_ebpf::bindings::__sk_buff;
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_loop};
 use firewall_common::{
     conntrack,
     event::Hook,
@@ -9,13 +11,14 @@ use firewall_common::{
     fragment::Visit,
     headers::{Headers, Parsed},
     mangle::parcel::Parcel,
-    nat::{arrival, birth, departure, desk::done, rewrite},
+    nat::{arrival, birth, claim, departure, desk::done, rewrite},
     path,
     scratch::Scratch,
     tables::{Place, Tables},
     time::Nanos,
 };
 
+use super::sockets;
 use crate::{
     packet::SkbPacket,
     route, stage,
@@ -65,6 +68,44 @@ pub extern "C" fn tc_bind(skb: *mut __sk_buff, scratch: *mut Scratch) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     u32::from(birth::bind(&Maps::of_tc(skb, false), scratch))
+}
+
+/// Tries the face on the desk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_attempt(skb: *mut __sk_buff, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(claim::attempt(&Maps::of_tc(skb, false), scratch))
+}
+
+/// Whether a socket of this host would receive a packet with these ends.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_has_socket(skb: *mut __sk_buff, tuple: *const Tuple) -> u32 {
+    // SAFETY: as above.
+    let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
+    u32::from(sockets::has(skb.cast(), tuple))
+}
+
+/// Tries one port after another.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_search_port(skb: *mut __sk_buff, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let mut desk: (*mut __sk_buff, *mut Scratch) = (skb, scratch);
+    // SAFETY: the callback has the signature that the helper wants, and its argument lives on
+    // this stack.
+    unsafe { bpf_loop(claim::MAX_TRIES, port_step as *mut c_void, (&raw mut desk).cast(), 0) };
+    0
+}
+
+unsafe extern "C" fn port_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its pair, and waits.
+    let (skb, scratch) = unsafe { *desk.cast::<(*mut __sk_buff, *mut Scratch)>() };
+    // SAFETY: nobody else uses it meanwhile.
+    i64::from(claim::step(&Maps::of_tc(skb, false), unsafe { &mut *scratch }))
 }
 
 /// The packet leaves: its source is put right; 0 when it cannot be written.

@@ -1,18 +1,21 @@
 //! In XDP: the frame's bytes are written in place.
 
-use aya_ebpf::bindings::xdp_md;
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_loop};
 use firewall_common::{
     event::Hook,
     flow::Tuple,
     fragment::Visit,
     headers::Headers,
-    nat::{arrival, birth, rewrite},
+    nat::{arrival, birth, claim, rewrite},
     path,
     scratch::Scratch,
     tables::{Place, Tables},
     time::Nanos,
 };
 
+use super::sockets;
 use crate::{packet::XdpPacket, route, tables::Maps};
 
 /// Puts the destination of the packet on the desk right; 0 when it cannot be written.
@@ -52,6 +55,44 @@ pub extern "C" fn xdp_bind(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     u32::from(birth::bind(&Maps::of_xdp(ctx), scratch))
+}
+
+/// Tries the face on the desk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_attempt(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(claim::attempt(&Maps::of_xdp(ctx), scratch))
+}
+
+/// Whether a socket of this host would receive a packet with these ends.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_has_socket(ctx: *mut xdp_md, tuple: *const Tuple) -> u32 {
+    // SAFETY: as above.
+    let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
+    u32::from(sockets::has(ctx.cast(), tuple))
+}
+
+/// Tries one port after another.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_search_port(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let mut desk: (*mut xdp_md, *mut Scratch) = (ctx, scratch);
+    // SAFETY: the callback has the signature that the helper wants, and its argument lives on
+    // this stack.
+    unsafe { bpf_loop(claim::MAX_TRIES, port_step as *mut c_void, (&raw mut desk).cast(), 0) };
+    0
+}
+
+unsafe extern "C" fn port_step(_step: u32, desk: *mut c_void) -> i64 {
+    // SAFETY: the caller passes a pointer to its pair, and waits.
+    let (ctx, scratch) = unsafe { *desk.cast::<(*mut xdp_md, *mut Scratch)>() };
+    // SAFETY: nobody else uses it meanwhile.
+    i64::from(claim::step(&Maps::of_xdp(ctx), unsafe { &mut *scratch }))
 }
 
 /// The packet leaves: its source is put right; 0 when it cannot be written.

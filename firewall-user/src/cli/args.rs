@@ -243,16 +243,31 @@ pub struct Check {
     pub verbose: bool,
 }
 
-/// Replace the running rules, all at once
+/// Replace the running rules, all at once: of one family, or of both and with their sets
 #[derive(Args, Clone, Debug)]
+#[command(group(clap::ArgGroup::new("files").required(true).multiple(true)))]
 pub struct Apply {
     /// Rules, as iptables-save writes them or people type them; `-` is stdin
-    #[arg(value_name = "FILE", value_parser = value::path)]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", value_parser = value::path, group = "files",
+        conflicts_with_all = ["rules", "rules6"])]
+    pub file: Option<PathBuf>,
 
     /// They are ip6tables rules; those for IPv4 stay
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     pub ipv6: bool,
+
+    /// Rules for IPv4, together with the other files
+    #[arg(long, value_name = "FILE", value_parser = value::path, group = "files")]
+    pub rules: Option<PathBuf>,
+
+    /// Rules for IPv6, together with the other files
+    #[arg(long, value_name = "FILE", value_parser = value::path, group = "files")]
+    pub rules6: Option<PathBuf>,
+
+    /// Sets that come with the rules, as `ipset save` writes them: each that the file creates
+    /// is replaced as a whole, the others stay
+    #[arg(long, value_name = "FILE", value_parser = value::path, group = "files")]
+    pub sets: Option<PathBuf>,
 
     /// Go back to the old rules after this time unless `firewall confirm` comes
     #[arg(long, value_name = "SECONDS", value_parser = value::seconds)]

@@ -6,7 +6,7 @@ use clap::Args;
 use firewall_common::{flow::protocol, wire::tcp_flag};
 
 use super::value::{InterfaceName, Protocol};
-use crate::explain::{Way, frame::Asked};
+use crate::explain::{Way, chunk, frame::Asked};
 
 /// Say what would happen to a packet, at which rule, and why; nothing is sent or changed
 #[derive(Args, Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Explain {
     #[arg(short = 'O', long = "out-interface", value_name = "IF")]
     pub output_if: Option<InterfaceName>,
 
-    /// Protocol, by name or number: tcp, udp, icmp, 47
+    /// Protocol, by name or number: tcp, udp, sctp, icmp, 47
     #[arg(short = 'p', long = "proto", value_name = "PROTOCOL")]
     pub protocol: Protocol,
 
@@ -60,6 +60,10 @@ pub struct Explain {
     /// TCP: acknowledgement number [default: all that the other side has sent]
     #[arg(long, value_name = "NUMBER")]
     pub ack: Option<u32>,
+
+    /// SCTP: the packet's chunk, e.g. INIT, COOKIE_ECHO or DATA [default: INIT]
+    #[arg(long, value_name = "TYPE", value_parser = chunk_type)]
+    pub chunk_type: Option<u8>,
 
     /// ICMP, ICMPv6: type, or type/code [default: echo request]
     #[arg(long, value_name = "TYPE[/CODE]", value_parser = icmp_type)]
@@ -96,6 +100,11 @@ fn tcp_flags(text: &str) -> Result<u8, String> {
     text.split(',').try_fold(0, |bits, name| Ok(bits | flag(name)?))
 }
 
+fn chunk_type(text: &str) -> Result<u8, String> {
+    chunk::named(text)
+        .ok_or_else(|| format!("`{text}` is no type of chunk; there are {}", chunk::names()))
+}
+
 fn icmp_type(text: &str) -> Result<(u8, u8), String> {
     let (kind, code) = text.split_once('/').unwrap_or((text, "0"));
     match (kind.parse(), code.parse()) {
@@ -117,9 +126,6 @@ impl Explain {
         match (number, self.src.is_ipv4()) {
             (protocol::ICMP, false) => return Err("over IPv6 it is -p icmpv6".into()),
             (protocol::ICMPV6, true) => return Err("over IPv4 it is -p icmp".into()),
-            (protocol::SCTP, _) => {
-                return Err("SCTP cannot be asked about: what happens depends on its chunks".into());
-            }
             _ => {}
         }
         self.check_ports(number)?;
@@ -128,6 +134,10 @@ impl Explain {
             self.syn || self.tcp_flags.is_some() || self.seq.is_some() || self.ack.is_some();
         if has_tcp && !is_tcp {
             return Err("--syn, --tcp-flags, --seq and --ack need -p tcp".into());
+        }
+        let is_sctp = number == protocol::SCTP;
+        if self.chunk_type.is_some() && !is_sctp {
+            return Err("--chunk-type needs -p sctp".into());
         }
         let is_icmp = matches!(number, protocol::ICMP | protocol::ICMPV6);
         if self.icmp_type.is_some() && !is_icmp {
@@ -141,7 +151,11 @@ impl Explain {
             protocol: number,
             sport: self.sport.unwrap_or(0),
             dport: self.dport.unwrap_or(0),
-            flags: if is_tcp { flags } else { 0 },
+            flags: match number {
+                protocol::TCP => flags,
+                protocol::SCTP => self.chunk_type.unwrap_or(chunk::INIT),
+                _ => 0,
+            },
             seq: self.seq,
             ack: self.ack,
             icmp: if is_icmp { self.icmp_type.unwrap_or(echo) } else { (0, 0) },
@@ -151,7 +165,8 @@ impl Explain {
     }
 
     fn check_ports(&self, number: u8) -> Result<(), String> {
-        let has_ports = matches!(number, protocol::TCP | protocol::UDP | protocol::UDPLITE);
+        let has_ports =
+            matches!(number, protocol::TCP | protocol::UDP | protocol::UDPLITE | protocol::SCTP);
         match (has_ports, self.sport, self.dport) {
             (true, None, _) | (true, _, None) => {
                 Err("this protocol has ports: name --sport and --dport".into())

@@ -1,10 +1,12 @@
-//! `firewall apply`: replaces the running rules, all at once.
+//! `firewall apply`: replaces the running rules, of both families and with their sets on
+//! request, all at once.
 //!
-//! With `--confirm` the rules count for a time only, unless `firewall confirm` comes. The
+//! With `--confirm` they count for a time only, unless `firewall confirm` comes. The
 //! programs themselves go back when it is over, whatever has become of this command and
 //! of the daemon; the command waits to tell how it ended.
 
 use std::{
+    fmt::Display,
     thread,
     time::{Duration, Instant},
 };
@@ -15,40 +17,90 @@ use nix::sys::{
     signal::{SigHandler, SigSet, Signal, signal},
     signalfd::{SfdFlags, SignalFd},
 };
+use serde::Serialize;
 
 use super::{maps, output::print, source};
 use crate::{
     cli::args::{self, Global, Output},
-    kernel::{in_force::TrialEnd, maps::Maps},
+    kernel::{in_force::TrialEnd, maps::Maps, sets::SetTables},
     rules::{
         Ruleset,
         lint::{Cut, Lockout, lockout},
     },
-    ruleset::{Running, differences},
+    ruleset::{Rulesets, Running, bind, differences},
     session,
+    sets::{self, Replacement},
 };
 
 pub fn apply(global: &Global, command: &args::Apply) -> Result<()> {
-    let rules = source::read(&command.file, command.ipv6)?;
+    let incoming = Incoming::read(command)?;
     let maps = maps(global)?;
-    let cut = cut(&maps, &rules)?;
+    let cuts = incoming.cuts(&maps)?;
     if command.dry_run {
-        return preview(global, &maps, &rules, cut.as_ref());
+        return preview(global, &maps, &incoming, &cuts);
     }
-    match cut {
-        Some(found) if found.cut == Cut::Session && !command.force => bail!(
-            "{}: {}\n{}, or apply it all the same with --force",
-            command.file.display(),
-            found.message,
-            found.advice
-        ),
-        Some(found) => eprintln!("warning: {}: {}", command.file.display(), found.message),
-        None => {}
+    for (name, found) in cuts {
+        if found.cut == Cut::Session && !command.force {
+            bail!(
+                "{name}: {}\n{}, or apply it all the same with --force",
+                found.message,
+                found.advice
+            );
+        }
+        eprintln!("warning: {name}: {}", found.message);
     }
     match command.confirm {
-        None => Running::change(&maps, |running| running.with(rules)),
-        Some(time) => on_trial(&maps, rules, time),
+        None => Running::change_with_sets(&maps, incoming.sets.as_ref(), |running| {
+            with(running, incoming.rules())
+        }),
+        Some(time) => on_trial(&maps, &incoming, time),
     }
+}
+
+/// What the files say.
+struct Incoming {
+    /// With what messages call their files.
+    rules: Vec<(String, Ruleset)>,
+    sets: Option<sets::File>,
+}
+
+impl Incoming {
+    fn read(command: &args::Apply) -> Result<Self> {
+        let files =
+            [(&command.file, command.ipv6), (&command.rules, false), (&command.rules6, true)];
+        let mut rules = Vec::new();
+        for (file, is_ipv6) in files {
+            if let Some(path) = file {
+                rules.push((path.display().to_string(), source::read(path, is_ipv6)?));
+            }
+        }
+        let sets = match &command.sets {
+            Some(path) => {
+                let (name, text) = source::text(path, "sets")?;
+                Some(sets::File { name, text })
+            }
+            None => None,
+        };
+        Ok(Self { rules, sets })
+    }
+
+    fn rules(&self) -> Vec<Ruleset> {
+        self.rules.iter().map(|(_, rules)| rules.clone()).collect()
+    }
+
+    /// What the rules would do to the session by which the caller is here, by file.
+    fn cuts(&self, maps: &Maps) -> Result<Vec<(&str, Lockout)>> {
+        let mut found = Vec::new();
+        for (name, rules) in &self.rules {
+            found.extend(cut(maps, rules)?.map(|cut| (name.as_str(), cut)));
+        }
+        Ok(found)
+    }
+}
+
+/// The running rules with those that came instead.
+fn with(running: Rulesets, rules: Vec<Ruleset>) -> Rulesets {
+    rules.into_iter().fold(running, Rulesets::with)
 }
 
 /// What the rules would do to the session by which the caller is here, if it comes by an
@@ -64,28 +116,54 @@ fn cut(maps: &Maps, rules: &Ruleset) -> Result<Option<Lockout>> {
 }
 
 /// What would change, without changing it.
-fn preview(global: &Global, maps: &Maps, rules: &Ruleset, cut: Option<&Lockout>) -> Result<()> {
+fn preview(
+    global: &Global,
+    maps: &Maps,
+    incoming: &Incoming,
+    cuts: &[(&str, Lockout)],
+) -> Result<()> {
     let running = Running::load(maps)?;
-    running.rulesets.clone().with(rules.clone()).compile()?;
-    let found = differences(running.rulesets.family(rules.family), rules);
-    let mut lines: Vec<String> = match global.output {
-        Output::Text => found.iter().map(ToString::to_string).collect(),
-        Output::Json => found.iter().map(serde_json::to_string).collect::<Result<_, _>>()?,
+    let mut sets = match &incoming.sets {
+        Some(file) => Some(Replacement::read(&SetTables::of(maps), file)?),
+        None => None,
     };
-    if global.output == Output::Text {
-        if found.is_empty() {
-            lines.push("nothing changes".into());
+    let mut compiled = with(running.rulesets.clone(), incoming.rules()).compile()?;
+    bind(maps, sets.as_ref(), &mut compiled)?;
+    let mut lines = Vec::new();
+    for (_, rules) in &incoming.rules {
+        for found in differences(running.rulesets.family(rules.family), rules) {
+            lines.push(line(global, &found)?);
         }
-        lines.extend(cut.map(|cut| format!("warning: {}", cut.message)));
-    } else if let Some(cut) = cut {
-        lines.push(serde_json::json!({ "warning": cut.message, "advice": cut.advice }).to_string());
     }
+    if let Some(sets) = &mut sets {
+        for found in sets.differences()? {
+            lines.push(line(global, &found)?);
+        }
+    }
+    if lines.is_empty() && global.output == Output::Text {
+        lines.push("nothing changes".into());
+    }
+    lines.extend(cuts.iter().map(|(_, cut)| match global.output {
+        Output::Text => format!("warning: {}", cut.message),
+        Output::Json => {
+            serde_json::json!({ "warning": cut.message, "advice": cut.advice }).to_string()
+        }
+    }));
     print(lines)
 }
 
-fn on_trial(maps: &Maps, rules: Ruleset, time: Duration) -> Result<()> {
+fn line(global: &Global, found: &(impl Display + Serialize)) -> Result<String> {
+    Ok(match global.output {
+        Output::Text => found.to_string(),
+        Output::Json => serde_json::to_string(found)?,
+    })
+}
+
+fn on_trial(maps: &Maps, incoming: &Incoming, time: Duration) -> Result<()> {
     let mut ended = Ended::catch()?;
-    let generation = Running::try_out(maps, time, |running| running.with(rules))?;
+    let generation = Running::try_out(maps, time, incoming.sets.as_ref(), |running| {
+        with(running, incoming.rules())
+    })?;
     let Some(generation) = generation else {
         eprintln!("these rules are in force already: there is nothing to confirm");
         return Ok(());

@@ -47,6 +47,7 @@ pub fn tables(maps: &Maps) -> Result<Tables> {
         assured: shown(maps.fill(Bounded::Assured)?),
         embryonic: shown(maps.fill(Bounded::Embryonic)?),
         expectations: shown(maps.fill(Bounded::Expectations)?),
+        translations: shown(maps.fill(Bounded::Translations)?),
     })
 }
 
@@ -82,6 +83,8 @@ fn lost(what: Bounded, pressure: Pressure, counters: &[u64]) -> u64 {
         Bounded::Assured => Stat::AssuredFull as u32,
         Bounded::Punts => drop_counter(DropReason::HelperBusy),
         Bounded::Events => Stat::EventsLost as u32,
+        Bounded::Translations => Stat::TranslationsFull as u32,
+        Bounded::EmbryonicTranslations => drop_counter(DropReason::NatTableFull),
         Bounded::Embryonic | Bounded::Expectations | Bounded::Masters | Bounded::Fragments => {
             return pressure.lost;
         }

@@ -11,7 +11,7 @@ use firewall_common::control::{Device, device, slot};
 
 use crate::{
     kernel::{
-        attach::{self, Hook, Mode, Target},
+        attach::{Hook, Mode, Target},
         load::Programs,
         maps::Maps,
         pins::{LinkKind, LinkName, Pins},
@@ -65,7 +65,7 @@ impl Interfaces {
         let begun = self.attach_wanted();
         if begun.is_err() {
             for link in self.pins().links()?.iter().filter(|link| !before.contains(link)) {
-                attach::detach(self.pins(), *link)?;
+                self.pins().detach(*link)?;
             }
         }
         begun?;
@@ -124,7 +124,7 @@ impl Interfaces {
         let pinned = self.pins().links()?;
         let (_, others): (Vec<_>, Vec<_>) = pinned.iter().partition(|link| stays(link.ifindex));
         for link in &others {
-            attach::detach(self.pins(), *link)?;
+            self.pins().detach(*link)?;
         }
         let gone: BTreeSet<_> = others.iter().map(|link| link.ifindex).collect();
         for index in gone {

@@ -5,6 +5,7 @@
 pub mod events;
 mod fragments;
 pub mod helper;
+mod homes;
 mod inject;
 mod interfaces;
 mod logging;

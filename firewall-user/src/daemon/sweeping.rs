@@ -21,7 +21,7 @@ use firewall_common::{
     verdict::{DropReason, STAT_PLACES, Stat, drop_counter},
 };
 
-use super::events::Watchers;
+use super::{events::Watchers, homes::Homes};
 use crate::{
     kernel::{
         fill::recycles_from,
@@ -88,6 +88,7 @@ pub struct Watchman {
     recycled: Recycled,
     refused: Refused,
     watchers: Watchers,
+    homes: Homes,
     pressures: [Pressure; Bounded::ALL.len()],
 }
 
@@ -97,7 +98,10 @@ impl Watchman {
     /// # Errors
     /// When the maps cannot be opened or read.
     pub fn new(maps: Maps, refused: Refused, watchers: Watchers) -> Result<Self> {
+        let mut homes = Homes::default();
+        homes.look()?;
         Ok(Self {
+            homes,
             sweeper: Sweeper::open(&maps)?,
             counters: maps.stats()?,
             recycled: count_embryonic(&maps)?,
@@ -111,10 +115,13 @@ impl Watchman {
     /// Sweeps, and notes what it saw.
     fn look(&mut self, stop: &AtomicBool) -> Result<()> {
         let counters = self.maps.stats()?;
-        let watchers = &self.watchers;
+        if let Err(error) = self.homes.look() {
+            tracing::warn!("masqueraded connections outlive their address: {error:#}");
+        }
+        let (watchers, homes) = (&self.watchers, &self.homes);
         let mut told = |key: &FlowKey, flow: &Flow| watchers.ended(key, flow);
         let told: Option<Told<'_>> = if watchers.wants_flows() { Some(&mut told) } else { None };
-        let sweep = match self.sweeper.sweep(now(), stop, told) {
+        let sweep = match self.sweeper.sweep(now(), stop, &|flow| homes.has_lost(flow), told) {
             Ok(sweep) => sweep,
             Err(error) => {
                 // How many it has removed is not known.
@@ -164,6 +171,13 @@ impl Watchman {
             Bounded::Fragments => recycling(sweep.fragments)?,
             Bounded::Punts => ring(since(drop_counter(DropReason::HelperBusy))),
             Bounded::Events => ring(since(Stat::EventsLost as u32)),
+            Bounded::Translations => {
+                table(sweep.translations, since(Stat::TranslationsFull as u32))
+            }
+            Bounded::EmbryonicTranslations => {
+                let lost = since(drop_counter(DropReason::NatTableFull));
+                Reading { lost, ..recycling(sweep.embryonic_translations)? }
+            }
         })
     }
 
@@ -239,6 +253,10 @@ fn name(what: Bounded, reading: &Reading) -> String {
         Bounded::Fragments => format!("the table of fragments ({size})"),
         Bounded::Punts => "the ring of held segments".into(),
         Bounded::Events => "the ring of LOG lines and drops".into(),
+        Bounded::Translations => format!("the table of translations ({size})"),
+        Bounded::EmbryonicTranslations => {
+            format!("the table of embryonic translations ({size})")
+        }
     }
 }
 
@@ -262,5 +280,13 @@ const fn consequence(what: Bounded) -> &'static str {
         Bounded::Fragments => "later fragments of some datagrams are dropped; raise max_fragments",
         Bounded::Punts => "segments of control connections are dropped until their sender repeats",
         Bounded::Events => "some LOG lines and drops are not told",
+        Bounded::Translations => {
+            "translated connections stay where a flood reaches them; raise max_flows, or shorten \
+             timeouts"
+        }
+        Bounded::EmbryonicTranslations => {
+            "connections that nobody has answered lose their translation to new ones; if this is \
+             no flood, raise max_embryonic"
+        }
     }
 }

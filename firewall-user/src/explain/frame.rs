@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use firewall_common::{
     addr::Addr,
     checksum::Sum,
+    crc32c::Crc32c,
     flow::{Tuple, protocol},
     headers::icmp_request,
     wire::{ether_type, tcp_flag},
 };
+
+use super::chunk;
 
 /// A packet, by what rules and tracking look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Asked {
     /// Of protocols with ports.
     pub sport: u16,
     pub dport: u16,
-    /// TCP: bits of [`tcp_flag`].
+    /// TCP: bits of [`tcp_flag`]. SCTP: the type of its chunk.
     pub flags: u8,
     /// TCP; chosen by the flow where they are not given.
     pub seq: Option<u32>,
@@ -34,6 +37,7 @@ pub struct Asked {
 /// The numbers of a TCP segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
+    /// SCTP: the verification tag.
     pub seq: u32,
     pub ack: u32,
 }
@@ -59,8 +63,8 @@ impl Asked {
         matches!(self.protocol, protocol::ICMP | protocol::ICMPV6)
     }
 
-    /// The answer to it: from its destination to its source. `None` for an ICMP message
-    /// that nobody answers.
+    /// The answer to it: from its destination to its source. `None` for an ICMP message, or
+    /// a chunk of SCTP, that nobody answers.
     pub fn answer(&self) -> Option<Self> {
         let is_syn = self.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
         let icmp = match (self.protocol, self.icmp.0) {
@@ -71,12 +75,17 @@ impl Asked {
             (protocol::ICMP | protocol::ICMPV6, _) => return None,
             _ => 0,
         };
+        let flags = match self.protocol {
+            protocol::SCTP => chunk::answer(self.flags)?,
+            _ if is_syn => tcp_flag::SYN | tcp_flag::ACK,
+            _ => tcp_flag::ACK,
+        };
         Some(Self {
             src: self.dst,
             dst: self.src,
             sport: self.dport,
             dport: self.sport,
-            flags: if is_syn { tcp_flag::SYN | tcp_flag::ACK } else { tcp_flag::ACK },
+            flags,
             icmp: (icmp, self.icmp.1),
             seq: None,
             ack: None,
@@ -136,6 +145,7 @@ impl Asked {
                 let id = self.icmp_id.to_be_bytes();
                 (vec![kind, code, 0, 0, id[0], id[1], 0, 1], Some(2))
             }
+            protocol::SCTP => return self.sctp(&ports, numbers.seq),
             _ => (vec![0; 8], None),
         };
         bytes.resize(bytes.len() + usize::from(self.payload), 0);
@@ -152,6 +162,16 @@ impl Asked {
             let sum = if sum == 0 && self.protocol == protocol::UDP { 0xffff } else { sum };
             bytes[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
         }
+        bytes
+    }
+}
+
+impl Asked {
+    fn sctp(&self, ports: &[u8], tag: u32) -> Vec<u8> {
+        let chunk = chunk::bytes(self.flags, self.payload);
+        let mut bytes = [ports, &tag.to_be_bytes(), &[0; 4], &chunk].concat();
+        let sum = bytes.iter().fold(Crc32c::START, |sum, byte| sum.byte(*byte)).finish();
+        bytes[8..12].copy_from_slice(&sum.to_ne_bytes());
         bytes
     }
 }
@@ -197,8 +217,8 @@ mod tests {
     }
 
     fn all() -> Vec<Asked> {
-        let v4 = [protocol::TCP, protocol::UDP, protocol::ICMP, 89];
-        let v6 = [protocol::TCP, protocol::UDP, protocol::ICMPV6, 89];
+        let v4 = [protocol::TCP, protocol::UDP, protocol::SCTP, protocol::ICMP, 89];
+        let v6 = [protocol::TCP, protocol::UDP, protocol::SCTP, protocol::ICMPV6, 89];
         let four = v4.map(|number| asked("192.0.2.7", "198.51.100.9", number));
         let six = v6.map(|number| asked("2001:db8::7", "2001:db8:1::9", number));
         four.into_iter().chain(six).collect()

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ending, Explanation, walk::flags};
+use super::{Ending, Explanation, chunk, walk::flags};
 use crate::{
     listing::protocol::{self as names, Layout},
     rules::Part,
@@ -78,6 +78,9 @@ fn packet(it: &Explanation) -> Value {
             value["code"] = asked.icmp.1.into();
         }
         Layout::Keys | Layout::Nothing => {}
+    }
+    if asked.protocol == firewall_common::flow::protocol::SCTP {
+        value["chunk"] = chunk::name(asked.flags).into();
     }
     if asked.protocol == firewall_common::flow::protocol::TCP {
         value["flags"] = flags(asked.flags).into();

@@ -7,6 +7,7 @@
 //! [`firewall_common::walk::step`], and must end at the same rule.
 
 pub mod announcement;
+pub mod chunk;
 pub mod frame;
 pub mod json;
 pub mod lists;
@@ -340,6 +341,9 @@ fn forgetful(mut flow: Flow) -> Flow {
 /// What the sender would say next in its flow; a new one begins anywhere.
 fn numbers(asked: &Asked, stand: Option<&Begun>) -> Numbers {
     const FIRST: u32 = 1_000_000;
+    if asked.protocol == protocol::SCTP {
+        return Numbers { seq: tag(asked, stand).unwrap_or(FIRST), ack: 0 };
+    }
     let Some(Begun { flow, sender, .. }) = stand.filter(|_| asked.protocol == protocol::TCP) else {
         let ack = if asked.flags & tcp_flag::ACK == 0 { 0 } else { FIRST };
         return Numbers { seq: asked.seq.unwrap_or(FIRST), ack: asked.ack.unwrap_or(ack) };
@@ -357,6 +361,16 @@ fn numbers(asked: &Asked, stand: Option<&Begun>) -> Numbers {
     };
     let ack = if asked.flags & tcp_flag::ACK == 0 { 0 } else { other.end.0 };
     Numbers { seq: asked.seq.unwrap_or(seq), ack: asked.ack.unwrap_or(ack) }
+}
+
+/// The verification tag that an SCTP packet of this flow carries, if that is known; an INIT
+/// has none.
+fn tag(asked: &Asked, stand: Option<&Begun>) -> Option<u32> {
+    if asked.flags == chunk::INIT {
+        return Some(0);
+    }
+    let Begun { flow, sender, .. } = stand?;
+    Some(flow.side(flow.direction(*sender)).window.end.0).filter(|tag| *tag != 0)
 }
 
 /// What the counters say; each packet moves one that is a verdict.

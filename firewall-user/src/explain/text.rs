@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use firewall_common::{flow::protocol, verdict::DropReason};
 
-use super::{Ending, Explanation, frame::Asked, walk::flags};
+use super::{Ending, Explanation, chunk, frame::Asked, walk::flags};
 use crate::listing::protocol::{self as names, Layout};
 
 /// Rules in a row that did not match, beyond which only their number is told.
@@ -44,6 +44,9 @@ pub fn packet(asked: &Asked) -> String {
         ),
         _ => format!("{name} {} -> {}", asked.src, asked.dst),
     };
+    if asked.protocol == protocol::SCTP {
+        let _ = write!(text, " {}", chunk::name(asked.flags));
+    }
     if asked.protocol == protocol::TCP {
         let _ = write!(text, " {}", flags(asked.flags));
     }

@@ -1,7 +1,7 @@
 //! Programs on interfaces, by pinned links: a new daemon replaces the program
 //! of a link in one step, and no packet passes between.
 
-use std::{fs, thread, time::Duration};
+use std::fs;
 
 use anyhow::{Context, Result, anyhow};
 use aya::programs::{
@@ -60,7 +60,7 @@ impl Programs {
         match mode {
             Mode::Native => self.attach_xdp(pins, link, XdpMode::Driver),
             Mode::Generic => self.attach_xdp(pins, link, XdpMode::Skb),
-            Mode::Tc => detach(pins, link),
+            Mode::Tc => pins.detach(link),
         }
     }
 
@@ -96,11 +96,6 @@ impl Programs {
         pin(pins, name, link)
     }
 }
-
-/// The kernel takes a program off an interface some time after its link is gone,
-/// and has no place for another one until then.
-const RELEASE_TRIES: usize = 10;
-const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// An interface to enforce on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,17 +134,13 @@ impl Programs {
         // The kernel has one mode at a time on an interface.
         let replaced = target.attached.filter(|attached| modes.first() != Some(attached));
         if replaced.is_some() && modes.first() != Some(&Mode::Tc) {
-            detach(pins, link)?;
+            pins.detach(link)?;
         }
-        let tries = if replaced.is_some() { RELEASE_TRIES } else { 1 };
         let mut failed = None;
-        for mode in (0..tries).flat_map(|_| modes.clone()) {
+        for mode in modes {
             match self.attach(pins, target.ifindex, mode) {
                 Ok(()) => return Ok(mode),
                 Err(error) => failed = failed.or(Some(error)),
-            }
-            if tries > 1 {
-                thread::sleep(RELEASE_PAUSE);
             }
         }
         if let Some(former) = replaced {
@@ -195,7 +186,7 @@ fn take_over(
     match replace(link.into()) {
         Ok(()) => Ok(true),
         Err(error) if is_of_a_lost_interface(&error) => {
-            detach(pins, name)?;
+            pins.detach(name)?;
             Ok(false)
         }
         Err(error) => Err(error.context(format!("cannot take over the link {}", path.display()))),
@@ -230,20 +221,6 @@ fn pin(pins: &Pins, name: LinkName, link: FdLink) -> Result<()> {
     let path = pins.link(name);
     link.pin(&path).with_context(|| format!("cannot pin the link {}", path.display()))?;
     Ok(())
-}
-
-/// Takes a program off its interface; nothing when it is not there.
-///
-/// # Errors
-/// When the pin cannot be removed.
-pub fn detach(pins: &Pins, name: LinkName) -> Result<()> {
-    let path = pins.link(name);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove the link {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What the kernel said, without the name of the system call around it.

@@ -32,6 +32,7 @@ const LOOKUP_BATCH: libc::c_long = 24;
 const LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const UPDATE_BATCH: libc::c_long = 26;
 const DELETE_BATCH: libc::c_long = 27;
+const LINK_DETACH: libc::c_long = 34;
 /// Entries asked for at once: more than any bucket holds.
 const ENTRIES: usize = 4096;
 /// Where there are seldom more.
@@ -469,6 +470,17 @@ struct MapInfo {
     value_size: u32,
     max_entries: u32,
     map_flags: u32,
+}
+
+/// Takes the program of a link off its interface (`BPF_LINK_DETACH`), whoever holds the
+/// link: when this returns it is off.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn detach_link(link: impl AsFd) -> io::Result<()> {
+    let mut link = link.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads the number, and no more.
+    unsafe { bpf(LINK_DETACH, &mut link) }
 }
 
 /// How many places a map has.

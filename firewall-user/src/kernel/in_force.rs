@@ -10,6 +10,7 @@ use super::{
     batch,
     maps::{Maps, now, wall_time},
     quiescence::wait_for_programs,
+    sets::SetTables,
 };
 
 /// How a trial ended that somebody asks about.
@@ -91,7 +92,8 @@ impl Maps {
         Ok(())
     }
 
-    /// Keeps the rules that are on trial. The caller holds the lock of the ruleset.
+    /// Keeps the rules that are on trial, and sets that came with them. The caller holds the
+    /// lock of the ruleset, and not that of sets.
     ///
     /// # Errors
     /// When the map cannot be written.
@@ -110,8 +112,8 @@ impl Maps {
         Ok(end)
     }
 
-    /// Goes back to the former rules if others are on trial, or were. The caller holds
-    /// the lock of the ruleset.
+    /// Goes back to the former rules, and sets, if others are on trial, or were. The caller
+    /// holds the lock of the ruleset, and not that of sets.
     ///
     /// # Errors
     /// When the map cannot be written.
@@ -135,11 +137,16 @@ impl Maps {
         Ok(!in_force.is_trial(now()) && self.end_trial()? == TrialEnd::Over)
     }
 
-    /// Nothing is on trial any more; nobody looks at other rules when it returns.
+    /// Nothing is on trial any more; nobody looks at other rules, or sets, when it returns.
     fn settle(&self, ended: InForce) -> Result<()> {
         self.set_in_force(ended)?;
         self.set_in_force(ended.settled())?;
         wait_for_programs();
+        let sets = SetTables::of(self);
+        if !sets.is_settled()? {
+            let _lock = self.pins().lock_sets()?;
+            sets.settle()?;
+        }
         Ok(())
     }
 

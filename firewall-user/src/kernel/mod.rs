@@ -27,3 +27,4 @@ pub mod trial;
 mod types;
 mod view;
 pub mod workbench;
+pub mod worlds;

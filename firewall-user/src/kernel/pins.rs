@@ -16,6 +16,8 @@ use anyhow::{Context, Result, bail};
 use firewall_common::control::LAYOUT_VERSION;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::batch;
+
 /// The pinned things of one instance.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -130,12 +132,38 @@ impl Pins {
         Ok(links)
     }
 
+    /// Takes a program off its interface, and the link away; nothing when it is not there.
+    /// When this returns, the interface is free for another.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn detach(&self, name: LinkName) -> Result<()> {
+        let path = self.link(name);
+        let link = match batch::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            link => link.with_context(|| format!("cannot open the link {}", path.display()))?,
+        };
+        // A link that only loses its pin is let go of later: the kernel waits for a grace
+        // period, then hands it to a worker, and the program judges on until then.
+        batch::detach_link(&link).with_context(|| {
+            format!(
+                "cannot take the program off interface {} ({}): `ip link show` tells what holds it",
+                name.ifindex,
+                name.kind.name()
+            )
+        })?;
+        fs::remove_file(&path).with_context(|| format!("cannot remove the link {}", path.display()))
+    }
+
     /// Takes away everything that stands in this layout, links first, and the
-    /// directories with it.
+    /// directories with it. When this returns, the interfaces are free.
     ///
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(&self) -> Result<()> {
+        for link in self.links()? {
+            self.detach(link)?;
+        }
         for part in ["links", "programs", "maps"] {
             let dir = self.version().join(part);
             for name in read_names(&dir)? {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use bytemuck::Pod;
 use firewall_common::{
     control::slot,
-    set::{COMMENT, Entry, EntryKey, HOST, NAME, SLOTS, STORES, SetHeader},
+    set::{COMMENT, Entry, EntryKey, HOST, SLOTS, STORES, SetHeader},
 };
 use nix::fcntl::Flock;
 
@@ -29,15 +29,7 @@ pub type CommentBytes = [u8; COMMENT];
 /// [`super::pins::Pins::lock_sets`].
 #[derive(Clone, Debug)]
 pub struct SetTables {
-    maps: Maps,
-}
-
-/// A set that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    pub name: String,
-    pub slot: u32,
-    pub store: u32,
+    pub(super) maps: Maps,
 }
 
 impl SetTables {
@@ -51,20 +43,6 @@ impl SetTables {
     /// When the directory cannot be opened.
     pub fn lock(&self) -> Result<Option<Flock<File>>> {
         self.maps.pins().lock_sets()
-    }
-
-    /// All sets, by their slots.
-    ///
-    /// # Errors
-    /// When the maps cannot be read.
-    pub fn names(&self) -> Result<Vec<Named>> {
-        let stores: Vec<u32> = self.array("set_slots", 0, SLOTS)?;
-        if stores.iter().all(|store| *store == 0) {
-            return Ok(Vec::new());
-        }
-        let names: Vec<[u8; NAME]> = self.array("set_names", 0, SLOTS)?;
-        let named = (0..).zip(stores).zip(names).filter(|((_, store), _)| *store != 0);
-        Ok(named.map(|((slot, store), name)| Named { name: text(&name), slot, store }).collect())
     }
 
     /// # Errors
@@ -188,19 +166,6 @@ impl SetTables {
         self.maps.array("sets")?.set(store, Raw(*header), 0).context("cannot write map sets")
     }
 
-    /// Has the slot lead to this store, 0 for none, under this name.
-    ///
-    /// # Errors
-    /// When the maps cannot be written.
-    pub fn set_slot(&self, slot: u32, name: &str, store: u32) -> Result<()> {
-        let mut bytes = [0; NAME];
-        for (place, byte) in bytes.iter_mut().take(NAME - 1).zip(name.bytes()) {
-            *place = byte;
-        }
-        self.maps.array("set_names")?.set(slot, Raw(bytes), 0).context("cannot write set_names")?;
-        self.maps.array("set_slots")?.set(slot, Raw(store), 0).context("cannot write set_slots")
-    }
-
     /// Gives stores back, to which no slot leads any more.
     ///
     /// # Errors
@@ -222,15 +187,10 @@ impl SetTables {
         Ok(())
     }
 
-    fn array<V: Pod>(&self, name: &str, start: u32, count: u32) -> Result<Vec<V>> {
+    pub(super) fn array<V: Pod>(&self, name: &str, start: u32, count: u32) -> Result<Vec<V>> {
         batch::read_array(self.maps.data(name)?.fd(), start, count as usize, 1)
             .with_context(|| format!("cannot read map {name}"))
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// The sets at one moment; their elements are read when they are asked for.

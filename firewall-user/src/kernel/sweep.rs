@@ -79,6 +79,9 @@ pub struct Sweep {
     pub expectations: Swept,
     pub masters: Swept,
     pub fragments: Swept,
+    /// What the last sweep of them has seen, which may be another one.
+    pub translations: Swept,
+    pub embryonic_translations: Swept,
 }
 
 /// The tables, kept open.
@@ -90,6 +93,7 @@ pub struct Sweeper {
     masters: Table<FlowKey, Master>,
     fragments: Table<FragmentKey, FragmentGrant>,
     translations: [Table<FlowKey, Translation>; 2],
+    translations_swept: [Swept; 2],
     /// Sweeps so far.
     count: u32,
     sets: SetTables,
@@ -106,6 +110,7 @@ impl Sweeper {
             masters: Table::open(maps, "masters")?,
             fragments: Table::open(maps, "fragments")?,
             translations: [Table::open(maps, "translations")?, Table::open(maps, "embryonic_nat")?],
+            translations_swept: [Swept::default(); 2],
             count: 0,
             sets: SetTables::of(maps),
         })
@@ -113,8 +118,9 @@ impl Sweeper {
 
     /// Removes what had expired at `now`. Embryonic flows and fragments are swept
     /// too: their tables recycle the entry that was used longest ago, which may be
-    /// alive while others have expired. Each flow that ends is `told`. When `stop`
-    /// is set it ends early, having seen a part.
+    /// alive while others have expired. Flows that have lost what they cannot go on
+    /// without (`has_lost`) are removed with them. Each flow that ends is `told`. When
+    /// `stop` is set it ends early, having seen a part.
     ///
     /// # Errors
     /// What the kernel said.
@@ -122,13 +128,14 @@ impl Sweeper {
         &mut self,
         now: Nanos,
         stop: &AtomicBool,
+        has_lost: &dyn Fn(&Flow) -> bool,
         told: Option<Told<'_>>,
     ) -> Result<Sweep> {
         let rest = if told.is_some() { REST_WHEN_TOLD } else { Duration::ZERO };
         let mut nobody = |_: &FlowKey, _: &Flow| {};
         let told = told.unwrap_or(&mut nobody);
         let flows = Pace { stop, rest };
-        let is_over = |_: &FlowKey, flow: &Flow| Ok(flow.is_expired(now));
+        let is_over = |_: &FlowKey, flow: &Flow| Ok(flow.is_expired(now) || has_lost(flow));
         let assured = self.assured.sweep(&flows, is_over, &mut *told)?;
         let embryonic = self.embryonic.sweep(&flows, is_over, &mut *told)?;
         let pace = Pace { stop, rest: Duration::ZERO };
@@ -150,13 +157,22 @@ impl Sweeper {
                 Ok(now.since(translation.claimed).is_after(CLAIM_BEFORE_FLOW)
                     && !has_face(flows, key, translation)?)
             };
-            for table in &mut self.translations {
-                table.sweep(&pace, is_left, |_, _| {})?;
+            for (table, swept) in self.translations.iter_mut().zip(&mut self.translations_swept) {
+                *swept = table.sweep(&pace, is_left, |_, _| {})?;
             }
         }
         self.count = self.count.wrapping_add(1);
         self.sweep_sets(now, &pace)?;
-        Ok(Sweep { assured, embryonic, expectations, masters, fragments })
+        let [translations, embryonic_translations] = self.translations_swept;
+        Ok(Sweep {
+            assured,
+            embryonic,
+            expectations,
+            masters,
+            fragments,
+            translations,
+            embryonic_translations,
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
     counters::{self, Live},
     maps::Maps,
     quiescence::wait_for_programs,
+    sets::SetTables,
     texts::{FAMILIES, OfGeneration, Texts},
     view::{View, WritableView},
 };
@@ -55,13 +56,14 @@ struct Slots {
 
 impl<'m> Workbench<'m> {
     /// Whoever opens it holds [`super::pins::Pins::lock_ruleset`]. `None` where no rules
-    /// were ever installed, or a trial has left something to be cleared away.
+    /// were ever installed, or a trial or a change of sets has left something to be cleared
+    /// away.
     ///
     /// # Errors
     /// When the maps cannot be read.
     pub fn open(maps: &'m Maps) -> Result<Option<Self>> {
         let in_force = maps.in_force()?;
-        if in_force.current == 0 || in_force.until.0 != 0 {
+        if in_force.current == 0 || in_force.until.0 != 0 || !SetTables::of(maps).is_settled()? {
             return Ok(None);
         }
         let header = maps.open_map("rulesets")?;

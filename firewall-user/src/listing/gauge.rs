@@ -42,6 +42,8 @@ pub const fn name(what: Bounded) -> &'static str {
         Bounded::Fragments => "table-fragments",
         Bounded::Punts => "ring-punts",
         Bounded::Events => "ring-events",
+        Bounded::Translations => "table-translations",
+        Bounded::EmbryonicTranslations => "table-embryonic-nat",
     }
 }
 

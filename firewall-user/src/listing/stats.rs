@@ -30,6 +30,8 @@ pub struct Tables {
     pub assured: Fill,
     pub embryonic: Fill,
     pub expectations: Fill,
+    /// Of confirmed connections.
+    pub translations: Fill,
 }
 
 /// How full a table is.
@@ -47,11 +49,12 @@ impl Fill {
 
 impl Tables {
     /// The names of the gauges; none of them is the name of a counter.
-    pub const fn named(&self) -> [(&'static str, Fill); 3] {
+    pub const fn named(&self) -> [(&'static str, Fill); 4] {
         [
             ("table-assured", self.assured),
             ("table-embryonic", self.embryonic),
             ("table-expectations", self.expectations),
+            ("table-translations", self.translations),
         ]
     }
 }

@@ -162,6 +162,7 @@ mod tests {
                 assured: Fill { used: 812, size: 262_144 },
                 embryonic: Fill { used: 3, size: 65_536 },
                 expectations: Fill { used: 1, size: 4_096 },
+                translations: Fill { used: 2, size: 524_288 },
             },
         }
     }
@@ -178,7 +179,8 @@ ruleset      generation 3, 17 rules
 ftp ports    21, 2121
 assured      812 of 262144
 embryonic    3 of 65536
-expectations 1 of 4096";
+expectations 1 of 4096
+translations 2 of 524288";
         assert_eq!(text(&view()), expected);
     }
 

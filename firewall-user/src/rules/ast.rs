@@ -382,6 +382,23 @@ impl Table {
         self.chains.iter_mut().find(|chain| chain.name == name)
     }
 
+    /// Gives a chain of one's own another name, which none has; rules that jump or go to it
+    /// still do.
+    pub(crate) fn rename(&mut self, old: &str, new: &str) {
+        let Some(at) = self.chains.iter().position(|chain| chain.name == old) else { return };
+        let chain = Chain { name: new.to_owned(), ..self.chains.remove(at) };
+        let sorted = |known: &Chain| known.policy.is_some() || known.name < chain.name;
+        let at = self.chains.partition_point(sorted);
+        self.chains.insert(at, chain);
+        for rule in self.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+            if let Target::Jump(name) | Target::Goto(name) = &mut rule.spec.target
+                && name == old
+            {
+                new.clone_into(name);
+            }
+        }
+    }
+
     /// How many rules jump or go to the chain.
     pub fn references(&self, name: &str) -> usize {
         let rules = self.chains.iter().flat_map(|chain| &chain.rules);

@@ -7,14 +7,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use firewall_common::{addr::Family, extra::recent::list_id, rule::Counter, set::SLOTS};
+use firewall_common::{addr::Family, extra::recent::list_id, rule::Counter};
 
 use super::{
-    Rulesets, Running, index,
+    Rulesets, Running, Shelf, index,
     sources::{self, Written},
 };
 use crate::{
-    kernel::{maps::Maps, ruleset::Image, sets::SetTables},
+    kernel::{maps::Maps, ruleset::Image},
     rules::{self, Chain, Compiled, Origin, Place, Rule},
 };
 
@@ -87,20 +87,37 @@ impl<'m> Edit<'m> {
     /// # Errors
     /// What is wrong with the new rules, or with the maps; nothing has changed then.
     pub fn finish(self, after: &Rulesets) -> Result<()> {
-        self.install(after, None).map(drop)
+        let sets = Shelf::take(self.maps, None)?;
+        self.install(after, sets, None).map(drop)
     }
 
-    /// As [`Edit::finish`]; gives the generation, which counts for so long, if a time is
-    /// given, unless it is confirmed.
+    /// As [`Edit::finish`], together with the sets on the shelf; gives the generation, which
+    /// counts for so long, if a time is given, unless it is confirmed.
     ///
     /// # Errors
     /// As there.
-    pub fn install(self, after: &Rulesets, trial: Option<Duration>) -> Result<u32> {
+    pub fn install(
+        self,
+        after: &Rulesets,
+        mut sets: Shelf<'_>,
+        trial: Option<Duration>,
+    ) -> Result<u32> {
         let mut compiled = after.compile()?;
-        // A set that the new rules name stays there until they are in force.
-        let _sets = self.maps.pins().lock_sets()?;
-        let slots = bind(self.maps, &mut compiled)?;
-        let (mut bases, sources) = self.carried(after, &compiled);
+        let slots = sets.bind(&mut compiled)?;
+        sets.put()?;
+        let generation = self.install_compiled(after, &compiled, &slots, trial)?;
+        sets.settle(trial)?;
+        Ok(generation)
+    }
+
+    fn install_compiled(
+        self,
+        after: &Rulesets,
+        compiled: &Compiled,
+        slots: &[u32],
+        trial: Option<Duration>,
+    ) -> Result<u32> {
+        let (mut bases, sources) = self.carried(after, compiled);
         let [v4, v6] = &after.texts();
         let written = self.sources(after);
         let image = Image {
@@ -110,7 +127,7 @@ impl<'m> Edit<'m> {
             extras: &compiled.extras,
             texts_searched: &compiled.texts,
             bases: &bases,
-            set_references: &slots,
+            set_references: slots,
             texts: [v4, v6],
             sources: written.each_ref().map(String::as_str),
         };
@@ -210,23 +227,6 @@ impl<'m> Edit<'m> {
         }
         self.lines[index(family)].get(&rule.origin.line).copied()
     }
-}
-
-/// Gives the sets that the rules name their slots; gives how many rules name each.
-fn bind(maps: &Maps, compiled: &mut Compiled) -> Result<Vec<u32>> {
-    let mut counts = vec![0; SLOTS as usize];
-    if compiled.set_uses.is_empty() {
-        return Ok(counts);
-    }
-    let sets = SetTables::of(maps).names()?;
-    let slots: HashMap<_, _> = sets.iter().map(|set| (set.name.as_str(), set.slot)).collect();
-    compiled.bind(&|name| slots.get(name).copied())?;
-    for set in &compiled.set_uses {
-        if let Some(slot) = slots.get(set.name.as_str()) {
-            counts[*slot as usize] += 1;
-        }
-    }
-    Ok(counts)
 }
 
 /// Where the rules of a generation were written, by their lines in its text.

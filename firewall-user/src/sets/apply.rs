@@ -53,7 +53,7 @@ impl Plan {
     }
 
     /// Makes the stores that are not there yet; gives them.
-    fn make_new(&mut self) -> Result<Vec<u32>> {
+    pub(super) fn make_new(&mut self) -> Result<Vec<u32>> {
         let new: Vec<usize> =
             self.reached().filter(|at| self.contents[*at].store.is_none()).collect();
         if new.is_empty() {

@@ -23,10 +23,17 @@ use crate::{
 /// Why it cannot be done; nothing has changed then.
 pub fn change(maps: &Maps, words: &[&str], exist: bool) -> Result<()> {
     let action = of_words(words)?;
-    let _lock = maps.pins().lock_sets()?;
-    let mut plan = Plan::of(&SetTables::of(maps))?;
+    let (_lock, mut plan) = begin(maps)?;
     plan.execute(&action, exist)?;
     plan.commit()
+}
+
+/// The sets to be changed, and the lock of who changes them.
+fn begin(maps: &Maps) -> Result<(impl Sized, Plan)> {
+    let lock = maps.pins().lock_sets()?;
+    let tables = SetTables::of(maps);
+    tables.settle()?;
+    Ok((lock, Plan::of(&tables)?))
 }
 
 /// Whether an element is in a set, by `test SET ELEMENT`.
@@ -45,8 +52,7 @@ pub fn test(maps: &Maps, words: &[&str]) -> Result<bool> {
 /// # Errors
 /// The first line that cannot be done; nothing has changed then.
 pub fn load(maps: &Maps, name: &str, text: &str, exist: bool) -> Result<()> {
-    let _lock = maps.pins().lock_sets()?;
-    let mut plan = Plan::of(&SetTables::of(maps))?;
+    let (_lock, mut plan) = begin(maps)?;
     run(&mut plan, name, text, exist)?;
     plan.commit()
 }

@@ -9,12 +9,14 @@
 mod apply;
 mod call;
 mod command;
+mod difference;
 mod element;
 mod header;
 mod names;
 mod plan;
 mod print;
 mod refusal;
+mod replacement;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -23,11 +25,13 @@ mod words;
 pub use self::{
     call::{change, list, load, test},
     command::{Action, Added, Line, read},
+    difference::{SetChange, SetDifference},
     element::Element,
     names::kind_name,
     plan::Plan,
     print::{Form, Listing, Printer},
     refusal::Refusal,
+    replacement::{File, Replacement},
     restore::{Mistake, run},
 };
 

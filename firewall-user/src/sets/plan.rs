@@ -1,7 +1,7 @@
 //! What a list of commands makes of the sets, before any of it is so.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     ops::ControlFlow,
 };
@@ -30,11 +30,14 @@ pub struct Plan {
     pub(super) tables: SetTables,
     /// By slot.
     pub(super) slots: Vec<Option<Named>>,
-    by_name: HashMap<String, u32>,
+    pub(super) by_name: HashMap<String, u32>,
+    /// Slots of sets that only the other ruleset knows, or is to know: nobody else may
+    /// have them.
+    pub(super) hidden: HashSet<u32>,
     pub(super) contents: Vec<Contents>,
     /// By slot, how many rules name it; read when somebody asks.
     references: Option<Vec<u32>>,
-    now: Nanos,
+    pub(super) now: Nanos,
 }
 
 /// A name and what it leads to, a place in [`Plan::contents`].
@@ -124,7 +127,7 @@ impl Contents {
         }
     }
 
-    fn of_store(header: SetHeader, store: u32) -> Self {
+    pub(super) fn of_store(header: SetHeader, store: u32) -> Self {
         Self { store: Some(store), ..Self::new(header) }
     }
 
@@ -223,6 +226,7 @@ impl Plan {
             tables: tables.clone(),
             slots: vec![None; SLOTS as usize],
             by_name: HashMap::new(),
+            hidden: tables.taken()?.into_iter().map(|set| set.slot).collect(),
             contents: Vec::new(),
             references: None,
             now: now(),
@@ -230,6 +234,7 @@ impl Plan {
         for set in tables.names()? {
             let header = tables.header(set.store)?;
             plan.by_name.insert(set.name.clone(), set.slot);
+            plan.hidden.remove(&set.slot);
             plan.slots[set.slot as usize] =
                 Some(Named { name: set.name, contents: plan.contents.len() });
             plan.contents.push(Contents::of_store(header, set.store));
@@ -310,11 +315,11 @@ impl Plan {
         Ok(false)
     }
 
-    fn slot(&self, name: &str) -> Result<u32, Refusal> {
+    pub(super) fn slot(&self, name: &str) -> Result<u32, Refusal> {
         self.by_name.get(name).copied().ok_or_else(Refusal::no_set)
     }
 
-    fn contents_of(&self, name: &str) -> Result<usize, Refusal> {
+    pub(super) fn contents_of(&self, name: &str) -> Result<usize, Refusal> {
         let slot = self.slot(name)?;
         let named = self.slots[slot as usize].as_ref();
         named.map(|named| named.contents).ok_or_else(Refusal::no_set)
@@ -328,15 +333,23 @@ impl Plan {
             let message = "Set cannot be created: set with the same name already exists";
             return Err(Refusal::new(message));
         }
-        let free = self.slots.iter().position(Option::is_none).ok_or_else(|| {
+        self.place(name, Contents::new(*header)).map(drop)
+    }
+
+    /// Gives contents a name and a slot that nobody has.
+    pub(super) fn place(&mut self, name: &str, contents: Contents) -> Result<u32, Refusal> {
+        let is_free =
+            |slot: &u32| self.slots[*slot as usize].is_none() && !self.hidden.contains(slot);
+        let free = (0..SLOTS).find(is_free).ok_or_else(|| {
             let message =
                 "Kernel error received: maximal number of sets reached, cannot create more.";
             Refusal::new(message).advise(format!("there may be {SLOTS} of them: destroy one"))
         })?;
-        self.by_name.insert(name.to_owned(), free as u32);
-        self.slots[free] = Some(Named { name: name.to_owned(), contents: self.contents.len() });
-        self.contents.push(Contents::new(*header));
-        Ok(())
+        self.by_name.insert(name.to_owned(), free);
+        let contents_at = self.contents.len();
+        self.slots[free as usize] = Some(Named { name: name.to_owned(), contents: contents_at });
+        self.contents.push(contents);
+        Ok(free)
     }
 
     fn add(
@@ -469,7 +482,7 @@ impl Plan {
         Ok(by_rules || self.lists_with(slot) != 0)
     }
 
-    fn lists_with(&self, slot: u32) -> usize {
+    pub(super) fn lists_with(&self, slot: u32) -> usize {
         let lists = self.slots.iter().flatten().map(|named| &self.contents[named.contents].header);
         lists.filter(|header| header.members.contains(&(slot as u16 + 1))).count()
     }
@@ -580,7 +593,11 @@ impl Plan {
 
 impl Contents {
     /// Of an element of the store.
-    fn comment(&mut self, tables: &SetTables, key: &EntryKey) -> Result<Option<Box<str>>, Refusal> {
+    pub(super) fn comment(
+        &mut self,
+        tables: &SetTables,
+        key: &EntryKey,
+    ) -> Result<Option<Box<str>>, Refusal> {
         let Some(Opened { comments: Some(comments), .. }) = self.opened(tables)? else {
             return Ok(None);
         };
@@ -600,7 +617,7 @@ pub(super) fn members(header: &SetHeader) -> Vec<u16> {
     header.members.iter().copied().take_while(|member| *member != 0).collect()
 }
 
-fn set_members(header: &mut SetHeader, members: &[u16]) {
+pub(super) fn set_members(header: &mut SetHeader, members: &[u16]) {
     header.members = [0; MEMBERS];
     for (place, member) in header.members.iter_mut().zip(members) {
         *place = *member;
@@ -655,6 +672,6 @@ fn absent() -> Refusal {
     Refusal::new("Element cannot be deleted from the set: it's not added")
 }
 
-fn in_use() -> Refusal {
+pub(super) fn in_use() -> Refusal {
     Refusal::new("Set cannot be destroyed: it is in use by a kernel component")
 }

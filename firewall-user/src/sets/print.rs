@@ -19,7 +19,8 @@ use super::{
 };
 use crate::kernel::{
     maps::now,
-    sets::{CommentBytes, Inner, Named, SetTables},
+    sets::{CommentBytes, Inner, SetTables},
+    worlds::Named,
 };
 
 /// How to print.

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use super::{command::read, plan::Plan, refusal::Refusal};
+use super::{
+    command::{Action, read},
+    plan::Plan,
+    refusal::Refusal,
+};
 
 /// The first line that cannot be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +23,21 @@ pub struct Mistake {
 /// # Errors
 /// The first line that cannot be done.
 pub fn run(plan: &mut Plan, file: &str, text: &str, exist: bool) -> Result<(), Box<Mistake>> {
+    each_line(file, text, |action, line_says| plan.execute(action, exist || line_says))
+}
+
+/// Hands on what each line says, and whether what is done already is no mistake in it.
+///
+/// # Errors
+/// The first line that cannot be read, or is refused.
+pub(super) fn each_line(
+    file: &str,
+    text: &str,
+    mut execute: impl FnMut(&Action<'_>, bool) -> Result<(), Refusal>,
+) -> Result<(), Box<Mistake>> {
     for (line, number) in text.lines().zip(1..) {
         let done = read(line).and_then(|read| match read.action {
-            Some(action) => plan.execute(&action, exist || read.exist),
+            Some(action) => execute(&action, read.exist),
             None => Ok(()),
         });
         if let Err(refusal) = done {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrStorage};
 
 /// The addresses of this host, each with its interface.
 ///
@@ -19,6 +19,16 @@ pub fn addresses() -> Result<Vec<(IpAddr, String)>> {
     Ok(all
         .filter_map(|one| Some((one.address.as_ref().and_then(address)?, one.interface_name)))
         .collect())
+}
+
+/// Those of interfaces that are up.
+///
+/// # Errors
+/// As above.
+pub fn addresses_up() -> Result<Vec<IpAddr>> {
+    let all = getifaddrs().context("cannot list the addresses of this host")?;
+    let up = all.filter(|one| one.flags.contains(InterfaceFlags::IFF_UP));
+    Ok(up.filter_map(|one| one.address.as_ref().and_then(address)).collect())
 }
 
 fn address(storage: &SockaddrStorage) -> Option<IpAddr> {

@@ -5,7 +5,7 @@
 //! nothing.
 
 pub mod diagnosis;
-mod host;
+pub(crate) mod host;
 pub mod print;
 
 use std::{ops::ControlFlow, time::SystemTime};

@@ -10,7 +10,7 @@ use super::{
     call::{Call, Command},
 };
 use crate::{
-    rules::{self, Chain, Rule, Ruleset, Table, TableName, Target, Verdict},
+    rules::{self, Chain, Rule, Ruleset, Table, TableName, Verdict},
     ruleset::LazyServices,
 };
 
@@ -237,20 +237,8 @@ impl Change<'_> {
             _ => self.create(ruleset, new)?,
         }
         let table = self.table(ruleset);
-        let Some(at) = table.chains.iter().position(|chain| chain.name == old) else {
-            return Err(self.refused(NO_CHAIN));
-        };
-        let rules = table.chains.remove(at).rules;
-        if let Some(chain) = table.chain_mut(new) {
-            chain.rules = rules;
-        }
-        for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
-            if let Target::Jump(name) | Target::Goto(name) = &mut rule.spec.target
-                && name == old
-            {
-                new.clone_into(name);
-            }
-        }
+        table.chains.retain(|chain| chain.name != new);
+        table.rename(old, new);
         Ok(())
     }
 

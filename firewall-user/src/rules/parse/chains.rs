@@ -1,9 +1,13 @@
-//! Commands about whole chains: `-F`, `-X`, `-Z`.
+//! Commands about whole chains: `-F`, `-X`, `-Z`, `-E`.
 
 use firewall_common::rule::Counter;
 
-use super::{Parser, items::Item};
-use crate::rules::{ast::TableName, problem::Problem, source::Span};
+use super::{Parser, items::Item, lines::Word};
+use crate::rules::{
+    ast::{Chain, TableName},
+    problem::Problem,
+    source::Span,
+};
 
 impl Parser<'_, '_> {
     pub(super) fn flush(&mut self, table: TableName, command: &Item) {
@@ -53,6 +57,26 @@ impl Parser<'_, '_> {
         };
         let problem = Problem::new(format!("the chain '{name}' {problem} and cannot be deleted"));
         self.problem(span, problem.advise("empty the chains before with -F"));
+    }
+
+    pub(super) fn rename_chain(&mut self, table: TableName, old: &Word, new: &Word) {
+        let errors = self.context.report.count();
+        if self.chain_rules(table, old).is_none() {
+            return;
+        }
+        let is_built_in = |chain: &Chain| chain.policy.is_some();
+        if self.ruleset.table(table).and_then(|all| all.chain(&old.text)).is_some_and(is_built_in) {
+            let problem = Problem::new(format!("the chain '{}' is built in", old.text));
+            let problem = problem.advise("only chains of one's own can be renamed");
+            return self.problem(old.span(), problem);
+        }
+        // What is wrong with the new name is wrong with a new chain of that name.
+        self.create_chain(table, new);
+        if self.context.report.count() == errors {
+            let all = self.ruleset.table_mut(table);
+            all.chains.retain(|chain| chain.name != new.text);
+            all.rename(&old.text, &new.text);
+        }
     }
 
     pub(super) fn zero(&mut self, table: TableName, command: &Item) {

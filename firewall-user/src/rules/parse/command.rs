@@ -164,6 +164,7 @@ impl Parser<'_, '_> {
             Opt::Flush => self.flush(table, command),
             Opt::DeleteChain => self.delete_chains(table, command),
             Opt::Zero => self.zero(table, command),
+            Opt::Rename => self.rename_chain(table, &command.args[0], &command.args[1]),
             // A listing at the end of a script changes nothing.
             Opt::List => {}
             _ => {

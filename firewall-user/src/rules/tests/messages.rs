@@ -587,6 +587,17 @@ fn an_edit_begins_with_the_rules_that_are_there() {
     assert!(saved("-R INPUT 1 -j ACCEPT").contains("-A INPUT -j ACCEPT"));
     assert_eq!(saved("-F\n-X\n"), to_save(&Ruleset::empty(Family::Ipv4), None));
     assert_eq!(saved("*filter\nCOMMIT\n"), to_save(&Ruleset::empty(Family::Ipv4), None));
+    assert!(saved("-E a b").contains(":b - [0:0]\n-A INPUT -j b\n-A b -j DROP\n"));
+    assert!(saved("-E a b\n-A b -j ACCEPT\n-N a").contains(":a - [0:0]\n:b - [0:0]\n"));
+    for (wrong, words) in [
+        ("-E INPUT b", "the chain 'INPUT' is built in"),
+        ("-E nowhere b", "nowhere"),
+        ("-E a OUTPUT", "there is a chain 'OUTPUT' already"),
+        ("-E a ACCEPT", "ACCEPT"),
+    ] {
+        let message = edit(wrong).unwrap_err().to_string();
+        assert!(message.contains(words), "{wrong}: {message}");
+    }
     assert!(edit("-X a").unwrap_err().to_string().contains("is the target of 1 rules"));
     assert!(edit("-D INPUT -j DROP").unwrap_err().to_string().contains("INPUT has no such rule"));
     assert!(edit("-D INPUT 2").unwrap_err().to_string().contains("no place 2"));

@@ -226,7 +226,6 @@ impl<'a> Stage<'a> {
             let words: Vec<_> = line.split_whitespace().collect();
             self.firewall.text(&[&["ipset"], &words[..]].concat())?;
         }
-        peer::tell_rejects(kernel, text)?;
         kernel.run(&format!("{restore} {}", write("whole", &peer::whole(text))?))?;
         kernel.run("conntrack -F")?;
         let rules = write("rules", text)?;

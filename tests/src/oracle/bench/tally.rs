@@ -22,9 +22,6 @@ struct Counted {
 /// firewall, whatever its table.
 const POLICIES: [&str; 1] = ["filter"];
 
-/// A rule that the bench itself has put there.
-const NOT_OF_THE_FILE: &str = "--comment bench ";
-
 impl Tally {
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut tally = Self::default();
@@ -40,7 +37,7 @@ impl Tally {
                     let counted = Counted::read(counter, verdict)?;
                     tally.counted.insert((table.into(), chain.into(), 0), counted);
                 }
-            } else if line.starts_with('[') && !line.contains(NOT_OF_THE_FILE) {
+            } else if line.starts_with('[') {
                 let (counter, rule) = line.split_once(" -A ").context("a rule without -A")?;
                 let (chain, rule) = rule.split_once(' ').unwrap_or((rule, ""));
                 let place = places.entry(chain).or_default();
