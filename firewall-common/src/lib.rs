@@ -34,6 +34,7 @@ pub mod ruleset_text;
 pub mod scratch;
 pub mod seq;
 pub mod set;
+pub mod shift;
 pub mod synproxy;
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]

@@ -26,6 +26,7 @@ use crate::{
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     set::{self, Entry, EntryKey, Search, SetHeader},
+    shift::{self, Shift, Shifts},
     synproxy::{
         self,
         header::{MAX_OPTIONS, TcpHeader},
@@ -361,6 +362,33 @@ pub trait Tables: Rules {
                 return;
             }
         }
+    }
+
+    /// The shifts of a control connection, by the key of its flow.
+    fn shifts(&self, key: &FlowKey) -> Option<&Shifts>;
+    /// [`Shift::forward`]. The kernel's programs do it, and the next three, in functions that
+    /// the verifier checks by themselves.
+    #[inline(always)]
+    fn forward(&self, shift: &Shift, number: u32) -> u32 {
+        shift.forward(number)
+    }
+    /// [`Shift::back`].
+    #[inline(always)]
+    fn back(&self, shift: &Shift, number: u32) -> u32 {
+        shift.back(number)
+    }
+    /// [`shift::receive`].
+    #[inline(always)]
+    fn receive_shifted(&self, scratch: &mut Scratch, created: Nanos, direction: Direction)
+    where
+        Self: Sized,
+    {
+        shift::receive(self, scratch, created, direction);
+    }
+    /// [`shift::renumber`], of the packet at hand. Where packets are only read the desk tells.
+    #[inline(always)]
+    fn renumber(&self, _scratch: &mut Scratch) -> bool {
+        true
     }
 
     #[allow(clippy::mut_from_ref, reason = "as for flows")]

@@ -24,6 +24,7 @@ mod proxy;
 mod punt;
 mod route;
 mod sets;
+mod shift;
 mod stage;
 mod tables;
 mod tc;

@@ -35,6 +35,7 @@ use firewall_common::{
     },
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
+    shift::{Shift, Shifts},
     synproxy::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
@@ -56,7 +57,7 @@ use crate::{
     memory, nat,
     packet::SkbPacket,
     route::Delivery,
-    sets, stage,
+    sets, shift, stage,
     verifier::opaque,
 };
 
@@ -619,6 +620,35 @@ impl Tables for Maps {
     #[inline(always)]
     fn search_port(&self, scratch: &mut Scratch) {
         nat::search_port(scratch);
+    }
+
+    #[inline(always)]
+    fn shifts(&self, key: &FlowKey) -> Option<&Shifts> {
+        shift::of(key)
+    }
+
+    #[inline(always)]
+    fn forward(&self, shift: &Shift, number: u32) -> u32 {
+        shift::shift_forward(shift, number)
+    }
+
+    #[inline(always)]
+    fn back(&self, shift: &Shift, number: u32) -> u32 {
+        shift::shift_back(shift, number)
+    }
+
+    #[inline(always)]
+    fn receive_shifted(&self, scratch: &mut Scratch, created: Nanos, direction: Direction) {
+        shift::receive_shifted(scratch, created.0, direction as u32);
+    }
+
+    #[inline(always)]
+    fn renumber(&self, scratch: &mut Scratch) -> bool {
+        let answer = match self.program {
+            Program::Xdp => shift::xdp_renumber(self.ctx.cast(), scratch),
+            _ => shift::tc_renumber(self.ctx.cast(), scratch),
+        };
+        answer != 0
     }
 
     #[inline(always)]

@@ -22,6 +22,8 @@ pub mod done {
     /// It is where packets come in, from the network or from a socket: those of a translated
     /// flow come from its wire face.
     pub const AT_ENTRANCE: u8 = 1 << 4;
+    /// It was announced to come where it came, and bears the inside ends: it begins a flow.
+    pub const LED: u8 = 1 << 5;
 }
 
 /// The ends of a packet are its addresses and ports; those of an ICMP error are those of a

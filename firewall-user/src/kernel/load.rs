@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 45] = [
+const PINNED: [&str; 46] = [
     "assured",
     "awaited",
     "buckets",
@@ -57,6 +57,7 @@ const PINNED: [&str; 45] = [
     "set_hosts",
     "set_names",
     "set_references",
+    "sequence_shifts",
     "set_slots",
     "sets",
     "stats",
