@@ -25,6 +25,7 @@ use crate::{
     mangle::rewrite::Frame,
     scratch::Scratch,
     seq::Seq,
+    synproxy::header::TcpHeader,
     tables::Tables,
     time::Nanos,
     wire::{Tcp, tcp_flag::ACK},
@@ -244,31 +245,52 @@ pub fn renumber<F: Frame + ?Sized, T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> bool {
-    let Some(shifts) = tables.shifts(&scratch.key) else { return false };
-    let Scratch { proxy, headers, renumbering, .. } = scratch;
-    let header = &mut proxy.header;
-    if !header.read(frame, tables, headers) {
+    let Scratch { proxy, headers, .. } = &mut *scratch;
+    if !proxy.header.read(frame, tables, headers) {
         return false;
     }
-    let is_unfinished = frame.is_unfinished(headers);
+    let Some(change) = rewrite(tables, scratch) else { return false };
+    store(frame, scratch, change)
+}
+
+/// Writes the receiver's numbers into the header on the desk; gives what its checksum makes
+/// good, and nothing where the shifts are gone.
+#[inline(always)]
+pub fn rewrite<T: Tables>(tables: &T, scratch: &mut Scratch) -> Option<Difference> {
+    let shifts = tables.shifts(&scratch.key)?;
+    let Scratch { proxy, headers, renumbering, .. } = scratch;
+    let header = &mut proxy.header;
     let before = header.sum().folded();
     header.words[1] = u32::from_be(header.words[1]).wrapping_add(renumbering.seq).to_be();
     if headers.has_tcp_flag(ACK) {
         let other = &shifts.sides[(renumbering.direction as usize ^ 1) & 1];
         header.words[2] = tables.back(other, u32::from_be(header.words[2])).to_be();
         for edge in 0..MAX_SACK_BLOCKS * 2 {
-            if header.sack_at == 0 || (edge + 1) * 4 > header.sack_len {
-                break;
-            }
-            let at = header.sack_at + edge * 4;
-            let number = tables.back(other, header.number(at));
-            header.set_number(at, number);
+            tables.turn_edge(header, other, edge);
         }
     }
-    let change = Difference::default().word(before, header.sum().folded());
+    Some(Difference::default().word(before, header.sum().folded()))
+}
+
+/// Turns an edge of a SACK block back, if there are so many.
+#[inline(always)]
+pub fn turn_edge(header: &mut TcpHeader, other: &Shift, edge: u32) {
+    if header.sack_at == 0 || (edge + 1) * 4 > header.sack_len {
+        return;
+    }
+    let at = header.sack_at + edge * 4;
+    let number = other.back(header.number(at));
+    header.set_number(at, number);
+}
+
+/// Puts the header on the desk into the packet.
+#[inline(always)]
+pub fn store<F: Frame + ?Sized>(frame: &F, scratch: &Scratch, change: Difference) -> bool {
+    let Scratch { proxy, headers, .. } = scratch;
+    let is_unfinished = frame.is_unfinished(headers);
     let at = headers.l4 + offset_of!(Tcp, checksum) as u32;
     let none = Difference::default();
-    frame.paste(headers.l4, header.len, bytemuck::cast_ref(&header.words))
+    frame.paste(headers.l4, proxy.header.len, bytemuck::cast_ref(&proxy.header.words))
         && frame.mend(at, headers.family(), none, change, false, is_unfinished)
 }
 

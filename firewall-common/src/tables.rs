@@ -366,7 +366,7 @@ pub trait Tables: Rules {
 
     /// The shifts of a control connection, by the key of its flow.
     fn shifts(&self, key: &FlowKey) -> Option<&Shifts>;
-    /// [`Shift::forward`]. The kernel's programs do it, and the next three, in functions that
+    /// [`Shift::forward`]. The kernel's programs do it, and the next four, in functions that
     /// the verifier checks by themselves.
     #[inline(always)]
     fn forward(&self, shift: &Shift, number: u32) -> u32 {
@@ -376,6 +376,11 @@ pub trait Tables: Rules {
     #[inline(always)]
     fn back(&self, shift: &Shift, number: u32) -> u32 {
         shift.back(number)
+    }
+    /// [`shift::turn_edge`].
+    #[inline(always)]
+    fn turn_edge(&self, header: &mut TcpHeader, other: &Shift, edge: u32) {
+        shift::turn_edge(header, other, edge);
     }
     /// [`shift::receive`].
     #[inline(always)]

@@ -3,9 +3,12 @@
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use firewall_common::{
+    checksum::Difference,
     flow::FlowKey,
+    mangle::rewrite::Frame,
     scratch::Scratch,
     shift::{self, Shift, Shifts},
+    synproxy::header::TcpHeader,
     time::Nanos,
 };
 
@@ -52,13 +55,44 @@ pub extern "C" fn receive_shifted(scratch: *mut Scratch, created: u64, is_reply:
     0
 }
 
+/// [`shift::turn_edge`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn shift_edge(header: *mut TcpHeader, other: *const Shift, edge: u32) -> u32 {
+    // SAFETY: null, or memory of these types; nobody else uses the header meanwhile, and
+    // nobody writes the shift.
+    let (header, other) = unsafe { (header.as_mut(), other.as_ref()) };
+    let (Some(header), Some(other)) = (header, other) else { return 0 };
+    shift::turn_edge(header, other, edge);
+    0
+}
+
+/// What [`shift_header`] gives where there is nothing to write.
+const GONE: u32 = 1 << 16;
+
+/// Writes the receiver's numbers into the header on the desk; gives what its checksum makes
+/// good.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn shift_header(scratch: *mut Scratch) -> u32 {
+    // SAFETY: as for [`receive_shifted`].
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return GONE };
+    match shift::rewrite(&Maps::without_packet(), scratch) {
+        Some(change) => change.folded().into(),
+        None => GONE,
+    }
+}
+
 /// Writes the numbers that the receiver knows; 0 when they cannot be written.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xdp_renumber(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    u32::from(shift::renumber(&XdpPacket { ctx }, &Maps::of_xdp(ctx), scratch))
+    if stage::xdp_header(ctx, scratch) == 0 {
+        return 0;
+    }
+    u32::from(store(&XdpPacket { ctx }, scratch))
 }
 
 /// The same in TC.
@@ -67,5 +101,16 @@ pub extern "C" fn xdp_renumber(ctx: *mut xdp_md, scratch: *mut Scratch) -> u32 {
 pub extern "C" fn tc_renumber(skb: *mut __sk_buff, scratch: *mut Scratch) -> u32 {
     // SAFETY: as above.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
-    u32::from(shift::renumber(&SkbPacket { skb }, &Maps::of_tc(skb, false), scratch))
+    if stage::tc_header(skb, scratch) == 0 {
+        return 0;
+    }
+    u32::from(store(&SkbPacket { skb }, scratch))
+}
+
+#[inline(always)]
+fn store<F: Frame>(frame: &F, scratch: &mut Scratch) -> bool {
+    match shift_header(scratch) {
+        GONE => false,
+        change => shift::store(frame, scratch, Difference::of_word(change as u16)),
+    }
 }

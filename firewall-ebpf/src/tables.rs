@@ -638,6 +638,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn turn_edge(&self, header: &mut TcpHeader, other: &Shift, edge: u32) {
+        shift::shift_edge(header, other, edge);
+    }
+
+    #[inline(always)]
     fn receive_shifted(&self, scratch: &mut Scratch, created: Nanos, direction: Direction) {
         shift::receive_shifted(scratch, created.0, direction as u32);
     }

@@ -9,6 +9,7 @@ mod inject;
 mod interfaces;
 mod logging;
 mod memory;
+mod segment;
 mod sweeping;
 mod takeover;
 mod waiting;

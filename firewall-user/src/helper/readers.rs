@@ -46,7 +46,11 @@ mod tests {
     fn every_helper_that_rules_can_name_reads() {
         for number in helper::ALL {
             let tuple = Tuple::default();
-            assert!(Readers::default().begin(number, &tuple, Names::default(), Beginning::Seen).is_some());
+            assert!(
+                Readers::default()
+                    .begin(number, &tuple, Names::default(), Beginning::Seen)
+                    .is_some()
+            );
         }
         assert!(
             Readers::default()

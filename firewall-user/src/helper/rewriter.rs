@@ -197,8 +197,7 @@ impl<'s> Rewriter<'s> {
         place.new_len = if flags & edit::WITHHELD != 0 { 0 } else { text.len() as u16 };
         place.old_len = old_len;
         place.flags = flags;
-        place.after =
-            before.wrapping_add(place.new_len.into()).wrapping_sub(place.old_len.into());
+        place.after = before.wrapping_add(place.new_len.into()).wrapping_sub(place.old_len.into());
     }
 }
 
@@ -206,9 +205,8 @@ impl<'s> Rewriter<'s> {
 /// brings all of its text.
 pub fn emit(shift: &Shift, seq: u32, payload: &[u8]) -> Emission {
     let end = Seq(seq).plus(payload.len() as u32);
-    let part = |from: Seq, to: Seq| {
-        &payload[from.since(Seq(seq)) as usize..to.since(Seq(seq)) as usize]
-    };
+    let part =
+        |from: Seq, to: Seq| &payload[from.since(Seq(seq)) as usize..to.since(Seq(seq)) as usize];
     let (mut at, mut added) = (Seq(seq), shift.before);
     let (mut start, mut bytes) = (None, Vec::new());
     for edit in shift.edits() {
