@@ -233,3 +233,6 @@ pub fn emit(shift: &Shift, seq: u32, payload: &[u8]) -> Emission {
     }
     Emission { seq: start.unwrap_or(at.plus(added)).0, bytes }
 }
+
+#[cfg(test)]
+mod tests;
