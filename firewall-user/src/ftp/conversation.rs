@@ -164,7 +164,9 @@ impl Reader for Conversation {
             }
             Direction::Reply => None,
         }?;
-        Some(Unfinished { at: line.at.plus(start).0, bytes: line.text[start..].to_vec() })
+        let before = start.checked_sub(1).map_or(b'\n', |before| line.text[before]);
+        let (at, bytes) = (line.at.plus(start).0, line.text[start..].to_vec());
+        Some(Unfinished { at, before, bytes })
     }
 
     fn ended(&mut self) -> Actions {

@@ -18,6 +18,8 @@ pub struct Place {
 pub struct Unfinished {
     /// TCP sequence number of its first byte.
     pub at: u32,
+    /// The byte before it.
+    pub before: u8,
     pub bytes: Vec<u8>,
 }
 

@@ -48,6 +48,16 @@ pub struct Emission {
     pub bytes: Vec<u8>,
 }
 
+impl Emission {
+    /// Becomes one byte that the receiver has had, where nothing goes on: it says again what it
+    /// has (RFC 9293 section 3.10.7.4), and that is what the sender waits for. Linux answers an
+    /// empty segment like that twice a second at most.
+    pub fn nudge(&mut self, before: Option<u8>) {
+        self.seq = self.seq.wrapping_sub(1);
+        self.bytes.extend(before);
+    }
+}
+
 /// The text of one direction.
 #[derive(Debug)]
 pub struct Rewriter<'s> {

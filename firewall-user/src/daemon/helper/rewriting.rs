@@ -96,16 +96,18 @@ impl Helper {
                 .context("cannot note where a text was written anew: its segment is not sent on")?;
         }
         self.act_on(control, others);
-        self.send_shifted(punt, frame, &segment, &shifts)
+        let before = said.unfinished.map(|begun| begun.before);
+        self.send_shifted(punt, frame, &segment, &shifts, before)
     }
 
-    /// Sends on what takes the place of a segment.
+    /// Sends on what takes the place of a segment; `before` stands before what is withheld.
     fn send_shifted(
         &self,
         punt: &Punt,
         frame: &[u8],
         segment: &Segment<'_>,
         shifts: &Shifts,
+        before: Option<u8>,
     ) -> Result<()> {
         if *shifts == Shifts::of(shifts.created) {
             return self.send(punt, frame);
@@ -114,9 +116,7 @@ impl Helper {
         let other = shifts.side(direction.reversed());
         let mut emission = emit(shifts.side(direction), punt.seq, segment.payload());
         if emission.bytes.is_empty() {
-            // A number that has long arrived is answered at once (RFC 9293 section 3.10.7.4),
-            // and the answer is what the sender waits for.
-            emission.seq = emission.seq.wrapping_sub(1);
+            emission.nudge(before);
         }
         let numbers = Numbers { seq: emission.seq, ack: other.back(segment.ack()) };
         for frame in segment.frames(numbers, &emission.bytes, |number| other.back(number)) {

@@ -95,7 +95,7 @@ impl Middle {
         assert!(stands.iter().all(|stands| *stands), "{replacements:?}");
         let mut emission = emit(shift, seq, payload);
         if emission.bytes.is_empty() {
-            emission.seq = emission.seq.wrapping_sub(1);
+            emission.nudge(unfinished.map(|begun| begun.before));
         }
         Some(emission)
     }
