@@ -12,15 +12,23 @@ use crate::{addr::Addr, nat::Faces, seq::Seq, time::Nanos};
 
 /// IP protocol numbers that the tracker knows by name.
 pub mod protocol {
+    /// The hop-by-hop options of IPv6.
+    pub const HOP_BY_HOP: u8 = 0;
     pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     /// The routing header of IPv6.
     pub const ROUTING: u8 = 43;
+    /// The fragment header of IPv6.
+    pub const FRAGMENT: u8 = 44;
     pub const GRE: u8 = 47;
+    /// The authentication header, which is an extension header of IPv6.
+    pub const AUTHENTICATION: u8 = 51;
     pub const ICMPV6: u8 = 58;
     /// IPv6: nothing follows (RFC 8200 section 4.7).
     pub const NO_NEXT_HEADER: u8 = 59;
+    /// The destination options of IPv6.
+    pub const DESTINATION_OPTIONS: u8 = 60;
     pub const SCTP: u8 = 132;
     pub const UDPLITE: u8 = 136;
 }

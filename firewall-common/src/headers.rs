@@ -283,38 +283,45 @@ impl Headers {
     #[inline(always)]
     fn extension_headers<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
         for _ in 0..MAX_EXTENSION_HEADERS {
-            let unit = match self.tuple.protocol {
-                // Hop-by-hop options, routing, destination options.
-                0 | 43 | 60 => 8,
-                // Authentication header: its length counts words, less two.
-                51 => 4,
-                44 => {
-                    self.fragment_header(packet)?;
-                    if self.is_later_fragment() {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                _ => return Ok(()),
-            };
-            // None is shorter than 8 bytes; the second two are those of a routing header.
-            let [next_header, len, kind, left]: [u8; 4] =
-                packet.read(self.l4).ok_or(DropReason::Truncated)?;
-            if self.tuple.protocol == protocol::ROUTING && self.routing_units == 0 {
-                self.routing_units = len.saturating_add(1);
-                self.routing_type = kind;
-                self.routing_left = left;
+            if !is_extension(self.tuple.protocol) {
+                return Ok(());
             }
-            self.tuple.protocol = next_header;
-            self.l4 += u32::from(len) * unit + 8;
-            if self.l4 - self.l3 > self.ip_len {
-                return Err(DropReason::Malformed);
+            packet.extension_header(self)?;
+            if self.is_later_fragment() {
+                return Ok(());
             }
         }
-        match self.tuple.protocol {
-            0 | 43 | 44 | 51 | 60 => Err(DropReason::TooManyHeaders),
-            _ => Ok(()),
+        match is_extension(self.tuple.protocol) {
+            true => Err(DropReason::TooManyHeaders),
+            false => Ok(()),
         }
+    }
+
+    /// Reads one extension header, at `l4`, of the kind that `tuple.protocol` says.
+    ///
+    /// # Errors
+    /// The reason to drop the packet, when it is cut off or longer than the packet.
+    #[inline(always)]
+    pub fn extension_header<P: Packet + ?Sized>(&mut self, packet: &P) -> Result<(), DropReason> {
+        if self.tuple.protocol == protocol::FRAGMENT {
+            return self.fragment_header(packet);
+        }
+        // The length of an authentication header counts words, less two.
+        let unit = if self.tuple.protocol == protocol::AUTHENTICATION { 4 } else { 8 };
+        // None is shorter than 8 bytes; the second two are those of a routing header.
+        let [next_header, len, kind, left]: [u8; 4] =
+            packet.read(self.l4).ok_or(DropReason::Truncated)?;
+        if self.tuple.protocol == protocol::ROUTING && self.routing_units == 0 {
+            self.routing_units = len.saturating_add(1);
+            self.routing_type = kind;
+            self.routing_left = left;
+        }
+        self.tuple.protocol = next_header;
+        self.l4 += u32::from(len) * unit + 8;
+        if self.l4 - self.l3 > self.ip_len {
+            return Err(DropReason::Malformed);
+        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -451,6 +458,19 @@ impl Headers {
         }
         Ok(Icmp::LEN)
     }
+}
+
+/// Whether another header of IPv6 stands before the upper layer's.
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AUTHENTICATION
+            | protocol::DESTINATION_OPTIONS
+    )
 }
 
 /// Whether the checksum of an IPv4 header is right: a router may send on no other

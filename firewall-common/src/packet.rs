@@ -50,6 +50,15 @@ pub trait Packet {
         headers.parse(self, has_ethernet)
     }
 
+    /// Reads one extension header of IPv6: [`Headers::extension_header`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    fn extension_header(&self, headers: &mut Headers) -> Result<(), DropReason> {
+        headers.extension_header(self)
+    }
+
     /// Reads the transport header: [`Headers::transport`].
     ///
     /// # Errors

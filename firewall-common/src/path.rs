@@ -2,7 +2,7 @@
 
 use crate::{
     conntrack::{self, Effect, Tracked},
-    control::{HEARTBEAT_LIMIT, Options, device, option, slot},
+    control::{HEARTBEAT_LIMIT, device, option, slot},
     event::{Hook, NO_CHAIN, Punt},
     extra::need,
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
@@ -53,7 +53,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
             unreadable(tables, place, scratch, DropReason::NonIp, now)
         }
         Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
-        Ok(Parsed::Ip) => ip(packet, place, tables, scratch, options, now),
+        Ok(Parsed::Ip) => ip(packet, place, tables, scratch, now),
     };
     report::report(packet, tables, scratch, options, verdict, now);
     // Whether a packet can be held, and how it counts, the adapter will know.
@@ -88,7 +88,6 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     place: Place,
     tables: &T,
     scratch: &mut Scratch,
-    options: Options,
     now: Nanos,
 ) -> Verdict {
     if is_for_another_station(tables, place, scratch) {
@@ -125,7 +124,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     if scratch.headers.is_first_fragment() && tables.is_repeated(scratch, now) {
         return Verdict::Drop(DropReason::FragmentOverlap);
     }
-    let verdict = whole(packet, place, tables, scratch, options, &route, now);
+    let verdict = whole(packet, place, tables, scratch, &route, now);
     if scratch.headers.is_first_fragment()
         && matches!(verdict, Verdict::Drop(_) | Verdict::Reject(_))
     {
@@ -141,7 +140,6 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     place: Place,
     tables: &T,
     scratch: &mut Scratch,
-    options: Options,
     route: &Route,
     now: Nanos,
 ) -> Verdict {
@@ -191,7 +189,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     match outcome {
         Outcome::Accept => {
             let chain = chain(scratch, route.chain);
-            accept(packet, tables, scratch, &mut tracked, options, chain, now)
+            tables.accept(packet, scratch, &mut tracked, chain, now)
         }
         Outcome::Drop if scratch.walk.is_policy != 0 => Verdict::Drop(DropReason::Policy),
         Outcome::Drop => Verdict::Drop(DropReason::Rule),
@@ -238,16 +236,15 @@ fn wants_face<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
 
 /// The rules said yes: remember, commit, and see whether a helper reads it.
 #[inline(always)]
-fn accept<P: Packet + ?Sized, T: Tables>(
+pub fn accept<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
     tracked: &mut Tracked<'_>,
-    options: Options,
     chain: Chain,
     now: Nanos,
 ) -> Verdict {
-    let reading = reading(tables, scratch, tracked, options, now);
+    let reading = reading(tables, scratch, tracked, now);
     if matches!(reading, Reading::Forbidden) {
         return Verdict::Drop(DropReason::HelperAway);
     }
@@ -348,13 +345,7 @@ enum Reading {
 }
 
 #[inline(always)]
-fn reading<T: Tables>(
-    tables: &T,
-    scratch: &Scratch,
-    tracked: &Tracked<'_>,
-    options: Options,
-    now: Nanos,
-) -> Reading {
+fn reading<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>, now: Nanos) -> Reading {
     if scratch.headers.payload_len == 0
         || is_untracked(scratch)
         || reader(tables, scratch, tracked) == helper::NONE
@@ -364,6 +355,7 @@ fn reading<T: Tables>(
     if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
         return Reading::Needed;
     }
+    let options = tables.options();
     let is_closed = options.has(option::HELPER_FAILURE_CLOSED) && !is_encrypted(tracked);
     if is_closed || scratch.renumbering.waits != 0 { Reading::Forbidden } else { Reading::Skipped }
 }

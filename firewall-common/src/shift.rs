@@ -260,7 +260,7 @@ pub fn rewrite<T: Tables>(tables: &T, scratch: &mut Scratch) -> Option<Differenc
     let shifts = tables.shifts(&scratch.key)?;
     let Scratch { proxy, headers, renumbering, .. } = scratch;
     let header = &mut proxy.header;
-    let before = header.sum().folded();
+    let before = tables.sum_of(header);
     header.words[1] = u32::from_be(header.words[1]).wrapping_add(renumbering.seq).to_be();
     if headers.has_tcp_flag(ACK) {
         let other = &shifts.sides[(renumbering.direction as usize ^ 1) & 1];
@@ -269,7 +269,7 @@ pub fn rewrite<T: Tables>(tables: &T, scratch: &mut Scratch) -> Option<Differenc
             tables.turn_edge(header, other, edge);
         }
     }
-    Some(Difference::default().word(before, header.sum().folded()))
+    Some(Difference::default().word(before, tables.sum_of(header)))
 }
 
 /// Turns an edge of a SACK block back, if there are so many.

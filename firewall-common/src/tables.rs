@@ -32,7 +32,7 @@ use crate::{
         header::{MAX_OPTIONS, TcpHeader},
     },
     time::Nanos,
-    verdict::DropReason,
+    verdict::{DropReason, Verdict},
     walk::Outcome,
 };
 
@@ -366,7 +366,7 @@ pub trait Tables: Rules {
 
     /// The shifts of a control connection, by the key of its flow.
     fn shifts(&self, key: &FlowKey) -> Option<&Shifts>;
-    /// [`Shift::forward`]. The kernel's programs do it, and the next four, in functions that
+    /// [`Shift::forward`]. The kernel's programs do it, and the next five, in functions that
     /// the verifier checks by themselves.
     #[inline(always)]
     fn forward(&self, shift: &Shift, number: u32) -> u32 {
@@ -376,6 +376,11 @@ pub trait Tables: Rules {
     #[inline(always)]
     fn back(&self, shift: &Shift, number: u32) -> u32 {
         shift.back(number)
+    }
+    /// The folded sum of a header's words.
+    #[inline(always)]
+    fn sum_of(&self, header: &TcpHeader) -> u16 {
+        header.sum().folded()
     }
     /// [`shift::turn_edge`].
     #[inline(always)]
@@ -428,6 +433,22 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         path::decide(self, scratch, place)
+    }
+
+    /// What becomes of a packet that the rules accept: [`path::accept`].
+    #[inline(always)]
+    fn accept<P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        scratch: &mut Scratch,
+        tracked: &mut Tracked<'_>,
+        chain: Chain,
+        now: Nanos,
+    ) -> Verdict
+    where
+        Self: Sized,
+    {
+        path::accept(packet, self, scratch, tracked, chain, now)
     }
 
     /// [`path::take_turn`].

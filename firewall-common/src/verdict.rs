@@ -221,6 +221,42 @@ impl Verdict {
     }
 }
 
+/// A verdict about what the rules have accepted, as one stage of the kernel's programs passes
+/// it to the next. Only those that [`crate::path::accept`] gives have a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed(pub u32);
+
+impl Packed {
+    const ACCEPT: u32 = 1 << 8;
+    const PUNT: u32 = 2 << 8;
+    const DROP: u32 = 3 << 8;
+
+    #[inline(always)]
+    pub const fn of(verdict: Verdict) -> Self {
+        Self(match verdict {
+            Verdict::Accept(chain) => Self::ACCEPT | chain as u32,
+            Verdict::Punt(chain) => Self::PUNT | chain as u32,
+            Verdict::Drop(reason) => Self::DROP | reason as u32,
+            _ => 0,
+        })
+    }
+
+    /// The inverse of [`Packed::of`]; what is no verdict drops.
+    #[inline(always)]
+    pub const fn verdict(self) -> Verdict {
+        let byte = self.0 as u8;
+        match (self.0 & !0xff, Chain::from_byte(byte)) {
+            (Self::ACCEPT, Some(chain)) => Verdict::Accept(chain),
+            (Self::PUNT, Some(chain)) => Verdict::Punt(chain),
+            (Self::DROP, _) => match DropReason::from_byte(byte) {
+                Some(reason) => Verdict::Drop(reason),
+                None => Verdict::Drop(DropReason::RulesetBroken),
+            },
+            _ => Verdict::Drop(DropReason::RulesetBroken),
+        }
+    }
+}
+
 const fn accept_stat(chain: Chain) -> Stat {
     match chain {
         Chain::Input
@@ -259,5 +295,17 @@ mod tests {
             assert_eq!(DropReason::from_byte(reason as u8), Some(reason));
         }
         assert_eq!(DropReason::from_byte(255), None);
+    }
+
+    #[test]
+    fn a_verdict_about_an_accepted_packet_survives_its_packing() {
+        let chains = (0..=u8::MAX).filter_map(Chain::from_byte);
+        let verdicts = chains
+            .flat_map(|chain| [Verdict::Accept(chain), Verdict::Punt(chain)])
+            .chain(DropReason::ALL.iter().map(|&reason| Verdict::Drop(reason)));
+        for verdict in verdicts {
+            assert_eq!(Packed::of(verdict).verdict(), verdict);
+        }
+        assert_eq!(Packed(0).verdict(), Verdict::Drop(DropReason::RulesetBroken));
     }
 }

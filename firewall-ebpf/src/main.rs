@@ -9,6 +9,7 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "the way to the BPF instruction that compares and swaps")]
 
+mod accept;
 mod answer;
 mod chunks;
 mod cookie;

@@ -175,6 +175,11 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn extension_header(&self, headers: &mut Headers) -> Result<(), DropReason> {
+        stage::unpack(stage::xdp_extension_header(self.ctx, headers))
+    }
+
+    #[inline(always)]
     fn quoted(&self, headers: &Headers, tuple: &mut Tuple) -> bool {
         stage::xdp_quoted(self.ctx, headers, tuple) != 0
     }
@@ -374,6 +379,11 @@ impl Packet for SkbPacket {
     #[inline(always)]
     fn headers(&self, headers: &mut Headers, has_ethernet: bool) -> Result<Parsed, DropReason> {
         Parsed::unpack(stage::tc_headers(self.skb, headers, u32::from(has_ethernet)))
+    }
+
+    #[inline(always)]
+    fn extension_header(&self, headers: &mut Headers) -> Result<(), DropReason> {
+        stage::unpack(stage::tc_extension_header(self.skb, headers))
     }
 
     #[inline(always)]

@@ -55,6 +55,15 @@ pub extern "C" fn receive_shifted(scratch: *mut Scratch, created: u64, is_reply:
     0
 }
 
+/// The folded sum of a header's words.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sum_of_header(header: *const TcpHeader) -> u32 {
+    // SAFETY: null, or memory of this type that nobody writes meanwhile.
+    let Some(header) = (unsafe { header.as_ref() }) else { return 0 };
+    header.sum().folded().into()
+}
+
 /// [`shift::turn_edge`].
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -243,6 +243,29 @@ pub extern "C" fn tc_headers(skb: *mut __sk_buff, headers: *mut Headers, has_eth
     Parsed::pack(headers.parse(&SkbPacket { skb }, has_ethernet != 0))
 }
 
+/// One extension header of IPv6; gives 0, or what [`unpack`] reads.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_extension_header(ctx: *mut xdp_md, headers: *mut Headers) -> u32 {
+    extension_header(&XdpPacket { ctx }, headers)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_extension_header(skb: *mut __sk_buff, headers: *mut Headers) -> u32 {
+    extension_header(&SkbPacket { skb }, headers)
+}
+
+#[inline(always)]
+fn extension_header<P: Packet>(packet: &P, headers: *mut Headers) -> u32 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_mut() }) else { return pack(DropReason::Malformed) };
+    match headers.extension_header(packet) {
+        Ok(()) => 0,
+        Err(reason) => pack(reason),
+    }
+}
+
 /// The second half of [`tc_headers`]; gives 0, or what [`unpack`] reads. In XDP, where
 /// a frame's length is one, both are looked at together for less.
 #[unsafe(no_mangle)]

@@ -42,12 +42,12 @@ use firewall_common::{
     },
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{DropReason, STAT_PLACES, Stat},
+    verdict::{DropReason, Packed, STAT_PLACES, Stat, Verdict},
     walk::{self, Outcome},
 };
 
 use crate::{
-    cookie, decide,
+    accept, cookie, decide,
     maps::{
         ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EVENTS, EXPECTATIONS, EXTRAS,
         FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS,
@@ -638,6 +638,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn sum_of(&self, header: &TcpHeader) -> u16 {
+        shift::sum_of_header(header) as u16
+    }
+
+    #[inline(always)]
     fn turn_edge(&self, header: &mut TcpHeader, other: &Shift, edge: u32) {
         shift::shift_edge(header, other, edge);
     }
@@ -728,6 +733,27 @@ impl Tables for Maps {
             }
         };
         Outcome::from_byte(outcome as u8)
+    }
+
+    #[inline(always)]
+    fn accept<P: Packet + ?Sized>(
+        &self,
+        _packet: &P,
+        scratch: &mut Scratch,
+        tracked: &mut Tracked<'_>,
+        chain: Chain,
+        now: Nanos,
+    ) -> Verdict {
+        let found = accept::pack(tracked, chain);
+        let flow = tracked.flow_or_null();
+        let packed = match self.program {
+            Program::Xdp => accept::xdp_accept(self.ctx.cast(), scratch, flow, found, now.0),
+            Program::TcIngress => accept::tc_accept(self.ctx.cast(), scratch, flow, found, now.0),
+            Program::TcEgress => {
+                accept::tc_accept_leaving(self.ctx.cast(), scratch, flow, found, now.0)
+            }
+        };
+        Packed(packed).verdict()
     }
 
     #[inline(always)]
@@ -875,11 +901,7 @@ impl Tables for Maps {
         now: Nanos,
     ) -> Result<(), DropReason> {
         let packed = tracked.pack();
-        let flow = match &mut tracked.flow {
-            Some((_, flow)) => core::ptr::from_mut::<Flow>(flow),
-            None => core::ptr::null_mut(),
-        };
-        stage::unpack(stage::commit(flow, scratch, packed, now.0))
+        stage::unpack(stage::commit(tracked.flow_or_null(), scratch, packed, now.0))
     }
 
     #[inline(always)]

@@ -45,6 +45,15 @@ impl<'t> Tracked<'t> {
         Packed::of(self).0 | (u32::from(is_assured) * Packed::ASSURED)
     }
 
+    /// The flow, as a stage of the kernel's programs passes it to the next.
+    #[inline(always)]
+    pub const fn flow_or_null(&mut self) -> *mut Flow {
+        match &mut self.flow {
+            Some((_, flow)) => core::ptr::from_mut::<Flow>(flow),
+            None => core::ptr::null_mut(),
+        }
+    }
+
     /// A packet that is none of the flow that it seemed to belong to.
     #[inline(always)]
     pub fn disown(&mut self) {

@@ -184,7 +184,7 @@ impl TcpHeader {
 
     /// The sum of all its words.
     #[inline(always)]
-    pub(crate) fn sum(&self) -> Sum {
+    pub fn sum(&self) -> Sum {
         self.words.iter().fold(Sum::default(), |sum, word| sum.double_word(*word))
     }
 
