@@ -59,6 +59,18 @@ impl<'f> Segment<'f> {
         &self.frame[payload as usize..(payload + payload_len) as usize]
     }
 
+    /// Its first bytes alone, of which there are more: what follows them, and its end, come
+    /// again.
+    #[must_use]
+    pub const fn up_to(&self, len: usize) -> Self {
+        let Self { frame, mut headers, mut tcp, is_partial, is_cut_later } = *self;
+        headers.ip_len = headers.ip_len - headers.payload_len + len as u32;
+        headers.payload_len = len as u32;
+        headers.tcp_flags &= !FIN;
+        tcp.flags &= !FIN;
+        Self { frame, headers, tcp, is_partial, is_cut_later }
+    }
+
     /// As it stands in the segment: the number that its receiver knows.
     pub const fn ack(&self) -> u32 {
         u32::from_be(self.tcp.ack)
@@ -253,6 +265,19 @@ mod tests {
                 next += payload.len() as u32;
             }
             assert_eq!(next, NUMBERS.seq + 1_300);
+        }
+    }
+
+    #[test]
+    fn the_first_bytes_alone_are_a_sound_segment_without_an_end() {
+        for (src, dst) in [("192.0.2.2", "198.51.100.2"), ("2001:db8::2", "2001:db8:1::2")] {
+            let frame = Frame::between(src, dst).tcp_at(4_000, 21, ACK | FIN, 1_000, 5_000);
+            let frame = frame.payload(b"NOOP\r\nQUIT\r\n").build();
+            let segment = Segment::read(&punt(), &frame).unwrap().up_to(6);
+            assert!(segment.payload() == b"NOOP\r\n" && !segment.is_last());
+            let written = segment.frames(NUMBERS, segment.payload(), |it| it);
+            let read = Segment::read(&punt(), &written[0]).unwrap();
+            assert!(read.payload() == b"NOOP\r\n" && !read.is_last());
         }
     }
 

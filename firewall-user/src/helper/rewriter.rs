@@ -71,8 +71,9 @@ impl<'s> Rewriter<'s> {
         Self { shift, received }
     }
 
-    /// Whether a segment that begins at this number may be read: there is room for what it may
-    /// need. Else its sender must repeat it, when what came before has arrived.
+    /// Whether what is new in a segment that begins at this number may be read: there is room
+    /// for what it may need. Else its sender must repeat it, when what came before has arrived;
+    /// what was read already goes on.
     pub fn has_room(&mut self, seq: u32) -> bool {
         let is_far = |edit: &Edit| Seq(seq).minus(FAR).is_after(edit.end());
         while self.shift.edits().first().is_some_and(is_far) {

@@ -56,10 +56,18 @@ impl Helper {
         let received = acknowledged(flow, direction);
         let is_told = names.of_sender(direction).is_some();
         if is_told {
-            let mut rewriter = Rewriter::new(shifts.side_mut(direction), received);
-            if !rewriter.has_room(punt.seq) || self.is_early(punt, received) {
+            let Some(known) = self.known(punt, received) else {
                 self.stats.count(HelperCount::Early);
                 return Ok(());
+            };
+            let mut rewriter = Rewriter::new(shifts.side_mut(direction), received);
+            if !rewriter.has_room(punt.seq) && known < segment.payload().len() {
+                // What is new must wait until something has arrived.
+                self.stats.count(HelperCount::Early);
+                return match known {
+                    0 => Ok(()),
+                    _ => self.send_shifted(punt, frame, &segment.up_to(known), &shifts, None),
+                };
             }
         }
         let said = self.listen(punt, segment.payload(), is_told && !segment.is_last());
@@ -125,16 +133,19 @@ impl Helper {
         Ok(())
     }
 
-    /// Whether something of this direction is still missing before this segment.
-    fn is_early(&mut self, punt: &Punt, received: Option<Seq>) -> bool {
+    /// How many bytes of a segment were read already; `None` where something is still missing
+    /// before it.
+    fn known(&mut self, punt: &Punt, received: Option<Seq>) -> Option<usize> {
         let (control, direction) = (Control::of(punt), direction_of(punt));
         let said = self.shelves.of(&control).roster.read(&control, |reader| {
             let gaps = received.map(|it| reader.acknowledged(direction.reversed(), it.0));
             (gaps.unwrap_or_default(), reader.expects(direction))
         });
-        let Some(((gaps, expected), _)) = said else { return false };
+        let Some(((gaps, expected), _)) = said else { return Some(0) };
         self.act_on(control, gaps);
-        expected.is_some_and(|expected| Seq(punt.seq).is_after(Seq(expected)))
+        let Some(expected) = expected else { return Some(0) };
+        let is_early = Seq(punt.seq).is_after(Seq(expected));
+        (!is_early).then(|| expected.wrapping_sub(punt.seq) as usize)
     }
 
     /// Has the reader read a segment; `is_going_on` when more of its line may follow.

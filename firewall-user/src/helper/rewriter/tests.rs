@@ -77,8 +77,13 @@ impl Middle {
             reader.acknowledged(Direction::Reply, acknowledged.0);
         }
         let expected = reader.expects(Direction::Original);
-        if !has_room || expected.is_some_and(|next| Seq(seq).is_after(Seq(next))) {
+        if expected.is_some_and(|next| Seq(seq).is_after(Seq(next))) {
             return None;
+        }
+        if !has_room {
+            let known = expected.map_or(0, |next| next.wrapping_sub(seq) as usize);
+            let again = &payload[..known.min(payload.len())];
+            return (!again.is_empty()).then(|| emit(shift, seq, again));
         }
         let read = reader.segment(Direction::Original, seq, payload);
         let replacements: Vec<_> = read
@@ -120,8 +125,14 @@ struct Server {
 impl Server {
     /// Gives its acknowledgement.
     fn segment(&mut self, emission: &Emission) -> u32 {
-        for (number, byte) in (emission.seq..).zip(&emission.bytes) {
-            let place = number.wrapping_sub(self.isn) as usize;
+        // What it has acknowledged it does not look at: a forgotten edit lies there.
+        let acknowledged = self.received().len();
+        for (number, byte) in (0..).zip(&emission.bytes) {
+            let number = emission.seq.wrapping_add(number);
+            let Ok(place) = usize::try_from(number.wrapping_sub(self.isn) as i32) else { continue };
+            if place < acknowledged {
+                continue;
+            }
             if self.stream.len() <= place {
                 self.stream.resize(place + 1, None);
             }
