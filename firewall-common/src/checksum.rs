@@ -90,6 +90,12 @@ impl Difference {
         Self(Sum(self.0.0 + other.0.0))
     }
 
+    /// In one word, as functions of the kernel return it: the inverse of [`Difference::folded`].
+    #[inline(always)]
+    pub const fn of_word(word: u16) -> Self {
+        Self(Sum(word as u64))
+    }
+
     /// A checksum field behind the change.
     #[inline(always)]
     pub const fn applied(self, checksum: u16) -> u16 {

@@ -6,7 +6,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{addr::Addr, flow::Tuple, time::Nanos};
 
-/// The exact destination that a helper announced; the source port is free. Port 0 is
+/// The exact destination that a helper announced, as packets to it come in; the source port is
+/// free. Port 0 is
 /// the key of a range of ports, which stands in the value.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
@@ -37,10 +38,18 @@ pub struct Expectation {
     /// The ports of a range, both ends included; 0 and 0 where the key names the port.
     pub first_port: u16,
     pub last_port: u16,
-    pub _pad2: [u8; 2],
+    /// Where the host that its key names is translated to: the port inside, 0 for none.
+    pub inside_port: u16,
+    pub inside: Addr,
 }
 
 impl Expectation {
+    /// Whether its destination is one that is translated.
+    #[inline(always)]
+    pub const fn leads_inside(&self) -> bool {
+        self.inside_port != 0
+    }
+
     /// Whether it holds for this destination port, when its key was found.
     #[inline(always)]
     pub const fn is_for(&self, key: &ExpectationKey, dport: u16) -> bool {
@@ -64,5 +73,5 @@ pub struct Master {
 }
 
 const _: () = assert!(size_of::<ExpectationKey>() == 36);
-const _: () = assert!(size_of::<Expectation>() == 64);
+const _: () = assert!(size_of::<Expectation>() == 80);
 const _: () = assert!(size_of::<Master>() == 56);

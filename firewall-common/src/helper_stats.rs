@@ -46,6 +46,13 @@ counts! {
     Decrypted = "helper-decrypted",
     /// Ranges of ports that were opened for encrypted ones.
     Admitted = "helper-admitted",
+    /// Endpoints that were told by another address, or another port.
+    Rewritten = "helper-rewritten",
+    /// Those that could not be told so, and are not open.
+    Untold = "helper-untold",
+    /// Segments let go of since something before them was missing, or had not arrived; TCP
+    /// repeats them.
+    Early = "helper-early",
 }
 
 /// Places for counts.

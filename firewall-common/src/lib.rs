@@ -36,6 +36,7 @@ pub mod ruleset_text;
 pub mod scratch;
 pub mod seq;
 pub mod set;
+pub mod shift;
 pub mod shortcut;
 pub mod synproxy;
 pub mod tables;

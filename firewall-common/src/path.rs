@@ -108,13 +108,15 @@ fn ip<P: Packet + ?Sized, T: Tables>(
             }
         }
     }
-    let route = if scratch.nat.has(done::CAME) && matches!(place.hook, Hook::Egress) {
+    let route = if scratch.nat.has(done::CAME | done::LED) && matches!(place.hook, Hook::Egress) {
         // The stack has routed it to its wire face.
         tables.reroute(place, &scratch.headers, packet.mark())
     } else {
         tables.route(place, &scratch.headers)
     };
     prepare(scratch, tables.generation(now), &route);
+    scratch.renumbering.is_due = 0;
+    scratch.renumbering.waits = 0;
     scratch.proxy.task = task::NONE;
     scratch.proxy.is_first = 0;
     scratch.proxy.is_open = 0;
@@ -146,13 +148,11 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     now: Nanos,
 ) -> Verdict {
     let mut tracked = conntrack::track(packet, tables, scratch, now);
-    if scratch.nat.has(done::CAME) {
-        if matches!(tracked.effect, Effect::Create(_)) {
-            return again(tables, scratch, now);
-        }
-        if matches!(tracked.ctstate, CtState::Invalid) {
-            return estrange(tables, scratch);
-        }
+    if scratch.nat.has(done::CAME) && matches!(tracked.effect, Effect::Create(_)) {
+        return again(tables, scratch, now);
+    }
+    if scratch.nat.has(done::CAME | done::LED) && matches!(tracked.ctstate, CtState::Invalid) {
+        return estrange(tables, scratch);
     }
     if let Some((_, flow)) = &tracked.flow
         && flow.is_translated()
@@ -296,6 +296,10 @@ pub fn accept<P: Packet + ?Sized, T: Tables>(
     if is_needed && tracked.flow.is_none() {
         tables.describe(scratch, None, tracked.direction, now);
     }
+    // What is held the daemon gives its numbers, and perhaps another text.
+    if scratch.renumbering.is_due != 0 && !is_needed && !tables.renumber(scratch) {
+        return Verdict::Drop(DropReason::Malformed);
+    }
     if scratch.headers.is_first_fragment() {
         tables.settle_fragments(scratch, true, now);
     }
@@ -369,11 +373,9 @@ fn reading<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>, now:
     if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
         return Reading::Needed;
     }
-    if tables.options().has(option::HELPER_FAILURE_CLOSED) && !is_encrypted(tracked) {
-        Reading::Forbidden
-    } else {
-        Reading::Skipped
-    }
+    let options = tables.options();
+    let is_closed = options.has(option::HELPER_FAILURE_CLOSED) && !is_encrypted(tracked);
+    if is_closed || scratch.renumbering.waits != 0 { Reading::Forbidden } else { Reading::Skipped }
 }
 
 /// Whether a helper can only look for the end of the encryption: nothing to wait for.

@@ -22,6 +22,7 @@ use crate::{
     headers::Headers,
     mangle::Mangling,
     nat::Desk,
+    shift::Renumbering,
     synproxy::Proxy,
     time::Nanos,
     walk::Walk,
@@ -64,6 +65,8 @@ pub struct Scratch {
     /// Filled in for [`crate::verdict::Verdict::Punt`].
     pub punt: Punt,
     pub proxy: Proxy,
+    /// What becomes of its numbers.
+    pub renumbering: Renumbering,
     /// What becomes of its ends.
     pub nat: Desk,
     /// Filled in for [`crate::verdict::Verdict::Wait`].

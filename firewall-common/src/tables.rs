@@ -27,6 +27,7 @@ use crate::{
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     set::{self, Entry, EntryKey, Search, SetHeader},
+    shift::{self, Shift, Shifts},
     shortcut::Plain,
     synproxy::{
         self,
@@ -388,6 +389,43 @@ pub trait Tables: Rules {
                 return;
             }
         }
+    }
+
+    /// The shifts of a control connection, by the key of its flow.
+    fn shifts(&self, key: &FlowKey) -> Option<&Shifts>;
+    /// [`Shift::forward`]. The kernel's programs do it, and the next five, in functions that
+    /// the verifier checks by themselves.
+    #[inline(always)]
+    fn forward(&self, shift: &Shift, number: u32) -> u32 {
+        shift.forward(number)
+    }
+    /// [`Shift::back`].
+    #[inline(always)]
+    fn back(&self, shift: &Shift, number: u32) -> u32 {
+        shift.back(number)
+    }
+    /// The folded sum of a header's words.
+    #[inline(always)]
+    fn sum_of(&self, header: &TcpHeader) -> u16 {
+        header.sum().folded()
+    }
+    /// [`shift::turn_edge`].
+    #[inline(always)]
+    fn turn_edge(&self, header: &mut TcpHeader, other: &Shift, edge: u32) {
+        shift::turn_edge(header, other, edge);
+    }
+    /// [`shift::receive`].
+    #[inline(always)]
+    fn receive_shifted(&self, scratch: &mut Scratch, created: Nanos, direction: Direction)
+    where
+        Self: Sized,
+    {
+        shift::receive(self, scratch, created, direction);
+    }
+    /// [`shift::renumber`], of the packet at hand. Where packets are only read the desk tells.
+    #[inline(always)]
+    fn renumber(&self, _scratch: &mut Scratch) -> bool {
+        true
     }
 
     #[allow(clippy::mut_from_ref, reason = "as for flows")]

@@ -26,6 +26,7 @@ mod proxy;
 mod punt;
 mod route;
 mod sets;
+mod shift;
 mod shortcut;
 mod stage;
 mod tables;

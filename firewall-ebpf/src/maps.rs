@@ -33,6 +33,7 @@ use firewall_common::{
     ruleset_text::{CHUNK, ChunkKey},
     scratch::Scratch,
     set::{self, SLOTS, STORES, SetHeader},
+    shift::Shifts,
     time::Nanos,
     verdict::STAT_PLACES,
 };
@@ -110,6 +111,12 @@ pub static TRANSLATIONS: HashMap<FlowKey, Translation> =
 #[map(name = "embryonic_nat")]
 pub static EMBRYONIC_TRANSLATIONS: LruHashMap<FlowKey, Translation> =
     LruHashMap::with_max_entries(65_536, 0);
+
+/// Control connections of which text was written anew; only the daemon writes here, each time
+/// a whole value.
+#[map(name = "sequence_shifts")]
+pub static SEQUENCE_SHIFTS: HashMap<FlowKey, Shifts> =
+    HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 /// Bits of addresses that something is translated from: [`firewall_common::nat::face`].
 #[map(name = "faces")]

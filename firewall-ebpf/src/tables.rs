@@ -36,6 +36,7 @@ use firewall_common::{
     },
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
+    shift::{Shift, Shifts},
     shortcut::Plain,
     synproxy::{
         Answer,
@@ -58,7 +59,7 @@ use crate::{
     memory, nat,
     packet::SkbPacket,
     route::Delivery,
-    sets, stage,
+    sets, shift, stage,
     verifier::opaque,
 };
 
@@ -666,6 +667,45 @@ impl Tables for Maps {
             Program::Xdp => nat::xdp::xdp_search_port(self.ctx.cast(), scratch),
             _ => nat::tc::tc_search_port(self.ctx.cast(), scratch),
         };
+    }
+
+    #[inline(always)]
+    fn shifts(&self, key: &FlowKey) -> Option<&Shifts> {
+        shift::of(key)
+    }
+
+    #[inline(always)]
+    fn forward(&self, shift: &Shift, number: u32) -> u32 {
+        shift::shift_forward(shift, number)
+    }
+
+    #[inline(always)]
+    fn back(&self, shift: &Shift, number: u32) -> u32 {
+        shift::shift_back(shift, number)
+    }
+
+    #[inline(always)]
+    fn sum_of(&self, header: &TcpHeader) -> u16 {
+        shift::sum_of_header(header) as u16
+    }
+
+    #[inline(always)]
+    fn turn_edge(&self, header: &mut TcpHeader, other: &Shift, edge: u32) {
+        shift::shift_edge(header, other, edge);
+    }
+
+    #[inline(always)]
+    fn receive_shifted(&self, scratch: &mut Scratch, created: Nanos, direction: Direction) {
+        shift::receive_shifted(scratch, created.0, direction as u32);
+    }
+
+    #[inline(always)]
+    fn renumber(&self, scratch: &mut Scratch) -> bool {
+        let answer = match self.program {
+            Program::Xdp => shift::xdp_renumber(self.ctx.cast(), scratch),
+            _ => shift::tc_renumber(self.ctx.cast(), scratch),
+        };
+        answer != 0
     }
 
     #[inline(always)]

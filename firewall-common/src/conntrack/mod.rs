@@ -27,6 +27,7 @@ use crate::{
         window as window_flag,
     },
     headers::{Fragment, Headers},
+    nat::desk::done,
     packet::Packet,
     scratch::Scratch,
     seq::Seq,
@@ -182,6 +183,9 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
     }
     let has_sack = flow.side(direction.reversed()).window.has(window_flag::SACK);
     read(packet, scratch, segment, has_sack);
+    if flow.may_be_shifted() && scratch.nat.has(done::AT_ENTRANCE) {
+        tables.receive_shifted(scratch, flow.created, direction);
+    }
     let mut judgement = tables.judge_segment(flow, scratch, direction);
     if let Judgement::Compare(next) = judgement {
         judgement = tables.compare_segment(scratch, direction, was, next);
@@ -378,7 +382,12 @@ fn announcer_of_datagram<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nano
 /// announcement still holds: not expired, and its master alive.
 #[inline(always)]
 pub fn announcer<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8 {
-    let tuple = &scratch.headers.tuple;
+    // What an announcement has led inside was announced by where it came to.
+    let tuple = match scratch.nat.has(done::LED) {
+        true => &scratch.nat.wire,
+        false => &scratch.headers.tuple,
+    };
+    let dport = tuple.dport;
     scratch.expectation = ExpectationKey {
         src: tuple.src,
         dst: tuple.dst,
@@ -392,7 +401,6 @@ pub fn announcer<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> u8
         found = tables.expectation(&scratch.expectation);
     }
     let Some(expectation) = found else { return helper::NONE };
-    let dport = scratch.headers.tuple.dport;
     if !expectation.expires.is_after(now) || !expectation.is_for(&scratch.expectation, dport) {
         return helper::NONE;
     }

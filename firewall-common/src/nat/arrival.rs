@@ -3,12 +3,14 @@
 use super::desk::done;
 use crate::{
     conntrack::find,
-    flow::{Direction, Flow, Tuple, status},
+    flow::{Direction, Flow, Tuple, helper, protocol, status},
     fragment::FragmentKey,
+    headers::Headers,
     packet::Packet,
     scratch::Scratch,
     tables::Tables,
     time::Nanos,
+    wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
 /// Puts the destination of the packet on the desk right, if it is one from which a flow is
@@ -33,26 +35,55 @@ pub fn come_in<P: Packet + ?Sized, T: Tables>(
     } else {
         return true;
     }
-    let sender = tables.key_of(&scratch.nat.wire, &mut scratch.key);
-    let Some(found) = tables.translation(&scratch.key) else { return true };
-    if !found.is_from(sender) {
+    let came = if is_known(tables, scratch, now) {
+        done::CAME
+    } else if !is_error && is_announced(tables, scratch, now) {
+        done::LED
+    } else {
         return true;
-    }
-    scratch.nat.inside = scratch.nat.wire;
-    found.apply(&mut scratch.nat.inside);
-    let Scratch { nat, key, .. } = scratch;
-    let sender = tables.key_of(&nat.inside, key);
-    let Some((_, flow)) = find(tables, key, now) else { return true };
-    if !is_face_of(flow, flow.direction(sender), &nat.wire) {
-        return true;
-    }
-    arrive(tables, scratch)
+    };
+    arrive(tables, scratch, came)
 }
 
-/// Gives the packet its inside ends, in its bytes and in the headers; `false` when its bytes
-/// cannot be written.
+/// Whether `nat.wire` is the face of a flow, whose inside is `nat.inside` then.
 #[inline(always)]
-fn arrive<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
+fn is_known<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
+    let Scratch { nat, key, .. } = scratch;
+    let sender = tables.key_of(&nat.wire, key);
+    let Some(found) = tables.translation(key) else { return false };
+    if !found.is_from(sender) {
+        return false;
+    }
+    nat.inside = nat.wire;
+    found.apply(&mut nat.inside);
+    let sender = tables.key_of(&nat.inside, key);
+    let Some((_, flow)) = find(tables, key, now) else { return false };
+    is_face_of(flow, flow.direction(sender), &nat.wire)
+}
+
+/// Whether the packet on the desk begins a connection that a helper has announced to come to a
+/// wire face; its inside is `nat.inside` then.
+#[inline(always)]
+fn is_announced<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
+    let Headers { tuple, tcp_flags, .. } = &scratch.headers;
+    let is_syn = tuple.protocol == protocol::TCP && tcp_flags & (SYN | ACK | FIN | RST) == SYN;
+    if !is_syn || tables.announcer(scratch, now) == helper::NONE {
+        return false;
+    }
+    let Some(expectation) = tables.expectation(&scratch.expectation) else { return false };
+    if !expectation.leads_inside() {
+        return false;
+    }
+    let nat = &mut scratch.nat;
+    nat.inside = nat.wire;
+    (nat.inside.dst, nat.inside.dport) = (expectation.inside, expectation.inside_port);
+    true
+}
+
+/// Gives the packet its inside ends, in its bytes and in the headers, and notes how it came to
+/// them; `false` when its bytes cannot be written.
+#[inline(always)]
+fn arrive<T: Tables>(tables: &T, scratch: &mut Scratch, came: u8) -> bool {
     if !tables.turn(&scratch.headers, &scratch.nat.wire, &scratch.nat.inside) {
         return false;
     }
@@ -61,7 +92,7 @@ fn arrive<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     } else {
         scratch.headers.tuple = scratch.nat.inside;
     }
-    scratch.nat.done |= done::CAME;
+    scratch.nat.done |= came;
     true
 }
 
@@ -95,14 +126,14 @@ fn recall<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
     }
     scratch.nat.inside = scratch.nat.wire;
     scratch.nat.inside.dst = grant.tuple.dst;
-    arrive(tables, scratch)
+    arrive(tables, scratch, done::CAME)
 }
 
 /// Puts the packet back as it came in, to be answered or judged anew; `false` when its bytes
 /// cannot be written.
 #[inline(always)]
 pub fn undo<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    if !scratch.nat.has(done::CAME | done::TURNED) {
+    if !scratch.nat.has(done::CAME | done::TURNED | done::LED) {
         return true;
     }
     if !tables.turn(&scratch.headers, &scratch.nat.inside, &scratch.nat.wire) {

@@ -3,7 +3,7 @@
 //! Here and there a function has a stack of its own in the kernel's programs, which have little.
 
 use super::{
-    Kind, Order, choice,
+    Desk, Kind, Order, choice,
     claim::{self, Ports, has_changeable_ports, scale, what},
     desk::done,
     order::flag,
@@ -36,10 +36,26 @@ pub fn begin<T: Tables>(tables: &T, scratch: &mut Scratch, is_announced: bool, n
     walk.order_out = NO_ENTRY;
     walk.nat = match needs & need::NAT {
         0 => shown::NONE,
-        _ if nat.has(done::AT_ENTRANCE) => shown::ALL,
-        // What came in by an interface that is not ours has been routed.
+        _ if nat.has(done::AT_ENTRANCE) && !nat.has(done::LED) => shown::ALL,
+        // What came in by an interface that is not ours has been routed, and what was announced
+        // has been led to where it goes.
         _ => shown::BEHIND_ROUTING,
     };
+    if nat.has(done::LED) {
+        nat.sender = tables.key_of(&nat.inside, &mut nat.claimed_key) as u8;
+        note_turn(nat);
+    }
+}
+
+/// Notes that the flow's client has called another destination than the packet bears.
+#[inline(always)]
+fn note_turn(nat: &mut Desk) {
+    nat.done |= done::TURNED;
+    nat.status |= status::DESTINATION_TRANSLATED;
+    nat.faces = bytemuck::Zeroable::zeroed();
+    nat.faces.source[Direction::Reply.index()] = nat.wire.dst;
+    nat.faces.port[Direction::Reply.index()] = nat.wire.dport;
+    nat.faces.client_port = nat.wire.sport;
 }
 
 /// Gives the packet the destination that the rule `walk.order_in` wants, before it is
@@ -63,12 +79,7 @@ pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let Scratch { nat, headers, key, .. } = scratch;
     headers.tuple = nat.inside;
     nat.sender = tables.key_of(&nat.inside, key) as u8;
-    nat.done |= done::TURNED;
-    nat.status |= status::DESTINATION_TRANSLATED;
-    nat.faces = bytemuck::Zeroable::zeroed();
-    nat.faces.source[Direction::Reply.index()] = nat.wire.dst;
-    nat.faces.port[Direction::Reply.index()] = nat.wire.dport;
-    nat.faces.client_port = nat.wire.sport;
+    note_turn(nat);
     true
 }
 
@@ -176,10 +187,8 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
         nat.faces = bytemuck::Zeroable::zeroed();
     }
     let rule = scratch.walk.order_out;
-    if rule == NO_ENTRY {
-        if scratch.nat.has(done::ANNOUNCED) {
-            follow(tables, scratch);
-        }
+    let is_led = scratch.nat.has(done::ANNOUNCED) && follow(tables, scratch);
+    if is_led || rule == NO_ENTRY {
         return true;
     }
     let Some(order) = load(tables, scratch, rule) else {
@@ -227,19 +236,28 @@ fn settle_source<T: Tables>(tables: &T, scratch: &mut Scratch) {
     nat.done |= done::LEAVES;
 }
 
-/// A flow that was announced, and that no rule translates, has the address of the connection
-/// that announced it: its other side knows the client by that.
+/// A flow that was announced has the address of the connection that announced it, whatever the
+/// rules say: its other side knows its sender by that. `false` when that one is not translated.
 #[inline(always)]
-fn follow<T: Tables>(tables: &T, scratch: &mut Scratch) {
+fn follow<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let Scratch { nat, master_key, headers, .. } = scratch;
-    let Some((_, master)) = find(tables, master_key, nat.ports.now) else { return };
-    if !master.has(status::SOURCE_TRANSLATED) {
-        return;
-    }
+    let Some((_, master)) = find(tables, master_key, nat.ports.now) else { return false };
     master_key.write_tuple(master.originator(), &mut nat.owner);
-    if nat.owner.src == headers.tuple.src {
-        nat.claimed.dst = master.faces.source[Direction::Original.index()];
+    let (bit, direction) = if nat.owner.src == headers.tuple.src {
+        (status::SOURCE_TRANSLATED, Direction::Original)
+    } else if nat.owner.dst == headers.tuple.src {
+        (status::DESTINATION_TRANSLATED, Direction::Reply)
+    } else {
+        return false;
+    };
+    if !master.has(bit) {
+        return false;
     }
+    nat.claimed.dst = master.faces.source[direction.index()];
+    if matches!(direction, Direction::Original) {
+        nat.faces.flags |= master.faces.flags & face::MASQUERADE;
+    }
+    true
 }
 
 /// Reads what a rule orders.

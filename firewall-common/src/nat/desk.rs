@@ -25,6 +25,8 @@ pub mod done {
     /// It was taken for one of a translated flow, and is INVALID: it is judged anew, as it
     /// came. The one bit that is left for the next look at the packet.
     pub const STRANGER: u8 = 1 << 5;
+    /// It was announced to come where it came, and bears the inside ends: it begins a flow.
+    pub const LED: u8 = 1 << 6;
 }
 
 /// The ends of a packet are its addresses and ports; those of an ICMP error are those of a

@@ -156,12 +156,12 @@ impl TcpHeader {
 
     /// The number in network byte order at any place.
     #[inline(always)]
-    pub(super) fn number(&self, at: u32) -> u32 {
+    pub(crate) fn number(&self, at: u32) -> u32 {
         u32::from_be_bytes([self.byte(at), self.byte(at + 1), self.byte(at + 2), self.byte(at + 3)])
     }
 
     #[inline(always)]
-    pub(super) fn set_number(&mut self, at: u32, number: u32) {
+    pub(crate) fn set_number(&mut self, at: u32, number: u32) {
         let bytes: &mut [u8; HEADER_BYTES] = bytemuck::cast_mut(&mut self.words);
         let [a, b, c, d] = number.to_be_bytes();
         bytes[at as usize & (HEADER_BYTES - 1)] = a;
@@ -184,7 +184,7 @@ impl TcpHeader {
 
     /// The sum of all its words.
     #[inline(always)]
-    pub(super) fn sum(&self) -> Sum {
+    pub fn sum(&self) -> Sum {
         self.words.iter().fold(Sum::default(), |sum, word| sum.double_word(*word))
     }
 

@@ -33,6 +33,7 @@ use crate::{
     rule::{Chain, Counter, PortSet, Rule, RulesetHeader, Target, flag},
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
+    shift::{self, Shifts},
     shortcut::{self, Plain},
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
@@ -78,6 +79,8 @@ pub struct Memory {
     /// Places in the table of assured flows.
     pub assured_size: usize,
     pub expectations: RefCell<HashMap<ExpectationKey, Expectation>>,
+    /// The shifts of control connections.
+    pub shifts: HashMap<FlowKey, Shifts>,
     pub events: RefCell<Vec<Event>>,
     pub flow_events: RefCell<Vec<FlowEvent>>,
     assured: Flows,
@@ -141,6 +144,7 @@ impl Default for Memory {
             embryonic_size: usize::MAX,
             assured_size: usize::MAX,
             expectations: RefCell::default(),
+            shifts: HashMap::new(),
             events: RefCell::default(),
             flow_events: RefCell::default(),
             assured: Flows::default(),
@@ -600,6 +604,14 @@ impl Tables for Memory {
 
     fn turn(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {
         !self.is_writing.get() || nat::rewrite::ends(&self.frame, headers, from, to)
+    }
+
+    fn shifts(&self, key: &FlowKey) -> Option<&Shifts> {
+        self.shifts.get(key)
+    }
+
+    fn renumber(&self, scratch: &mut Scratch) -> bool {
+        !self.is_writing.get() || shift::renumber(&self.frame, self, scratch)
     }
 
     fn keep_translation(&self, key: &FlowKey) -> bool {

@@ -10,6 +10,7 @@ mod inject;
 mod interfaces;
 mod logging;
 mod memory;
+mod segment;
 mod sweeping;
 mod takeover;
 mod waiting;

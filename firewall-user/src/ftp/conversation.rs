@@ -7,11 +7,11 @@ use firewall_common::flow::Direction;
 use super::{
     dialogue::Dialogue,
     note::Note,
-    parse::{Command, ReplyReader, argument_of, command},
+    parse::{Command, ReplyReader, argument_of, begun_argument, command},
     policy::Policy,
     stream::{Line, Read, Seq, Stream},
 };
-use crate::helper::{Actions, Announced, Beginning, Hole, Place, Reader};
+use crate::helper::{Actions, Announced, Beginning, Hole, Names, Place, Reader, Unfinished};
 
 /// Follows a control connection whose client is the flow's originator.
 ///
@@ -39,6 +39,13 @@ impl Conversation {
             reader: ReplyReader::default(),
             dialogue: Dialogue::new(client, server, beginning, policy),
         }
+    }
+
+    /// The same, whose hosts are known to each other by these names.
+    #[must_use]
+    pub fn known_as(mut self, names: Names) -> Self {
+        self.dialogue.known_as(names);
+        self
     }
 
     /// The first byte of a direction has this number (ISN + 1), for callers
@@ -83,6 +90,13 @@ impl Conversation {
         replies.segment(seq, payload, &mut |read| server_said(dialogue, reader, read, actions));
         if self.dialogue.is_sealed() && !was_sealed {
             self.seal();
+        }
+    }
+
+    const fn stream(&self, direction: Direction) -> &Stream {
+        match direction {
+            Direction::Original => &self.commands,
+            Direction::Reply => &self.replies,
         }
     }
 
@@ -132,6 +146,27 @@ impl Reader for Conversation {
             }),
         }
         actions
+    }
+
+    fn expects(&self, direction: Direction) -> Option<u32> {
+        self.dialogue.is_followed().then(|| self.stream(direction).next())?.map(|next| next.0)
+    }
+
+    fn unfinished(&self, direction: Direction) -> Option<Unfinished> {
+        if !self.dialogue.is_heard() {
+            return None;
+        }
+        let line = self.stream(direction).begun()?;
+        let start = match direction {
+            Direction::Original => begun_argument(line.text),
+            Direction::Reply if self.dialogue.awaits_endpoint() => {
+                self.reader.begun_endpoint(line.text)
+            }
+            Direction::Reply => None,
+        }?;
+        let before = start.checked_sub(1).map_or(b'\n', |before| line.text[before]);
+        let (at, bytes) = (line.at.plus(start).0, line.text[start..].to_vec());
+        Some(Unfinished { at, before, bytes })
     }
 
     fn ended(&mut self) -> Actions {

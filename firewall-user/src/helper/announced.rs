@@ -13,6 +13,16 @@ pub struct Place {
     pub len: u16,
 }
 
+/// The beginning of what may become an announcement, at the end of what has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// TCP sequence number of its first byte.
+    pub at: u32,
+    /// The byte before it.
+    pub before: u8,
+    pub bytes: Vec<u8>,
+}
+
 /// How the text at a place spells an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use firewall_common::flow::Direction;
 
-use super::{Actions, Hole};
+use super::{Actions, Hole, Unfinished};
 
 /// The reader of one control connection, for as long as that lives.
 ///
@@ -19,6 +19,16 @@ pub trait Reader: Debug + Send {
     /// acknowledgement number; before the segment that carries it.
     fn acknowledged(&mut self, _direction: Direction, _ack: u32) -> Actions {
         Actions::default()
+    }
+
+    /// The number of the byte that is read next in a direction, once one was.
+    fn expects(&self, _direction: Direction) -> Option<u32> {
+        None
+    }
+
+    /// What of an announcement has come in a direction, whose rest has not.
+    fn unfinished(&self, _direction: Direction) -> Option<Unfinished> {
+        None
     }
 
     /// The connection is over: its flow was closed, deleted or has expired.

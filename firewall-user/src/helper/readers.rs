@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use firewall_common::flow::{Tuple, helper};
 
-use super::{Beginning, Reader};
+use super::{Beginning, Names, Reader};
 use crate::{
     ftp::{self, Conversation},
     tftp::Exchange,
@@ -17,12 +17,21 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// The reader of a control connection, in its original direction; `None` for a
-    /// helper that does not exist.
-    pub fn begin(&self, helper: u8, flow: &Tuple, how: Beginning) -> Option<Box<dyn Reader>> {
+    /// The reader of a control connection, in its original direction, whose hosts have these
+    /// names; `None` for a helper that does not exist.
+    pub fn begin(
+        &self,
+        helper: u8,
+        flow: &Tuple,
+        names: Names,
+        how: Beginning,
+    ) -> Option<Box<dyn Reader>> {
         let (client, server) = (flow.src.to_ip(), flow.dst.to_ip());
         Some(match helper {
-            helper::FTP => Box::new(Conversation::new(client, server, how, Arc::clone(&self.ftp))),
+            helper::FTP => {
+                let policy = Arc::clone(&self.ftp);
+                Box::new(Conversation::new(client, server, how, policy).known_as(names))
+            }
             helper::TFTP => Box::new(Exchange::new(SocketAddr::new(client, flow.sport), server)),
             _ => return None,
         })
@@ -37,10 +46,16 @@ mod tests {
     fn every_helper_that_rules_can_name_reads() {
         for number in helper::ALL {
             let tuple = Tuple::default();
-            assert!(Readers::default().begin(number, &tuple, Beginning::Seen).is_some());
+            assert!(
+                Readers::default()
+                    .begin(number, &tuple, Names::default(), Beginning::Seen)
+                    .is_some()
+            );
         }
         assert!(
-            Readers::default().begin(helper::NONE, &Tuple::default(), Beginning::Seen).is_none()
+            Readers::default()
+                .begin(helper::NONE, &Tuple::default(), Names::default(), Beginning::Seen)
+                .is_none()
         );
     }
 }

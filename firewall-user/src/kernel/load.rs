@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 48] = [
+const PINNED: [&str; 49] = [
     "assured",
     "awaited",
     "buckets",
@@ -59,6 +59,7 @@ const PINNED: [&str; 48] = [
     "set_hosts",
     "set_names",
     "set_references",
+    "sequence_shifts",
     "set_slots",
     "set_worlds",
     "sets",

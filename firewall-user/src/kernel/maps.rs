@@ -18,6 +18,7 @@ use firewall_common::{
     flow::{Flow, FlowKey, helper, protocol, status},
     helper_stats::HelperStats,
     nat::{FACE_WORDS, Translation},
+    shift::Shifts,
     tables::FlowTable,
     time::Nanos,
     verdict::{STAT_PLACES, spread},
@@ -333,6 +334,34 @@ impl Expectations {
     /// `false` when it was gone.
     pub fn remove(&mut self, key: &ExpectationKey) -> Result<bool> {
         remove(&mut self.0, *key)
+    }
+}
+
+/// The shifts of control connections, kept open for the helper, which alone writes them.
+#[derive(Debug)]
+pub struct SequenceShifts(HashMap<MapData, Raw<FlowKey>, Raw<Shifts>>);
+
+impl SequenceShifts {
+    /// # Errors
+    /// When the map cannot be opened.
+    pub fn open(maps: &Maps) -> Result<Self> {
+        Ok(Self(maps.hash("sequence_shifts")?))
+    }
+
+    pub fn get(&self, key: &FlowKey) -> Result<Option<Shifts>> {
+        get(&self.0, key)
+    }
+
+    pub fn insert(&mut self, key: FlowKey, shifts: Shifts) -> Result<()> {
+        insert(&mut self.0, key, shifts)
+    }
+
+    pub fn remove(&mut self, key: &FlowKey) -> Result<bool> {
+        remove(&mut self.0, *key)
+    }
+
+    pub fn keys(&self) -> Result<Vec<FlowKey>> {
+        self.0.keys().map(|key| Ok(key?.0)).collect()
     }
 }
 

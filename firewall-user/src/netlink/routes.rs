@@ -88,6 +88,7 @@ mod tests {
         let Some(namespace) = Namespace::new("routes") else { return };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         namespace.enter(|| {
+            // Timers and sockets are made within the runtime.
             let _guard = runtime.enter();
             namespace.ip("link add eth0 type veth peer name eth1");
             namespace.ip("link set eth0 up");
@@ -95,8 +96,7 @@ mod tests {
             let mut news = news().unwrap();
             let mut is_told = |within| {
                 let told = tokio::time::timeout(Duration::from_millis(within), news.next());
-                // The timer is made within the runtime.
-                runtime.block_on(async { told.await }).is_ok()
+                runtime.block_on(told).is_ok()
             };
             // The interfaces come up in their own time.
             while is_told(1_500) {}

@@ -134,6 +134,12 @@ impl Bench {
         let ended = now();
         self.slack = self.slack.max(ended.since(began));
         let verdict = self.model.filter_from(place, frame, ended);
+        if matches!(verdict, Verdict::Reject(_)) && is_answered(trial.action) {
+            ensure!(
+                self.model.lets_out(&trial.frame, ended),
+                "{what:?}: an answer that may not leave"
+            );
+        }
         let after = self.maps.stats()?;
         let model_after = self.model.stats();
         self.frames += 1;
@@ -265,6 +271,11 @@ impl Bench {
             (_, Verdict::Again) => panic!("no rule here translates"),
         }
     }
+}
+
+/// Whether a program that rejects has written an answer and sends it.
+const fn is_answered(action: u32) -> bool {
+    matches!(action, XDP_TX | XDP_REDIRECT | TC_REDIRECT)
 }
 
 /// Tables in memory with the rules that are installed into the maps.

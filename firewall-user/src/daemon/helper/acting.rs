@@ -53,7 +53,9 @@ impl Helper {
         self.tell(control, HelperChange::Note(note.to_string()));
     }
 
-    fn open(&mut self, control: Control, hole: Hole) -> Result<()> {
+    fn open(&mut self, control: Control, inside: Hole) -> Result<()> {
+        // Nobody was told of it, and why was said then.
+        let Some(hole) = self.tellings.wire(&control, inside) else { return Ok(()) };
         let Self { ledger, expectations, .. } = self;
         let client = control.client().ip();
         let stands = |other: &Control, hole: &Hole| {
@@ -76,7 +78,11 @@ impl Helper {
         if hole.protocol == protocol::UDP {
             self.switch_on(option::UDP_EXPECTED)?;
         }
-        let expectation = expectation(control, now().after(EXPECTATION_LIFETIME));
+        let mut expectation = expectation(control, now().after(EXPECTATION_LIFETIME));
+        if hole != inside {
+            expectation.inside = inside.dst.into();
+            expectation.inside_port = inside.dport;
+        }
         tracing::debug!(target: "helper", "expects {hole}");
         self.expectations
             .insert(hole.key(), expectation)
@@ -92,6 +98,7 @@ impl Helper {
 
     fn close(&mut self, control: Control, hole: Hole) -> Result<()> {
         self.ledger.remove(control.client().ip(), &control);
+        let Some(hole) = self.tellings.wire(&control, hole) else { return Ok(()) };
         let key = hole.key();
         let standing = self.expectations.get(&key)?;
         if standing.is_some_and(|standing| Control::behind(&standing) == control) {

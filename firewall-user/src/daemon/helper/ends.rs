@@ -15,6 +15,7 @@ impl Helper {
     /// When the maps cannot be read.
     pub fn sweep(&mut self) -> Result<()> {
         self.dismiss_ended()?;
+        self.forget_shifts()?;
         if self.to_check.is_empty() {
             self.to_check = self.shelves.keys().collect();
         }
@@ -30,7 +31,23 @@ impl Helper {
         if let Some(mut reader) = self.shelves.of(&control).roster.remove(&control) {
             let actions = reader.ended();
             self.act_on(control, actions);
+            self.tellings.forget(&control);
         }
+    }
+
+    /// Shifts count until the last segment of a connection: as long as its flow is there.
+    fn forget_shifts(&mut self) -> Result<()> {
+        if self.shifts_to_check.is_empty() {
+            self.shifts_to_check = self.shifts.keys()?;
+        }
+        for key in some_of(&mut self.shifts_to_check) {
+            let Some(shifts) = self.shifts.get(&key)? else { continue };
+            let flow = self.flows.get(&key, now())?;
+            if flow.is_none_or(|flow| flow.created != shifts.created) {
+                self.shifts.remove(&key)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_alive(&self, control: Control) -> Result<bool> {

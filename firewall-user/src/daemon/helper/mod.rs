@@ -4,7 +4,9 @@
 mod acting;
 mod control;
 mod ends;
+mod rewriting;
 mod shelf;
+mod told;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,12 +15,12 @@ use firewall_common::{
     control::option,
     event::Punt,
     expectation::{Expectation, ExpectationKey},
-    flow::{Direction, protocol, status},
+    flow::{Direction, FlowKey, protocol, status},
     helper_stats::{HelperCount, HelperStats},
     time::Nanos,
 };
 
-use self::{control::Control, shelf::Shelves};
+use self::{control::Control, shelf::Shelves, told::Tellings};
 use super::{
     events::Watchers,
     inject::{Injector, Tokens},
@@ -26,8 +28,8 @@ use super::{
 };
 use crate::{
     ftp::PortRange,
-    helper::{Action, Beginning, Bounds, Hole, Ledger, Passage, Passages, Readers, Turns},
-    kernel::maps::{Expectations, Flows, Maps, now, precise_now},
+    helper::{Action, Beginning, Bounds, Hole, Ledger, Names, Passage, Passages, Readers, Turns},
+    kernel::maps::{Expectations, Flows, Maps, SequenceShifts, now, precise_now},
     log::RateLimit,
 };
 
@@ -64,7 +66,10 @@ pub struct Helper {
     refused: Refused,
     shelves: Shelves,
     turns: Turns<Control>,
+    /// By the hole as packets come in.
     ledger: Ledger<Control, Hole>,
+    tellings: Tellings,
+    shifts: SequenceShifts,
     max_holes_per_host: usize,
     passages: Passages<Control>,
     /// What a former daemon has opened, for those that have not spoken since.
@@ -72,6 +77,7 @@ pub struct Helper {
     /// Whether they are over is looked at next.
     to_check: Vec<Control>,
     claims_to_check: Vec<(Passage, Control)>,
+    shifts_to_check: Vec<FlowKey>,
     /// Bits of the options that are set for what stands in the map.
     switched_on: u32,
     stats: HelperStats,
@@ -102,11 +108,14 @@ impl Helper {
             shelves: Shelves::new(bounds, datagram_bounds),
             turns: Turns::default(),
             ledger: Ledger::new(max_holes_per_host),
+            tellings: Tellings::default(),
+            shifts: SequenceShifts::open(&maps)?,
             max_holes_per_host,
             passages: Passages::default(),
             inherited: HashMap::new(),
             to_check: Vec::new(),
             claims_to_check: Vec::new(),
+            shifts_to_check: Vec::new(),
             switched_on: 0,
             stats,
             told: HelperStats::default(),
@@ -134,7 +143,13 @@ impl Helper {
                     self.admit(control, passage)?;
                 }
                 Some(_) => drop(self.expectations.remove(&key)?),
-                None => drop(self.inherited.insert(control, Hole::from(key))),
+                None => {
+                    let (wire, hole) = (Hole::from(key), inside(&key, &expectation));
+                    if hole != wire {
+                        self.tellings.remember(control, hole, Some(wire));
+                    }
+                    self.inherited.insert(control, hole);
+                }
             }
         }
         // The options begin without these bits.
@@ -177,8 +192,14 @@ impl Helper {
             .get(usize::from(punt.payload)..)
             .map(|rest| &rest[..rest.len().min(usize::from(punt.payload_len))])
             .unwrap_or_default();
-        self.read(&punt, payload);
-        if let Err(error) = self.send(&punt, frame) {
+        let sent = match self.translated(&punt) {
+            Some(flow) => self.rewrite(&punt, frame, &flow),
+            None => {
+                self.read(&punt, payload);
+                self.send(&punt, frame)
+            }
+        };
+        if let Err(error) = sent {
             tracing::warn!("{error:#}; the sender will repeat it");
         }
         self.stats.held(precise_now().since(punt.at).0);
@@ -189,14 +210,8 @@ impl Helper {
     }
 
     fn read(&mut self, punt: &Punt, payload: &[u8]) {
-        let control = Control::of(punt);
-        let direction = match punt.direction {
-            0 => Direction::Original,
-            _ => Direction::Reply,
-        };
-        if !self.shelves.of(&control).roster.contains(&control) {
-            self.begin(control, punt.picked_up != 0);
-        }
+        let (control, direction) = (Control::of(punt), direction_of(punt));
+        self.follow(control, Names::default(), punt.picked_up != 0);
         let said = self.shelves.of(&control).roster.read(&control, |reader| {
             let gaps = reader.acknowledged(direction, punt.ack);
             (gaps, reader.segment(direction, punt.seq, payload))
@@ -208,9 +223,13 @@ impl Helper {
         }
     }
 
-    fn begin(&mut self, control: Control, picked_up: bool) {
+    /// Begins to read a control connection whose hosts have these names, unless it is read.
+    fn follow(&mut self, control: Control, names: Names, picked_up: bool) {
+        if self.shelves.of(&control).roster.contains(&control) {
+            return;
+        }
         let how = self.beginning(control, picked_up);
-        let Some(mut reader) = self.readers.begin(control.helper, &control.flow, how) else {
+        let Some(mut reader) = self.readers.begin(control.helper, &control.flow, names, how) else {
             return;
         };
         if let Some(hole) = self.inherited.remove(&control) {
@@ -225,6 +244,7 @@ impl Helper {
             // Its passage stays as long as it lives: somebody looks at that.
             let actions = reader.ended().into_iter();
             self.act_on(gone, actions.filter(|action| !matches!(action, Action::Dismiss(_))));
+            self.tellings.forget(&gone);
         }
     }
 
@@ -254,6 +274,22 @@ impl Helper {
             self.told = self.stats;
         }
         Ok(())
+    }
+}
+
+fn direction_of(punt: &Punt) -> Direction {
+    match punt.direction {
+        0 => Direction::Original,
+        _ => Direction::Reply,
+    }
+}
+
+/// The hole that an entry of the map leads to.
+fn inside(key: &ExpectationKey, expectation: &Expectation) -> Hole {
+    let hole = Hole::from(*key);
+    match expectation.leads_inside() {
+        true => Hole { dst: expectation.inside.to_ip(), dport: expectation.inside_port, ..hole },
+        false => hole,
     }
 }
 

@@ -60,7 +60,8 @@ impl Dialogue {
     pub(super) fn active(&mut self, what: Announcement, endpoint: Endpoint, actions: &mut Actions) {
         self.close(actions);
         self.serial = self.serial.next();
-        let host = endpoint.host.unwrap_or(self.client);
+        let named = endpoint.host.filter(|host| Some(*host) != self.names.client);
+        let host = named.unwrap_or(self.client);
         match self.admit_active(host, endpoint) {
             Ok(()) => self.active_hole(what, host, endpoint, actions),
             Err(why) => actions.note(Note::Refused { sender: self.client, what, why }),
@@ -144,7 +145,8 @@ impl Dialogue {
 
     fn passive_hole(&mut self, what: Announcement, endpoint: Endpoint, actions: &mut Actions) {
         // Clients read 0.0.0.0 as the host that they are talking to.
-        let named = endpoint.host.filter(|host| !host.is_unspecified());
+        let named =
+            endpoint.host.filter(|host| !host.is_unspecified() && Some(*host) != self.names.server);
         let host = named.unwrap_or(self.server);
         let admitted = match self.only_epsv && what == Announcement::Passive {
             true => Err(Refusal::AfterEpsvAll),

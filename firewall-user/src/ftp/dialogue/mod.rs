@@ -36,7 +36,7 @@ use super::{
     parse::{Code, Command, Reply},
     policy::Policy,
 };
-use crate::helper::{Actions, Beginning, Form, Hole, Passage};
+use crate::helper::{Actions, Beginning, Form, Hole, Names, Passage};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -65,6 +65,7 @@ enum Proof {
 pub struct Dialogue {
     client: IpAddr,
     server: IpAddr,
+    names: Names,
     policy: Arc<Policy>,
     beginning: Beginning,
     phase: Phase,
@@ -90,6 +91,7 @@ impl Dialogue {
         Self {
             client: client.to_canonical(),
             server: server.to_canonical(),
+            names: Names::default(),
             policy,
             beginning,
             phase: match beginning {
@@ -111,13 +113,23 @@ impl Dialogue {
         }
     }
 
+    /// Each host may name the address by which the other one knows it, and means its own.
+    pub fn known_as(&mut self, names: Names) {
+        self.names = names;
+    }
+
+    /// Whether the server's next lines may announce an endpoint that counts.
+    pub fn awaits_endpoint(&self) -> bool {
+        self.is_heard() && self.questions.await_endpoint()
+    }
+
     /// Whether there is any sense in reading on.
     pub fn is_followed(&self) -> bool {
         !matches!(self.phase, Phase::Protected | Phase::NotFtp)
     }
 
     /// Whether lines mean anything.
-    fn is_heard(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         matches!(self.phase, Phase::Greeting { .. } | Phase::Talking)
     }
 

@@ -85,6 +85,11 @@ impl Questions {
         question
     }
 
+    /// Whether a 227 or 229 would answer one.
+    pub(super) fn await_endpoint(&self) -> bool {
+        self.queue.iter().any(|question| matches!(question, Question::Pasv | Question::Epsv))
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -108,6 +108,17 @@ pub fn argument_of(line: &[u8]) -> Range<usize> {
     start..start + line[start..].trim_ascii_end().len()
 }
 
+/// Where the argument of a PORT or EPRT begins of which no more than this has come; `None`
+/// when it is none, or nothing of the argument is there.
+pub fn begun_argument(line: &[u8]) -> Option<usize> {
+    let mut cursor = Cursor::at(line, telnet_prefix(line));
+    cursor.blanks();
+    let verb = cursor.take_while(|byte| !is_blank(byte));
+    let is_active = verb.eq_ignore_ascii_case(b"PORT") || verb.eq_ignore_ascii_case(b"EPRT");
+    cursor.blanks();
+    (is_active && cursor.position() < line.len()).then_some(cursor.position())
+}
+
 fn active(what: Announcement, mut cursor: Cursor<'_>) -> Result<Command, CommandError> {
     let grammar = if what == Announcement::Port { host_port } else { delimited };
     let endpoint = grammar(&mut cursor).and_then(|endpoint| cursor.end().map(|()| endpoint));
@@ -190,6 +201,16 @@ mod tests {
             assert_eq!(&line[argument_of(line.as_bytes())], "1,2,3,4,5,6", "{line}");
         }
         assert!(argument_of(b"PASV").is_empty() && argument_of(b"").is_empty());
+    }
+
+    #[test]
+    fn the_argument_is_found_before_its_end() {
+        for (line, at) in [("PORT 1", 5), (" eprt\t|1|", 6), ("PORT 1,2,3,4,5,6\r", 5)] {
+            assert_eq!(begun_argument(line.as_bytes()), Some(at), "{line}");
+        }
+        for line in ["", "PORT", "PORT ", "PASV 1", "PORTAL 1"] {
+            assert_eq!(begun_argument(line.as_bytes()), None, "{line}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod reply;
 
 use std::{fmt, net::IpAddr, num::NonZeroU16};
 
-pub use command::{Command, CommandError, argument_of, command};
+pub use command::{Command, CommandError, argument_of, begun_argument, command};
 pub use reply::{Code, Named, Reply, ReplyReader};
 
 /// Where a data connection is to go; without a host it is the speaker's own.

@@ -123,6 +123,23 @@ impl ReplyReader {
         self.open.is_some()
     }
 
+    /// Where the endpoint of a 227 or 229 may begin in a line of which no more than this has
+    /// come.
+    pub fn begun_endpoint(&self, line: &[u8]) -> Option<usize> {
+        let code = match (&self.open, Code::read(line)) {
+            (Some(open), _) => open.code,
+            (None, Some(code)) => code,
+            (None, None) => return None,
+        };
+        let from = if self.open.is_some() && Code::read(line).is_none() { 0 } else { 4 };
+        let may_begin: fn(&u8) -> bool = match code {
+            Code::PASSIVE => u8::is_ascii_digit,
+            Code::EXTENDED_PASSIVE => u8::is_ascii_punctuation,
+            _ => return None,
+        };
+        line.get(from..)?.iter().position(may_begin).map(|at| from + at)
+    }
+
     /// Lines were missed: whatever reply was open may have ended.
     pub fn reset(&mut self) {
         self.open = None;

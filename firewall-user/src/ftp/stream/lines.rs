@@ -103,6 +103,14 @@ impl Lines {
         }
     }
 
+    /// What of a line has come whose end has not, if its beginning was seen.
+    pub(super) fn begun(&self) -> Option<&[u8]> {
+        match &self.state {
+            State::Within(begun) if self.whole && !begun.is_empty() => Some(begun),
+            _ => None,
+        }
+    }
+
     pub(super) fn memory(&self) -> usize {
         match &self.state {
             State::Within(begun) => begun.capacity(),

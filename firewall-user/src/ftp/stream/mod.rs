@@ -115,6 +115,17 @@ impl Stream {
         self.lines.seal();
     }
 
+    /// The first byte that was not read yet, once one was.
+    pub fn next(&self) -> Option<Seq> {
+        self.next
+    }
+
+    /// The line whose end is still to come.
+    pub fn begun(&self) -> Option<Line<'_>> {
+        let (text, next) = (self.lines.begun()?, self.next?);
+        Some(Line { text, whole: true, at: next.minus(text.len()) })
+    }
+
     /// Lets go of everything that is buffered, as if it had never come.
     pub fn shed(&mut self) {
         self.lines.shed();
