@@ -13,6 +13,7 @@ pub mod corpus;
 mod ftp;
 mod headers;
 mod ledger;
+mod rewriter;
 mod rules;
 mod ruleset;
 mod sets;
@@ -22,6 +23,7 @@ pub use cli::cli;
 pub use conntrack::conntrack;
 pub use ftp::ftp;
 pub use headers::headers;
+pub use rewriter::rewriter;
 pub use rules::rules;
 pub use sets::sets;
 pub use stream::stream;
@@ -34,7 +36,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "headers", run: headers },
     Target { name: "conntrack", run: conntrack },
     Target { name: "rules", run: rules },
@@ -42,4 +44,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "cli", run: cli },
     Target { name: "sets", run: sets },
     Target { name: "stream", run: stream },
+    Target { name: "rewriter", run: rewriter },
 ];

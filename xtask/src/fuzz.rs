@@ -53,6 +53,8 @@ enum Target {
     Sets,
     /// Any text as a TCP stream, in any pieces
     Stream,
+    /// Any text as what is announced through NAT, over a network that loses and repeats
+    Rewriter,
 }
 
 impl Target {
@@ -65,6 +67,7 @@ impl Target {
             Self::Cli => "cli",
             Self::Sets => "sets",
             Self::Stream => "stream",
+            Self::Rewriter => "rewriter",
         }
     }
 }
