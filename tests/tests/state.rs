@@ -136,7 +136,7 @@ fn with_sets() -> Result<()> {
     Ok(())
 }
 
-/// All sets, without the seconds that go by.
+/// All sets, without the seconds that go by, in an order of their own: elements have none.
 fn sets_of(firewall: &Firewall<'_>) -> Result<String> {
     let text = firewall.text(&["ipset", "save"])?;
     let mut lines = Vec::new();
@@ -150,6 +150,7 @@ fn sets_of(firewall: &Firewall<'_>) -> Result<String> {
             _ => lines.push(line.to_owned()),
         }
     }
+    lines.sort_unstable();
     Ok(lines.join("\n"))
 }
 

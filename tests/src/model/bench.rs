@@ -10,9 +10,10 @@ use firewall_common::{
     addr::Family,
     control::{Options, Timeouts, device},
     event::Hook,
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, Side},
     flow_event::{FlowChange, FlowEvent},
     fragment::Visit,
+    hop::Way as Remembered,
     rule::Chain,
     tables::{FlowTable, Place},
     testing::Memory,
@@ -245,11 +246,19 @@ impl Bench {
         Ok(changes)
     }
 
-    /// Equal but for the time that a frame took.
+    /// Equal but for the time that a frame took, and for the ways that only the programs
+    /// remember.
     fn is_alike(&self, flow: &Flow, model: &Flow) -> bool {
         let is_near =
             |theirs: Nanos, ours: Nanos| theirs <= ours && !ours.since(theirs).is_after(self.slack);
-        let timeless = |flow: &Flow| Flow { expires: Nanos::ZERO, created: Nanos::ZERO, ..*flow };
+        let sides =
+            |flow: &Flow| flow.sides.map(|side| Side { way: Remembered::default(), ..side });
+        let timeless = |flow: &Flow| Flow {
+            expires: Nanos::ZERO,
+            created: Nanos::ZERO,
+            sides: sides(flow),
+            ..*flow
+        };
         is_near(flow.expires, model.expires)
             && is_near(flow.created, model.created)
             && timeless(flow) == timeless(model)
