@@ -11,7 +11,6 @@
 use std::{
     io::Read as _,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -351,8 +350,7 @@ fn survives(hook: &str) -> Result<()> {
     let mut control = session(&network, Arrangement::Masqueraded, Family::V4)?;
     network.client.enter(|| active(&mut control, false))?;
     firewall.kill();
-    // Nobody reads it from then on.
-    std::thread::sleep(Duration::from_secs(3));
+    // The first ones wait for somebody to read them, and are sent again until nobody is waited for.
     for _ in 0..20 {
         let reply = control.command("NOOP")?;
         ensure!(reply.code == 200, "{reply:?}");
