@@ -1,6 +1,7 @@
 //! Ports that table nat has to give, and has not.
 
 use std::{
+    io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
@@ -9,6 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, capability, exchange, firewall::Setup, needs,
     server::own::connect_from, wait,
+};
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt},
 };
 
 const RULES: &str = "\
@@ -52,7 +57,7 @@ fn exhausted(hook: &str) -> Result<()> {
     let network = Gateway::new(Offload::Tuned)?;
     let firewall = start(&network, hook)?;
     let to = SocketAddr::new(network.server_address(Family::V4), exchange::PORT);
-    let first: Vec<_> =
+    let mut first: Vec<_> =
         (0..3).map(|_| exchange::connect(&network.client, to)).collect::<Result<_>>()?;
     ensure!(given(&firewall, exchange::PORT)? == [5_000, 5_001, 5_002]);
     ensure!(firewall.stat("nat-ports-exhausted")? == 0, "there were ports");
@@ -75,11 +80,27 @@ fn exhausted(hook: &str) -> Result<()> {
     for stream in &first {
         exchange::exchange(stream, 10_000, 10_000)?;
     }
-    let ended = first[0].local_addr()?.port().to_string();
-    firewall.text(&["conntrack", "delete", "-p", "tcp", "--sport", &ended])?;
+    let ended = first.swap_remove(0);
+    let own = ended.local_addr()?.port().to_string();
+    reset(ended)?;
+    wait::until_true("the reset in the table", || {
+        firewall
+            .json(&["conntrack", "list", "-n", "--sport", &own])
+            .is_ok_and(|flows| flows.iter().all(|flow| flow["state"] == "CLOSE"))
+    })?;
+    firewall.text(&["conntrack", "delete", "-p", "tcp", "--sport", &own])?;
     let stream = exchange::connect(&network.client, to)?;
     exchange::exchange(&stream, 10_000, 10_000)?;
     ensure!(given(&firewall, exchange::PORT)? == [5_000, 5_001, 5_002]);
+    Ok(())
+}
+
+/// Ends a connection, which the server has closed already, so that neither end says
+/// anything more and the server has no socket left for a SYN from the same port.
+fn reset(mut stream: TcpStream) -> Result<()> {
+    ensure!(stream.read_to_end(&mut Vec::new())? == 0, "more came than was wanted");
+    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, sockopt::Linger, &at_once)?;
     Ok(())
 }
 
