@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 
-use firewall_common::flow::Direction;
+use firewall_common::{flow::Direction, shift::TEXT};
 use firewall_user::{
     ftp::Conversation,
     helper::{Beginning, Hole, Names},
@@ -29,7 +29,12 @@ pub fn rewriter(data: &[u8]) {
     let Some((first, rest)) = data.split_first_chunk() else { return };
     let Some((count, rest)) = rest.split_first() else { return };
     let Some((steps, text)) = rest.split_at_checked(usize::from(*count) * 3) else { return };
-    let turns = turns(&text[..text.len().min(MAX_TEXT)]);
+    let text = &text[..text.len().min(MAX_TEXT)];
+    // The beginning of a longer line may go on as it is, and open nothing.
+    if text.split(|byte| *byte == b'\n').any(|line| line.len() > TEXT) {
+        return;
+    }
+    let turns = turns(text);
     let first = u32::from_le_bytes(*first);
     // An odd number has its segments judged, which takes its time.
     let is_tracked = first & 1 != 0;
