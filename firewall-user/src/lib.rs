@@ -21,6 +21,8 @@ pub mod session;
 pub mod sets;
 pub mod settings;
 pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tftp;
 pub mod watch;
 pub mod why;

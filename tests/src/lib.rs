@@ -16,6 +16,7 @@
 pub mod capability;
 pub mod client;
 pub mod command;
+pub mod configuration;
 pub mod control;
 pub mod conversation;
 pub mod exchange;
@@ -36,6 +37,7 @@ pub mod tun;
 pub mod wait;
 pub mod wire;
 
+pub use configuration::Configuration;
 pub use firewall::Firewall;
 pub use netns::Netns;
 pub use topology::{Family, Gateway, Offload};

@@ -177,6 +177,11 @@ fn untouched() -> Result<()> {
     wait::until_true("the expectation", || {
         firewall.json(&["expect", "list"]).is_ok_and(|list| list.len() == 1)
     })?;
+    // The daemon tells now and then what it has read: all that it was given, in the end.
+    wait::until_true("the daemon's last figures", || {
+        let [given, told] = ["punted", "hold-time"].map(|name| firewall.stat(name).ok());
+        told.is_some_and(|told| told > 0) && told == given
+    })?;
     // Nothing else is under way: the lists stand still, but for the time that is left.
     let state = || -> Result<Vec<Value>> {
         let lists =

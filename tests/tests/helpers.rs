@@ -2,7 +2,6 @@
 //! range of encrypted ones, TFTP, and a crowd that talks at once.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
@@ -10,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Netns, Offload, capability,
+    Configuration, Family, Firewall, Gateway, Netns, Offload, capability,
     control::{Control, host_port},
     firewall::Setup,
     ledger::refused_since,
@@ -19,7 +18,6 @@ use firewall_tests::{
     stats::TcpLoss,
     wait,
 };
-use tempfile::TempDir;
 
 const RULES: &str = "\
 *filter
@@ -43,25 +41,14 @@ COMMIT
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-/// A configuration file, and the directory that goes with it.
-struct Configuration(TempDir);
-
-impl Configuration {
-    fn new(text: &str) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("fw-config-").tempdir()?;
-        fs::write(directory.path().join("firewall.toml"), text)?;
-        Ok(Self(directory))
-    }
-
-    fn start<'n>(&self, network: &'n Gateway, rules: &str) -> Result<Firewall<'n>> {
-        self.on_hook(network, rules, "auto")
-    }
-
-    fn on_hook<'n>(&self, network: &'n Gateway, rules: &str, hook: &str) -> Result<Firewall<'n>> {
-        let file = self.0.path().join("firewall.toml");
-        let setup = Setup::on(&["eth0", "eth1"]).both(rules).option("--hook").option(hook);
-        setup.option("--config").option(&file.to_string_lossy()).start(network.gateway())
-    }
+fn start<'n>(
+    configuration: &Configuration,
+    network: &'n Gateway,
+    rules: &str,
+    hook: &str,
+) -> Result<Firewall<'n>> {
+    let setup = Setup::on(&["eth0", "eth1"]).both(rules).option("--hook").option(hook);
+    configuration.given_to(setup).start(network.gateway())
 }
 
 fn everywhere(port: u16) -> SocketAddr {
@@ -91,7 +78,7 @@ mod tls_passive_range {
         });
         let range = "[helper.ftp]\ntls_passive_range = \"50000-50100\"\n";
         let configuration = Configuration::new(range)?;
-        let firewall = configuration.start(&network, RULES)?;
+        let firewall = start(&configuration, &network, RULES, "auto")?;
         for family in FAMILIES {
             let server = network.server_address(family);
             closed(&network, &firewall, server, "before any control connection")?;
@@ -202,7 +189,7 @@ mod tftp {
         let network = Gateway::new(Offload::Default)?;
         let configuration = Configuration::new("[helper.tftp]\nports = [69]\n")?;
         let rules = format!("{BY_RULE}{RULES}");
-        let firewall = configuration.on_hook(&network, &rules, hook)?;
+        let firewall = start(&configuration, &network, &rules, hook)?;
         for family in FAMILIES {
             for port in [69, 6969] {
                 let server = SocketAddr::new(network.server_address(family), port);
@@ -270,7 +257,7 @@ mod a_crowd {
     fn talk() -> Result<()> {
         let network = Gateway::new(Offload::Tuned)?;
         let configuration = Configuration::new("[helper.ftp]\nports = [21, 2121]\n")?;
-        let firewall = configuration.start(&network, RULES)?;
+        let firewall = start(&configuration, &network, RULES, "auto")?;
         let _server = Own::start(&network.server, Script::default())?;
         let (idle, _held) = idle(&network)?;
         // The daemon tells of them now and then.

@@ -53,7 +53,7 @@ enum Target {
     Sets,
     /// Any text as a TCP stream, in any pieces
     Stream,
-    /// Any text as what is announced through NAT, over a network that loses and repeats
+    /// Any conversation through NAT, over a network that loses, repeats and delays
     Rewriter,
 }
 

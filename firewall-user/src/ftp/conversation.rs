@@ -248,7 +248,12 @@ fn server_said(
         Read::Line(line) => {
             if let Some(reply) = reader.line(line.text, line.at.0) {
                 dialogue.reply(reply, actions);
-                announce(dialogue, reply.place, actions);
+                // What an earlier line has named was told with that.
+                let place = reply.place.filter(|place| Seq(place.at).since(line.at) >= 0);
+                announce(dialogue, place, actions);
+            } else if let Some((code, endpoint, place)) = reader.named_within(line.at.0) {
+                dialogue.begins_to_announce(code, endpoint);
+                announce(dialogue, Some(place), actions);
             }
         }
         Read::TooLong { .. } => {

@@ -15,29 +15,12 @@ use firewall_common::{
     shift::{EDITS, Edit, Shift, TEXT, edit},
 };
 
-use super::{Place, Unfinished};
+use super::{Replacement, Unfinished};
 
 /// Edits that one segment may need: an announcement, and the beginning of the next.
 const ROOM: usize = 2;
 /// Numbers further apart cannot be told before from behind.
 const FAR: u32 = 1 << 30;
-
-/// A text that takes another's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replacement {
-    pub place: Place,
-    pub text: Vec<u8>,
-}
-
-impl Replacement {
-    const fn at(&self) -> Seq {
-        Seq(self.place.at)
-    }
-
-    const fn end(&self) -> Seq {
-        self.at().plus(self.place.len as u32)
-    }
-}
 
 /// What goes on in the place of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use super::Form;
 /// What stands between fields that cannot stand within one.
 const DELIMITER: u8 = b'|';
 
-/// Spells an endpoint as the text of an announcement does, with its delimiter; `None` where
-/// the form has no way to.
-pub fn spell(form: Form, old: &[u8], told: SocketAddr) -> Option<Vec<u8>> {
+/// Spells an endpoint as the text of an announcement does, with its delimiter. Six numbers
+/// cannot name a host of IPv6: only a 227 that names none, 0.0.0.0, announces one there, and
+/// goes on naming none.
+pub fn spell(form: Form, old: &[u8], told: SocketAddr) -> Vec<u8> {
     let delimiter = char::from(delimiter(old));
     let port = told.port();
     let text = match (form, told.ip()) {
@@ -17,7 +18,7 @@ pub fn spell(form: Form, old: &[u8], told: SocketAddr) -> Option<Vec<u8>> {
             let [a, b, c, d] = ip.octets();
             format!("{a},{b},{c},{d},{},{}", port >> 8, port & 255)
         }
-        (Form::HostPort, IpAddr::V6(_)) => return None,
+        (Form::HostPort, IpAddr::V6(_)) => format!("0,0,0,0,{},{}", port >> 8, port & 255),
         (Form::Delimited, ip) => {
             let family = if ip.is_ipv4() { 1 } else { 2 };
             [String::new(), family.to_string(), ip.to_string(), port.to_string(), String::new()]
@@ -25,7 +26,7 @@ pub fn spell(form: Form, old: &[u8], told: SocketAddr) -> Option<Vec<u8>> {
         }
         (Form::PortOnly, _) => format!("{delimiter}{delimiter}{delimiter}{port}{delimiter}"),
     };
-    Some(text.into_bytes())
+    text.into_bytes()
 }
 
 /// The one that the text begins with, unless an address could contain it.
@@ -40,9 +41,8 @@ fn delimiter(old: &[u8]) -> u8 {
 mod tests {
     use super::*;
 
-    fn spelled(form: Form, old: &str, told: &str) -> Option<String> {
-        let text = spell(form, old.as_bytes(), told.parse().unwrap())?;
-        Some(String::from_utf8(text).unwrap())
+    fn spelled(form: Form, old: &str, told: &str) -> String {
+        String::from_utf8(spell(form, old.as_bytes(), told.parse().unwrap())).unwrap()
     }
 
     #[test]
@@ -54,20 +54,18 @@ mod tests {
             (Form::PortOnly, "|||4000|", "203.0.113.7:4001", "|||4001|"),
             (Form::PortOnly, "!!!4000!", "[2001:db8::7]:4001", "!!!4001!"),
         ] {
-            assert_eq!(spelled(form, old, told).as_deref(), Some(wanted));
+            assert_eq!(spelled(form, old, told), wanted);
         }
     }
 
     #[test]
     fn a_delimiter_that_an_address_contains_is_replaced() {
-        assert_eq!(
-            spelled(Form::Delimited, ".1.x.", "203.0.113.7:80").unwrap(),
-            "|1|203.0.113.7|80|"
-        );
+        assert_eq!(spelled(Form::Delimited, ".1.x.", "203.0.113.7:80"), "|1|203.0.113.7|80|");
     }
 
     #[test]
-    fn port_cannot_spell_ipv6() {
-        assert_eq!(spelled(Form::HostPort, "10,0,0,2,4,1", "[2001:db8::7]:80"), None);
+    fn six_numbers_name_no_host_of_ipv6() {
+        let spelled = spelled(Form::HostPort, "0,0,0,0,4,1", "[2001:db8::7]:2049");
+        assert_eq!(spelled, "0,0,0,0,8,1");
     }
 }

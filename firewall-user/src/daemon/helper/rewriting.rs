@@ -13,15 +13,13 @@ use firewall_common::{
     flow::{Direction, Flow, helper, protocol, window},
     helper_stats::HelperCount,
     seq::Seq,
-    shift::{Shift, Shifts, edit},
+    shift::Shifts,
 };
 
 use super::{Control, Helper, direction_of};
 use crate::{
     daemon::segment::{Numbers, Segment},
-    helper::{
-        Action, Actions, Announced, Names, Place, Replacement, Rewriter, Unfinished, emit, spell,
-    },
+    helper::{Action, Actions, Announced, Names, Replacement, Rewriter, Unfinished, emit, text_at},
     kernel::maps::now,
     listing::helper_event::HelperChange,
 };
@@ -55,8 +53,10 @@ impl Helper {
         let mut shifts = standing.unwrap_or_else(|| Shifts::of(control.created));
         let received = acknowledged(flow, direction);
         let is_told = names.of_sender(direction).is_some();
+        // Also where it is not told: a stream begins where its receiver is.
+        let known = self.known(punt, received);
         if is_told {
-            let Some(known) = self.known(punt, received) else {
+            let Some(known) = known else {
                 self.stats.count(HelperCount::Early);
                 return Ok(());
             };
@@ -76,8 +76,7 @@ impl Helper {
         self.act_on(control, closes);
         let mut replaced = Vec::new();
         for announced in &said.announced {
-            let old =
-                old_text(shifts.side(direction), punt.seq, segment.payload(), announced.place);
+            let old = text_at(shifts.side(direction), punt.seq, segment.payload(), announced.place);
             replaced.extend(self.replacement(control, names, direction, announced, old));
         }
         let (holes, replacements): (Vec<_>, Vec<_>) = replaced.into_iter().unzip();
@@ -172,7 +171,7 @@ impl Helper {
         announced: &Announced,
         old: Option<Vec<u8>>,
     ) -> Option<(crate::helper::Hole, Replacement)> {
-        let Announced { form, hole, place } = *announced;
+        let hole = announced.hole;
         let address = names.of_sender(direction)?;
         let own = match direction {
             Direction::Original => control.client(),
@@ -197,12 +196,7 @@ impl Helper {
             return None;
         };
         let told = SocketAddr::new(wire.dst, wire.dport);
-        let text = old.as_deref().and_then(|old| spell(form, old, told));
-        match (text, old) {
-            (Some(text), Some(old)) if text == old => None,
-            // Without its beginning it stands nowhere.
-            (text, _) => Some((hole, Replacement { place, text: text.unwrap_or_default() })),
-        }
+        Some((hole, Replacement::of(announced, old, told)?))
     }
 
     /// Tells why an endpoint was not told.
@@ -219,17 +213,4 @@ impl Helper {
 fn acknowledged(flow: &Flow, direction: Direction) -> Option<Seq> {
     let window = flow.side(direction.reversed()).window;
     window.has(window::MAX_ACK_KNOWN).then_some(window.max_ack)
-}
-
-/// The bytes that stand at a place: in the segment, and before it what is withheld.
-fn old_text(shift: &Shift, seq: u32, payload: &[u8], place: Place) -> Option<Vec<u8>> {
-    let held = shift.edits().last().filter(|it| it.has(edit::WITHHELD));
-    (0..u32::from(place.len))
-        .map(|offset| {
-            let number = place.at.wrapping_add(offset);
-            let byte = payload.get(number.wrapping_sub(seq) as usize);
-            let held = || held?.text().get(number.wrapping_sub(held?.at) as usize);
-            byte.or_else(held).copied()
-        })
-        .collect()
 }

@@ -143,20 +143,38 @@ impl Dialogue {
         }
     }
 
-    fn passive_hole(&mut self, what: Announcement, endpoint: Endpoint, actions: &mut Actions) {
+    /// A reply that goes on names an endpoint, which it announces if it ends so.
+    pub fn begins_to_announce(&mut self, code: Code, endpoint: Endpoint) {
+        let what = match code {
+            Code::PASSIVE => Announcement::Passive,
+            Code::EXTENDED_PASSIVE => Announcement::ExtendedPassive,
+            _ => return,
+        };
+        if self.awaits_endpoint()
+            && let Ok(hole) = self.admit_passive(what, endpoint)
+        {
+            self.announced = Some((form(what, endpoint), hole));
+        }
+    }
+
+    fn admit_passive(&self, what: Announcement, endpoint: Endpoint) -> Result<Hole, Refusal> {
+        if self.only_epsv && what == Announcement::Passive {
+            return Err(Refusal::AfterEpsvAll);
+        }
         // Clients read 0.0.0.0 as the host that they are talking to.
         let named =
             endpoint.host.filter(|host| !host.is_unspecified() && Some(*host) != self.names.server);
         let host = named.unwrap_or(self.server);
-        let admitted = match self.only_epsv && what == Announcement::Passive {
-            true => Err(Refusal::AfterEpsvAll),
-            false => self.policy.admit(self.server, host, endpoint.port),
+        self.policy.admit(self.server, host, endpoint.port)?;
+        Ok(Hole::tcp(self.client, host, endpoint.port.get()))
+    }
+
+    fn passive_hole(&mut self, what: Announcement, endpoint: Endpoint, actions: &mut Actions) {
+        let hole = match self.admit_passive(what, endpoint) {
+            Ok(hole) => hole,
+            Err(why) => return actions.note(Note::Refused { sender: self.server, what, why }),
         };
-        if let Err(why) = admitted {
-            return actions.note(Note::Refused { sender: self.server, what, why });
-        }
         self.close(actions);
-        let hole = Hole::tcp(self.client, host, endpoint.port.get());
         self.announced = Some((form(what, endpoint), hole));
         let state = State::Open(None);
         self.negotiated = Some(Negotiated { hole, state, is_active: false });

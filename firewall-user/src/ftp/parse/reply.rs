@@ -123,6 +123,14 @@ impl ReplyReader {
         self.open.is_some()
     }
 
+    /// What the line at hand, which stands at `at`, names in a reply that goes on, and where.
+    pub fn named_within(&self, at: u32) -> Option<(Code, Endpoint, Place)> {
+        let Reply { code, named, place } = self.open?;
+        let Named::Endpoint(endpoint) = named else { return None };
+        let place = place.filter(|place| place.at.wrapping_sub(at).cast_signed() >= 0)?;
+        Some((code, endpoint, place))
+    }
+
     /// Where the endpoint of a 227 or 229 may begin in a line of which no more than this has
     /// come.
     pub fn begun_endpoint(&self, line: &[u8]) -> Option<usize> {
@@ -178,6 +186,20 @@ impl Reply {
 mod tests {
     use super::*;
     use crate::ftp::parse::ErrorKind;
+
+    #[test]
+    fn a_line_of_a_reply_that_goes_on_tells_what_it_names_itself() {
+        let mut reader = ReplyReader::default();
+        let mut named = |line: &[u8], at| {
+            reader.line(line, at);
+            reader.named_within(at).map(|(code, _, place)| (code.get(), place))
+        };
+        assert_eq!(named(b"227-first", 100), None);
+        let place = Place { at: 206, len: 19 };
+        assert_eq!(named(b" here (198,51,100,1,156,65)", 199), Some((227, place)));
+        assert_eq!(named(b" nothing", 300), None);
+        assert_eq!(named(b"227 end", 400), None);
+    }
 
     /// The replies in some lines, as code and what they name.
     fn replies(lines: &str) -> Vec<(u16, Named)> {

@@ -103,12 +103,17 @@ impl Lines {
         }
     }
 
-    /// What of a line has come whose end has not, if its beginning was seen.
+    /// What of a line has come whose end has not.
     pub(super) fn begun(&self) -> Option<&[u8]> {
         match &self.state {
-            State::Within(begun) if self.whole && !begun.is_empty() => Some(begun),
+            State::Within(begun) if !begun.is_empty() => Some(begun),
             _ => None,
         }
+    }
+
+    /// Whether the present line was seen from its first byte.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.whole
     }
 
     pub(super) fn memory(&self) -> usize {

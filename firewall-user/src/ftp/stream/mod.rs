@@ -123,7 +123,7 @@ impl Stream {
     /// The line whose end is still to come.
     pub fn begun(&self) -> Option<Line<'_>> {
         let (text, next) = (self.lines.begun()?, self.next?);
-        Some(Line { text, whole: true, at: next.minus(text.len()) })
+        Some(Line { text, whole: self.lines.is_whole(), at: next.minus(text.len()) })
     }
 
     /// Lets go of everything that is buffered, as if it had never come.
@@ -167,9 +167,13 @@ impl Stream {
 
     /// The receiver has all bytes before `ack`: what of them did not come by here
     /// never will. Most often the gap ends with a line, so that what follows is
-    /// read as after a start in the middle.
+    /// read as after a start in the middle. Before the first segment of a stream whose
+    /// start is seen, nothing has come: it begins there.
     pub fn acknowledged(&mut self, ack: Seq, tell: &mut impl FnMut(Read<'_>)) {
-        let Some(next) = self.next else { return };
+        let Some(next) = self.next else {
+            self.next = self.lines.is_whole().then_some(ack);
+            return;
+        };
         let missing = ack.since(next);
         if next.is_before(ack) && missing <= MAX_WINDOW {
             self.lines.lose_place();

@@ -43,6 +43,30 @@ mod in_order {
     }
 
     #[test]
+    fn what_comes_before_the_first_segment_is_waited_for() {
+        let mut stream = Stream::new(true);
+        assert!(acknowledge(&mut stream, 1).is_empty());
+        assert!(read(&mut stream, 4, b"V\r\nNOOP\r\n").is_empty());
+        assert_eq!(read(&mut stream, 1, b"PAS"), ["PASV", "NOOP"]);
+        // Nobody knows where a stream begins that was joined in its middle.
+        let mut joined = Stream::new(false);
+        assert!(acknowledge(&mut joined, 1).is_empty());
+        assert_eq!(read(&mut joined, 4, b"V\r\nNOOP\r\n"), ["~V", "NOOP"]);
+    }
+
+    #[test]
+    fn a_line_that_has_begun_is_told_with_its_place() {
+        for whole in [true, false] {
+            let mut stream = Stream::new(whole);
+            read(&mut stream, 7, b"PORT 1,2");
+            let begun = stream.begun().unwrap();
+            assert_eq!((begun.text, begun.at, begun.whole), (&b"PORT 1,2"[..], Seq(7), whole));
+            read(&mut stream, 15, b"\r\n");
+            assert_eq!(stream.begun(), None);
+        }
+    }
+
+    #[test]
     fn letters_typed_singly_make_one_line() {
         let mut stream = Stream::new(true);
         let mut told = Vec::new();

@@ -5,6 +5,7 @@ use firewall_common::flow::Direction;
 
 use super::{
     fixtures,
+    numbers::Numbers,
     script::{Case, Wire},
 };
 use crate::{
@@ -16,26 +17,6 @@ use crate::{
 const SEGMENTATIONS: u32 = 500;
 /// Cuts of each segmentation; a conversation is cut 10,000 times.
 const CUTS: usize = 20;
-
-/// Numbers that look random and are the same in every run (xorshift, Marsaglia 2003).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
-
-    /// The pieces of a text, by random cuts in their order.
-    fn pieces<'t>(&mut self, text: &'t [u8], cuts: usize) -> Vec<&'t [u8]> {
-        let mut bounds: Vec<usize> = (0..cuts).map(|_| self.below(text.len() + 1)).collect();
-        bounds.extend([0, text.len()]);
-        bounds.sort_unstable();
-        bounds.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect()
-    }
-}
 
 /// The holes after each turn of a conversation whose turns come in pieces.
 fn holes(
@@ -62,7 +43,7 @@ fn ten_thousand_cuts_of_each_conversation_open_the_same_holes() {
     let plain = fixtures::all().into_iter().filter(|(_, case)| case.is_plain());
     for (_, case) in plain {
         let turns = case.turns();
-        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let mut numbers = Numbers::default();
         let whole = holes(&case, &turns, &mut numbers, 0);
         let cuts_a_turn = CUTS.div_ceil(turns.len());
         for _ in 0..SEGMENTATIONS {

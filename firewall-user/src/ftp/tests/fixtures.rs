@@ -1,13 +1,20 @@
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::script::{Case, Wire, cases};
 use crate::helper::Action;
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/ftp")
+}
+
 /// Every written conversation, with the name of its file.
 pub(super) fn all() -> Vec<(String, Case)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/ftp");
+    let files = fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<_> =
-        fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.filter(|file| file.extension().is_some_and(|it| it == "txt")).collect();
     files.sort();
     let mut all = Vec::new();
     for file in files {
@@ -41,6 +48,28 @@ fn every_written_conversation_comes_out_as_written() {
     assert!(titles.windows(2).all(|pair| pair[0] != pair[1]), "two cases have one title");
     let wrong: Vec<_> = all.iter().filter_map(|(file, case)| mistake(file, case)).collect();
     assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The README says of each attack which conversations show it: ``file`: `title``.
+#[test]
+fn every_conversation_that_the_readme_names_is_there() {
+    let all = all();
+    let readme = fs::read_to_string(folder().join("README.md")).unwrap();
+    let rows = readme.lines().filter(|line| line.starts_with("| ") && line.contains(".txt"));
+    let mut named = 0;
+    for row in rows {
+        let mut file = "";
+        for word in row.split('`').skip(1).step_by(2) {
+            if word.ends_with(".txt") {
+                file = word;
+                continue;
+            }
+            let is_there = all.iter().any(|(name, case)| name == file && case.title == word);
+            assert!(is_there, "no conversation '{word}' in {file}");
+            named += 1;
+        }
+    }
+    assert!(named >= 40, "only {named} conversations are named");
 }
 
 /// The first step of a case that does not come out as written.

@@ -4,5 +4,7 @@
 mod cuts;
 mod fixtures;
 mod kernel;
+mod numbers;
 mod properties;
 mod script;
+mod translated;

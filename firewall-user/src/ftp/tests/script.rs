@@ -19,7 +19,7 @@
 //! before, as a retransmission does; what `C?:` sends passes by unread, and the other
 //! side acknowledges it.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
 use firewall_common::flow::Direction;
 
@@ -78,8 +78,17 @@ impl Case {
         }
     }
 
+    /// Client and server.
+    pub(super) fn hosts(&self) -> [IpAddr; 2] {
+        [&self.client, &self.server].map(|host| host.parse().unwrap())
+    }
+
     pub(super) fn conversation(&self) -> Conversation {
-        let [client, server] = [&self.client, &self.server].map(|host| host.parse().unwrap());
+        self.conversation_between(self.hosts())
+    }
+
+    /// The same one, of other hosts.
+    pub(super) fn conversation_between(&self, [client, server]: [IpAddr; 2]) -> Conversation {
         Conversation::new(client, server, self.beginning, Arc::new(self.policy.clone()))
     }
 
@@ -106,7 +115,7 @@ impl Case {
     }
 
     pub(super) fn is_between_its_hosts(&self, hole: Hole) -> bool {
-        let [client, server] = [&self.client, &self.server].map(|host| host.parse().unwrap());
+        let [client, server] = self.hosts();
         [(client, server), (server, client)].contains(&(hole.src, hole.dst))
     }
 
@@ -288,7 +297,9 @@ fn bytes(mark: &str) -> Vec<u8> {
     match words[..] {
         ["many", count] => vec![b'x'; number(count)],
         ["blanks", count] => vec![b' '; number(count)],
-        ["repeat", count, line] => format!("{line}\r\n").repeat(number(count)).into_bytes(),
+        ["repeat", count, ref line @ ..] => {
+            format!("{}\r\n", line.join(" ")).repeat(number(count)).into_bytes()
+        }
         ["tls", count] => {
             let len = u16::try_from(number(count)).expect("the length of a record");
             [&[23, 3, 3], &len.to_be_bytes()[..], &vec![b'x'; number(count)]].concat()

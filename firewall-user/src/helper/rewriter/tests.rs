@@ -1,269 +1,233 @@
-//! A client, a gateway that spells its announcements anew, and a server, on a network that
-//! loses, repeats and mixes up segments.
+//! A client, a gateway that spells announcements anew, and a server, on links that lose,
+//! repeat and mix up segments.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::IpAddr;
 
 use firewall_common::flow::Direction;
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
 
-use super::*;
 use crate::{
-    ftp::{Conversation, Policy},
-    helper::{Beginning, Names, Reader, spell},
+    ftp::Conversation,
+    helper::{Beginning, Names},
+    testing::{Middle, Segment, Step, Talk},
 };
 
 const CLIENT: &str = "10.0.0.2";
 const SERVER: &str = "198.51.100.2";
-const GATEWAY: &str = "203.0.113.117";
+/// What each is called by the other.
+const CLIENTS_NAME: &str = "203.0.113.117";
+const SERVERS_NAME: &str = "192.0.2.1";
 
-/// What the gateway tells the server of a port.
-fn told(port: u16) -> SocketAddr {
-    SocketAddr::new(GATEWAY.parse().unwrap(), port ^ 0x1f0)
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
+/// Who is known by another name.
+#[derive(Clone, Copy, Debug)]
+struct Hidden {
+    client: bool,
+    server: bool,
+}
+
+impl Hidden {
+    const BOTH: Self = Self { client: true, server: true };
+
+    fn middle(self) -> Middle {
+        let hosts = [CLIENT, SERVER].map(ip);
+        let names = Names {
+            client: self.client.then(|| ip(CLIENTS_NAME)),
+            server: self.server.then(|| ip(SERVERS_NAME)),
+        };
+        let [client, server] = hosts;
+        let reader = Conversation::new(client, server, Beginning::Seen, Default::default());
+        Middle::new(reader, hosts, names)
+    }
+}
+
+/// What the gateway tells of a port.
+const fn told(port: u16) -> u16 {
+    port ^ 0x1f0
+}
+
+fn host_port(host: &str, port: u16) -> String {
+    format!("{},{},{}", host.replace('.', ","), port >> 8, port & 255)
+}
+
+/// A command, and the reply to it.
 #[derive(Clone, Debug)]
-enum Line {
+enum Exchange {
     Port(u16),
     Eprt(u16),
+    Pasv(u16),
+    Epsv(u16),
     /// Not understood: it goes on as it is.
     Broken(u8),
     Other(u8),
 }
 
-impl Line {
-    fn written(&self) -> String {
+impl Exchange {
+    /// What the client says, of an endpoint of its own.
+    fn command(&self, host: &str, turn: impl Fn(u16) -> u16) -> String {
         match self {
-            Self::Port(port) => format!("PORT 10,0,0,2,{},{}\r\n", port >> 8, port & 255),
-            Self::Eprt(port) => format!("EPRT |1|{CLIENT}|{port}|\r\n"),
+            Self::Port(port) => format!("PORT {}\r\n", host_port(host, turn(*port))),
+            Self::Eprt(port) => format!("EPRT |1|{host}|{}|\r\n", turn(*port)),
+            Self::Pasv(_) => "PASV\r\n".to_owned(),
+            Self::Epsv(_) => "EPSV\r\n".to_owned(),
             Self::Broken(number) => format!("PORT 10,0,{number}\r\n"),
             Self::Other(number) => format!("RETR file{number}\r\n"),
         }
     }
 
-    fn read(&self) -> String {
+    /// What the server says, of an endpoint of its own.
+    fn reply(&self, host: &str, turn: impl Fn(u16) -> u16) -> String {
         match self {
-            Self::Port(port) => {
-                let port = told(*port).port();
-                format!("PORT 203,0,113,117,{},{}\r\n", port >> 8, port & 255)
-            }
-            Self::Eprt(port) => format!("EPRT |1|{GATEWAY}|{}|\r\n", told(*port).port()),
-            Self::Broken(_) | Self::Other(_) => self.written(),
+            Self::Port(_) | Self::Eprt(_) => "200 ok\r\n".to_owned(),
+            Self::Pasv(port) => format!("227 Passive ({}).\r\n", host_port(host, turn(*port))),
+            Self::Epsv(port) => format!("229 Extended (|||{}|)\r\n", turn(*port)),
+            Self::Broken(_) => "501 what?\r\n".to_owned(),
+            Self::Other(number) => format!("150 here\r\n226-file{number}\r\n226 done\r\n"),
+        }
+    }
+
+    fn said(&self, direction: Direction) -> String {
+        match direction {
+            Direction::Original => self.command(CLIENT, |port| port),
+            Direction::Reply => self.reply(SERVER, |port| port),
+        }
+    }
+
+    /// As the other side is to read it.
+    fn heard(&self, direction: Direction, hidden: Hidden) -> String {
+        match direction {
+            Direction::Original if hidden.client => self.command(CLIENTS_NAME, told),
+            Direction::Reply if hidden.server => self.reply(SERVERS_NAME, told),
+            _ => self.said(direction),
         }
     }
 }
 
-/// The gateway, as the daemon does it.
-struct Middle {
-    reader: Conversation,
-    shift: Shift,
-    acknowledged: Option<Seq>,
+fn exchange() -> impl Strategy<Value = Exchange> {
+    prop_oneof![
+        (1_024u16..=65_000).prop_map(Exchange::Port),
+        (1_024u16..=65_000).prop_map(Exchange::Eprt),
+        (1_024u16..=65_000).prop_map(Exchange::Pasv),
+        (1_024u16..=65_000).prop_map(Exchange::Epsv),
+        any::<u8>().prop_map(Exchange::Broken),
+        any::<u8>().prop_map(Exchange::Other),
+    ]
 }
 
-impl Middle {
-    fn new(isn: u32) -> Self {
-        let [client, server] = [CLIENT, SERVER].map(|host| host.parse().unwrap());
-        let names = Names { client: Some(told(0).ip()), server: None };
-        let policy = Arc::<Policy>::default();
-        let mut reader = Conversation::new(client, server, Beginning::Seen, policy).known_as(names);
-        reader.starts_at(Direction::Original, isn);
-        reader.segment(Direction::Reply, 1, b"220 ready\r\n");
-        Self { reader, shift: Shift::default(), acknowledged: None }
-    }
-
-    fn segment(&mut self, seq: u32, payload: &[u8]) -> Option<Emission> {
-        let Self { reader, shift, acknowledged } = self;
-        let has_room = Rewriter::new(shift, *acknowledged).has_room(seq);
-        if let Some(acknowledged) = acknowledged {
-            reader.acknowledged(Direction::Reply, acknowledged.0);
-        }
-        let expected = reader.expects(Direction::Original);
-        if expected.is_some_and(|next| Seq(seq).is_after(Seq(next))) {
-            return None;
-        }
-        if !has_room {
-            let known = expected.map_or(0, |next| next.wrapping_sub(seq) as usize);
-            let again = &payload[..known.min(payload.len())];
-            return (!again.is_empty()).then(|| emit(shift, seq, again));
-        }
-        let read = reader.segment(Direction::Original, seq, payload);
-        let replacements: Vec<_> = read
-            .announced()
-            .iter()
-            .map(|announced| Replacement {
-                place: announced.place,
-                text: spell(announced.form, b"|", told(announced.hole.dport)).unwrap(),
-            })
-            .collect();
-        let unfinished = reader.unfinished(Direction::Original);
-        let stands =
-            Rewriter::new(shift, *acknowledged).revise(seq, &replacements, unfinished.as_ref());
-        assert!(stands.iter().all(|stands| *stands), "{replacements:?}");
-        let mut emission = emit(shift, seq, payload);
-        if emission.bytes.is_empty() {
-            emission.nudge(unfinished.map(|begun| begun.before));
-        }
-        Some(emission)
-    }
-
-    /// An acknowledgement on its way to the client.
-    fn answer(&mut self, ack: u32) -> u32 {
-        let ack = self.shift.back(ack);
-        let seen = Seq(ack);
-        if self.acknowledged.is_none_or(|before| seen.is_after(before)) {
-            self.acknowledged = Some(seen);
-        }
-        ack
-    }
+/// Commands that are sent without waiting for the replies between them, then those.
+fn turns() -> impl Strategy<Value = Vec<Vec<Exchange>>> {
+    vec(vec(exchange(), 1..5), 1..6)
 }
 
-/// What the server has, in its numbers.
-struct Server {
-    isn: u32,
-    stream: Vec<Option<u8>>,
-}
-
-impl Server {
-    /// Gives its acknowledgement.
-    fn segment(&mut self, emission: &Emission) -> u32 {
-        // What it has acknowledged it does not look at: a forgotten edit lies there.
-        let acknowledged = self.received().len();
-        for (number, byte) in (0..).zip(&emission.bytes) {
-            let number = emission.seq.wrapping_add(number);
-            let Ok(place) = usize::try_from(number.wrapping_sub(self.isn) as i32) else { continue };
-            if place < acknowledged {
-                continue;
-            }
-            if self.stream.len() <= place {
-                self.stream.resize(place + 1, None);
-            }
-            let before = self.stream[place].replace(*byte);
-            assert!(before.is_none_or(|before| before == *byte), "byte {place} has changed");
-        }
-        self.isn.wrapping_add(self.received().len() as u32)
-    }
-
-    fn received(&self) -> Vec<u8> {
-        self.stream.iter().map_while(|byte| *byte).collect()
-    }
-}
-
-/// What happens next: which segment is sent, counted from what is not acknowledged, and what
-/// becomes of it and of its answer.
-#[derive(Clone, Debug)]
-struct Step {
-    ahead: usize,
-    len: usize,
-    is_lost: bool,
-    is_repeated: bool,
-    is_answer_lost: bool,
-}
-
-fn lines() -> impl Strategy<Value = Vec<Line>> {
-    let line = prop_oneof![
-        (1_024u16..=65_000).prop_map(Line::Port),
-        (1_024u16..=65_000).prop_map(Line::Eprt),
-        any::<u8>().prop_map(Line::Broken),
-        any::<u8>().prop_map(Line::Other),
-    ];
-    prop::collection::vec(line, 1..12)
+fn hidden() -> impl Strategy<Value = Hidden> {
+    prop_oneof![
+        Just(Hidden::BOTH),
+        Just(Hidden { server: false, ..Hidden::BOTH }),
+        Just(Hidden { client: false, ..Hidden::BOTH }),
+    ]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0usize..60, 1usize..30, any::<[u8; 3]>()).prop_map(|(ahead, len, dice)| Step {
-        ahead: ahead.saturating_sub(30),
-        len,
-        is_lost: dice[0] < 60,
-        is_repeated: dice[1] < 60,
-        is_answer_lost: dice[2] < 60,
+    let fate = vec(any::<u8>(), 5).prop_map(|dice| {
+        let bits = dice.iter().enumerate().filter(|(_, dice)| **dice < 60);
+        bits.fold(0, |fate, (bit, _)| fate | 1 << bit)
     });
-    prop::collection::vec(step, 1..120)
+    // So few bytes announce no more than there is always room for.
+    let step = (-30isize..60, 1usize..38, fate);
+    vec(step.prop_map(|(ahead, len, fate)| Step { ahead: ahead.min(30), len, fate }), 1..200)
 }
 
-fn converse(isn: u32, lines: &[Line], steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
-    let written: String = lines.iter().map(Line::written).collect();
-    let stream = format!("USER a\r\n{written}").into_bytes();
-    let wanted: String = lines.iter().map(Line::read).collect();
-    let mut middle = Middle::new(isn);
-    let mut server = Server { isn, stream: Vec::new() };
-    let mut unacknowledged = 0;
-    // In the end everything is sent in order, and arrives.
-    let rest = Step { ahead: 0, len: 7, is_lost: false, is_repeated: false, is_answer_lost: false };
-    let forever = std::iter::repeat_n(rest, 2 * stream.len());
-    for step in steps.iter().cloned().chain(forever) {
-        let from = (unacknowledged + step.ahead).min(stream.len());
-        let to = (from + step.len).min(stream.len());
-        if from == to {
-            continue;
-        }
-        let seq = isn.wrapping_add(from as u32);
-        let Some(emission) = middle.segment(seq, &stream[from..to]) else { continue };
-        if step.is_lost {
-            continue;
-        }
-        let mut ack = server.segment(&emission);
-        if step.is_repeated {
-            ack = server.segment(&emission);
-        }
-        let ack = middle.answer(ack);
-        if !step.is_answer_lost {
-            unacknowledged = unacknowledged.max(ack.wrapping_sub(isn) as usize);
-        }
-    }
-    assert_eq!(unacknowledged, stream.len(), "not everything was acknowledged");
-    (server.received(), format!("USER a\r\n{wanted}").into_bytes())
-}
+const BOTH_WAYS: [Direction; 2] = [Direction::Original, Direction::Reply];
 
 proptest! {
+    /// Nothing that happens on the way is out of any tracker's window, nor changes what is read.
     #[test]
-    fn whatever_is_lost_the_server_reads_what_was_meant(
-        isn: u32,
-        lines in lines(),
+    fn whatever_is_lost_both_sides_read_what_was_meant(
+        first: [u32; 2],
+        hidden in hidden(),
+        turns in turns(),
         steps in steps(),
     ) {
-        let (got, wanted) = converse(isn, &lines, &steps);
-        prop_assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&wanted));
+        let mut talk = Talk::new(hidden.middle(), first).tracked();
+        let mut steps = steps.into_iter();
+        let mut wanted = ["USER a\r\n".to_owned(), "220 ready\r\n230 ok\r\n".to_owned()];
+        talk.say(Direction::Reply, b"220 ready\r\n", &mut steps);
+        talk.say(Direction::Original, b"USER a\r\n", &mut steps);
+        talk.say(Direction::Reply, b"230 ok\r\n", &mut steps);
+        for turn in &turns {
+            for direction in BOTH_WAYS {
+                let said: String = turn.iter().map(|it| it.said(direction)).collect();
+                talk.say(direction, said.as_bytes(), &mut steps);
+                wanted[direction.index()].extend(turn.iter().map(|it| it.heard(direction, hidden)));
+            }
+        }
+        talk.end();
+        for direction in BOTH_WAYS {
+            let heard = String::from_utf8(talk.heard(direction)).unwrap();
+            prop_assert_eq!(&heard, &wanted[direction.index()]);
+        }
+        prop_assert!(talk.middle().told().iter().all(|told| told.stands));
     }
+}
+
+/// A gateway that has heard the server's greeting.
+fn greeted() -> Middle {
+    let mut middle = Hidden { server: false, ..Hidden::BOTH }.middle();
+    middle.begins([100, 1]);
+    middle.cross(Direction::Reply, &segment(1, 100, b"220 ready\r\n")).expect("a greeting");
+    middle
+}
+
+fn segment(seq: u32, ack: u32, payload: &[u8]) -> Segment {
+    Segment { seq, ack, payload: payload.to_vec(), is_last: false }
+}
+
+fn say(middle: &mut Middle, seq: u32, payload: &[u8]) -> Option<Segment> {
+    middle.cross(Direction::Original, &segment(seq, 12, payload))
 }
 
 #[test]
 fn letters_are_answered_and_arrive_together() {
-    let mut middle = Middle::new(100);
-    let mut server = Server { isn: 100, stream: Vec::new() };
-    for (number, byte) in (100..).zip(*b"USER a\r\nPORT 10,0,0,2,8,1\r\n") {
-        let emission = middle.segment(number, &[byte]).expect("in order");
-        let ack = server.segment(&emission);
+    let mut talk = Talk::new(Hidden::BOTH.middle(), [100, 1]);
+    talk.say(Direction::Reply, b"220 ready\r\n", &mut std::iter::empty());
+    for letter in b"USER a\r\nPORT 10,0,0,2,8,1\r\n" {
         // Each is acknowledged before the next is sent.
-        assert_eq!(middle.answer(ack), number + 1);
+        let at_once = Step { len: 1, ..Step::default() };
+        talk.say(Direction::Original, &[*letter], &mut std::iter::once(at_once));
     }
-    let port = told(0x801).port();
-    let wanted = format!("USER a\r\nPORT 203,0,113,117,{},{}\r\n", port >> 8, port & 255);
-    assert_eq!(server.received(), wanted.into_bytes());
+    let wanted = format!("USER a\r\nPORT {}\r\n", host_port(CLIENTS_NAME, told(0x801)));
+    assert_eq!(talk.heard(Direction::Original), wanted.into_bytes());
 }
 
 #[test]
 fn a_segment_that_overtakes_is_let_go_of() {
-    let mut middle = Middle::new(100);
-    assert!(middle.segment(108, b"PORT 10,0,0,2,8,1\r\n").is_none());
-    assert!(middle.segment(100, b"USER a\r\n").is_some());
-    let emission = middle.segment(108, b"PORT 10,0,0,2,8,1\r\nNOOP\r\n").unwrap();
-    assert!(emission.bytes.starts_with(b"PORT 203,0,113,117,"), "{emission:?}");
+    let mut middle = greeted();
+    assert!(say(&mut middle, 108, b"NOOP\r\n").is_none());
+    assert!(say(&mut middle, 100, b"USER a\r\n").is_some());
+    assert!(say(&mut middle, 114, b"PORT 10,0,0,2,8,1\r\n").is_none());
+    assert!(say(&mut middle, 108, b"NOOP\r\n").is_some());
+    let gone_on = say(&mut middle, 114, b"PORT 10,0,0,2,8,1\r\nNOOP\r\n").unwrap();
+    assert!(gone_on.payload.starts_with(b"PORT 203,0,113,117,"), "{gone_on:?}");
 }
 
 #[test]
 fn while_four_texts_have_not_arrived_segments_wait() {
-    let mut middle = Middle::new(100);
+    let mut middle = greeted();
     let mut seq = 100;
     let mut say = |middle: &mut Middle, text: &[u8]| {
-        let emission = middle.segment(seq, text);
-        seq += if emission.is_some() { text.len() as u32 } else { 0 };
-        emission.is_some()
+        let gone_on = say(middle, seq, text);
+        seq += if gone_on.is_some() { text.len() as u32 } else { 0 };
+        gone_on.is_some()
     };
     assert!(say(&mut middle, b"USER a\r\n"));
     for _ in 0..3 {
         assert!(say(&mut middle, b"PORT 10,0,0,2,8,1\r\n"));
     }
     assert!(!say(&mut middle, b"NOOP\r\n"));
-    let end = middle.shift.edits()[0].end();
-    middle.acknowledged = Some(end);
+    let first = middle.shift(Direction::Original).forward(127);
+    middle.cross(Direction::Reply, &segment(12, first, b"")).expect("an acknowledgement");
     assert!(say(&mut middle, b"NOOP\r\n"));
 }

@@ -1,0 +1,10 @@
+//! A segment of a control connection, in the numbers of the link that it is on.
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub seq: u32,
+    pub ack: u32,
+    pub payload: Vec<u8>,
+    /// Its sender has nothing more to say: FIN.
+    pub is_last: bool,
+}
