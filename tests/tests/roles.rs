@@ -160,23 +160,26 @@ fn there_and_back() -> Result<()> {
                 thread::yield_now();
             }
         });
-        let moved = (|| -> Result<()> {
-            is(&firewall, AT_TC, "nothing is forwarded")?;
-            for (value, hooks, reason) in
-                [("1", BY_XDP, "packets are forwarded"), ("0", AT_TC, "nothing is forwarded")]
-            {
-                forward(value)?;
-                wait::until_true(&format!("{hooks} after forwarding {value}"), || {
-                    is(&firewall, hooks, reason).is_ok()
-                })?;
-            }
-            Ok(())
-        })();
+        let moved = follow(&firewall, &forward);
         is_over.store(true, Ordering::Relaxed);
         moved
     });
     moved.with_context(|| firewall.said())?;
     wires.server.has_not_seen(&unwanted)?;
     ensure!(firewall.stat("policy")? > refused, "nothing was refused");
+    Ok(())
+}
+
+/// The hook follows the settings.
+fn follow(firewall: &Firewall<'_>, forward: &dyn Fn(&str) -> Result<()>) -> Result<()> {
+    is(firewall, AT_TC, "nothing is forwarded")?;
+    for (value, hooks, reason) in
+        [("1", BY_XDP, "packets are forwarded"), ("0", AT_TC, "nothing is forwarded")]
+    {
+        forward(value)?;
+        wait::until_true(&format!("{hooks} after forwarding {value}"), || {
+            is(firewall, hooks, reason).is_ok()
+        })?;
+    }
     Ok(())
 }
