@@ -146,6 +146,14 @@ impl Report {
     /// Behind the last round.
     pub fn finish(&mut self) -> Result<()> {
         self.machine.load[1] = load()?;
+        // Parts that were measured side by side stand one behind the other.
+        let mut parts: Vec<String> = Vec::new();
+        for figure in &self.figures {
+            if !parts.contains(&figure.part) {
+                parts.push(figure.part.clone());
+            }
+        }
+        self.figures.sort_by_key(|figure| parts.iter().position(|part| *part == figure.part));
         self.machine.stolen = Times::now()?.stolen_since(self.began);
         Ok(())
     }
