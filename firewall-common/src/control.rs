@@ -217,6 +217,11 @@ pub mod device {
     pub const GENERIC: u32 = 1 << 4;
     /// Judged at TC ingress, not in XDP.
     pub const TC: u32 = 1 << 5;
+    /// The daemon chose the hook by what the interface is to this host; for `firewall status`.
+    pub const CHOSEN: u32 = 1 << 6;
+    /// What comes in here may be forwarded, as far as the host's settings say; beside
+    /// [`CHOSEN`].
+    pub const FORWARDS: u32 = 1 << 7;
 }
 
 /// An interface, by its index; the value of the `devices` map. Every interface

@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod notify;
 pub mod preflight;
 pub mod pressure;
+pub mod role;
 pub mod rules;
 pub mod ruleset;
 pub mod session;

@@ -31,6 +31,7 @@ use firewall_user::{
         sweep::Sweeper,
     },
     netlink::links,
+    role::Role,
     ruleset::Running,
 };
 
@@ -54,7 +55,7 @@ impl Bench {
         maps.set_timeouts(Timeouts::DEFAULT)?;
         let mut ports = Vec::new();
         for link in links::all()?.iter().filter(|link| link.name.starts_with("eth")) {
-            let target = Target { ifindex: link.index, has_ethernet: true, attached: None };
+            let target = Target { ifindex: link.index, role: Role::Router, attached: None };
             programs.attach_by(pins, &target, Hook::Xdp)?;
             let mac = link.mac.context("an Ethernet address")?;
             let flags = device::OURS | device::ETHERNET | device::TAKES_REDIRECT;

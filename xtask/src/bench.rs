@@ -17,12 +17,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "REV")]
     compare: Option<String>,
 
-    /// Measure this part alone: program, way
+    /// Measure this part alone: program, way, connections, drops, flood, bulk, ftp, keeping,
+    /// sweep, cpus
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
 
     /// Rounds, of which the medians are taken
-    #[arg(long, value_name = "N", default_value_t = 7)]
+    #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
 
     /// The most flows that are kept at once

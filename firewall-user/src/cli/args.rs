@@ -199,7 +199,9 @@ pub struct Tracking {
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookChoice {
-    /// XDP in the driver if it can, else generic XDP; TC without Ethernet header
+    /// For each interface by what it is: where packets are forwarded from, XDP in the
+    /// driver if it can, else generic XDP; TC where nothing is forwarded from, behind
+    /// receive offload, and without Ethernet header
     Auto,
     /// XDP in the driver, or fail
     Xdp,

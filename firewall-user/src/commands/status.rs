@@ -16,6 +16,7 @@ use crate::{
         pins::{LinkKind, Pins},
     },
     listing::status::{self, InterfaceStatus, StatusView},
+    role,
     ruleset::Running,
 };
 
@@ -67,10 +68,11 @@ fn interfaces(maps: &Maps) -> Result<Vec<InterfaceStatus>> {
             LinkKind::Egress => "tc-egress",
         });
     }
-    let status = |(index, hooks)| InterfaceStatus {
+    let status = |(index, hooks): (u32, Vec<_>)| InterfaceStatus {
         name: devices.get(&index).map(|found| found.name().to_owned()),
         index,
         hooks,
+        reason: devices.get(&index).map(|found| role::reason(found.flags)),
     };
     Ok(hooks.into_iter().map(status).collect())
 }

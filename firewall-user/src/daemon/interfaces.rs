@@ -20,6 +20,7 @@ use crate::{
         links::{self, Link, XdpMode},
         xdp_features::{self, XdpFeatures},
     },
+    role::Role,
     ruleset::Running,
 };
 
@@ -34,6 +35,8 @@ pub struct Interfaces {
     wanted: Vec<String>,
     /// By index.
     ours: HashMap<u32, Mode>,
+    /// What they are to this host, as far as that decided about the mode.
+    roles: HashMap<u32, Role>,
     /// Judged at TC ingress beside XDP, while one takes over from the other.
     in_transit: HashSet<u32>,
     /// The rules in force, as far as they were last looked at.
@@ -50,6 +53,7 @@ impl Interfaces {
             hook,
             wanted,
             ours: HashMap::new(),
+            roles: HashMap::new(),
             in_transit: HashSet::new(),
             running: None,
             former: None,
@@ -72,8 +76,8 @@ impl Interfaces {
         self.programs.pin(self.maps.pins())
     }
 
-    /// Attaches to the wanted interfaces that are new, lets go of those that are
-    /// gone, and tells the datapath of all.
+    /// Attaches to the wanted interfaces that are new or have another role now, lets go of
+    /// those that are gone, and tells the datapath of all.
     ///
     /// # Errors
     /// What went wrong with the first interface that failed; the others are
@@ -87,16 +91,26 @@ impl Interfaces {
     fn attach_wanted(&mut self) -> Result<()> {
         let links = links::all().context("cannot list the interfaces")?;
         self.notice_losses(&links);
-        let new: Vec<_> = links
-            .iter()
-            .filter(|link| self.wanted.contains(&link.name) && !self.ours.contains_key(&link.index))
-            .collect();
+        let wanted: Vec<_> = links.iter().filter(|link| self.wanted.contains(&link.name)).collect();
         let mut attached = Ok(());
-        for link in new {
-            attached = attached.and(self.attach(link, &links));
+        for link in wanted {
+            attached = attached.and(self.attach_anew(link, &links));
         }
         self.describe_all(&links)?;
         attached
+    }
+
+    /// Attaches to an interface that is new, or that is something else to this host than
+    /// when its hook was chosen.
+    fn attach_anew(&mut self, link: &Link, links: &[Link]) -> Result<()> {
+        let role = Role::of(link)
+            .with_context(|| format!("cannot read whether {} forwards", link.name))?;
+        let is_ours = self.ours.contains_key(&link.index);
+        let has_changed = self.roles.insert(link.index, role) != Some(role);
+        if is_ours && !(has_changed && self.hook == Hook::Auto) {
+            return Ok(());
+        }
+        self.attach(link, role, links)
     }
 
     /// An interface without the program is not ours any more: it was made anew
@@ -130,12 +144,13 @@ impl Interfaces {
         for index in gone {
             tracing::info!("no longer enforcing on the interface with index {index}");
             self.ours.remove(&index);
+            self.roles.remove(&index);
         }
         Ok(())
     }
 
-    fn attach(&mut self, link: &Link, links: &[Link]) -> Result<()> {
-        let target = self.target(link)?;
+    fn attach(&mut self, link: &Link, role: Role, links: &[Link]) -> Result<()> {
+        let target = self.target(link, role)?;
         // The datapath knows the interface before its first packet comes. Judged
         // twice while the hook changes is better than not at all.
         let first = self.hook.modes(&target).first().copied().unwrap_or(Mode::Tc);
@@ -169,13 +184,13 @@ impl Interfaces {
         }
     }
 
-    fn target(&self, link: &Link) -> Result<Target> {
+    fn target(&self, link: &Link, role: Role) -> Result<Target> {
         let name = LinkName { kind: LinkKind::Xdp, ifindex: link.index };
         let is_pinned = self.pins().links()?.contains(&name);
         let attached = link.xdp.first().filter(|_| is_pinned);
         Ok(Target {
             ifindex: link.index,
-            has_ethernet: link.is_ethernet(),
+            role,
             attached: attached.map(|program| match program.mode {
                 XdpMode::Generic => Mode::Generic,
                 XdpMode::Driver | XdpMode::Hardware => Mode::Native,
@@ -265,6 +280,9 @@ impl Interfaces {
         }
         if self.in_transit.contains(&link.index) {
             flags |= device::TC;
+        }
+        if self.hook == Hook::Auto && mode.is_some() {
+            flags |= self.roles.get(&link.index).map_or(0, |role| role.bits());
         }
         // A driver of hardware hands finished frames to native XDP; whatever else
         // there is may pass on what a local sender left to hardware.

@@ -16,11 +16,13 @@ use super::{
     load::{Programs, classifier, xdp},
     pins::{LinkKind, LinkName, Pins},
 };
+use crate::role::Role;
 
 /// Where packets that come in are judged, as asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hook {
-    /// XDP where the driver has it, else generic XDP; TC without Ethernet.
+    /// By the interface's [`Role`]: XDP where packets are forwarded, in the driver if it has
+    /// it; else TC.
     #[default]
     Auto,
     Xdp,
@@ -101,7 +103,7 @@ impl Programs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     pub ifindex: u32,
-    pub has_ethernet: bool,
+    pub role: Role,
     /// Where a former daemon has attached the program of XDP.
     pub attached: Option<Mode>,
 }
@@ -111,8 +113,8 @@ impl Hook {
     /// before all: its link passes from program to program without a gap.
     pub fn modes(self, target: &Target) -> Vec<Mode> {
         let possible: &[Mode] = match self {
-            Self::Auto if !target.has_ethernet => &[Mode::Tc],
-            Self::Auto => &[Mode::Native, Mode::Generic],
+            Self::Auto if target.role.is_for_xdp() => &[Mode::Native, Mode::Generic],
+            Self::Auto => &[Mode::Tc],
             Self::Xdp => &[Mode::Native],
             Self::XdpGeneric => &[Mode::Generic],
             Self::Tc => &[Mode::Tc],

@@ -40,6 +40,8 @@ pub struct InterfaceStatus {
     pub index: u32,
     /// `xdp`, `xdp-generic`, `tc-ingress`, `tc-egress`
     pub hooks: Vec<&'static str>,
+    /// Why it is judged there; `None` when the interface is gone.
+    pub reason: Option<&'static str>,
 }
 
 /// One fact to a line, names aligned.
@@ -82,10 +84,11 @@ fn daemon(view: &StatusView) -> String {
 }
 
 fn interface_text(interface: &InterfaceStatus) -> String {
-    let hooks = interface.hooks.join(", ");
-    match &interface.name {
-        Some(name) => format!("{name} (index {}): {hooks}", interface.index),
-        None => format!("gone (index {}): {hooks}", interface.index),
+    let name = interface.name.as_deref().unwrap_or("gone");
+    let text = format!("{name} (index {}): {}", interface.index, interface.hooks.join(", "));
+    match interface.reason {
+        Some(reason) => format!("{text} ({reason})"),
+        None => text,
     }
 }
 
@@ -144,6 +147,7 @@ mod tests {
             name: Some(name.into()),
             index,
             hooks: hooks.to_vec(),
+            reason: Some("as --hook asks"),
         };
         StatusView {
             pin: "/sys/fs/bpf/firewall".into(),
@@ -173,8 +177,8 @@ mod tests {
 daemon       running, pid 4711
 since        1970-01-01T00:00:00.000Z
 pinned at    /sys/fs/bpf/firewall
-interface    eth0 (index 2): xdp, tc-egress
-interface    tun0 (index 5): tc-ingress, tc-egress
+interface    eth0 (index 2): xdp, tc-egress (as --hook asks)
+interface    tun0 (index 5): tc-ingress, tc-egress (as --hook asks)
 ruleset      generation 3, 17 rules
 ftp ports    21, 2121
 assured      812 of 262144
@@ -205,7 +209,9 @@ translations 2 of 524288";
         let line = json(&view());
         assert!(!line.contains('\n'));
         assert!(line.starts_with(r#"{"running":true,"pid":4711,"since":"1970-01-01T"#), "{line}");
-        assert!(line.contains(r#"{"name":"eth0","index":2,"hooks":["xdp","tc-egress"]}"#));
+        assert!(line.contains(
+            r#"{"name":"eth0","index":2,"hooks":["xdp","tc-egress"],"reason":"as --hook asks"}"#
+        ));
         assert!(
             line.contains(
                 r#""ftp_ports":[21,2121],"tftp_ports":[],"tables":{"assured":{"used":812,"#

@@ -6,4 +6,4 @@ pub mod routes;
 pub mod xdp_features;
 
 #[cfg(test)]
-mod scratch;
+pub(crate) mod scratch;

@@ -3,27 +3,28 @@
 use std::collections::BTreeSet;
 
 use super::{Problem, Request};
-use crate::{cli::args::HookChoice, netlink::links::Link};
+use crate::{cli::args::HookChoice, netlink::links::Link, role::Role};
 
 /// More edits than this make another name.
 const TYPING_ERROR: usize = 2;
 
-/// The links that were asked for, in that order.
-pub fn choose(request: &Request<'_>, links: &[Link]) -> Result<Vec<Link>, Problem> {
+/// The links that were asked for, in that order; `roles` stand in that of `links`.
+pub fn choose(request: &Request<'_>, links: &[Link], roles: &[Role]) -> Result<Vec<Link>, Problem> {
     let mut chosen = BTreeSet::new();
     let choose = |name: &crate::cli::InterfaceName| {
-        let link = find(name.as_str(), links)?;
+        let (link, role) = find(name.as_str(), links, roles)?;
         if !chosen.insert(link.index) {
             return Err(Problem::Twice(link.name.clone()));
         }
-        check(link, request)?;
+        check(link, role, request)?;
         Ok(link.clone())
     };
     request.interfaces.iter().map(choose).collect()
 }
 
-fn find<'l>(name: &str, links: &'l [Link]) -> Result<&'l Link, Problem> {
-    links.iter().find(|link| link.name == name).ok_or_else(|| Problem::UnknownInterface {
+fn find<'l>(name: &str, links: &'l [Link], roles: &[Role]) -> Result<(&'l Link, Role), Problem> {
+    let mut known = links.iter().zip(roles.iter().copied());
+    known.find(|(link, _)| link.name == name).ok_or_else(|| Problem::UnknownInterface {
         name: name.into(),
         present: links.iter().map(|link| link.name.clone()).collect(),
         similar: similar(name, links),
@@ -39,13 +40,13 @@ fn similar(name: &str, links: &[Link]) -> Option<String> {
         .map(|(_, candidate)| candidate.clone())
 }
 
-fn check(link: &Link, request: &Request<'_>) -> Result<(), Problem> {
+fn check(link: &Link, role: Role, request: &Request<'_>) -> Result<(), Problem> {
     if link.is_loopback() {
         return Err(Problem::Loopback(link.name.clone()));
     }
     let uses_xdp = match request.hook {
         HookChoice::Tc => false,
-        HookChoice::Auto => link.is_ethernet(),
+        HookChoice::Auto => role.is_for_xdp(),
         HookChoice::Xdp | HookChoice::XdpGeneric if !link.is_ethernet() => {
             return Err(Problem::NoEthernet(link.name.clone()));
         }
@@ -114,11 +115,22 @@ mod tests {
     }
 
     fn choose_with(names: &str, hook: HookChoice, ours: &[u32]) -> Result<Vec<u32>, String> {
+        choose_as(Role::Router, names, hook, ours)
+    }
+
+    /// With so many interfaces of one role, but for the one without Ethernet.
+    fn choose_as(
+        role: Role,
+        names: &str,
+        hook: HookChoice,
+        ours: &[u32],
+    ) -> Result<Vec<u32>, String> {
         let interfaces: Vec<InterfaceName> =
             names.split(' ').map(|name| name.parse().unwrap()).collect();
         let ours = ours.iter().copied().collect();
         let request = Request { pin: Path::new("/"), interfaces: &interfaces, hook, ours: &ours };
-        let chosen = choose(&request, &links()).map_err(|problem| problem.to_string())?;
+        let roles = [role, role, role, Role::Bare];
+        let chosen = choose(&request, &links(), &roles).map_err(|problem| problem.to_string())?;
         Ok(chosen.iter().map(|link| link.index).collect())
     }
 
@@ -174,6 +186,12 @@ mod tests {
         #[test]
         fn does_not_disturb_tc() {
             assert_eq!(choose_with("eth1", HookChoice::Tc, &[]), Ok(vec![3]));
+        }
+
+        #[test]
+        fn does_not_disturb_where_nothing_is_forwarded() {
+            assert_eq!(choose_as(Role::Host, "eth1", HookChoice::Auto, &[]), Ok(vec![3]));
+            assert!(choose_as(Role::Host, "eth1", HookChoice::Xdp, &[]).is_err());
         }
 
         #[test]

@@ -10,7 +10,7 @@ mod pin;
 mod privileges;
 mod problem;
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -22,6 +22,7 @@ pub use problem::Problem;
 use crate::{
     cli::{InterfaceName, args::HookChoice},
     netlink::links::{self, Link},
+    role::Role,
 };
 
 /// What `firewall run` was asked for.
@@ -42,17 +43,22 @@ pub struct Facts {
     pub filesystem: Filesystem,
     /// All interfaces of this network namespace.
     pub links: Vec<Link>,
+    /// What each is to this host, in the same order.
+    pub roles: Vec<Role>,
 }
 
 impl Facts {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn gather(pin: &Path) -> Result<Self> {
+        let links = links::all().context("cannot list the interfaces")?;
+        let roles = links.iter().map(Role::of).collect::<io::Result<_>>();
         Ok(Self {
             capabilities: Capabilities::of_this_process()?,
             kernel: Kernel::running()?,
             filesystem: Filesystem::of(pin)?,
-            links: links::all().context("cannot list the interfaces")?,
+            links,
+            roles: roles.context("cannot read which interfaces forward")?,
         })
     }
 
@@ -64,7 +70,7 @@ impl Facts {
         self.capabilities.check()?;
         self.kernel.check()?;
         self.filesystem.check(request.pin)?;
-        interfaces::choose(request, &self.links)
+        interfaces::choose(request, &self.links, &self.roles)
     }
 }
 

@@ -29,6 +29,7 @@ use firewall_user::{
         rings,
     },
     netlink::links,
+    role::Role,
     rules,
     ruleset::{Rulesets, Running, services},
 };
@@ -79,7 +80,7 @@ impl Bench {
         for name in PORTS {
             let link = links.iter().find(|link| link.name == name).expect("a port");
             if way == Way::Xdp {
-                let target = Target { ifindex: link.index, has_ethernet: true, attached: None };
+                let target = Target { ifindex: link.index, role: Role::Router, attached: None };
                 programs.attach_by(pins, &target, Attachment::Xdp)?;
             }
             ports.push((link.index, link.mac.expect("an Ethernet address")));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Figure, Report, number};
+use crate::report::{Figure, Report, number, rate};
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem}\
@@ -27,6 +27,9 @@ pub fn of(report: &Report) -> String {
         }
         page += "</ul>";
     }
+    for missing in &report.missing {
+        write!(page, "<p>{}", escaped(missing)).expect("text");
+    }
     let mut parts: Vec<&str> = Vec::new();
     for figure in &report.figures {
         if !parts.contains(&figure.part.as_str()) {
@@ -46,10 +49,11 @@ fn table(part: &str, figures: &[&Figure]) -> String {
     for figure in figures {
         write!(
             text,
-            "<tr><td>{}<td class=\"n\">{} {}<td>{}",
+            "<tr><td>{}<td class=\"n\">{} {}<td class=\"n\">{}<td>{}",
             escaped(&figure.name),
             number(figure.median()),
             escaped(&figure.unit),
+            figure.rate().map(|many| rate(many) + " a second").unwrap_or_default(),
             bar(figure, most)
         )
         .expect("text");

@@ -5,11 +5,15 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{Array, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray},
     programs::{ProgramFd, ProgramInfo, TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
 use bytemuck::{Pod, Zeroable};
-use firewall_common::bench::{MEASURED, Seen, Traffic};
+use firewall_common::{
+    bench::{MEASURED, Seen, Traffic},
+    flow::{Flow, FlowKey},
+    time::Nanos,
+};
 
 use firewall_user::kernel::pins::Pins;
 
@@ -67,6 +71,15 @@ impl Peers {
             xdp(&mut ebpf, name)?.load().with_context(|| format!("cannot load {name}"))?;
         }
         Ok(Self { ebpf })
+    }
+
+    /// Flows for `look_up` to find.
+    pub fn know(&mut self, keys: impl Iterator<Item = FlowKey>) -> Result<()> {
+        let mut flows = HashMap::<_, Raw<FlowKey>, Raw<Flow>>::try_from(self.map("flows")?)?;
+        for key in keys {
+            flows.insert(Raw(key), Raw(Flow { expires: Nanos(1), ..Flow::zeroed() }), 0)?;
+        }
+        Ok(())
     }
 
     /// What the next packets are.

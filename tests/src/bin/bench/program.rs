@@ -1,247 +1,195 @@
 //! What one packet costs in the program alone (`BPF_PROG_TEST_RUN`): each is made anew
 //! before it is judged, and what that costs is taken off.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::ProgramFd;
-use firewall_tests::{Firewall, firewall::Setup};
+use bytemuck::Zeroable as _;
+use firewall_common::{
+    addr::Addr,
+    flow::{FlowKey, Tuple, protocol},
+};
+use firewall_tests::firewall::Setup;
 
 use crate::{
+    established::{Established, action},
+    expected,
     network::{Network, index},
     peers::{Peers, Target, firewall},
     report::{Goal, Report},
-    traffic::{CLIENTS, Kind, Packets},
+    rules,
+    traffic::{CLIENTS, Kind, Packets, SERVED, SERVER, client},
+    translated,
 };
 
-const PART: &str = "program";
+pub const PART: &str = "program";
 /// Packets in one round.
-const PACKETS: u32 = 300_000;
-/// Of a minimal frame.
-const LEN: usize = 46;
-
-/// Answers of XDP programs.
-mod action {
-    pub const DROP: u32 = 1;
-    pub const PASS: u32 = 2;
-    pub const REDIRECT: u32 = 4;
-}
+pub const PACKETS: u32 = 300_000;
+const PASS: &str = "pass";
+const ROUTER: &str = "stateless router: parse, FIB, redirect";
 
 /// A measurement: who gets which packets, and what must become of them.
-struct Case<'a> {
-    name: String,
-    target: Target<'a>,
-    packets: Packets,
-    ifindex: u32,
-    action: u32,
+pub struct Case<'a> {
+    pub name: String,
+    pub target: Target<'a>,
+    pub packets: Packets,
+    pub ifindex: u32,
+    pub action: u32,
+    /// Packets in a round.
+    pub count: u32,
 }
 
 /// Measures all, round by round.
 pub fn measure(report: &mut Report, rounds: usize, flows: u32) -> Result<()> {
     let network = Network::new()?;
     let gateway = network.gateway();
-    let ports = [index(gateway, "eth0")?, index(gateway, "eth1")?];
     let firewall_run = Setup::on(&["eth0", "eth1"])
-        .rules(&rules(10))
+        .rules(&rules::iptables(10))
+        .option("--hook=xdp")
         .option(&format!("--max-flows={}", flows * 2))
         .start(gateway)?;
     let ours = firewall(firewall_run.pin())?;
-    let mut peers = Peers::load(1, 1)?;
-    let bench = Bench { network: &network, ports, ours: &ours };
-    gateway.enter(|| bench.establish(&mut peers, flows))?;
+    let mut peers = Peers::load(flows, 1)?;
+    peers.know((0..flows).map(key))?;
+    let ports = [index(gateway, "eth0")?, index(gateway, "eth1")?];
+    let bench = Established { network: &network, ports, ours: &ours };
+    gateway.enter(|| bench.make(&mut peers, flows))?;
     let held = firewall_run.text(&["conntrack", "count"])?;
     let held: u32 = held.trim().parse().context("conntrack count prints a number")?;
     ensure!(held >= flows / 100 * 99, "{held} of {flows} flows are there");
 
-    let cases = bench.cases(flows);
+    let cases = cases(&bench, flows);
     gateway.enter(|| run(report, &mut peers, &cases, rounds))?;
     for count in [10, 100, 1_000, 10_000] {
-        apply(&firewall_run, count)?;
-        let cases = bench.behind(count);
+        firewall_run.apply(&rules::iptables(count))?;
+        let cases = behind(&bench, count);
         gateway.enter(|| run(report, &mut peers, &cases, rounds))?;
     }
+    expected::measure(report, rounds, &mut peers, &bench, &firewall_run)?;
+    translated::measure(report, rounds, &mut peers, &bench, &firewall_run)?;
     judge(report, flows);
     Ok(())
 }
 
-fn apply(firewall: &Firewall<'_>, count: usize) -> Result<()> {
-    firewall.apply(&rules(count))
+/// The connection of a client, as `look_up` asks for it.
+fn key(number: u32) -> FlowKey {
+    let (host, port) = client(number);
+    let server: std::net::Ipv4Addr = SERVER.parse().expect("an address");
+    let tuple = Tuple {
+        src: Addr::v4(u32::from(host).to_be()),
+        dst: Addr::v4(u32::from(server).to_be()),
+        sport: port,
+        dport: SERVED,
+        protocol: protocol::TCP,
+        ..Tuple::zeroed()
+    };
+    FlowKey::of(&tuple).0
 }
 
-/// So many rules; the last of them lets the bench's connections in.
-pub fn rules(count: usize) -> String {
-    let mut text = String::from("*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n");
-    text += ":OUTPUT ACCEPT [0:0]\n";
-    text += "-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT\n";
-    text += "-A FORWARD -m conntrack --ctstate INVALID -j DROP\n";
-    for number in 0..count.saturating_sub(3) {
-        let (a, b) = (number >> 8, number & 0xff);
-        let port = 1_024 + number % 60_000;
-        writeln!(text, "-A FORWARD -s 172.{a}.{b}.0/24 -p tcp --dport {port} -j ACCEPT")
-            .expect("text");
-    }
-    text + "-A FORWARD -s 10.0.0.0/8 -m multiport -p tcp --dports 80,443 -j ACCEPT\n\
-            -A FORWARD -s 10.0.0.0/8 -p udp --dport 80 -j ACCEPT\nCOMMIT\n"
+/// What the making of packets costs.
+pub fn floor<'a>(bench: &Established<'a>) -> Case<'a> {
+    peer(bench, "XDP_PASS", PASS, 1_000, action::PASS)
 }
 
-struct Bench<'a> {
-    network: &'a Network,
-    ports: [u32; 2],
-    ours: &'a ProgramFd,
+fn peer<'a>(
+    bench: &Established<'a>,
+    name: &str,
+    program: &'static str,
+    clients: u32,
+    action: u32,
+) -> Case<'a> {
+    let (target, packets) = (Target::Peer(program), bench.packets(Kind::Original, clients));
+    let ifindex = bench.port(Kind::Original);
+    Case { name: name.into(), target, packets, ifindex, action, count: PACKETS }
 }
 
-impl<'a> Bench<'a> {
-    fn packets(&self, kind: Kind, clients: u32) -> Packets {
-        let macs =
-            if kind.is_original() { self.network.client_macs } else { self.network.server_macs };
-        Packets::of(kind, LEN, clients, macs)
-    }
+fn ours<'a>(
+    bench: &Established<'a>,
+    name: &str,
+    packets: Packets,
+    kind: Kind,
+    action: u32,
+) -> Case<'a> {
+    let (target, ifindex) = (Target::Firewall(bench.ours), bench.port(kind));
+    Case { name: name.into(), target, packets, ifindex, action, count: PACKETS }
+}
 
-    fn port(&self, kind: Kind) -> u32 {
-        self.ports[usize::from(!kind.is_original())]
-    }
-
-    /// Brings so many connections to be, TCP and a part of UDP.
-    fn establish(&self, peers: &mut Peers, flows: u32) -> Result<()> {
-        peers.aim(&Target::Firewall(self.ours))?;
-        // In runs that the table of embryonic flows holds.
-        const AT_ONCE: u32 = 10_000;
-        let mut first = 0;
-        while first < flows {
-            let count = AT_ONCE.min(flows - first);
-            for kind in [Kind::Syn, Kind::SynAck, Kind::Ack] {
-                self.play(peers, kind, flows, first, count)?;
-            }
-            first += count;
+/// Everything that does not depend on the number of rules.
+fn cases<'a>(bench: &Established<'a>, flows: u32) -> Vec<Case<'a>> {
+    let some = flows.min(1_000);
+    let mut cases = vec![
+        floor(bench),
+        peer(bench, "drop everything", "drop_all", some, action::DROP),
+        peer(bench, "parse", "parse", some, action::PASS),
+        peer(bench, ROUTER, "router", some, action::REDIRECT),
+    ];
+    for clients in [1, 1_000, 100_000, 1_000_000].into_iter().filter(|it| *it <= flows) {
+        let name = format!("bare lookup, {clients} flows");
+        cases.push(peer(bench, &name, "look_up", clients, action::PASS));
+        for (name, kind) in [("original", Kind::Original), ("reply", Kind::Reply)] {
+            let name = format!("established TCP, {name}, {clients} flows");
+            let packets = bench.packets(kind, clients);
+            cases.push(ours(bench, &name, packets, kind, action::REDIRECT));
         }
-        for kind in [Kind::Datagram, Kind::Answer] {
-            self.play(peers, kind, flows, 0, 1.max(flows / 1_000))?;
-        }
-        Ok(())
     }
+    let datagrams = 1.max(flows / 1_000);
+    for (name, kind, clients, action) in [
+        ("UDP, original", Kind::Datagram, datagrams, action::REDIRECT),
+        ("UDP, reply", Kind::Answer, datagrams, action::REDIRECT),
+        ("ICMP, echo", Kind::Echo, 1, action::REDIRECT),
+        ("ICMP, echo reply", Kind::EchoReply, 1, action::REDIRECT),
+        ("INVALID", Kind::Invalid, flows, action::DROP),
+    ] {
+        cases.push(ours(bench, name, bench.packets(kind, clients), kind, action));
+    }
+    cases
+}
 
-    fn play(
-        &self,
-        peers: &mut Peers,
-        kind: Kind,
-        flows: u32,
-        first: u32,
-        count: u32,
-    ) -> Result<()> {
-        let packets = self.packets(kind, flows).in_turn(first);
+/// What rules cost.
+fn behind<'a>(bench: &Established<'a>, rules: usize) -> Vec<Case<'a>> {
+    let fresh = CLIENTS / 2 + 7_919 * rules as u32;
+    let ours = |name: &str, packets, kind, action| {
+        ours(bench, &format!("{name}, {rules} rules"), packets, kind, action)
+    };
+    let of = |kind, clients| bench.packets(kind, clients);
+    vec![
+        floor(bench),
+        ours("established TCP", of(Kind::Original, 1_000), Kind::Original, action::REDIRECT),
+        ours("NEW accepted", of(Kind::Syn, CLIENTS).in_turn(fresh), Kind::Syn, action::PASS),
+        ours("NEW dropped by the policy", of(Kind::Refused, CLIENTS), Kind::Refused, action::DROP),
+    ]
+}
+
+impl Case<'_> {
+    /// The nanoseconds of a packet, all told.
+    pub fn play(&self, peers: &mut Peers, round: usize) -> Result<f64> {
+        peers.aim(&self.target)?;
+        let mut packets = self.packets.clone();
+        // Nobody comes twice.
+        let so_far = round as u32 * self.count;
+        packets.traffic.next = (packets.traffic.next + so_far) % packets.traffic.clients;
         peers.make(&packets)?;
-        let (_, action) = peers.run(&packets, self.port(kind), count)?;
-        ensure!(action != action::DROP && action != 0, "{kind:?}: the firewall answers {action}");
-        Ok(())
-    }
-
-    /// Everything that does not depend on the number of rules.
-    fn cases(&self, flows: u32) -> Vec<Case<'a>> {
-        let peer = |name: &str, target, action| Case {
-            name: name.into(),
-            target: Target::Peer(target),
-            packets: self.packets(Kind::Original, flows.min(1_000)),
-            ifindex: self.ports[0],
-            action,
-        };
-        let mut cases = vec![
-            peer("XDP_PASS", "pass", action::PASS),
-            peer("parse", "parse", action::PASS),
-            peer("stateless router: parse, FIB, redirect", "router", action::REDIRECT),
-        ];
-        for clients in [1, 1_000, 100_000, 1_000_000] {
-            if clients > flows {
-                continue;
-            }
-            for (name, kind) in [("original", Kind::Original), ("reply", Kind::Reply)] {
-                cases.push(self.ours(
-                    &format!("established TCP, {name}, {clients} flows"),
-                    self.packets(kind, clients),
-                    kind,
-                    action::REDIRECT,
-                ));
-            }
-        }
-        let some = 1.max(flows / 1_000);
-        for (name, kind) in [("original", Kind::Datagram), ("reply", Kind::Answer)] {
-            cases.push(self.ours(
-                &format!("UDP, {name}"),
-                self.packets(kind, some),
-                kind,
-                action::REDIRECT,
-            ));
-        }
-        cases.push(self.ours(
-            "INVALID",
-            self.packets(Kind::Invalid, flows),
-            Kind::Invalid,
-            action::DROP,
-        ));
-        cases
-    }
-
-    /// What rules cost.
-    fn behind(&self, rules: usize) -> Vec<Case<'a>> {
-        let of = |kind, clients| self.packets(kind, clients);
-        vec![
-            Case {
-                name: "XDP_PASS".into(),
-                target: Target::Peer("pass"),
-                packets: of(Kind::Original, 1_000),
-                ifindex: self.ports[0],
-                action: action::PASS,
-            },
-            self.ours(
-                &format!("established TCP, {rules} rules"),
-                of(Kind::Original, 1_000),
-                Kind::Original,
-                action::REDIRECT,
-            ),
-            self.ours(
-                &format!("NEW accepted, {rules} rules"),
-                of(Kind::Syn, CLIENTS).in_turn(CLIENTS / 2 + 7_919 * rules as u32),
-                Kind::Syn,
-                action::PASS,
-            ),
-            self.ours(
-                &format!("NEW dropped by the policy, {rules} rules"),
-                of(Kind::Refused, CLIENTS),
-                Kind::Refused,
-                action::DROP,
-            ),
-        ]
-    }
-
-    fn ours(&self, name: &str, packets: Packets, kind: Kind, action: u32) -> Case<'a> {
-        let target = Target::Firewall(self.ours);
-        Case { name: name.into(), target, packets, ifindex: self.port(kind), action }
+        let (ns, action) = peers.run(&packets, self.ifindex, self.count)?;
+        ensure!(action == self.action, "{}: XDP answers {action}, not {}", self.name, self.action);
+        Ok(ns)
     }
 }
 
-fn run(report: &mut Report, peers: &mut Peers, cases: &[Case<'_>], rounds: usize) -> Result<()> {
+pub fn run(
+    report: &mut Report,
+    peers: &mut Peers,
+    cases: &[Case<'_>],
+    rounds: usize,
+) -> Result<()> {
     for round in 0..=rounds {
         let mut floor = 0.0;
         for case in cases {
-            peers.aim(&case.target)?;
-            let mut packets = case.packets.clone();
-            // Nobody comes twice.
-            let so_far = round as u32 * PACKETS;
-            packets.traffic.next = (packets.traffic.next + so_far) % packets.traffic.clients;
-            peers.make(&packets)?;
-            let (ns, action) = peers.run(&packets, case.ifindex, PACKETS)?;
-            ensure!(
-                action == case.action,
-                "{}: XDP answers {action}, not {}",
-                case.name,
-                case.action
-            );
-            if matches!(case.target, Target::Peer("pass")) {
+            let ns = case.play(peers, round)?;
+            let is_floor = matches!(case.target, Target::Peer(PASS));
+            if is_floor {
                 floor = ns;
             }
             // The first round warms up.
             if round > 0 {
-                let above = if floor == ns { ns } else { ns - floor };
-                report.note(PART, &case.name, "ns", above);
+                report.note(PART, &case.name, "ns", if is_floor { ns } else { ns - floor });
             }
         }
     }
@@ -251,12 +199,11 @@ fn run(report: &mut Report, peers: &mut Peers, cases: &[Case<'_>], rounds: usize
 /// The ratios that are promised.
 fn judge(report: &mut Report, flows: u32) {
     let median = |report: &Report, name: &str| report.median(PART, name);
-    let router = "stateless router: parse, FIB, redirect";
     let pairs = [
         (
             "established TCP to the stateless router, program time",
             "established TCP, original, 1000 flows".to_owned(),
-            router.to_owned(),
+            ROUTER.to_owned(),
             Goal::AtMost(0.6),
         ),
         (
@@ -285,5 +232,12 @@ fn judge(report: &mut Report, flows: u32) {
         if let (Some(ours), Some(theirs)) = (median(report, &ours), median(report, &theirs)) {
             report.compare(what, ours / theirs, goal);
         }
+    }
+    let hot = median(report, "established TCP, original, 1 flows");
+    let many = median(report, "established TCP, original, 1000000 flows");
+    let bare = median(report, "bare lookup, 1000000 flows");
+    if let (Some(hot), Some(many), Some(bare)) = (hot, many, bare) {
+        let what = "established TCP of 1,000,000 flows less that of one, to a bare lookup";
+        report.compare(what, (many - hot) / bare, Goal::AtMost(1.5));
     }
 }

@@ -27,12 +27,17 @@ impl Figure {
         }
     }
 
+    /// How many a second, of what takes nanoseconds.
+    pub fn rate(&self) -> Option<f64> {
+        (self.unit == "ns").then(|| 1e9 / self.median())
+    }
+
     /// How far the rounds lie apart: half of them are so near the median, as a part of it.
     pub fn spread(&self) -> f64 {
         let median = self.median();
         let apart = self.rounds.iter().map(|one| (one - median).abs()).collect();
         let apart = Self { rounds: apart, ..self.clone() };
-        apart.median() / median
+        if median == 0.0 { 0.0 } else { apart.median() / median }
     }
 }
 
@@ -76,6 +81,9 @@ pub struct Report {
     pub machine: Machine,
     pub figures: Vec<Figure>,
     pub ratios: Vec<Ratio>,
+    /// What was not measured, and why.
+    #[serde(default)]
+    pub missing: Vec<String>,
     #[serde(skip)]
     began: Times,
 }
@@ -91,7 +99,13 @@ impl Report {
             load: [load()?, 0.0],
             stolen: 0.0,
         };
-        Ok(Self { machine, figures: Vec::new(), ratios: Vec::new(), began: Times::now()? })
+        Ok(Self {
+            machine,
+            figures: Vec::new(),
+            ratios: Vec::new(),
+            missing: Vec::new(),
+            began: Times::now()?,
+        })
     }
 
     /// A report that was written before.
@@ -124,9 +138,22 @@ impl Report {
         self.ratios.push(Ratio { what: what.into(), value, goal });
     }
 
+    /// Says that something is not measured.
+    pub fn miss(&mut self, part: &str, what: &str, why: &str) {
+        self.missing.push(format!("{part}: {what}: not measured: {why}"));
+    }
+
     /// Behind the last round.
     pub fn finish(&mut self) -> Result<()> {
         self.machine.load[1] = load()?;
+        // Parts that were measured side by side stand one behind the other.
+        let mut parts: Vec<String> = Vec::new();
+        for figure in &self.figures {
+            if !parts.contains(&figure.part) {
+                parts.push(figure.part.clone());
+            }
+        }
+        self.figures.sort_by_key(|figure| parts.iter().position(|part| *part == figure.part));
         self.machine.stolen = Times::now()?.stolen_since(self.began);
         Ok(())
     }
@@ -140,7 +167,7 @@ impl Report {
         let mut text = self.machine.told();
         let mut table = Table::new();
         table.load_style(NOTHING);
-        let mut head = vec!["", "", "median", "spread"];
+        let mut head = vec!["", "", "median", "spread", "a second"];
         if before.is_some() {
             head.extend(["before", "change"]);
         }
@@ -154,6 +181,7 @@ impl Report {
                 figure.name.clone(),
                 format!("{} {}", number(figure.median()), figure.unit),
                 format!("{:.0} %", 100.0 * figure.spread()),
+                figure.rate().map(rate).unwrap_or_default(),
             ];
             if let Some(was) = before.and_then(|it| it.median(&figure.part, &figure.name)) {
                 row.push(number(was));
@@ -162,8 +190,8 @@ impl Report {
             table.add_row(row);
         }
         writeln!(text, "{table}\n").expect("text");
-        for ratio in &self.ratios {
-            writeln!(text, "{}", ratio.told()).expect("text");
+        for line in self.missing.iter().cloned().chain(self.ratios.iter().map(Ratio::told)) {
+            writeln!(text, "{line}").expect("text");
         }
         text
     }
@@ -201,6 +229,15 @@ pub fn number(value: f64) -> String {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
+    }
+}
+
+/// Millions and thousands as people read them.
+pub fn rate(value: f64) -> String {
+    match value {
+        many if !many.is_finite() => String::new(),
+        many if many >= 1e6 => format!("{} M", number(many / 1e6)),
+        few => format!("{} k", number(few / 1e3)),
     }
 }
 
@@ -248,6 +285,14 @@ mod tests {
         assert_eq!(figure(&[10.0, 11.0, 900.0]).median(), 11.0);
         assert_eq!(figure(&[10.0, 11.0, 12.0, 900.0]).median(), 11.5);
         assert_eq!(figure(&[100.0, 110.0, 90.0]).spread(), 0.1);
+        assert_eq!(figure(&[0.0, 0.0]).spread(), 0.0);
+    }
+
+    #[test]
+    fn what_takes_nanoseconds_has_a_rate() {
+        assert_eq!(figure(&[500.0]).rate().map(rate).as_deref(), Some("2.00 M"));
+        assert_eq!(rate(45_600.0), "45.6 k");
+        assert_eq!(rate(f64::INFINITY), "");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use firewall_common::{
-    bench::{TEMPLATE, Traffic, order, varies},
+    bench::{PORT_BITS, TEMPLATE, Traffic, order, varies},
     testing::Frame,
     wire::tcp_flag::{ACK, PSH, RST, SYN},
 };
@@ -14,13 +14,24 @@ pub const SERVER: &str = "198.51.100.2";
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
 /// The lowest port of a client; the highest is so many bits above it.
 const CLIENT_PORT: u16 = 20_000;
-const SERVED: u16 = 80;
+pub const SERVED: u16 = 80;
+/// Where clients are served whom the gateway hides, and what it hides them behind.
+const SERVED_HIDDEN: u16 = 443;
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// From which FTP servers connect.
+const DATA: u16 = 20;
+/// Of echo requests.
+const PING: u16 = 7;
 /// No rule lets this port in.
 const CLOSED: u16 = 81;
 
 /// Where the transport checksum stands in the frame.
 const TCP_CHECKSUM: u32 = 14 + 20 + 16;
 const UDP_CHECKSUM: u32 = 14 + 20 + 6;
+const ICMP_CHECKSUM: u32 = 14 + 20 + 2;
+/// Types of ICMP.
+const ECHO: u8 = 8;
+const ECHO_REPLY: u8 = 0;
 
 /// What a packet is to the firewall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,34 +50,48 @@ pub enum Kind {
     Refused,
     Datagram,
     Answer,
+    Echo,
+    EchoReply,
+    /// The first of a connection that the server makes, as FTP announces it.
+    Announced,
 }
 
 impl Kind {
     /// Whether it comes from the clients.
     pub const fn is_original(self) -> bool {
-        !matches!(self, Self::SynAck | Self::Reply | Self::Answer)
+        !matches!(
+            self,
+            Self::SynAck | Self::Reply | Self::Answer | Self::EchoReply | Self::Announced
+        )
     }
 
-    fn frame(self) -> Frame {
-        let client = CLIENT.to_string();
-        let (src, dst) =
-            if self.is_original() { (client.as_str(), SERVER) } else { (SERVER, client.as_str()) };
-        let frame = Frame::between(src, dst);
+    /// As it comes to the gateway, of a connection to this port; the server knows the clients
+    /// by that address.
+    fn frame(self, served: u16, known_by: Ipv4Addr) -> Frame {
+        let (client, known_by) = (CLIENT.to_string(), known_by.to_string());
+        let frame = match self.is_original() {
+            true => Frame::between(&client, SERVER),
+            false => Frame::between(SERVER, &known_by),
+        };
         match self {
-            Self::Syn => frame.tcp(CLIENT_PORT, SERVED, SYN),
-            Self::SynAck => frame.tcp(SERVED, CLIENT_PORT, SYN | ACK),
-            Self::Ack | Self::Original => frame.tcp(CLIENT_PORT, SERVED, ACK),
-            Self::Reply => frame.tcp(SERVED, CLIENT_PORT, ACK),
-            Self::Invalid => frame.tcp(CLIENT_PORT, SERVED, SYN | RST),
+            Self::Syn => frame.tcp(CLIENT_PORT, served, SYN),
+            Self::SynAck => frame.tcp(served, CLIENT_PORT, SYN | ACK),
+            Self::Ack | Self::Original => frame.tcp(CLIENT_PORT, served, ACK),
+            Self::Reply => frame.tcp(served, CLIENT_PORT, ACK),
+            Self::Invalid => frame.tcp(CLIENT_PORT, served, SYN | RST),
             Self::Refused => frame.tcp(CLIENT_PORT, CLOSED, SYN),
             Self::Datagram => frame.udp(CLIENT_PORT, SERVED),
             Self::Answer => frame.udp(SERVED, CLIENT_PORT),
+            Self::Echo => frame.icmp(ECHO, 0, PING),
+            Self::EchoReply => frame.icmp(ECHO_REPLY, 0, PING),
+            Self::Announced => frame.tcp(DATA, CLIENT_PORT, SYN),
         }
     }
 
     const fn checksum_at(self) -> u32 {
         match self {
             Self::Datagram | Self::Answer => UDP_CHECKSUM,
+            Self::Echo | Self::EchoReply => ICMP_CHECKSUM,
             _ => TCP_CHECKSUM,
         }
     }
@@ -83,18 +108,25 @@ impl Packets {
     /// So many bytes from the first address on, of one of so many clients each, between two
     /// stations.
     pub fn of(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2]) -> Self {
+        Self::made(kind, len, clients, macs, kind.frame(SERVED, CLIENT))
+    }
+
+    /// The same of connections whose clients the gateway hides; the server's packets are
+    /// addressed to it. Of up to 1,024 clients, who have one address.
+    pub fn hidden(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2]) -> Self {
+        Self::made(kind, len, clients, macs, kind.frame(SERVED_HIDDEN, GATEWAY))
+    }
+
+    fn made(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2], bare: Frame) -> Self {
         let [from, to] = macs;
-        let bare = kind.frame().macs(from, to).build();
-        let missing = (len + ETHERNET).saturating_sub(bare.len());
+        let bare = bare.macs(from, to);
+        let missing = (len + ETHERNET).saturating_sub(bare.build().len());
         let is_data = len > 64;
-        let frame = match kind {
+        let mut frame = match kind {
             Kind::Original | Kind::Reply if is_data => data(kind, missing).macs(from, to).build(),
-            Kind::Datagram | Kind::Answer => {
-                kind.frame().payload(&vec![0; missing]).macs(from, to).build()
-            }
-            _ => bare,
+            Kind::Datagram | Kind::Answer => bare.payload(&vec![0; missing]).build(),
+            _ => bare.build(),
         };
-        let mut frame = frame;
         frame.resize(frame.len().max(SHORTEST), 0);
         let mut template = [0; TEMPLATE];
         template.copy_from_slice(&frame[..TEMPLATE]);
@@ -137,6 +169,12 @@ fn data(kind: Kind, len: usize) -> Frame {
         _ => Frame::between(&client, SERVER).tcp(CLIENT_PORT, SERVED, ACK | PSH),
     };
     frame.payload(&payload)
+}
+
+/// Address and port of a client.
+pub fn client(number: u32) -> (Ipv4Addr, u16) {
+    let (host, port) = (number >> PORT_BITS, number & ((1 << PORT_BITS) - 1));
+    (Ipv4Addr::from(u32::from(CLIENT) + host), CLIENT_PORT + port as u16)
 }
 
 /// All clients that there can be: they share 2^21 addresses.

@@ -1,0 +1,185 @@
+//! What an interface is to the host decides where its packets are judged, unless somebody
+//! says otherwise; `firewall status` says where, and why.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use firewall_tests::{
+    Family, Firewall, Gateway, Offload, capability, firewall::Setup, needs, packet::Packet, wait,
+    wire::Wires,
+};
+use serde_json::Value;
+
+const CLOSED: &str = "\
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+-A INPUT -p tcp --dport 7000 -j ACCEPT
+COMMIT
+";
+
+/// Hooks and reason of eth0, as `firewall status` gives them.
+fn judged(firewall: &Firewall<'_>) -> Result<(String, String)> {
+    let status = firewall.json(&["status"])?.pop().context("no status")?;
+    let interfaces = status["interfaces"].as_array().context("no interfaces")?;
+    let eth0 = interfaces.iter().find(|one| one["name"] == "eth0").context("no eth0")?;
+    let hooks = eth0["hooks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let reason = eth0["reason"].as_str().context("no reason")?.to_owned();
+    let text = firewall.text(&["status"])?;
+    ensure!(text.contains(&format!("({reason})")), "no {reason:?} in {text}");
+    Ok((hooks.collect::<Vec<_>>().join(" "), reason))
+}
+
+const AT_TC: &str = "tc-ingress tc-egress";
+const BY_XDP: &str = "tc-ingress tc-egress xdp";
+
+fn is(firewall: &Firewall<'_>, hooks: &str, reason: &str) -> Result<()> {
+    let (at, because) = judged(firewall)?;
+    let same = |one: &str, other: &str| {
+        let sorted = |text: &str| {
+            let mut words: Vec<_> = text.split(' ').map(String::from).collect();
+            words.sort();
+            words
+        };
+        sorted(one) == sorted(other)
+    };
+    ensure!(same(&at, hooks) && because.contains(reason), "{at}: {because}");
+    Ok(())
+}
+
+mod a_host_that_forwards_nothing {
+    use super::*;
+
+    #[test]
+    fn is_judged_at_tc_and_keeps_its_receive_offload() {
+        needs!(capability::firewall());
+        at_tc().unwrap();
+    }
+
+    fn at_tc() -> Result<()> {
+        let network = Gateway::hosts(Offload::Default)?;
+        let firewall = Setup::on(&["eth0"]).both(CLOSED).start(&network.server)?;
+        is(&firewall, AT_TC, "nothing is forwarded")?;
+        let length = received(&network, &firewall)?;
+        ensure!(length > 3_000, "segments of {length} bytes: nothing has joined them");
+        Ok(())
+    }
+
+    #[test]
+    fn is_judged_by_xdp_when_that_is_asked_for() {
+        needs!(capability::firewall());
+        by_xdp().unwrap();
+    }
+
+    fn by_xdp() -> Result<()> {
+        let network = Gateway::hosts(Offload::Default)?;
+        let setup = Setup::on(&["eth0"]).both(CLOSED).option("--hook=xdp");
+        let firewall = setup.start(&network.server)?;
+        is(&firewall, BY_XDP, "as --hook asks")?;
+        let length = received(&network, &firewall)?;
+        ensure!(length <= 1_500, "segments of {length} bytes");
+        Ok(())
+    }
+
+    /// Moves some megabytes to the host; the mean length of the packets that the firewall has
+    /// seen come in.
+    fn received(network: &Gateway, firewall: &Firewall<'_>) -> Result<u64> {
+        const BYTES: usize = 20 << 20;
+        let address = SocketAddr::new(network.server_address(Family::V4), 7_000);
+        let listener = network.server.enter(|| TcpListener::bind(address))?;
+        let client = network.client.spawn(move || -> Result<()> {
+            let mut stream = TcpStream::connect_timeout(&address, wait::DEADLINE)?;
+            Ok(stream.write_all(&vec![7; BYTES])?)
+        });
+        let mut heard = Vec::new();
+        listener.accept()?.0.read_to_end(&mut heard)?;
+        client.join().expect("no panic")?;
+        ensure!(heard.len() == BYTES, "{} bytes arrived", heard.len());
+        let flows = firewall.json(&["conntrack", "list", "--dport", "7000"])?;
+        let original = &flows.first().context("no flow")?["original"];
+        let count = |what: &str| original[what].as_u64().with_context(|| format!("no {what}"));
+        ensure!(count("bytes")? > BYTES as u64, "{original}");
+        Ok(count("bytes")? / count("packets")?)
+    }
+}
+
+mod a_gateway {
+    use super::*;
+
+    #[test]
+    fn is_judged_by_xdp() {
+        needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let firewall = Setup::on(&["eth0", "eth1"]).both(CLOSED).start(network.gateway()).unwrap();
+        is(&firewall, BY_XDP, "packets are forwarded from here").unwrap();
+    }
+
+    #[test]
+    fn is_judged_at_tc_when_that_is_asked_for() {
+        needs!(capability::firewall());
+        let network = Gateway::new(Offload::Tuned).unwrap();
+        let setup = Setup::on(&["eth0", "eth1"]).both(CLOSED).option("--hook=tc");
+        let firewall = setup.start(network.gateway()).unwrap();
+        is(&firewall, AT_TC, "as --hook asks").unwrap();
+    }
+}
+
+/// While forwarding is switched on and off, somebody tries all the time.
+#[test]
+fn a_host_that_becomes_a_gateway_and_back_lets_nothing_pass_meanwhile() {
+    needs!(capability::firewall());
+    there_and_back().unwrap();
+}
+
+fn there_and_back() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let gateway = network.gateway();
+    let wires = Wires::across(&network)?;
+    let forward = |value: &str| {
+        gateway.set("ipv4/ip_forward", value)?;
+        gateway.set("ipv6/conf/all/forwarding", value)
+    };
+    forward("0")?;
+    let firewall = Setup::on(&["eth0", "eth1"]).both(CLOSED).start(gateway)?;
+    let client = wires.client.endpoint(Family::V4, 40_000);
+    let unwanted = Packet::udp(client, wires.server.endpoint(Family::V4, 53), b"unwanted");
+    let refused = firewall.stat("policy")?;
+    let is_over = AtomicBool::new(false);
+    let moved = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                // A full queue loses it.
+                let _ = wires.client.send(&unwanted);
+                thread::yield_now();
+            }
+        });
+        let moved = follow(&firewall, &forward);
+        is_over.store(true, Ordering::Relaxed);
+        moved
+    });
+    moved.with_context(|| firewall.said())?;
+    wires.server.has_not_seen(&unwanted)?;
+    ensure!(firewall.stat("policy")? > refused, "nothing was refused");
+    Ok(())
+}
+
+/// The hook follows the settings.
+fn follow(firewall: &Firewall<'_>, forward: &dyn Fn(&str) -> Result<()>) -> Result<()> {
+    is(firewall, AT_TC, "nothing is forwarded")?;
+    for (value, hooks, reason) in
+        [("1", BY_XDP, "packets are forwarded"), ("0", AT_TC, "nothing is forwarded")]
+    {
+        forward(value)?;
+        wait::until_true(&format!("{hooks} after forwarding {value}"), || {
+            is(firewall, hooks, reason).is_ok()
+        })?;
+    }
+    Ok(())
+}
