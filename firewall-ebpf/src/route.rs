@@ -118,13 +118,15 @@ pub fn look_up_marked(
     // SAFETY: as above.
     let delivery = unsafe { &mut *delivery };
     let tuple = &headers.tuple;
-    ask(&mut delivery.fib, headers, ifindex, tuple.src, tuple.dst);
-    bear(&mut delivery.fib, mark);
-    delivery.answer = answer(ctx, &mut delivery.fib, BY_MARK);
-    if delivery.answer < 0 {
-        return look_up(program, ctx, ifindex, headers);
+    if !tuple.dst.is_for_many() {
+        ask(&mut delivery.fib, headers, ifindex, tuple.src, tuple.dst);
+        bear(&mut delivery.fib, mark);
+        delivery.answer = answer(ctx, &mut delivery.fib, BY_MARK);
+        if delivery.answer >= 0 {
+            return chain_of(ctx, delivery, headers, ifindex, mark);
+        }
     }
-    chain_of(ctx, delivery, headers, ifindex, mark)
+    look_up(program, ctx, ifindex, headers)
 }
 
 /// The question's mark stands where its answer has the addresses.

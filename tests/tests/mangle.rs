@@ -2,7 +2,7 @@
 //! whoever receives it, and by the answers of a connection.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -133,6 +133,47 @@ mod a_mark {
             let (count, _) = server.recv_from(&mut read).context("no datagram came")?;
             ensure!(read[..count] == datagram, "{hidden}: the datagram arrived changed");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn leads_no_packet_for_many_away_from_the_host() {
+        needs!(capability::firewall());
+        for hook in HOOKS {
+            for_many(hook).with_context(|| hook).unwrap();
+        }
+    }
+
+    fn for_many(hook: &str) -> Result<()> {
+        const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
+        /// The gateway's address towards the client.
+        const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+        const PORT: u16 = 9_000;
+        let network = with_policy_routing()?;
+        network.gateway().ip("route add default via 198.51.100.2 table 100")?;
+        network.client.ip("route add 239.0.0.0/8 dev eth0")?;
+        let rules = "\
+*mangle
+-A PREROUTING -p udp --dport 9000 -j MARK --set-mark 5
+COMMIT
+*filter
+-A INPUT -d 239.255.255.250 -j ACCEPT
+COMMIT
+";
+        let setup = Setup::on(&["eth0", "eth1"]).option("--hook").option(hook).rules(rules);
+        let firewall = setup.start(network.gateway())?;
+        let member = network.gateway().enter(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
+            socket.join_multicast_v4(&GROUP, &OWN)?;
+            socket.set_read_timeout(Some(Duration::from_secs(10))).map(|()| socket)
+        })?;
+        let client = network.client.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+        client.send_to(b"to all of you", (GROUP, PORT))?;
+        let mut read = [0; 64];
+        let (count, _) = member.recv_from(&mut read).context("no datagram came")?;
+        ensure!(&read[..count] == b"to all of you");
+        let rules = firewall.text(&["save", "-c"])?;
+        ensure!(rules.contains("[1:41] -A INPUT -d 239.255.255.250/32 -j ACCEPT"), "{rules}");
         Ok(())
     }
 

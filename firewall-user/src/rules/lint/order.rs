@@ -28,10 +28,9 @@ pub fn established(ruleset: &Ruleset, findings: &mut Vec<Finding>) {
                 name(chain, at),
                 name(chain, which)
             ),
-            None => format!(
-                "established packets pass {passed} before {} accepts them",
-                name(chain, at)
-            ),
+            None => {
+                format!("established packets pass {passed} before {} accepts them", name(chain, at))
+            }
         };
         let advice = format!("make it the first rule of {}", chain.name);
         findings.push(finding("established-late", &rule.origin, message, &advice));
