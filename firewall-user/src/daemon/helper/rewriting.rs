@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use firewall_common::{
     event::Punt,
-    flow::{Direction, Flow, helper, protocol, window},
+    flow::{Direction, Flow, helper, protocol, status, window},
     helper_stats::HelperCount,
     seq::Seq,
     shift::{Shift, Shifts, edit},
@@ -20,10 +20,11 @@ use super::{Control, Helper, direction_of};
 use crate::{
     daemon::segment::{Numbers, Segment},
     helper::{
-        Action, Actions, Announced, Names, Place, Replacement, Rewriter, Unfinished, emit, spell,
+        Action, Actions, Announced, Hole, Names, Place, Replacement, Rewriter, Unfinished, emit,
+        spell,
     },
     kernel::maps::now,
-    listing::helper_event::HelperChange,
+    listing::helper_event::{Early, HelperChange, Untold},
 };
 
 /// What reading a segment has come to.
@@ -57,13 +58,13 @@ impl Helper {
         let is_told = names.of_sender(direction).is_some();
         if is_told {
             let Some(known) = self.known(punt, received) else {
-                self.stats.count(HelperCount::Early);
+                self.early(control, Early::Overtook);
                 return Ok(());
             };
             let mut rewriter = Rewriter::new(shifts.side_mut(direction), received);
             if !rewriter.has_room(punt.seq) && known < segment.payload().len() {
                 // What is new must wait until something has arrived.
-                self.stats.count(HelperCount::Early);
+                self.early(control, Early::Ahead);
                 return match known {
                     0 => Ok(()),
                     _ => self.send_shifted(punt, frame, &segment.up_to(known), &shifts, None),
@@ -91,16 +92,18 @@ impl Helper {
                 self.stats.count(HelperCount::Rewritten);
             } else {
                 self.tellings.remember(control, hole, None);
-                self.untold(
-                    control,
-                    &format!("{hole} is not opened: its announcement has gone on in part"),
-                );
+                let text = format!("{hole} is not opened: its announcement has gone on in part");
+                self.untold(control, Untold::InPart, text);
             }
         }
         // In force before anything goes on that it is about.
         if standing != Some(shifts) && shifts != Shifts::of(control.created) {
-            self.shifts
-                .insert(control.key(), shifts)
+            let noted = self.shifts.insert(control.key(), shifts);
+            if noted.is_err() {
+                let text = "where its text was written anew cannot be noted: no segment goes on";
+                self.untold(control, Untold::NoRoom, text.to_owned());
+            }
+            noted
                 .context("cannot note where a text was written anew: its segment is not sent on")?;
         }
         self.act_on(control, others);
@@ -171,7 +174,7 @@ impl Helper {
         direction: Direction,
         announced: &Announced,
         old: Option<Vec<u8>>,
-    ) -> Option<(crate::helper::Hole, Replacement)> {
+    ) -> Option<(Hole, Replacement)> {
         let Announced { form, hole, place } = *announced;
         let address = names.of_sender(direction)?;
         let own = match direction {
@@ -193,7 +196,7 @@ impl Helper {
             });
         let Some(wire) = wire else {
             let text = format!("{hole} is not opened: no port of {address} is free for it");
-            self.untold(control, &text);
+            self.untold(control, Untold::NoPort, text);
             return None;
         };
         let told = SocketAddr::new(wire.dst, wire.dport);
@@ -205,13 +208,34 @@ impl Helper {
         }
     }
 
+    /// Tells of an endpoint whose host the other side knows by another address, and that is
+    /// announced over a connection that nobody may write anew: SYNPROXY shifts it.
+    pub(super) fn tell_proxied(&mut self, control: Control, hole: Hole) {
+        let flow = self.flows.get(&control.key(), now()).ok().flatten();
+        let Some(flow) = flow.filter(|flow| flow.has(status::PROXIED)) else { return };
+        let direction = match hole.dst == control.client().ip() {
+            true => Direction::Original,
+            false => Direction::Reply,
+        };
+        if let Some(address) = Names::of(&flow).of_sender(direction) {
+            let text = format!("{hole} is not told as {address}: the connection is SYNPROXY's");
+            self.untold(control, Untold::Proxied, text);
+        }
+    }
+
     /// Tells why an endpoint was not told.
-    fn untold(&mut self, control: Control, text: &str) {
+    fn untold(&mut self, control: Control, why: Untold, text: String) {
         self.stats.count(HelperCount::Untold);
         if self.limit.admit(now()) {
             tracing::warn!(target: "helper", "{text}");
         }
-        self.tell(control, HelperChange::Note(text.to_owned()));
+        self.tell(control, HelperChange::Untold(why, text));
+    }
+
+    /// Tells that a segment is let go of.
+    fn early(&mut self, control: Control, why: Early) {
+        self.stats.count(HelperCount::Early);
+        self.tell(control, HelperChange::Early(why));
     }
 }
 
