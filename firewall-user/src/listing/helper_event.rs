@@ -63,8 +63,6 @@ pub enum Untold {
     InPart,
     /// The table of rewritten connections is full.
     NoRoom,
-    /// SYNPROXY shifts the connection already.
-    Proxied,
 }
 
 /// Why a segment could not be read yet.

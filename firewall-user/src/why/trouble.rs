@@ -24,9 +24,6 @@ fn untold(event: &HelperEvent, why: Untold, text: &str) -> Diagnosis {
             "repeat the transfer; if it fails again, let the client transfer the other way (passive \
              instead of active, or active instead of passive), which is announced by the other side"
         }
-        Untold::Proxied => {
-            "take the port of FTP out of the rule with SYNPROXY, or let clients transfer passively"
-        }
         Untold::NoRoom => {
             "end control connections that nobody needs (firewall conntrack delete), or give the \
              tables more space"
@@ -92,7 +89,7 @@ mod tests {
     #[test]
     fn each_reason_that_nothing_was_told_has_a_remedy_of_its_own() {
         let mut remedies = Vec::new();
-        for why in [Untold::NoPort, Untold::InPart, Untold::NoRoom, Untold::Proxied] {
+        for why in [Untold::NoPort, Untold::InPart, Untold::NoRoom] {
             let found = told(HelperChange::Untold(why, "no port is free".into())).unwrap();
             assert_eq!(found.name, "helper-untold");
             assert!(found.message.contains("192.0.2.7:39000 -> 198.51.100.9:21"), "{found:?}");
@@ -101,7 +98,7 @@ mod tests {
         }
         remedies.sort();
         remedies.dedup();
-        assert_eq!(remedies.len(), 4);
+        assert_eq!(remedies.len(), 3);
     }
 
     #[test]

@@ -31,10 +31,7 @@ impl Helper {
 
     fn act(&mut self, control: Control, action: Action) -> Result<()> {
         match action {
-            Action::Open(hole) => {
-                self.tell_proxied(control, hole);
-                self.open(control, hole)
-            }
+            Action::Open(hole) => self.open(control, hole),
             Action::Close(hole) => self.close(control, hole),
             Action::Encrypted => self.mark(control, true),
             Action::Decrypted => self.mark(control, false),

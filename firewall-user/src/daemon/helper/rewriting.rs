@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use firewall_common::{
     event::Punt,
-    flow::{Direction, Flow, helper, protocol, status, window},
+    flow::{Direction, Flow, helper, protocol, window},
     helper_stats::HelperCount,
     seq::Seq,
     shift::{Shift, Shifts, edit},
@@ -205,21 +205,6 @@ impl Helper {
             (Some(text), Some(old)) if text == old => None,
             // Without its beginning it stands nowhere.
             (text, _) => Some((hole, Replacement { place, text: text.unwrap_or_default() })),
-        }
-    }
-
-    /// Tells of an endpoint whose host the other side knows by another address, and that is
-    /// announced over a connection that nobody may write anew: SYNPROXY shifts it.
-    pub(super) fn tell_proxied(&mut self, control: Control, hole: Hole) {
-        let flow = self.flows.get(&control.key(), now()).ok().flatten();
-        let Some(flow) = flow.filter(|flow| flow.has(status::PROXIED)) else { return };
-        let direction = match hole.dst == control.client().ip() {
-            true => Direction::Original,
-            false => Direction::Reply,
-        };
-        if let Some(address) = Names::of(&flow).of_sender(direction) {
-            let text = format!("{hole} is not told as {address}: the connection is SYNPROXY's");
-            self.untold(control, Untold::Proxied, text);
         }
     }
 
