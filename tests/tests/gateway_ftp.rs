@@ -180,7 +180,7 @@ fn every(
     let step = if capability::full() { 1 } else { 5 };
     let mut failed = Vec::new();
     for (client, manner) in asked.into_iter().skip(server.kind() as usize % step).step_by(step) {
-        let called: SocketAddr = way.called[(manner.family == Family::V6) as usize].parse()?;
+        let called: SocketAddr = way.called[usize::from(manner.family == Family::V6)].parse()?;
         let done = transfer_calling(client, from, server, called, manner, Load::ONE_SMALL);
         failed.extend(done.err().map(|error| format!("{client:?} {manner:?}: {error:#}")));
     }
