@@ -18,6 +18,7 @@ pub struct Load {
 
 impl Load {
     pub const ONE_SMALL: Self = Self { count: 1, size: 3000 };
+    pub const TWO_SMALL: Self = Self { count: 2, size: 3000 };
     pub const FEW_SMALL: Self = Self { count: 10, size: 3000 };
     pub const MANY_SMALL: Self = Self { count: 200, size: 3000 };
     pub const BIG: Self = Self { count: 1, size: 50_000_000 };

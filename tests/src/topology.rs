@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use crate::{Netns, Tun, wire::End};
+use crate::{Netns, RoughLink, Tun, wire::End};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -50,22 +50,45 @@ pub struct Gateway {
     server_side: Side,
     /// The link of one side, where it is not Ethernet.
     _tun: Option<Tun>,
+    rough: Vec<RoughLink>,
+}
+
+/// What the links of a network are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    Smooth,
+    TunAt(End),
+    /// By a seed.
+    Rough(u64),
 }
 
 impl Gateway {
     /// The drawing in the crate's documentation.
     pub fn new(offload: Offload) -> Result<Self> {
-        Self::between(CLIENTS, offload, None)
+        Self::between(CLIENTS, offload, Links::Smooth)
     }
 
     /// The same with links without Ethernet header at one side.
     pub fn with_tun(at: End) -> Result<Self> {
-        Self::between(CLIENTS, Offload::Tuned, Some(at))
+        Self::between(CLIENTS, Offload::Tuned, Links::TunAt(at))
+    }
+
+    /// The same with links that lose, repeat and delay frames, the same ones for a seed.
+    pub fn with_rough_links(seed: u64) -> Result<Self> {
+        Self::between(CLIENTS, Offload::Tuned, Links::Rough(seed))
+    }
+
+    /// Frames that these links have lost, repeated and delayed.
+    pub fn fates(&self) -> [u64; 3] {
+        self.rough.iter().fold([0; 3], |[a, b, c], link| {
+            let [lost, repeated, delayed] = link.fates();
+            [a + lost, b + repeated, c + delayed]
+        })
     }
 
     /// The same with the client at 192.168.7.2.
     pub fn with_lan(offload: Offload) -> Result<Self> {
-        Self::between(LAN, offload, None)
+        Self::between(LAN, offload, Links::Smooth)
     }
 
     /// Two boxes on one link: one of them has the firewall.
@@ -83,30 +106,40 @@ impl Gateway {
         set_offload(&server, offload)?;
         let server_side = Side { v4: [v4_peer, v4], v6: [v6_peer, v6] };
         let client_side = NEIGHBOURS;
-        Ok(Self { client, gateway: None, server, client_side, server_side, _tun: None })
+        let rough = Vec::new();
+        Ok(Self { client, gateway: None, server, client_side, server_side, _tun: None, rough })
     }
 
-    fn between(client_side: Side, offload: Offload, tun_at: Option<End>) -> Result<Self> {
+    fn between(client_side: Side, offload: Offload, links: Links) -> Result<Self> {
         let client = Netns::new("client")?;
         let gateway = Netns::new("gateway")?;
         let server = Netns::new("server")?;
         for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             gateway.set(setting, "1")?;
         }
-        let mut tun = None;
+        let (mut tun, mut rough) = (None, Vec::new());
         for (end, netns, interface, side) in
             [(End::Client, &client, "eth0", client_side), (End::Server, &server, "eth1", SERVERS)]
         {
-            if tun_at == Some(end) {
-                tun = Some(Tun::connect(netns, "eth0", &gateway, interface)?);
-            } else {
-                netns.connect("eth0", &gateway, interface)?;
-                set_offload(netns, offload)?;
+            match links {
+                Links::TunAt(at) if at == end => {
+                    tun = Some(Tun::connect(netns, "eth0", &gateway, interface)?);
+                }
+                Links::Rough(seed) => {
+                    // Two directions of a link, and two links, differ.
+                    let seed = 4 * seed + 2 * (end as u64);
+                    rough.push(RoughLink::connect(netns, "eth0", &gateway, interface, seed)?);
+                    set_offload(netns, offload)?;
+                }
+                Links::Smooth | Links::TunAt(_) => {
+                    netns.connect("eth0", &gateway, interface)?;
+                    set_offload(netns, offload)?;
+                }
             }
             address_both(netns, &gateway, interface, side)?;
         }
         let (gateway, server_side) = (Some(gateway), SERVERS);
-        Ok(Self { client, gateway, server, client_side, server_side, _tun: tun })
+        Ok(Self { client, gateway, server, client_side, server_side, _tun: tun, rough })
     }
 
     /// Lets no host say anything of its own accord: IPv6 solicits and advertises.

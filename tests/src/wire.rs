@@ -240,6 +240,14 @@ fn ether_type(ip: &[u8]) -> [u8; 2] {
 
 /// A packet socket that hears what comes in on an interface.
 pub(crate) fn open(interface: &str) -> io::Result<OwnedFd> {
+    let socket = open_both_ways(interface)?;
+    let yes: libc::c_int = 1;
+    set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &yes)?;
+    Ok(socket)
+}
+
+/// One that also hears what goes out.
+pub(crate) fn open_both_ways(interface: &str) -> io::Result<OwnedFd> {
     let every_protocol = (libc::ETH_P_ALL as u16).to_be();
     let index = nix::net::if_::if_nametoindex(interface)?;
     // SAFETY: a system call that takes numbers.
@@ -251,8 +259,6 @@ pub(crate) fn open(interface: &str) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is new and ours alone.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    let yes: libc::c_int = 1;
-    set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &yes)?;
     // SAFETY: all zeros is a valid address of this kind.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;

@@ -1,157 +1,23 @@
 //! FTP over translated control connections: what is announced is told by the address that the
 //! other side knows.
 //!
-//! ```text
-//!   client 192.0.2.2 ── eth0  gateway  eth1 ── server 198.51.100.2
-//!             192.0.2.1                 198.51.100.1
-//! ```
-//! *Masqueraded*, the client is inside, and the server has no way to it. *Forwarded*, the server
-//! is inside; the client calls the gateway, and has no way to the server. *Both* is both.
+//! The networks are those of [`Translation`]. What people use is in `matrix.rs`; here a test
+//! speaks the control connection itself.
 
 use std::{
-    io::Read as _,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Offload, capability,
-    client::{Client, Manner, transfer},
+    Family, Gateway, Offload, Translation, capability,
     control::{Control, extended, host_port},
-    files::Load,
-    firewall::Setup,
     ledger::refused_since,
     needs,
-    server::{
-        Kind, Server,
-        own::{self, Own, Script, contents},
-    },
+    server::own::{self, Own, Script, contents},
     wait,
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrangement {
-    Masqueraded,
-    Forwarded,
-    Both,
-}
-
-impl Arrangement {
-    const fn is_masqueraded(self) -> bool {
-        matches!(self, Self::Masqueraded | Self::Both)
-    }
-
-    const fn is_forwarded(self) -> bool {
-        matches!(self, Self::Forwarded | Self::Both)
-    }
-
-    fn rules(self, family: Family) -> String {
-        let server = match family {
-            Family::V4 => "198.51.100.2",
-            Family::V6 => "[2001:db8:2::2]:21",
-        };
-        let mut nat = String::new();
-        if self.is_forwarded() {
-            nat += &format!(
-                "-A PREROUTING -i eth0 -p tcp --dport 21 -j DNAT --to-destination {server}\n"
-            );
-        }
-        if self.is_masqueraded() {
-            nat += "-A POSTROUTING -o eth1 -j MASQUERADE\n";
-        }
-        format!(
-            "*nat\n{nat}COMMIT\n*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT \
-             [0:0]\n-A INPUT -p ipv6-icmp -j ACCEPT\n-A FORWARD -m conntrack --ctstate \
-             RELATED,ESTABLISHED -j ACCEPT\n-A FORWARD -i eth0 -o eth1 -p tcp --dport 21 -m \
-             conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n"
-        )
-    }
-
-    /// Whom the client calls.
-    fn called(self, network: &Gateway, family: Family) -> IpAddr {
-        match (self.is_forwarded(), family) {
-            (false, _) => network.server_address(family),
-            (true, Family::V4) => [192, 0, 2, 1].into(),
-            (true, Family::V6) => "2001:db8:1::1".parse().expect("an address"),
-        }
-    }
-
-    /// Takes away the ways past the gateway's translation, and starts the firewall.
-    fn start<'n>(self, network: &'n Gateway, hook: &str) -> Result<Firewall<'n>> {
-        for (is_hidden, other) in
-            [(self.is_masqueraded(), &network.server), (self.is_forwarded(), &network.client)]
-        {
-            if is_hidden {
-                other.ip("route del default")?;
-                other.ip("-6 route del default")?;
-            }
-        }
-        Setup::on(&["eth0", "eth1"])
-            .rules(&self.rules(Family::V4))
-            .rules6(&self.rules(Family::V6))
-            .option(&format!("--hook={hook}"))
-            .start(network.gateway())
-    }
-}
-
-const ALL: [Arrangement; 3] = [Arrangement::Masqueraded, Arrangement::Forwarded, Arrangement::Both];
-
-mod with_real_programs {
-    use super::*;
-
-    #[test]
-    fn clients_behind_a_masquerade_transfer_in_every_mode() {
-        needs!(capability::firewall(), Kind::Vsftpd.available());
-        transfers(Arrangement::Masqueraded, Kind::Vsftpd, "xdp").unwrap();
-    }
-
-    #[test]
-    fn servers_behind_a_port_forward_serve_in_every_mode() {
-        needs!(capability::firewall(), Kind::Proftpd.available());
-        transfers(Arrangement::Forwarded, Kind::Proftpd, "xdp").unwrap();
-    }
-
-    #[test]
-    fn where_both_are_translated_every_mode_works() {
-        needs!(capability::firewall(), Kind::PureFtpd.available());
-        transfers(Arrangement::Both, Kind::PureFtpd, "tc").unwrap();
-    }
-
-    fn transfers(arrangement: Arrangement, kind: Kind, hook: &str) -> Result<()> {
-        let network = Gateway::new(Offload::Tuned)?;
-        let server = Server::start(kind, &network.server)?;
-        let firewall = arrangement.start(&network, hook)?;
-        let mut failed = Vec::new();
-        let cases = cases(kind);
-        for (client, manner, load) in &cases {
-            let address = arrangement.called(&network, manner.family);
-            let done = transfer(*client, &network.client, &server, address, *manner, *load);
-            failed.extend(done.err().map(|error| format!("{client:?} {manner:?}: {error:#}")));
-        }
-        ensure!(failed.is_empty(), "{} of {}:\n{}", failed.len(), cases.len(), failed.join("\n"));
-        ensure!(firewall.stat("expectations-used")? > 0, "no connection was expected");
-        Ok(())
-    }
-
-    /// What everybody can, and with `--full` all that the matrix has. curl says more than is
-    /// needed, lftp checks whom it talks to.
-    fn cases(kind: Kind) -> Vec<(Client, Manner, Load)> {
-        let possible = Client::ALL.into_iter().flat_map(|client| {
-            Manner::all().filter(move |manner| client.can(*manner)).map(move |it| (client, it))
-        });
-        if capability::full() {
-            let loads = [Load::FEW_SMALL, Load::BIG];
-            return possible
-                .flat_map(|(client, manner)| loads.map(|load| (client, manner, load)))
-                .collect();
-        }
-        possible
-            .enumerate()
-            .filter(|(number, _)| (number + kind as usize).is_multiple_of(4))
-            .map(|(_, (client, manner))| (client, manner, Load::ONE_SMALL))
-            .collect()
-    }
-}
 
 /// A file by a data connection that the server opens to where the client has said; gives whom
 /// the client sees, and what it has listened to.
@@ -200,8 +66,8 @@ fn finish(control: &mut Control, mut stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-fn session(network: &Gateway, arrangement: Arrangement, family: Family) -> Result<Control> {
-    let called = SocketAddr::new(arrangement.called(network, family), 21);
+fn session(network: &Gateway, translation: Translation, family: Family) -> Result<Control> {
+    let called = SocketAddr::new(translation.called(network, family), 21);
     let mut control = Control::open(&network.client, called)?;
     control.login(("a", "b"))?;
     Ok(control)
@@ -210,17 +76,17 @@ fn session(network: &Gateway, arrangement: Arrangement, family: Family) -> Resul
 #[test]
 fn each_spelling_is_told_by_the_address_that_the_other_side_knows() {
     needs!(capability::firewall());
-    for (arrangement, hook) in ALL.into_iter().zip(["xdp", "tc", "xdp-generic"]) {
-        spellings(arrangement, hook).with_context(|| format!("{arrangement:?} {hook}")).unwrap();
+    for (translation, hook) in Translation::SOME.into_iter().zip(["xdp", "tc", "xdp-generic"]) {
+        spellings(translation, hook).with_context(|| format!("{translation:?} {hook}")).unwrap();
     }
 }
 
-fn spellings(arrangement: Arrangement, hook: &str) -> Result<()> {
+fn spellings(translation: Translation, hook: &str) -> Result<()> {
     let network = Gateway::new(Offload::Tuned)?;
     let _server = Own::start(&network.server, Script::default())?;
-    let firewall = arrangement.start(&network, hook)?;
+    let firewall = translation.start(&network, hook)?;
     for family in [Family::V4, Family::V6] {
-        let mut control = session(&network, arrangement, family)?;
+        let mut control = session(&network, translation, family)?;
         network.client.enter(|| -> Result<()> {
             // Again and again: each leaves a shift behind.
             for _ in 0..6 {
@@ -253,8 +119,8 @@ fn pieces() -> Result<()> {
     let letters = Script::default()
         .wording(|reply| format!("{reply}\r\n").bytes().map(|byte| vec![byte]).collect());
     let _server = Own::start(&network.server, letters)?;
-    let firewall = Arrangement::Both.start(&network, "xdp")?;
-    let mut control = session(&network, Arrangement::Both, Family::V4)?;
+    let firewall = Translation::Both.start(&network, "xdp")?;
+    let mut control = session(&network, Translation::Both, Family::V4)?;
     network.client.enter(|| -> Result<()> {
         passive(&mut control, "PASV").context("PASV")?;
         let listener = TcpListener::bind(SocketAddr::new(control.local()?.ip(), 0))?;
@@ -279,9 +145,9 @@ fn two_control_connections_that_name_one_port_are_told_apart() {
 fn apart() -> Result<()> {
     let network = Gateway::new(Offload::Tuned)?;
     let _server = Own::start(&network.server, Script::default())?;
-    let firewall = Arrangement::Masqueraded.start(&network, "xdp")?;
+    let firewall = Translation::Masqueraded.start(&network, "xdp")?;
     let [mut first, mut second] = [(); 2]
-        .map(|()| session(&network, Arrangement::Masqueraded, Family::V4).expect("a session"));
+        .map(|()| session(&network, Translation::Masqueraded, Family::V4).expect("a session"));
     network.client.enter(|| -> Result<()> {
         let listener = TcpListener::bind(SocketAddr::new(first.local()?.ip(), 0))?;
         let own = listener.local_addr()?;
@@ -314,9 +180,9 @@ fn a_told_port_admits_whom_it_was_told_once() {
 fn once() -> Result<()> {
     let network = Gateway::new(Offload::Tuned)?;
     let _server = Own::start(&network.server, Script::default())?;
-    let firewall = Arrangement::Masqueraded.start(&network, "xdp")?;
+    let firewall = Translation::Masqueraded.start(&network, "xdp")?;
     network.server.address("eth0", "198.51.100.3/24")?;
-    let mut control = session(&network, Arrangement::Masqueraded, Family::V4)?;
+    let mut control = session(&network, Translation::Masqueraded, Family::V4)?;
     let listener = network.client.enter(|| {
         TcpListener::bind(SocketAddr::new(control.local()?.ip(), 0)).map_err(anyhow::Error::from)
     })?;
@@ -346,8 +212,8 @@ fn a_control_connection_with_shifts_outlives_the_daemon() {
 fn survives(hook: &str) -> Result<()> {
     let network = Gateway::new(Offload::Default)?;
     let _server = Own::start(&network.server, Script::default())?;
-    let mut firewall = Arrangement::Masqueraded.start(&network, hook)?;
-    let mut control = session(&network, Arrangement::Masqueraded, Family::V4)?;
+    let mut firewall = Translation::Masqueraded.start(&network, hook)?;
+    let mut control = session(&network, Translation::Masqueraded, Family::V4)?;
     network.client.enter(|| active(&mut control, false))?;
     firewall.kill();
     // The first ones wait for somebody to read them, and are sent again until nobody is waited for.
@@ -358,5 +224,67 @@ fn survives(hook: &str) -> Result<()> {
     firewall.restart()?;
     network.client.enter(|| active(&mut control, false)).context("with the next daemon")?;
     ensure!(control.command("QUIT")?.code == 221, "no farewell");
+    Ok(())
+}
+
+#[test]
+fn explain_names_what_was_told_beside_what_was_announced() {
+    needs!(capability::firewall());
+    explained().unwrap();
+}
+
+fn explained() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    // A transfer that goes on until the client has had enough.
+    let script = Script::default().data(|name, stream| {
+        stream.write_all(contents(name).as_bytes())?;
+        stream.read(&mut [0]).map(drop)
+    });
+    let _server = Own::start(&network.server, script)?;
+    let firewall = Translation::Masqueraded.start(&network, "xdp")?;
+    let mut control = session(&network, Translation::Masqueraded, Family::V4)?;
+    let bind = || TcpListener::bind(SocketAddr::new(control.local()?.ip(), 0)).context("a port");
+    let listener = network.client.enter(bind)?;
+    let port = listener.local_addr()?.port();
+    let ask = |port: u16, flags: &[&str]| {
+        let port = port.to_string();
+        let ends = ["-s", "198.51.100.2", "-d", "198.51.100.1", "--sport", "20", "--dport", &port];
+        let words = [&["explain", "-i", "eth1", "-p", "tcp"], &ends[..], flags].concat();
+        firewall.text(&words)
+    };
+    let unannounced = ask(port, &["--syn"])?;
+    ensure!(unannounced.contains("nothing that it announced is waited for"), "{unannounced}");
+    control.command(&format!("PORT {}", host_port(listener.local_addr()?)))?;
+
+    let told = format!(
+        "note: its control connection announced 192.0.2.2:{port}, which was told as \
+         198.51.100.1:{port}\n"
+    );
+    let own = control.local()?;
+    // 198,51,100,1 is three letters longer than 192,0,2,2.
+    let shifted = format!(
+        "note: the control connection {own} -> 198.51.100.2:21 has its text written anew: sequence \
+         numbers are shifted by +3 on the way to the server, by +0 on the way to the client\n"
+    );
+    let expected = ask(port, &["--syn"])?;
+    for part in [told.as_str(), &shifted, "ctstate RELATED: ", "ACCEPT by FORWARD 1"] {
+        ensure!(expected.contains(part), "no '{part}' in\n{expected}");
+    }
+    let other = ask(port ^ 1, &["--syn"])?;
+    let named = format!("named 192.0.2.2:{port}, told as 198.51.100.1:{port}, ");
+    for part in [named.as_str(), "whose text is written anew", "DROP by the policy of INPUT"] {
+        ensure!(other.contains(part), "no '{part}' in\n{other}");
+    }
+
+    control.write(b"RETR file\r\n")?;
+    listener.set_nonblocking(true)?;
+    let accept = || listener.accept().ok();
+    let (mut stream, _) = wait::until("the data connection", wait::DEADLINE, accept)?;
+    stream.set_nonblocking(false)?;
+    stream.read_exact(&mut vec![0; contents("file").len()])?;
+    let under_way = ask(port, &[])?;
+    for part in [told.as_str(), &shifted, "ctstate ESTABLISHED: "] {
+        ensure!(under_way.contains(part), "no '{part}' in\n{under_way}");
+    }
     Ok(())
 }

@@ -1,39 +1,18 @@
-//! FTP servers and clients that people use, through a gateway that forwards
-//! nothing but FTP: what works without a firewall works through it.
+//! FTP servers and clients that people use, through a gateway that lets nothing but FTP through,
+//! and translates neither side, the client, the server, or both ([`Translation`]): what works
+//! without a firewall works through it.
 //!
-//! By default a subset that spans the matrix; all of it with `cargo xtask test
-//! --full`.
+//! By default a subset that spans the matrix: each way of each client passes once through a
+//! translation. All of it with `cargo xtask test --full`.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use firewall_tests::{
-    Family, Gateway, Offload, capability,
+    Family, Gateway, Offload, Translation, capability,
     client::{Client, Direction, Manner, Mode, transfer},
     files::Load,
-    firewall::Setup,
     needs,
     server::{Kind, Server},
 };
-
-const RULES: &str = "\
-*filter
-:INPUT DROP [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
--A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT
--A FORWARD -i eth0 -p tcp --dport 21 -m state --state NEW -j ACCEPT
-COMMIT
-";
-
-const RULES6: &str = "\
-*filter
-:INPUT DROP [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
--A INPUT -p ipv6-icmp -j ACCEPT
--A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT
--A FORWARD -i eth0 -p tcp --dport 21 -m state --state NEW -j ACCEPT
-COMMIT
-";
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -42,82 +21,215 @@ struct Case {
     load: Load,
 }
 
-#[test]
-fn vsftpd_serves_every_client_through_the_gateway() {
-    needs!(capability::firewall(), Kind::Vsftpd.available());
-    through_the_gateway(Kind::Vsftpd, Offload::Tuned).unwrap();
+mod straight {
+    use super::*;
+
+    #[test]
+    fn vsftpd_serves_every_client_through_the_gateway() {
+        needs!(capability::firewall(), Kind::Vsftpd.available());
+        through_the_gateway(Kind::Vsftpd, Translation::None).unwrap();
+    }
+
+    #[test]
+    fn proftpd_serves_every_client_through_the_gateway() {
+        needs!(capability::firewall(), Kind::Proftpd.available());
+        through_the_gateway(Kind::Proftpd, Translation::None).unwrap();
+    }
+
+    #[test]
+    fn pure_ftpd_serves_every_client_through_the_gateway() {
+        needs!(capability::firewall(), Kind::PureFtpd.available());
+        through_the_gateway(Kind::PureFtpd, Translation::None).unwrap();
+    }
+
+    #[test]
+    fn pyftpdlib_serves_every_client_between_untuned_devices() {
+        needs!(capability::firewall(), Kind::Pyftpdlib.available());
+        through_the_gateway(Kind::Pyftpdlib, Translation::None).unwrap();
+    }
 }
 
-#[test]
-fn proftpd_serves_every_client_through_the_gateway() {
-    needs!(capability::firewall(), Kind::Proftpd.available());
-    through_the_gateway(Kind::Proftpd, Offload::Tuned).unwrap();
+mod behind_a_masquerade {
+    use super::*;
+
+    #[test]
+    fn clients_are_served_by_vsftpd() {
+        needs!(capability::firewall(), Kind::Vsftpd.available());
+        through_the_gateway(Kind::Vsftpd, Translation::Masqueraded).unwrap();
+    }
+
+    #[test]
+    fn clients_are_served_by_proftpd() {
+        needs!(capability::firewall(), Kind::Proftpd.available());
+        through_the_gateway(Kind::Proftpd, Translation::Masqueraded).unwrap();
+    }
+
+    #[test]
+    fn clients_are_served_by_pure_ftpd() {
+        needs!(capability::firewall(), Kind::PureFtpd.available());
+        through_the_gateway(Kind::PureFtpd, Translation::Masqueraded).unwrap();
+    }
+
+    #[test]
+    fn clients_are_served_by_pyftpdlib_between_untuned_devices() {
+        needs!(capability::firewall(), Kind::Pyftpdlib.available());
+        through_the_gateway(Kind::Pyftpdlib, Translation::Masqueraded).unwrap();
+    }
 }
 
-#[test]
-fn pure_ftpd_serves_every_client_through_the_gateway() {
-    needs!(capability::firewall(), Kind::PureFtpd.available());
-    through_the_gateway(Kind::PureFtpd, Offload::Tuned).unwrap();
+mod behind_a_port_forward {
+    use super::*;
+
+    #[test]
+    fn vsftpd_serves_every_client() {
+        needs!(capability::firewall(), Kind::Vsftpd.available());
+        through_the_gateway(Kind::Vsftpd, Translation::Forwarded).unwrap();
+    }
+
+    #[test]
+    fn proftpd_serves_every_client() {
+        needs!(capability::firewall(), Kind::Proftpd.available());
+        through_the_gateway(Kind::Proftpd, Translation::Forwarded).unwrap();
+    }
+
+    #[test]
+    fn pure_ftpd_serves_every_client() {
+        needs!(capability::firewall(), Kind::PureFtpd.available());
+        through_the_gateway(Kind::PureFtpd, Translation::Forwarded).unwrap();
+    }
+
+    #[test]
+    fn pyftpdlib_serves_every_client_between_untuned_devices() {
+        needs!(capability::firewall(), Kind::Pyftpdlib.available());
+        through_the_gateway(Kind::Pyftpdlib, Translation::Forwarded).unwrap();
+    }
 }
 
-#[test]
-fn pyftpdlib_serves_every_client_between_untuned_devices() {
-    needs!(capability::firewall(), Kind::Pyftpdlib.available());
-    through_the_gateway(Kind::Pyftpdlib, Offload::Default).unwrap();
+mod behind_both {
+    use super::*;
+
+    #[test]
+    fn vsftpd_serves_every_client() {
+        needs!(capability::firewall(), Kind::Vsftpd.available());
+        through_the_gateway(Kind::Vsftpd, Translation::Both).unwrap();
+    }
+
+    #[test]
+    fn proftpd_serves_every_client() {
+        needs!(capability::firewall(), Kind::Proftpd.available());
+        through_the_gateway(Kind::Proftpd, Translation::Both).unwrap();
+    }
+
+    #[test]
+    fn pure_ftpd_serves_every_client() {
+        needs!(capability::firewall(), Kind::PureFtpd.available());
+        through_the_gateway(Kind::PureFtpd, Translation::Both).unwrap();
+    }
+
+    #[test]
+    fn pyftpdlib_serves_every_client_between_untuned_devices() {
+        needs!(capability::firewall(), Kind::Pyftpdlib.available());
+        through_the_gateway(Kind::Pyftpdlib, Translation::Both).unwrap();
+    }
 }
 
-/// First without the firewall, to know what works at all; then with it.
-fn through_the_gateway(kind: Kind, offload: Offload) -> Result<()> {
-    let network = Gateway::new(offload)?;
+/// First without the firewall, to know what works at all; then with it. Of the few that pass
+/// through a translation by default each works.
+fn through_the_gateway(kind: Kind, translation: Translation) -> Result<()> {
+    let network = Gateway::new(offload(kind))?;
     let server = Server::start(kind, &network.server)?;
-    let cases = cases(kind);
+    let cases = cases(kind, translation);
+    let is_asked = translation == Translation::None || capability::full();
     let working: Vec<_> = cases
         .iter()
-        .filter(|case| match run(&network, &server, case) {
-            Ok(()) => true,
-            Err(error) => {
-                println!("{}: does not work without a firewall: {error:#}", kind.name());
-                false
-            }
+        .filter(|case| {
+            !is_asked
+                || match run(&network, &server, Translation::None, case) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        println!("{}: does not work without a firewall: {error:#}", kind.name());
+                        false
+                    }
+                }
         })
         .collect();
-    assert!(working.len() * 10 >= cases.len() * 9, "{} of {} work", working.len(), cases.len());
+    ensure!(working.len() * 10 >= cases.len() * 9, "{} of {} work", working.len(), cases.len());
 
-    let _firewall =
-        Setup::on(&["eth0", "eth1"]).rules(RULES).rules6(RULES6).start(network.gateway())?;
+    let hook = hook(kind, translation);
+    let firewall = translation.start(&network, hook)?;
     let failed: Vec<_> = working
         .iter()
         .filter_map(|case| {
-            run(&network, &server, case).err().map(|error| format!("{case:?}: {error:#}"))
+            let done = run(&network, &server, translation, case);
+            done.err().map(|error| format!("{case:?}: {error:#}"))
         })
         .collect();
-    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), working.len(), failed.join("\n"));
-    println!("{}: {} of {} combinations, all that work", kind.name(), working.len(), cases.len());
+    let whole = format!("{} {translation:?} {hook}", kind.name());
+    ensure!(failed.is_empty(), "{whole}: {} fail:\n{}", failed.len(), failed.join("\n"));
+    for [counter, what] in [["expectations-used", "used"], ["helper-untold", "not told"]] {
+        let is_any = firewall.stat(counter)? > 0;
+        ensure!(is_any == (what == "used"), "{whole}: announcements {what}: {is_any}");
+    }
+    println!("{whole}: {} of {} combinations, all that work", working.len(), cases.len());
     Ok(())
 }
 
-fn run(network: &Gateway, server: &Server, case: &Case) -> Result<()> {
-    let address = network.server_address(case.manner.family);
+fn run(network: &Gateway, server: &Server, translation: Translation, case: &Case) -> Result<()> {
+    let address = translation.called(network, case.manner.family);
     transfer(case.client, &network.client, server, address, case.manner, case.load)
 }
 
-fn cases(kind: Kind) -> Vec<Case> {
-    let possible = Client::ALL.into_iter().enumerate().flat_map(|(index, client)| {
-        let manners = Manner::all().filter(move |manner| client.can(*manner));
-        manners.enumerate().map(move |(number, manner)| (index + number, client, manner))
+const fn offload(kind: Kind) -> Offload {
+    match kind {
+        Kind::Pyftpdlib => Offload::Default,
+        _ => Offload::Tuned,
+    }
+}
+
+/// Every server and every translation meets each of them.
+fn hook(kind: Kind, translation: Translation) -> &'static str {
+    match translation {
+        Translation::None => "auto",
+        _ => ["xdp", "tc", "xdp-generic"][(kind as usize + translation as usize) % 3],
+    }
+}
+
+fn cases(kind: Kind, translation: Translation) -> Vec<Case> {
+    let possible = Client::ALL.into_iter().enumerate().flat_map(|(client_number, client)| {
+        let manners = Manner::all().enumerate();
+        manners.filter(move |(_, manner)| client.can(*manner)).map(move |(number, manner)| {
+            // Clients begin apart: what a few of them do differs in everything.
+            (5 * client_number + number, client, manner)
+        })
     });
     if capability::full() {
+        let (loads, biggest): (&[Load], _) = match translation {
+            Translation::None => (&[Load::MANY_SMALL, Load::BIG], None),
+            _ => (&[Load::FEW_SMALL], Some(big(kind))),
+        };
         return possible
             .flat_map(|(_, client, manner)| {
-                [Load::MANY_SMALL, Load::BIG].map(|load| Case { client, manner, load })
+                loads.iter().map(move |load| Case { client, manner, load: *load })
             })
+            .chain(biggest.into_iter().flatten())
             .collect();
     }
-    let third = possible
-        .filter(|(number, ..)| (number + kind as usize).is_multiple_of(3))
-        .map(|(_, client, manner)| Case { client, manner, load: Load::FEW_SMALL });
-    third.chain(big(kind)).collect()
+    let some = |divisor: usize, remainder: usize, load| {
+        possible
+            .filter(move |(number, ..)| number % divisor == remainder % divisor)
+            .map(move |(_, client, manner)| Case { client, manner, load })
+    };
+    match translation {
+        Translation::None => some(3, kind as usize, Load::FEW_SMALL).chain(big(kind)).collect(),
+        _ => {
+            let turn = Kind::ALL.len() * (translation as usize - 1) + kind as usize;
+            some(PAIRS, turn, Load::ONE_SMALL).collect()
+        }
+    }
 }
+
+/// Of a server and a translation.
+const PAIRS: usize = Kind::ALL.len() * Translation::SOME.len();
 
 /// One big file down and up, in the mode and family that the server's turn gives.
 fn big(kind: Kind) -> impl Iterator<Item = Case> {

@@ -242,6 +242,205 @@ mod captures {
     }
 }
 
+/// Captures of control connections, beside the kernel's FTP helper.
+mod with_helpers {
+    use firewall_tests::{
+        Gateway, Offload, Recorder,
+        client::{Client, Manner, Mode, transfer},
+        files::Load,
+        oracle::{
+            bench::Openings,
+            hole::{Kind, Played},
+            honesty::Dishonest,
+        },
+        packet::{Packet, Segment, flag},
+        recorder,
+        server::{Kind as Program, Server},
+        wire::End,
+    };
+
+    use super::*;
+
+    #[test]
+    fn every_hole_of_the_kernel_for_real_programs_is_opened() {
+        needs!(capability::firewall(), capability::oracle(), Program::Vsftpd.available());
+        needs!(Program::Pyftpdlib.available());
+        real_programs().unwrap();
+    }
+
+    fn real_programs() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        for kind in [Program::Vsftpd, Program::Pyftpdlib] {
+            record(kind, &folder.path().join(format!("{}.pcap", kind.name())))?;
+        }
+        let sites = Sites::new()?;
+        let mut openings = Openings::start(&sites, Hook::Xdp)?;
+        for file in capture::files(folder.path())? {
+            let played = play(&mut openings, &file)?;
+            let told = played.lines("").join("\n");
+            // Each file of each client had a data connection, and a hole of its own; FTP's
+            // passive ports may come twice.
+            ensure!(played.agreed() >= 8, "only {} holes:\n{told}", played.agreed());
+            ensure!(played.mistakes() + played.deliberate() == 0, "{}:\n{told}", file.display());
+        }
+        Ok(())
+    }
+
+    /// Clients of both families in every mode, as a gateway without a firewall sees them.
+    fn record(kind: Program, file: &Path) -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let server = Server::start(kind, &network.server)?;
+        let recorder = Recorder::start(network.gateway(), "eth0")?;
+        for manner in Manner::all() {
+            let client = match manner.mode {
+                Mode::Active => Client::Ftplib,
+                Mode::Passive => Client::Curl,
+            };
+            let address = network.server_address(manner.family);
+            transfer(client, &network.client, &server, address, manner, Load::ONE_SMALL)?;
+        }
+        recorder.write(file).map(drop)
+    }
+
+    fn play(openings: &mut Openings<'_>, file: &Path) -> Result<Played> {
+        let home = capture::read_at_home(file, MTU)?;
+        ensure!(Openings::concern(&home), "{} has no control connection", file.display());
+        let played = openings.play(&home)?;
+        ensure!(played.read > 0 && played.frames == home.packets.len(), "not all was played");
+        Ok(played)
+    }
+
+    #[test]
+    fn holes_that_nobody_has_negotiated_are_the_kernels_alone() {
+        needs!(capability::firewall(), capability::oracle());
+        dishonest().unwrap();
+    }
+
+    fn dishonest() -> Result<()> {
+        use End::{Client, Server};
+        let folder = tempfile::tempdir()?;
+        let sites = Sites::new()?;
+        let mut openings = Openings::start(&sites, Hook::Tc)?;
+        for (name, lines, port, because) in [
+            (
+                "privileged",
+                &[(Client, "PORT 10,1,2,3,0,22\r\n"), (Server, "200 fine\r\n")][..],
+                22,
+                Dishonest::Privileged,
+            ),
+            (
+                "unasked",
+                &[(Client, "NOOP\r\n"), (Server, "227 Entering (203,0,113,7,200,1)\r\n")],
+                51_201,
+                Dishonest::Unasked,
+            ),
+            (
+                "forsworn",
+                &[
+                    (Client, "EPSV ALL\r\n"),
+                    (Server, "200 fine\r\n"),
+                    (Client, "PORT 10,1,2,3,200,1\r\n"),
+                    (Server, "200 fine\r\n"),
+                ],
+                51_201,
+                Dishonest::Forsworn,
+            ),
+        ] {
+            let file = folder.path().join(format!("{name}.pcap"));
+            recorder::write(&file, &spoken(lines))?;
+            let played = play(&mut openings, &file)?;
+            let told = format!("{name}: {:?}\n{}", played, played.lines(name).join("\n"));
+            let [opening] = &played.openings[..] else { anyhow::bail!("not one hole: {told}") };
+            ensure!(opening.kernel.is_some() && opening.firewall.is_none(), "{told}");
+            ensure!(opening.dishonest == Some(because) && opening.hole.dport == port, "{told}");
+            ensure!(played.mistakes() == 0 && played.deliberate() == 1, "{told}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_hole_that_the_server_refuses_is_left_by_the_kernel_alone() {
+        needs!(capability::firewall(), capability::oracle());
+        refused().unwrap();
+    }
+
+    fn refused() -> Result<()> {
+        use End::{Client, Server};
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("refused.pcap");
+        let lines = [(Client, "PORT 10,1,2,3,200,1\r\n"), (Server, "500 no\r\n")];
+        recorder::write(&file, &spoken(&lines))?;
+        let sites = Sites::new()?;
+        let played = play(&mut Openings::start(&sites, Hook::Xdp)?, &file)?;
+        let told = format!("{played:?}");
+        let [opening] = &played.openings[..] else { anyhow::bail!("not one hole: {told}") };
+        ensure!(opening.dishonest == Some(Dishonest::NotAccepted), "{told}");
+        ensure!(opening.left == [true, false] && played.mistakes() == 0, "{told}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_reply_in_pieces_that_the_kernel_drops_is_read() {
+        needs!(capability::firewall(), capability::oracle());
+        in_pieces().unwrap();
+    }
+
+    fn in_pieces() -> Result<()> {
+        use End::{Client, Server};
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("pieces.pcap");
+        let lines = [
+            (Client, "PASV\r\n"),
+            (Server, "227 Entering Passive Mode (203,0,"),
+            (Server, "113,7,200,1)\r\n"),
+        ];
+        recorder::write(&file, &spoken(&lines))?;
+        let sites = Sites::new()?;
+        let played = play(&mut Openings::start(&sites, Hook::XdpGeneric)?, &file)?;
+        let told = format!("{played:?}");
+        let [opening] = &played.openings[..] else { anyhow::bail!("not one hole: {told}") };
+        ensure!(opening.kernel.is_none() && opening.firewall.is_some(), "{told}");
+        let dropped = played.partings.iter().filter(|it| it.kind == Kind::Control).count();
+        ensure!(dropped == 1 && played.mistakes() == 0, "{told}");
+        Ok(())
+    }
+
+    /// A control connection on which both have said something before these lines, each in a
+    /// segment of its own.
+    fn spoken(lines: &[(End, &str)]) -> Vec<Vec<u8>> {
+        let [client, server] =
+            ["10.1.2.3:40000", "203.0.113.7:21"].map(|text| text.parse().expect("an endpoint"));
+        let mut next = [1_000_u32, 5_000];
+        let mut frames = Vec::new();
+        let mut send = |from: End, flags: u8, payload: &[u8]| {
+            let (source, destination) = match from {
+                End::Client => (client, server),
+                End::Server => (server, client),
+            };
+            let (seq, ack) = (next[from as usize], next[from.other() as usize]);
+            let ack = if flags & flag::ACK == 0 { 0 } else { ack };
+            let segment = Segment { flags, seq, ack, payload: payload.into() };
+            frames.push(Packet::tcp(source, destination, segment).frame([2; 6], [4; 6]));
+            next[from as usize] += payload.len() as u32 + u32::from(flags & flag::SYN != 0);
+        };
+        send(End::Client, flag::SYN, b"");
+        send(End::Server, flag::SYN | flag::ACK, b"");
+        send(End::Client, flag::ACK, b"");
+        let login = [
+            (End::Server, "220 ready\r\n"),
+            (End::Client, "USER a\r\n"),
+            (End::Server, "331 password\r\n"),
+            (End::Client, "PASS b\r\n"),
+            (End::Server, "230 welcome\r\n"),
+        ];
+        for (from, line) in login.iter().chain(lines) {
+            send(*from, flag::PSH | flag::ACK, line.as_bytes());
+            send(from.other(), flag::ACK, b"");
+        }
+        frames
+    }
+}
+
 fn agree_on_scenarios(hook: Hook) -> Result<()> {
     let sites = Sites::new()?;
     agree_on_all_scenarios(&mut Bench::start(&sites, hook)?)

@@ -1,13 +1,17 @@
 //! The classic mistakes: each is made, traffic fails for it, and `firewall why` names it.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Offload, capability,
+    Family, Firewall, Gateway, Offload, Translation, capability,
     command::Background,
+    control::Control,
     conversation::Conversation,
     firewall::Setup,
     needs,
     packet::{Packet, Segment, flag},
+    server::own::{Own, Script},
     wait,
     wire::{End, Wire, Wires},
 };
@@ -129,6 +133,82 @@ fn encrypted() -> Result<()> {
     let line = named(&firewall, "control-encrypted")?;
     ensure!(message(&line).contains("AUTH TLS"), "{line:#}");
     Ok(())
+}
+
+#[test]
+fn an_announcement_finds_no_port() {
+    needs!(capability::firewall());
+    untold().unwrap();
+}
+
+/// Each port of the gateway's from the announced one on is somebody's: 128 are tried.
+fn untold() -> Result<()> {
+    const TRIED: usize = 128;
+    let network = Gateway::new(Offload::Tuned)?;
+    let _server = Own::start(&network.server, Script::default())?;
+    let firewall = Translation::Masqueraded.start(&network, "xdp")?;
+    let called = SocketAddr::new(network.server_address(Family::V4), 21);
+    let mut sessions = Vec::new();
+    for _ in 0..=TRIED {
+        let mut control = Control::open(&network.client, called)?;
+        control.login(("a", "b"))?;
+        let reply = control.command("PORT 192,0,2,2,200,1")?;
+        ensure!(reply.code == 200, "{reply:?}");
+        sessions.push(control);
+    }
+    let line = named(&firewall, "helper-untold")?;
+    let last = sessions.last().context("a session")?.local()?;
+    ensure!(line["count"] == 1 && line["control"]["sport"] == last.port(), "{line:#}");
+    ensure!(message(&line).contains(&format!("{last} -> 198.51.100.2:21")), "{line:#}");
+    ensure!(message(&line).contains("no port of 198.51.100.1 is free for it"), "{line:#}");
+    let advice = line["diagnosis"]["advice"].as_str().unwrap_or_default();
+    ensure!(advice.contains("passively") && advice.contains("--to-source"), "{line:#}");
+    wait::until_true("its count", || firewall.stat("helper-untold").is_ok_and(|it| it == 1))
+}
+
+#[test]
+fn a_segment_overtakes_what_it_follows() {
+    needs!(capability::firewall());
+    early().unwrap();
+}
+
+fn early() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let firewall = Translation::Masqueraded.start(&network, "xdp")?;
+    let wires = Wires::across(&network)?;
+    let client = wires.client.endpoint(Family::V4, 39_000);
+    let server = wires.server.endpoint(Family::V4, 21);
+    let from_client = |flags, seq, payload: &[u8]| {
+        let ack = if flags & flag::ACK == 0 { 0 } else { 5_012 };
+        let segment = Segment { flags, seq, ack, payload: payload.into() };
+        wires.client.send(&Packet::tcp(client, server, segment))
+    };
+    from_client(flag::SYN, 1_000, b"")?;
+    let syn = wires.server.wait_for("the SYN", |seen| seen.packet.destination == server)?;
+    let answer = Segment { flags: flag::SYN | flag::ACK, seq: 5_000, ack: 1_001, payload: vec![] };
+    wires.server.send(&Packet::tcp(server, syn.packet.source, answer))?;
+    wires.client.wait_for("the answer", |seen| seen.packet.source == server)?;
+    let greeting = Segment {
+        flags: flag::PSH | flag::ACK,
+        seq: 5_001,
+        ack: 1_001,
+        payload: b"220 ready\r\n".to_vec(),
+    };
+    wires.server.send(&Packet::tcp(server, syn.packet.source, greeting))?;
+    wires.client.wait_for("the greeting", |seen| seen.packet.source == server)?;
+    from_client(flag::ACK, 1_001, b"")?;
+    from_client(flag::PSH | flag::ACK, 1_001, b"USER a\r\n")?;
+    // What stands between is lost.
+    for _ in 0..2 {
+        from_client(flag::PSH | flag::ACK, 1_109, b"PORT 192,0,2,77,200,1\r\n")?;
+    }
+    let line = named(&firewall, "helper-early")?;
+    ensure!(message(&line).contains("192.0.2.77:39000 -> 198.51.100.77:21"), "{line:#}");
+    ensure!(message(&line).contains("came before what they follow"), "{line:#}");
+    wait::until_true("both segments", || {
+        named(&firewall, "helper-early").is_ok_and(|line| line["count"] == 2)
+    })?;
+    wait::until_true("their count", || firewall.stat("helper-early").is_ok_and(|it| it == 2))
 }
 
 #[test]

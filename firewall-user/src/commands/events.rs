@@ -70,9 +70,11 @@ impl Show<'_> {
                 };
                 printer.line(|line| write(line, loss))
             }
-            Message::Ready | Message::Drop(_) | Message::Helper(_) | Message::Cause(_) => {
-                Ok(ControlFlow::Continue(()))
-            }
+            Message::Ready
+            | Message::Drop(_)
+            | Message::Helper(_)
+            | Message::Cause(_)
+            | Message::Trouble(_) => Ok(ControlFlow::Continue(())),
         }
     }
 

@@ -72,7 +72,9 @@ struct Show {
 impl Show {
     fn message(&mut self, printer: &mut Printer, message: &Message) -> Result<ControlFlow<()>> {
         match message {
-            Message::Ready | Message::Cause(_) => Ok(ControlFlow::Continue(())),
+            Message::Ready | Message::Cause(_) | Message::Trouble(_) => {
+                Ok(ControlFlow::Continue(()))
+            }
             Message::Drop(event) => self.dropped(printer, event),
             Message::Flow(event) => self.flow(printer, event),
             Message::Helper(event) => self.helper(printer, event),

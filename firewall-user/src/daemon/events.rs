@@ -112,6 +112,7 @@ impl Watchers {
     }
 
     pub fn helper(&self, event: HelperEvent) {
+        self.memory().note_helper(&event);
         self.tell(&Message::Helper(Box::new(event)));
     }
 
@@ -152,12 +153,15 @@ impl Watchers {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The causes of the most recent drops, and no more.
+    /// The causes of the most recent drops, the helpers' troubles, and no more.
     async fn recall(&self, mut stream: UnixStream) -> io::Result<()> {
         let mut bytes = Vec::new();
         Message::Ready.encode(&mut bytes);
         for cause in self.memory().causes() {
             Message::Cause(Box::new(cause)).encode(&mut bytes);
+        }
+        for trouble in self.memory().troubles() {
+            Message::Trouble(Box::new(trouble)).encode(&mut bytes);
         }
         stream.write_all(&bytes).await
     }

@@ -1,10 +1,17 @@
-//! The most recent drops, grouped: what `firewall why` asks for.
+//! The most recent drops, grouped, and what went wrong with the helpers: what `firewall why`
+//! asks for.
 
 use std::collections::HashMap;
 
 use firewall_common::{event::Event, time::Nanos};
 
-use crate::{listing::event::Endpoints, watch::wire::Cause};
+use crate::{
+    listing::{
+        event::Endpoints,
+        helper_event::{HelperChange, HelperEvent},
+    },
+    watch::wire::{Cause, Trouble},
+};
 
 /// Groups that are kept; the one that was silent longest makes room.
 const MOST: usize = 512;
@@ -43,45 +50,79 @@ impl Group {
     }
 }
 
-/// The groups of the most recent drops.
+/// The groups of the most recent drops, and the helpers' troubles, one of each kind.
 #[derive(Debug, Default)]
-pub struct Memory(HashMap<Group, Cause>);
+pub struct Memory {
+    drops: HashMap<Group, Cause>,
+    troubles: Vec<Trouble>,
+}
 
 impl Memory {
     pub fn note(&mut self, event: &Event) {
         let group = Group::of(event);
-        if let Some(cause) = self.0.get_mut(&group) {
+        if let Some(cause) = self.drops.get_mut(&group) {
             cause.event = *event;
             cause.count += 1;
             return;
         }
-        if self.0.len() >= MOST {
+        if self.drops.len() >= MOST {
             self.forget_the_oldest();
         }
-        self.0.insert(group, Cause { event: *event, first: event.at, count: 1 });
+        self.drops.insert(group, Cause { event: *event, first: event.at, count: 1 });
+    }
+
+    /// Keeps the latest trouble of a kind, and counts them; nothing else that helpers tell.
+    pub fn note_helper(&mut self, event: &HelperEvent) {
+        if !matches!(event.change, HelperChange::Untold(..) | HelperChange::Early(_)) {
+            return;
+        }
+        let is_alike = |trouble: &&mut Trouble| is_one_kind(&trouble.event.change, &event.change);
+        if let Some(trouble) = self.troubles.iter_mut().find(is_alike) {
+            trouble.event = event.clone();
+            trouble.count += 1;
+            return;
+        }
+        self.troubles.push(Trouble { event: event.clone(), count: 1 });
     }
 
     fn forget_the_oldest(&mut self) {
         let at = |cause: &Cause| -> Nanos { cause.event.at };
-        let oldest = self.0.iter().min_by_key(|(_, cause)| at(cause)).map(|(group, _)| *group);
+        let oldest = self.drops.iter().min_by_key(|(_, cause)| at(cause)).map(|(group, _)| *group);
         if let Some(group) = oldest {
-            self.0.remove(&group);
+            self.drops.remove(&group);
         }
     }
 
     /// The latest first.
     pub fn causes(&self) -> Vec<Cause> {
-        let mut causes: Vec<_> = self.0.values().copied().collect();
+        let mut causes: Vec<_> = self.drops.values().copied().collect();
         causes.sort_by_key(|cause| std::cmp::Reverse(cause.event.at));
         causes
+    }
+
+    /// The latest first.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let mut troubles = self.troubles.clone();
+        troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.event.at));
+        troubles
+    }
+}
+
+fn is_one_kind(one: &HelperChange, other: &HelperChange) -> bool {
+    match (one, other) {
+        (HelperChange::Untold(one, _), HelperChange::Untold(other, _)) => one == other,
+        (HelperChange::Early(one), HelperChange::Early(other)) => one == other,
+        _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable;
+    use firewall_common::flow::helper;
 
     use super::*;
+    use crate::listing::helper_event::{Early, Untold};
 
     fn event(at: u64, rule: u32) -> Event {
         Event { at: Nanos(at), rule, ..Event::zeroed() }
@@ -98,6 +139,28 @@ mod tests {
         assert_eq!(causes.len(), 2);
         assert_eq!((causes[0].event.at, causes[0].count), (Nanos(9), 1));
         assert_eq!((causes[1].event.at, causes[1].first, causes[1].count), (Nanos(3), Nanos(1), 3));
+    }
+
+    #[test]
+    fn the_latest_trouble_of_each_kind_is_kept_and_counted() {
+        let mut memory = Memory::default();
+        let event = |at, change| HelperEvent {
+            at,
+            helper: helper::FTP,
+            client: "192.0.2.2:4000".parse().unwrap(),
+            server: "198.51.100.2:21".parse().unwrap(),
+            change,
+        };
+        for at in 1..=3 {
+            let untold = HelperChange::Untold(Untold::NoPort, format!("{at}"));
+            memory.note_helper(&event(at, untold));
+            memory.note_helper(&event(10 * at, HelperChange::Early(Early::Overtook)));
+            memory.note_helper(&event(at, HelperChange::Encrypted));
+        }
+        memory.note_helper(&event(2, HelperChange::Early(Early::Ahead)));
+        let told = memory.troubles();
+        let told: Vec<_> = told.iter().map(|it| (it.event.at, it.count)).collect();
+        assert_eq!(told, [(30, 3), (3, 3), (2, 1)]);
     }
 
     #[test]

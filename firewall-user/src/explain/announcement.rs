@@ -1,18 +1,21 @@
 //! What the FTP control connections between two hosts have announced: why a data
 //! connection was not expected.
 
-use std::ops::ControlFlow;
+use std::{net::SocketAddr, ops::ControlFlow};
 
 use anyhow::Result;
 use firewall_common::{
     addr::{Addr, Family},
     conntrack::tcp,
-    flow::{Flow, State, Tuple, helper, protocol, status},
+    flow::{Flow, FlowKey, State, Tuple, helper, protocol, status},
     time::Nanos,
 };
 
 use super::tracking::endpoints;
-use crate::kernel::{flows::FlowTables, maps::Maps};
+use crate::kernel::{
+    flows::FlowTables,
+    maps::{Maps, SequenceShifts},
+};
 
 /// How long an announcement holds.
 const LIFETIME: Nanos = Nanos::from_secs(300);
@@ -24,10 +27,15 @@ const FTP: u16 = 21;
 pub struct Control {
     /// In its original direction: from the client to the server.
     pub tuple: Tuple,
+    /// What each of them takes it for, from the client to the server: of a connection that is
+    /// not translated the same.
+    pub faces: [Tuple; 2],
     pub created: Nanos,
     /// A helper reads it.
     pub is_read: bool,
     pub is_encrypted: bool,
+    /// Its text is written anew, so that numbers are shifted.
+    pub is_shifted: bool,
     pub last: Option<Announced>,
 }
 
@@ -36,7 +44,10 @@ pub struct Control {
 pub struct Announced {
     /// The host that was to connect, and where.
     pub src: Addr,
-    pub dport: u16,
+    /// As packets to it come in.
+    pub to: (Addr, u16),
+    /// Where they are led, which is what was announced.
+    pub inside: (Addr, u16),
     pub end: End,
 }
 
@@ -67,26 +78,42 @@ pub fn is_control(tuple: &Tuple, flow: &Flow) -> bool {
 impl Control {
     /// A flow for which [`is_control`] holds.
     pub fn of(tuple: Tuple, flow: &Flow) -> Self {
+        let (key, _) = FlowKey::of(&tuple);
         Self {
             tuple,
+            faces: match flow.is_translated() {
+                true => [flow.wire_original(&key), flow.wire_reply(&key).reversed()],
+                false => [tuple; 2],
+            },
             created: flow.created,
             is_read: flow.helper == helper::FTP,
             is_encrypted: flow.has(status::ENCRYPTED),
+            is_shifted: false,
             last: None,
         }
     }
 
-    /// Whether its ends are these two hosts, whichever is which.
+    /// Whether its ends are these two hosts, whichever is which, by the addresses that they
+    /// have or by those that one of them knows.
     pub fn is_between(&self, a: Addr, b: Addr) -> bool {
-        let Tuple { src, dst, .. } = self.tuple;
-        (src, dst) == (a, b) || (src, dst) == (b, a)
+        [self.tuple, self.faces[0], self.faces[1]]
+            .iter()
+            .any(|Tuple { src, dst, .. }| (*src, *dst) == (a, b) || (*src, *dst) == (b, a))
+    }
+
+    /// `192.0.2.7:39000 -> 198.51.100.9:21`, with what the server takes it for where that is
+    /// something else.
+    fn ends(&self) -> String {
+        let [client, server] = self.faces.map(|face| endpoints(&face));
+        if client == server { client } else { format!("{client}, to the server {server}") }
     }
 
     /// One sentence about it.
     pub fn sentence(&self, dport: u16) -> String {
+        let shifted = if self.is_shifted { ", whose text is written anew" } else { "" };
         let subject = format!(
-            "an FTP control connection between these hosts is open ({})",
-            endpoints(&self.tuple)
+            "an FTP control connection between these hosts is open ({}){shifted}",
+            self.ends()
         );
         if !self.is_read {
             return format!(
@@ -106,10 +133,12 @@ impl Control {
             );
         };
         let what = self.spelling(&last);
-        let port = if last.dport == dport {
-            "this port".to_owned()
-        } else {
-            format!("port {}", last.dport)
+        let (to, inside) = (endpoint(last.to), endpoint(last.inside));
+        let port = match (last.to.1 == dport, to == inside) {
+            (true, true) => "this port".to_owned(),
+            (false, true) => format!("port {}", last.to.1),
+            (true, false) => format!("{inside}, told as this port of {}", last.to.0.to_ip()),
+            (false, false) => format!("{inside}, told as {to},"),
         };
         match last.end {
             End::Waits(age) => format!(
@@ -133,6 +162,11 @@ impl Control {
             (false, Family::Ipv6) => "EPRT",
         }
     }
+}
+
+/// `192.0.2.7:40000`
+fn endpoint((address, port): (Addr, u16)) -> String {
+    SocketAddr::new(address.to_ip(), port).to_string()
 }
 
 fn seconds(age: Nanos) -> String {
@@ -160,13 +194,23 @@ pub fn controls(
     if controls.is_empty() {
         return Ok(controls);
     }
+    let shifts = SequenceShifts::open(maps)?;
+    for control in &mut controls {
+        let found = shifts.get(&FlowKey::of(&control.tuple).0)?;
+        control.is_shifted = found.is_some_and(|it| it.created == control.created);
+    }
     for (key, expectation) in maps.expectations(now)? {
         if key.dport == 0 {
             // A range of ports is no announcement.
             continue;
         }
         let age = LIFETIME.since(expectation.expires.since(now));
-        let announced = Announced { src: key.src, dport: key.dport, end: End::Waits(age) };
+        let to = (key.dst, key.dport);
+        let inside = match expectation.leads_inside() {
+            true => (expectation.inside, expectation.inside_port),
+            false => to,
+        };
+        let announced = Announced { src: key.src, to, inside, end: End::Waits(age) };
         note(&mut controls, &expectation.master, expectation.master_created, announced);
     }
     for (key, master) in maps.masters()? {
@@ -175,7 +219,16 @@ pub fn controls(
         let Some(flow) = own else { continue };
         let tuple = key.tuple(flow.originator());
         let end = End::Used(now.since(master.child_created));
-        let announced = Announced { src: tuple.src, dport: tuple.dport, end };
+        let to = match flow.is_translated() {
+            true => flow.wire_original(&key),
+            false => tuple,
+        };
+        let announced = Announced {
+            src: tuple.src,
+            to: (to.dst, to.dport),
+            inside: (tuple.dst, tuple.dport),
+            end,
+        };
         note(&mut controls, &master.tuple, Nanos::ZERO, announced);
     }
     Ok(controls)
@@ -210,11 +263,20 @@ mod tests {
             protocol: protocol::TCP,
             ..Tuple::default()
         };
-        Control { tuple, created: Nanos(5), is_read: true, is_encrypted: false, last: None }
+        Control {
+            tuple,
+            faces: [tuple; 2],
+            created: Nanos(5),
+            is_read: true,
+            is_encrypted: false,
+            is_shifted: false,
+            last: None,
+        }
     }
 
     fn passive(dport: u16, end: End) -> Announced {
-        Announced { src: address("192.0.2.7"), dport, end }
+        let to = (address("198.51.100.9"), dport);
+        Announced { src: address("192.0.2.7"), to, inside: to, end }
     }
 
     #[test]
@@ -238,10 +300,35 @@ mod tests {
 
     #[test]
     fn a_server_that_connects_was_named_by_port() {
-        let src = address("198.51.100.9");
-        let last = Announced { src, dport: 40_000, end: End::Waits(Nanos::from_secs(3)) };
+        let (src, to) = (address("198.51.100.9"), (address("192.0.2.7"), 40_000));
+        let last = Announced { src, to, inside: to, end: End::Waits(Nanos::from_secs(3)) };
         let text = Control { last: Some(last), ..control() }.sentence(40_000);
         assert!(text.contains("(PORT or EPRT) named this port 3 s ago and is not used"), "{text}");
+    }
+
+    #[test]
+    fn what_was_told_stands_beside_what_was_announced() {
+        let wire = Tuple { src: address("203.0.113.1"), sport: 1_024, ..control().tuple };
+        let inside = (address("192.0.2.7"), 40_000);
+        let last = Announced {
+            src: address("198.51.100.9"),
+            to: (address("203.0.113.1"), 40_001),
+            inside,
+            end: End::Waits(Nanos::from_secs(3)),
+        };
+        let control = Control {
+            faces: [control().tuple, wire],
+            is_shifted: true,
+            last: Some(last),
+            ..control()
+        };
+        assert!(control.is_between(address("198.51.100.9"), address("203.0.113.1")));
+        let text = control.sentence(9);
+        assert!(text.contains("198.51.100.9:21, to the server 203.0.113.1:1024 -> "), "{text}");
+        assert!(text.contains("named 192.0.2.7:40000, told as 203.0.113.1:40001, 3 s"), "{text}");
+        assert!(text.contains("whose text is written anew"), "{text}");
+        let text = control.sentence(40_001);
+        assert!(text.contains("192.0.2.7:40000, told as this port of 203.0.113.1 3 s"), "{text}");
     }
 
     #[test]

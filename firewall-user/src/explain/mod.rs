@@ -13,6 +13,7 @@ pub mod json;
 pub mod lists;
 pub mod live;
 pub mod text;
+mod told;
 pub mod tracking;
 mod translation;
 pub mod walk;
@@ -38,6 +39,7 @@ pub use self::way::Way;
 use self::{
     announcement::controls,
     frame::{Asked, Numbers},
+    told::Told,
     tracking::{Facts, reason},
     translation::{Begun, Inside},
     walk::{Considered, retell},
@@ -238,6 +240,9 @@ impl<'m> Scene<'m> {
         };
         let ctstate = CtState::from_bit(scratch.walk.ctstate);
         let mut notes = self.notes(asked, ctstate, flow.is_some(), scratch)?;
+        let is_related = ctstate == Some(CtState::Related);
+        let flow_of = flow.as_ref().map(|(_, flow)| flow);
+        notes.extend(self.told(&known, is_related, flow_of, scratch)?);
         let name = |index| rule_name(&running, index);
         notes.extend(translation::notes(scratch, flow.as_ref().map(|(_, flow)| flow), &name));
         Ok(Explanation {
@@ -325,6 +330,35 @@ impl<'m> Scene<'m> {
             let own = |control: &announcement::Control| control.is_between(tuple.src, tuple.dst);
             let found = controls(self.maps, now(), own)?;
             notes.extend(found.iter().map(|control| control.sentence(tuple.dport)));
+        }
+        Ok(notes)
+    }
+
+    /// What was told of it over a translated control connection, or of what that announces.
+    fn told(
+        &self,
+        known: &Known,
+        is_related: bool,
+        flow: Option<&Flow>,
+        scratch: &Scratch,
+    ) -> Result<Vec<String>> {
+        let (key, _) = FlowKey::of(&scratch.headers.tuple);
+        let (told, master) = match (flow, &known.expectation) {
+            (Some(flow), _) if flow.may_be_shifted() => (None, Some(key.tuple(flow.originator()))),
+            (Some(flow), _) => {
+                let told = Told::used(&key, flow);
+                let masters = crate::kernel::flows::Masters::open(self.maps)?;
+                (told, told.map(|_| masters.of(&key, flow)).transpose()?.flatten())
+            }
+            (None, Some((key, expectation))) if is_related => {
+                let told = Told::waiting(key, expectation);
+                (told, told.map(|_| expectation.master))
+            }
+            (None, _) => (None, None),
+        };
+        let mut notes: Vec<_> = told.map(Told::sentence).into_iter().collect();
+        if let Some(master) = master {
+            notes.push(told::shifts(self.maps, &master)?);
         }
         Ok(notes)
     }

@@ -47,6 +47,40 @@ pub enum HelperChange {
     Dismisses(String),
     /// Something opened nothing, and why.
     Note(String),
+    /// An announcement could not be told to the other side of a translated connection, and
+    /// opens nothing.
+    Untold(Untold, String),
+    /// A segment of one was let go of; its sender repeats it.
+    Early(Early),
+}
+
+/// Why an announcement could not be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Untold {
+    /// No port of the address that the other side knows was free.
+    NoPort,
+    /// Its beginning had gone on, or it does not fit.
+    InPart,
+    /// The table of rewritten connections is full.
+    NoRoom,
+}
+
+/// Why a segment could not be read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Early {
+    /// Something before it is missing.
+    Overtook,
+    /// As many texts as are remembered have not arrived.
+    Ahead,
+}
+
+impl Early {
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Overtook => "a segment came before what it follows, and waits to be repeated",
+            Self::Ahead => "a segment waits to be repeated until what was told has arrived",
+        }
+    }
 }
 
 impl HelperChange {
@@ -59,6 +93,8 @@ impl HelperChange {
             Self::Admits(_) => "admits",
             Self::Dismisses(_) => "dismisses",
             Self::Note(_) => "note",
+            Self::Untold(..) => "untold",
+            Self::Early(_) => "early",
         }
     }
 }
@@ -88,8 +124,11 @@ pub fn text(line: &mut Line, event: &HelperEvent, time: SystemTime) {
         HelperChange::Admits(range) | HelperChange::Dismisses(range) => {
             line.text(" ").text(range);
         }
-        HelperChange::Note(note) => {
+        HelperChange::Note(note) | HelperChange::Untold(_, note) => {
             line.text(": ").text(note);
+        }
+        HelperChange::Early(early) => {
+            line.text(": ").text(early.sentence());
         }
     }
     let HelperEvent { client, server, .. } = event;
@@ -132,7 +171,8 @@ pub fn json(line: &mut Line, event: &HelperEvent, time: SystemTime) {
         }
         HelperChange::Encrypted | HelperChange::Decrypted => {}
         HelperChange::Admits(text) | HelperChange::Dismisses(text) => range = Some(text.as_str()),
-        HelperChange::Note(text) => note = Some(text.as_str()),
+        HelperChange::Note(text) | HelperChange::Untold(_, text) => note = Some(text.as_str()),
+        HelperChange::Early(early) => note = Some(early.sentence()),
     }
     line.text(&json::line(&HelperJson {
         event: "helper",
@@ -210,6 +250,10 @@ mod tests {
         assert!(
             shown(json, admits).contains(r#""range":"192.0.2.2 -> 198.51.100.2:50000-50100","#)
         );
+        let untold = HelperChange::Untold(Untold::NoPort, "no port is free".into());
+        assert!(shown(text, untold.clone()).contains(" FTP untold: no port is free control="));
+        assert!(shown(json, untold).contains(r#""what":"untold""#));
+        assert!(shown(json, HelperChange::Early(Early::Overtook)).contains("came before"));
         assert!(shown(text, HelperChange::Encrypted).contains(" FTP encrypted control="));
     }
 }

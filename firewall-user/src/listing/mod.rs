@@ -11,7 +11,7 @@ pub(crate) mod frame;
 pub mod gauge;
 pub mod helper_event;
 pub mod helper_stats;
-mod json;
+pub(crate) mod json;
 pub mod line;
 pub mod log_line;
 pub mod lost;

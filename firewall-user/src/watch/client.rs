@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     socket_path,
-    wire::{Cause, Message, Request, want},
+    wire::{Cause, Message, Request, Trouble, want},
 };
 use crate::kernel::pins::Pins;
 
@@ -43,19 +43,21 @@ impl Watching {
         }
     }
 
-    /// The causes of the most recent drops that a daemon remembers.
+    /// The causes of the most recent drops that a daemon remembers, and its helpers' troubles.
     ///
     /// # Errors
     /// When no daemon answers.
-    pub fn recall(pins: &Pins) -> Result<Vec<Cause>> {
+    pub fn recall(pins: &Pins) -> Result<(Vec<Cause>, Vec<Trouble>)> {
         let mut watching = Self::begin(pins, want::CAUSES)?;
-        let mut causes = Vec::new();
+        let (mut causes, mut troubles) = (Vec::new(), Vec::new());
         while let Some(message) = watching.receive()? {
-            if let Message::Cause(cause) = message {
-                causes.push(*cause);
+            match message {
+                Message::Cause(cause) => causes.push(*cause),
+                Message::Trouble(trouble) => troubles.push(*trouble),
+                _ => {}
             }
         }
-        Ok(causes)
+        Ok((causes, troubles))
     }
 
     /// Waits for the next message.

@@ -10,8 +10,11 @@ use firewall_common::{
     time::Nanos,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::listing::{
     helper_event::HelperEvent,
+    json,
     lost::{Loss, Place},
 };
 
@@ -29,7 +32,7 @@ pub mod want {
     pub const UPDATE: u32 = 1 << 3;
     pub const DESTROY: u32 = 1 << 4;
     pub const FLOWS: u32 = NEW | UPDATE | DESTROY;
-    /// The causes of the most recent drops, and then nothing more.
+    /// The causes of the most recent drops, the helpers' troubles, and then nothing more.
     pub const CAUSES: u32 = 1 << 5;
     /// Nothing: flows that the sender has ended follow, as [`super::FlowEvent`]s.
     pub const TO_TELL: u32 = 1 << 31;
@@ -66,6 +69,15 @@ pub enum Message {
     Helper(Box<HelperEvent>),
     Lost(Loss),
     Cause(Box<Cause>),
+    Trouble(Box<Trouble>),
+}
+
+/// What went wrong with a helper, of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The latest of them.
+    pub event: HelperEvent,
+    pub count: u64,
 }
 
 /// Drops of one cause, between the same hosts.
@@ -93,6 +105,7 @@ const FLOW: u32 = 2;
 const HELPER: u32 = 3;
 const LOST: u32 = 4;
 const CAUSE: u32 = 5;
+const TROUBLE: u32 = 6;
 
 impl Message {
     /// Which of [`want`] it answers; 0 when it is for everybody.
@@ -110,7 +123,7 @@ impl Message {
                 None => 0,
             },
             Self::Helper(_) => want::HELPER,
-            Self::Cause(_) => want::CAUSES,
+            Self::Cause(_) | Self::Trouble(_) => want::CAUSES,
         }
     }
 
@@ -122,6 +135,7 @@ impl Message {
             Self::Flow(event) => put(into, FLOW, bytes_of(&**event)),
             Self::Helper(event) => put(into, HELPER, event.to_json().as_bytes()),
             Self::Cause(cause) => put(into, CAUSE, bytes_of(&**cause)),
+            Self::Trouble(trouble) => put(into, TROUBLE, json::line(trouble).as_bytes()),
             Self::Lost(Loss { place, count }) => {
                 put(into, LOST, bytes_of(&[u64::from(*place as u8), *count]));
             }
@@ -160,6 +174,7 @@ impl Message {
             (CAUSE, len) if len == size_of::<Cause>() => {
                 Self::Cause(Box::new(pod_read_unaligned(body)))
             }
+            (TROUBLE, _) => Self::Trouble(Box::new(serde_json::from_slice(body).ok()?)),
             (HELPER, _) => Self::Helper(Box::new(HelperEvent::from_json(body)?)),
             (LOST, len) if len == size_of::<[u64; 2]>() => {
                 let [place, count]: [u64; 2] = pod_read_unaligned(body);
@@ -183,7 +198,7 @@ mod tests {
     use super::*;
     use firewall_common::flow::helper;
 
-    use crate::listing::helper_event::HelperChange;
+    use crate::listing::helper_event::{Early, HelperChange};
 
     fn messages() -> Vec<Message> {
         let helper = HelperEvent {
@@ -193,6 +208,7 @@ mod tests {
             server: "198.51.100.2:21".parse().unwrap(),
             change: HelperChange::Note("a \"line\"\n".into()),
         };
+        let trouble = HelperEvent { change: HelperChange::Early(Early::Ahead), ..helper.clone() };
         vec![
             Message::Ready,
             Message::Drop(Box::new(Event::zeroed())),
@@ -203,6 +219,7 @@ mod tests {
             Message::Helper(Box::new(helper)),
             Message::Lost(Loss { place: Place::FlowRing, count: 9 }),
             Message::Cause(Box::new(Cause::zeroed())),
+            Message::Trouble(Box::new(Trouble { event: trouble, count: 3 })),
         ]
     }
 

@@ -326,8 +326,15 @@ mod tests {
     }
 
     fn facts(is_read: bool, is_encrypted: bool) -> Facts {
-        let control =
-            Control { tuple: tuple(21), created: Nanos(1), is_read, is_encrypted, last: None };
+        let control = Control {
+            tuple: tuple(21),
+            faces: [tuple(21); 2],
+            created: Nanos(1),
+            is_read,
+            is_encrypted,
+            is_shifted: false,
+            last: None,
+        };
         let own = vec![ip("192.0.2.1"), ip("198.51.100.1")];
         Facts { controls: vec![control], own, forwards: [true; 2], ..Facts::default() }
     }

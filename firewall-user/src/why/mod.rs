@@ -7,6 +7,7 @@
 pub mod diagnosis;
 pub(crate) mod host;
 pub mod print;
+pub mod trouble;
 
 use std::{ops::ControlFlow, time::SystemTime};
 
@@ -28,7 +29,10 @@ use crate::{
     },
     listing::event::{Endpoints, chain_name},
     ruleset::Running,
-    watch::{client::Watching, wire::Cause},
+    watch::{
+        client::Watching,
+        wire::{Cause, Trouble},
+    },
 };
 
 /// A cause of drops, and what is said of it.
@@ -52,6 +56,18 @@ pub struct Answer {
     pub causes: Vec<Told>,
     /// What goes wrong where the firewall drops nothing.
     pub host: Vec<Diagnosis>,
+    /// What helpers could not do, or had to have repeated; the latest first.
+    pub helpers: Vec<Troubled>,
+}
+
+/// A trouble of a helper, and what is said of it.
+#[derive(Clone, Debug)]
+pub struct Troubled {
+    pub trouble: Trouble,
+    /// When it happened last.
+    pub last: SystemTime,
+    pub age: Nanos,
+    pub diagnosis: Diagnosis,
 }
 
 /// Unanswered flows that are looked at.
@@ -62,7 +78,7 @@ const MOST_UNANSWERED: usize = 1_000;
 /// # Errors
 /// When no daemon answers, or something cannot be read.
 pub fn why(maps: &Maps) -> Result<Answer> {
-    let causes = Watching::recall(maps.pins())?;
+    let (causes, troubles) = Watching::recall(maps.pins())?;
     let facts = facts(maps)?;
     let devices = maps.devices()?;
     let name = |ifindex: u32| {
@@ -84,7 +100,15 @@ pub fn why(maps: &Maps) -> Result<Answer> {
             cause,
         }
     };
-    Ok(Answer { causes: causes.into_iter().map(told).collect(), host: of_host(&facts) })
+    let causes = causes.into_iter().map(told).collect();
+    let helpers = troubles.into_iter().filter_map(|trouble| troubled(trouble, now)).collect();
+    Ok(Answer { causes, host: of_host(&facts), helpers })
+}
+
+fn troubled(trouble: Trouble, now: Nanos) -> Option<Troubled> {
+    let at = Nanos(trouble.event.at);
+    let diagnosis = trouble::of(&trouble.event)?;
+    Some(Troubled { last: wall_time(at), age: now.since(at), diagnosis, trouble })
 }
 
 fn facts(maps: &Maps) -> Result<Facts> {

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 use firewall_common::{flow::CtState, time::Nanos, verdict::DropReason};
 use serde_json::{Value, json};
 
-use super::{Answer, Told, diagnosis::Diagnosis};
+use super::{Answer, Told, Troubled, diagnosis::Diagnosis};
 use crate::listing::{protocol, time::rfc3339};
 
 /// Each cause on a line, with what is likely to be wrong below.
@@ -18,6 +18,10 @@ pub fn text(answer: &Answer) -> Vec<String> {
     for found in &answer.host {
         lines.push("no drop of the firewall:".into());
         lines.extend(diagnosis(found));
+    }
+    for troubled in &answer.helpers {
+        lines.push(trouble(troubled));
+        lines.extend(diagnosis(&troubled.diagnosis));
     }
     if lines.is_empty() {
         lines.push("nothing was dropped since the daemon was started".into());
@@ -62,6 +66,15 @@ fn cause(told: &Told) -> String {
     line
 }
 
+/// `3 times in a helper, the last 12 s ago:`
+fn trouble(told: &Troubled) -> String {
+    let count = match told.trouble.count {
+        1 => "once in a helper,".to_owned(),
+        count => format!("{count} times in a helper, the last"),
+    };
+    format!("{count} {} ago:", age(told.age))
+}
+
 fn age(age: Nanos) -> String {
     match age.as_secs() {
         seconds @ 0..=119 => format!("{seconds} s"),
@@ -70,7 +83,8 @@ fn age(age: Nanos) -> String {
     }
 }
 
-/// One object for each cause, and for each mistake that shows in no drop.
+/// One object for each cause, for each mistake that shows in no drop, and for each trouble of a
+/// helper, whose `count` is of times instead of drops.
 pub fn json(answer: &Answer) -> Vec<String> {
     let causes = answer.causes.iter().map(|told| {
         let ends = told.ends.as_ref();
@@ -92,7 +106,21 @@ pub fn json(answer: &Answer) -> Vec<String> {
         })
     });
     let host = answer.host.iter().map(|found| json!({ "count": 0, "diagnosis": object(found) }));
-    causes.chain(host).map(|value| value.to_string()).collect()
+    let helpers = answer.helpers.iter().map(|told| {
+        let event = &told.trouble.event;
+        json!({
+            "count": told.trouble.count,
+            "last": rfc3339(told.last),
+            "control": {
+                "src": event.client.ip(),
+                "dst": event.server.ip(),
+                "sport": event.client.port(),
+                "dport": event.server.port(),
+            },
+            "diagnosis": object(&told.diagnosis),
+        })
+    });
+    causes.chain(host).chain(helpers).map(|value| value.to_string()).collect()
 }
 
 fn object(found: &Diagnosis) -> Value {

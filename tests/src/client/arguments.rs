@@ -54,7 +54,8 @@ pub(super) fn lftp(netns: &Netns, job: Job<'_>) -> Command {
 /// Types at the prompt. tnftp starts with the extended commands.
 pub(super) fn tnftp(netns: &Netns, job: Job<'_>) -> Result<Command> {
     let (user, password) = job.account;
-    let mut script = format!("open {} 21\nuser {user} {password}\nbinary\n", job.address);
+    let (address, port) = (job.called.ip(), job.called.port());
+    let mut script = format!("open {address} {port}\nuser {user} {password}\nbinary\n");
     if !job.manner.extended {
         script.push_str("epsv4 off\n");
     }
@@ -93,7 +94,8 @@ pub(super) fn wget(netns: &Netns, job: Job<'_>) -> Command {
 pub(super) fn ftplib(netns: &Netns, job: Job<'_>) -> Command {
     let (user, password) = job.account;
     let mut command = netns.command(PYTHON);
-    command.args(["-c", FTPLIB, &job.address.to_string(), user, password]);
+    let (address, port) = (job.called.ip().to_string(), job.called.port().to_string());
+    command.args(["-c", FTPLIB, &address, &port, user, password]);
     command.arg(job.manner.command());
     command.arg(match job.manner.direction {
         Direction::Down => "down",
@@ -108,9 +110,9 @@ pub(super) fn ftplib(netns: &Netns, job: Job<'_>) -> Command {
 const FTPLIB: &str = "\
 import ftplib, socket, sys
 
-host, user, password, command, direction, *names = sys.argv[1:]
+host, port, user, password, command, direction, *names = sys.argv[1:]
 ftp = ftplib.FTP(timeout=10)
-ftp.connect(host)
+ftp.connect(host, int(port))
 ftp.login(user, password)
 ftp.set_pasv(command in ('PASV', 'EPSV'))
 if command == 'EPSV':

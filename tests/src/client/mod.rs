@@ -2,7 +2,12 @@
 
 mod arguments;
 
-use std::{net::IpAddr, path::Path, process::Command, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -102,7 +107,7 @@ impl Client {
 /// One transfer as the client sees it.
 #[derive(Clone, Copy, Debug)]
 struct Job<'a> {
-    address: IpAddr,
+    called: SocketAddr,
     account: (&'static str, &'static str),
     manner: Manner,
     load: Load,
@@ -110,13 +115,10 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// `ftp://user:password@[2001:db8::1]/`
+    /// `ftp://user:password@[2001:db8::1]:21/`
     fn url(&self) -> String {
         let (user, password) = self.account;
-        match self.address {
-            IpAddr::V4(address) => format!("ftp://{user}:{password}@{address}/"),
-            IpAddr::V6(address) => format!("ftp://{user}:{password}@[{address}]/"),
-        }
+        format!("ftp://{user}:{password}@{}/", self.called)
     }
 }
 
@@ -136,6 +138,19 @@ pub fn transfer(
     manner: Manner,
     load: Load,
 ) -> Result<()> {
+    let called = SocketAddr::new(address, server.port());
+    transfer_calling(client, netns, server, called, manner, load)
+}
+
+/// The same where the client calls another endpoint, which leads to the server.
+pub fn transfer_calling(
+    client: Client,
+    netns: &Netns,
+    server: &Server,
+    called: SocketAddr,
+    manner: Manner,
+    load: Load,
+) -> Result<()> {
     let local = tempfile::Builder::new().prefix("fw-client-").tempdir()?;
     let remote = server.root();
     let (from, to) = match manner.direction {
@@ -147,7 +162,7 @@ pub fn transfer(
     }
     load.create(from)?;
     let account = server.kind().account();
-    let job = Job { address, account, manner, load, directory: local.path() };
+    let job = Job { called, account, manner, load, directory: local.path() };
     run(netns, client, job)?;
     load.compare(from, to).with_context(|| format!("{} {manner:?}", client.name()))
 }

@@ -61,7 +61,7 @@ impl Difference {
     }
 }
 
-fn is_in_document(id: &str) -> bool {
+pub(super) fn is_in_document(id: &str) -> bool {
     DOCUMENT.contains(&format!("[{id}]"))
 }
 

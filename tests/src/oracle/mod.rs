@@ -7,6 +7,9 @@
 //!   capture ───┘                    └─► gateway with the firewall ─► judgements ─┴─► Report
 //! ```
 //!
+//! Captures with FTP are also played with the helpers of both on, at their own addresses:
+//! which holes does each open ([`hole`], [`honesty`])?
+//!
 //! A [`Script`] is data: who sends which frame, without addresses. Whoever plays it
 //! chooses a [`Place`] and has the bytes. Only [`bench`] knows namespaces, sockets
 //! and the firewall; everything else runs anywhere.
@@ -19,6 +22,8 @@ pub mod difference;
 pub mod flow;
 pub mod frame;
 pub mod generator;
+pub mod hole;
+pub mod honesty;
 pub mod judgement;
 pub mod options;
 pub mod place;

@@ -19,9 +19,11 @@ use firewall_common::{
 use super::{Control, Helper, direction_of};
 use crate::{
     daemon::segment::{Numbers, Segment},
-    helper::{Action, Actions, Announced, Names, Replacement, Rewriter, Unfinished, emit, text_at},
+    helper::{
+        Action, Actions, Announced, Hole, Names, Replacement, Rewriter, Unfinished, emit, text_at,
+    },
     kernel::maps::now,
-    listing::helper_event::HelperChange,
+    listing::helper_event::{Early, HelperChange, Untold},
 };
 
 /// What reading a segment has come to.
@@ -57,13 +59,13 @@ impl Helper {
         let known = self.known(punt, received);
         if is_told {
             let Some(known) = known else {
-                self.stats.count(HelperCount::Early);
+                self.early(control, Early::Overtook);
                 return Ok(());
             };
             let mut rewriter = Rewriter::new(shifts.side_mut(direction), received);
             if !rewriter.has_room(punt.seq) && known < segment.payload().len() {
                 // What is new must wait until something has arrived.
-                self.stats.count(HelperCount::Early);
+                self.early(control, Early::Ahead);
                 return match known {
                     0 => Ok(()),
                     _ => self.send_shifted(punt, frame, &segment.up_to(known), &shifts, None),
@@ -90,16 +92,18 @@ impl Helper {
                 self.stats.count(HelperCount::Rewritten);
             } else {
                 self.tellings.remember(control, hole, None);
-                self.untold(
-                    control,
-                    &format!("{hole} is not opened: its announcement has gone on in part"),
-                );
+                let text = format!("{hole} is not opened: its announcement has gone on in part");
+                self.untold(control, Untold::InPart, text);
             }
         }
         // In force before anything goes on that it is about.
         if standing != Some(shifts) && shifts != Shifts::of(control.created) {
-            self.shifts
-                .insert(control.key(), shifts)
+            let noted = self.shifts.insert(control.key(), shifts);
+            if noted.is_err() {
+                let text = "where its text was written anew cannot be noted: no segment goes on";
+                self.untold(control, Untold::NoRoom, text.to_owned());
+            }
+            noted
                 .context("cannot note where a text was written anew: its segment is not sent on")?;
         }
         self.act_on(control, others);
@@ -170,7 +174,7 @@ impl Helper {
         direction: Direction,
         announced: &Announced,
         old: Option<Vec<u8>>,
-    ) -> Option<(crate::helper::Hole, Replacement)> {
+    ) -> Option<(Hole, Replacement)> {
         let hole = announced.hole;
         let address = names.of_sender(direction)?;
         let own = match direction {
@@ -192,7 +196,7 @@ impl Helper {
             });
         let Some(wire) = wire else {
             let text = format!("{hole} is not opened: no port of {address} is free for it");
-            self.untold(control, &text);
+            self.untold(control, Untold::NoPort, text);
             return None;
         };
         let told = SocketAddr::new(wire.dst, wire.dport);
@@ -200,12 +204,18 @@ impl Helper {
     }
 
     /// Tells why an endpoint was not told.
-    fn untold(&mut self, control: Control, text: &str) {
+    fn untold(&mut self, control: Control, why: Untold, text: String) {
         self.stats.count(HelperCount::Untold);
         if self.limit.admit(now()) {
             tracing::warn!(target: "helper", "{text}");
         }
-        self.tell(control, HelperChange::Note(text.to_owned()));
+        self.tell(control, HelperChange::Untold(why, text));
+    }
+
+    /// Tells that a segment is let go of.
+    fn early(&mut self, control: Control, why: Early) {
+        self.stats.count(HelperCount::Early);
+        self.tell(control, HelperChange::Early(why));
     }
 }
 

@@ -1,5 +1,7 @@
 //! One gateway between two bare ends: nobody there answers by himself.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 
 use super::port::Port;
@@ -64,6 +66,29 @@ impl Site {
             [SERVERS_V4, SERVERS_V6],
         )?;
         Ok(site)
+    }
+
+    /// Routes single hosts to an end, beside the places of the bench.
+    pub(super) fn house(&self, host: IpAddr, end: End) -> Result<()> {
+        self.housing("replace", host, end)
+    }
+
+    /// Routes them there no more.
+    pub(super) fn evict(&self, host: IpAddr, end: End) -> Result<()> {
+        self.housing("del", host, end)
+    }
+
+    fn housing(&self, verb: &str, host: IpAddr, end: End) -> Result<()> {
+        let interface = INTERFACES[index(end)];
+        let hop: IpAddr = match host {
+            IpAddr::V4(_) => [169, 254, 0, 2].into(),
+            IpAddr::V6(_) => rulebook::NEIGHBOUR.into(),
+        };
+        let lladdr = self.ends[index(end)].mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
+        let gateway = &self.gateway;
+        gateway
+            .ip(&format!("neigh replace {hop} lladdr {lladdr} dev {interface} nud permanent"))?;
+        gateway.ip(&format!("route {verb} {host} via {hop} dev {interface} onlink")).map(drop)
     }
 
     /// A gateway that routes every address: private networks inside, all others

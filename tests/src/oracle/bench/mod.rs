@@ -10,6 +10,7 @@ mod gateway;
 mod host;
 mod judge;
 mod listing;
+mod openings;
 mod peer;
 mod port;
 mod reference;
@@ -20,5 +21,6 @@ mod subject;
 mod tally;
 
 pub use gateway::MTU;
+pub use openings::Openings;
 pub use session::{Bench, Sites};
 pub use subject::Hook;

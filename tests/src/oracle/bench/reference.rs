@@ -1,9 +1,9 @@
 //! The kernel's side: nf_conntrack, and rules that write the ctstate of what goes on
 //! into its DSCP.
 
-use std::io::Write as _;
+use std::{fs, io::Write as _};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use firewall_common::flow::CtState;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     listing,
 };
 use crate::{
-    oracle::{Judgement, Settings, flow::Flow},
+    oracle::{Judgement, Settings, flow::Flow, hole::Hole},
     wire::End,
 };
 
@@ -79,6 +79,28 @@ impl<'a> Reference<'a> {
         Ok(())
     }
 
+    /// Has its helper read control connections to this port.
+    pub(super) fn read_ftp(&self, port: u16) -> Result<()> {
+        for iptables in ["iptables", "ip6tables"] {
+            let rule = format!("-A PREROUTING -p tcp --dport {port} -j CT --helper ftp");
+            self.site.gateway.run(&format!("{iptables} -t raw {rule}"))?;
+        }
+        Ok(())
+    }
+
+    /// The holes that stand, as `/proc` lists them:
+    /// `299 l3proto = 2 proto=6 src=192.0.2.2 dst=198.51.100.2 sport=0 dport=40123 ftp`
+    pub(super) fn holes(&self) -> Result<Vec<Hole>> {
+        // Of the thread: the process stands in another namespace.
+        let path = "/proc/thread-self/net/nf_conntrack_expect";
+        let text = self.site.gateway.enter(|| fs::read_to_string(path)).context(path)?;
+        text.lines().map(|line| hole(line).with_context(|| format!("{path}: {line}"))).collect()
+    }
+
+    pub(super) fn forget_holes(&self) -> Result<()> {
+        self.site.gateway.run("conntrack -F expect").map(drop)
+    }
+
     pub(super) fn flows(&self) -> Result<Vec<Flow>> {
         let mut flows = Vec::new();
         for family in ["ipv4", "ipv6"] {
@@ -87,6 +109,18 @@ impl<'a> Reference<'a> {
         }
         Ok(flows)
     }
+}
+
+fn hole(line: &str) -> Option<Hole> {
+    let value = |name: &str| {
+        let mut words = line.split_whitespace();
+        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
+    Some(Hole {
+        src: value("src")?.parse().ok()?,
+        dst: value("dst")?.parse().ok()?,
+        dport: value("dport")?.parse().ok()?,
+    })
 }
 
 fn ruleset() -> String {

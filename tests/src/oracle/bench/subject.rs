@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use firewall_common::{
     addr::Family as RuleFamily,
     control::{Options, option},
+    expectation::ExpectationKey,
     flow::{CtState, FlowKey, status},
 };
 use firewall_user::{
@@ -34,6 +35,7 @@ use crate::{
     oracle::{
         Judgement, Settings,
         flow::{Flow, FlowId},
+        hole::Hole,
     },
     wire::End,
 };
@@ -85,11 +87,17 @@ struct Counted {
 }
 
 impl<'a> Subject<'a> {
+    /// Without helpers.
     pub(super) fn start(site: &'a Site, hook: Hook) -> Result<Self> {
+        Self::reading(site, hook, "none")
+    }
+
+    /// With control connections of FTP on these ports, as `--ftp-ports` takes them.
+    pub(super) fn reading(site: &'a Site, hook: Hook, ports: &str) -> Result<Self> {
         let firewall = Setup::on(&["eth0", "eth1"])
             .both(&ruleset())
             .option(&format!("--hook={}", hook.name()))
-            .option("--ftp-ports=none")
+            .option(&format!("--ftp-ports={ports}"))
             .option("--max-embryonic=262144")
             .start(&site.gateway)?;
         let maps = Maps::open(&Pins::new(firewall.pin()))?;
@@ -116,8 +124,33 @@ impl<'a> Subject<'a> {
         likely: Option<CtState>,
     ) -> Result<Judgement> {
         let arrived = self.crossing.cross(from, packet, Until::First)?;
+        self.judgement(packet, &arrived, likely)
+    }
+
+    /// The same of a segment that a helper may read first: it comes out a little later.
+    pub(super) fn judge_read(
+        &mut self,
+        from: End,
+        packet: &[u8],
+        likely: Option<CtState>,
+    ) -> Result<Judgement> {
+        let mut arrived = self.crossing.cross(from, packet, Until::First)?;
+        let start = Instant::now();
+        while arrived.is_empty() && start.elapsed() < REST {
+            thread::sleep(Duration::from_millis(1));
+            arrived = self.crossing.late(from, packet)?;
+        }
+        self.judgement(packet, &arrived, likely)
+    }
+
+    fn judgement(
+        &mut self,
+        packet: &[u8],
+        arrived: &[Vec<u8>],
+        likely: Option<CtState>,
+    ) -> Result<Judgement> {
         let states = self.states(family(packet), likely)?;
-        Ok(match (&arrived[..], &states[..]) {
+        Ok(match (arrived, &states[..]) {
             ([], _) => Judgement::Dropped,
             ([arrived, ..], _) if !is_same(packet, arrived) => Judgement::Changed,
             ([_, ..], [state]) => Judgement::Forwarded(Some(*state)),
@@ -198,6 +231,21 @@ impl<'a> Subject<'a> {
             ensure!(states.is_empty(), "packets were counted as {states:?} by a second rule");
         }
         Ok(())
+    }
+
+    /// The holes that stand.
+    pub(super) fn holes(&self) -> Result<Vec<Hole>> {
+        let standing = self.maps.expectations(maps::now())?;
+        let hole = |key: &ExpectationKey| Hole {
+            src: key.src.to_ip(),
+            dst: key.dst.to_ip(),
+            dport: key.dport,
+        };
+        Ok(standing.iter().map(|(key, _)| hole(key)).collect())
+    }
+
+    pub(super) fn forget_holes(&self) -> Result<()> {
+        self.maps.forget_expectations()
     }
 
     pub(super) fn flows(&mut self) -> Result<Vec<Flow>> {

@@ -173,7 +173,7 @@ fn write(packet: &mut [u8], at: usize, value: u16) {
 
 /// Makes sure that the gateway forwards the packet, and takes the DSCP, which the
 /// bench needs for itself.
-fn live_on(packet: &mut [u8]) {
+pub(super) fn live_on(packet: &mut [u8]) {
     const HOPS: u8 = 64;
     if packet[0] >> 4 == 4 {
         let before = [half(packet, 0), half(packet, 8)];
