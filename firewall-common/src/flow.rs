@@ -22,6 +22,7 @@ pub mod protocol {
     /// The fragment header of IPv6.
     pub const FRAGMENT: u8 = 44;
     pub const GRE: u8 = 47;
+    pub const ESP: u8 = 50;
     /// The authentication header, which is an extension header of IPv6.
     pub const AUTHENTICATION: u8 = 51;
     pub const ICMPV6: u8 = 58;

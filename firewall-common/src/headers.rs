@@ -86,6 +86,25 @@ pub struct Headers {
     pub routing_units: u8,
     /// Nodes that it still names.
     pub routing_left: u8,
+    /// IPv6: bits of [`extension`] for the headers before the transport's.
+    pub extensions: u8,
+    pub reserved: [u8; 3],
+}
+
+/// Bits of [`Headers::extensions`], numbered as ip6tables numbers them.
+pub mod extension {
+    pub const HOP_BY_HOP: u8 = 1 << 7;
+    pub const DESTINATION_OPTIONS: u8 = 1 << 6;
+    pub const ROUTING: u8 = 1 << 5;
+    /// Of no packet: what is in fragments is judged as the whole.
+    pub const FRAGMENT: u8 = 1 << 4;
+    pub const AUTHENTICATION: u8 = 1 << 3;
+    /// What is behind it cannot be read.
+    pub const ESP: u8 = 1 << 2;
+    /// Nothing comes behind it.
+    pub const NO_NEXT_HEADER: u8 = 1 << 1;
+    /// Any other header behind these.
+    pub const UPPER_LAYER: u8 = 1 << 0;
 }
 
 /// What a frame turned out to be.
@@ -173,6 +192,17 @@ impl Headers {
     #[inline(always)]
     pub const fn is_plain(&self) -> bool {
         !self.has_tcp_flag(BEGINS_OR_ENDS)
+    }
+
+    /// Bits of [`extension`]: all headers behind that of IPv6.
+    #[inline(always)]
+    pub const fn header_chain(&self) -> u8 {
+        let last = match self.tuple.protocol {
+            protocol::ESP => extension::ESP,
+            protocol::NO_NEXT_HEADER => extension::NO_NEXT_HEADER,
+            _ => extension::UPPER_LAYER,
+        };
+        self.extensions | last
     }
 
     /// Reads a frame into `self`.
@@ -311,6 +341,7 @@ impl Headers {
         // None is shorter than 8 bytes; the second two are those of a routing header.
         let [next_header, len, kind, left]: [u8; 4] =
             packet.read(self.l4).ok_or(DropReason::Truncated)?;
+        self.extensions |= extension_bit(self.tuple.protocol);
         if self.tuple.protocol == protocol::ROUTING && self.routing_units == 0 {
             self.routing_units = len.saturating_add(1);
             self.routing_type = kind;
@@ -457,6 +488,17 @@ impl Headers {
             self.tuple.sport = id;
         }
         Ok(Icmp::LEN)
+    }
+}
+
+/// Of [`extension`], for a header that [`Headers::extension_header`] reads.
+#[inline(always)]
+const fn extension_bit(protocol: u8) -> u8 {
+    match protocol {
+        protocol::HOP_BY_HOP => extension::HOP_BY_HOP,
+        protocol::ROUTING => extension::ROUTING,
+        protocol::AUTHENTICATION => extension::AUTHENTICATION,
+        _ => extension::DESTINATION_OPTIONS,
     }
 }
 

@@ -180,9 +180,6 @@ fn load(netns: &Netns, file: &RulesFile) -> Result<()> {
 fn refusal(file: &RulesFile, places: &[(usize, String)]) -> Result<Vec<String>> {
     let mut command = Command::new(binary()?);
     command.arg("check").arg(&file.path);
-    if file.family == Family::V6 {
-        command.arg("--ipv6");
-    }
     let checked = finish(&mut command, Duration::from_secs(30))?;
     if checked.code() == 0 {
         return Ok(vec![format!(

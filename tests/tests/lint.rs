@@ -45,6 +45,43 @@ fn check(rules: &str, options: &[&str]) -> Result<Finished> {
 }
 
 #[test]
+fn files_of_both_families_are_checked_together() {
+    let directory = tempfile::Builder::new().prefix("fw-lint-").tempdir().unwrap();
+    let [v4, v6] = ["rules.v4", "rules.v6"].map(|name| directory.path().join(name));
+    fs::write(&v4, RULES).unwrap();
+    fs::write(&v6, "*filter\n-A INPUT -m ipv6header --header hop --soft -j DROP\nCOMMIT\n")
+        .unwrap();
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new(binary().unwrap());
+        command.arg("check").args(arguments);
+        finish(&mut command, std::time::Duration::from_secs(30)).unwrap()
+    };
+    let both = run(&["--rules".as_ref(), v4.as_ref(), "--rules6".as_ref(), v6.as_ref()]);
+    let summary = |file: &std::path::Path, said: &str| format!("{}: {said}", file.display());
+    assert_eq!(both.code(), 0, "{}", both.stderr);
+    assert!(
+        both.stdout.contains(&summary(&v4, "7 rules, no errors, 4 warnings")),
+        "{}",
+        both.stdout
+    );
+    assert!(both.stdout.contains(&summary(&v6, "1 rule, no errors")), "{}", both.stdout);
+    // Those of IPv6 are told of, too, though those of IPv4 fail.
+    let strict = run(&[
+        "--strict".as_ref(),
+        "--rules".as_ref(),
+        v4.as_ref(),
+        "--rules6".as_ref(),
+        v6.as_ref(),
+    ]);
+    assert_eq!(strict.code(), 1);
+    assert!(strict.stdout.contains(&summary(&v6, "1 rule,")), "{}", strict.stdout);
+    // The name of a file says of which family it is; without one nothing is checked.
+    assert_eq!(run(&[v6.as_ref()]).code(), 0);
+    assert_eq!(run(&["--rules".as_ref(), v6.as_ref()]).code(), 1);
+    assert_ne!(run(&[]).code(), 0);
+}
+
+#[test]
 fn each_finding_has_a_name_a_line_and_advice() {
     findings().unwrap();
 }
@@ -78,7 +115,7 @@ fn strict() -> Result<()> {
     let refused = check(RULES, &["--strict"])?;
     ensure!(refused.code() == 1 && refused.stderr.contains("5 warnings (--strict)"), "{refused:?}");
     let good = check("-A FORWARD -p tcp --dport 80 -j ACCEPT\n", &["--strict"])?;
-    ensure!(good.code() == 0 && good.stdout.ends_with("1 rules, no errors\n"), "{good:?}");
+    ensure!(good.code() == 0 && good.stdout.ends_with("1 rule, no errors\n"), "{good:?}");
     Ok(())
 }
 

@@ -74,6 +74,10 @@ pub mod number {
     /// Of the reply direction, where addresses are translated not the reverse of the other.
     pub const CT_REPLY_SPORT: u8 = 34;
     pub const CT_REPLY_DPORT: u8 = 35;
+    /// IPv6: bits of [`crate::headers::extension`].
+    pub const HEADER_CHAIN: u8 = 36;
+    /// What no packet has: the header of a fragment, as fragments are judged as the whole.
+    pub const NOWHERE: u8 = 37;
 }
 
 /// Places of addresses.
@@ -351,6 +355,9 @@ impl Facts {
         if has_ports(headers.tuple.protocol) {
             self.set_number(number::SPORT, headers.tuple.sport.into());
             self.set_number(number::DPORT, headers.tuple.dport.into());
+        }
+        if matches!(headers.family(), Family::Ipv6) {
+            self.set_number(number::HEADER_CHAIN, headers.header_chain().into());
         }
         if headers.routing_units != 0 {
             self.set_number(number::ROUTING_TYPE, headers.routing_type.into());

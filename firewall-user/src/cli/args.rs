@@ -225,14 +225,23 @@ pub enum LogLevel {
 
 /// Read and compile rules without applying them
 #[derive(Args, Clone, Debug)]
+#[command(group(clap::ArgGroup::new("files").required(true).multiple(true)))]
 pub struct Check {
     /// Rules, as iptables-save writes them or people type them; `-` is stdin
-    #[arg(value_name = "FILE", value_parser = value::path)]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", value_parser = value::path, group = "files")]
+    pub file: Option<PathBuf>,
 
-    /// They are ip6tables rules
-    #[arg(long)]
+    /// They are ip6tables rules, as those of a file are whose name ends in .v6
+    #[arg(long, requires = "file")]
     pub ipv6: bool,
+
+    /// Rules for IPv4
+    #[arg(long, value_name = "FILE", value_parser = value::path, group = "files")]
+    pub rules: Option<PathBuf>,
+
+    /// Rules for IPv6
+    #[arg(long, value_name = "FILE", value_parser = value::path, group = "files")]
+    pub rules6: Option<PathBuf>,
 
     /// Fail where there is a warning, too
     #[arg(long)]

@@ -1,7 +1,9 @@
 //! `firewall check`: reads and compiles rules, says what is likely to be wrong with them,
 //! and changes nothing.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use super::{output::print, source};
@@ -17,12 +19,26 @@ use crate::{
 };
 
 pub fn check(global: &Global, command: &args::Check) -> Result<()> {
-    let rules = source::read(&command.file, command.ipv6)?;
+    let is_ipv6 = |file: &Path| command.ipv6 || file.extension().is_some_and(|it| it == "v6");
+    let alone = command.file.as_deref().map(|file| (file, is_ipv6(file)));
+    let of_v4 = command.rules.as_deref().map(|file| (file, false));
+    let of_v6 = command.rules6.as_deref().map(|file| (file, true));
+    // All of them are told of before one that warns is a failure.
+    let mut strict = Ok(());
+    for (file, is_ipv6) in [alone, of_v4, of_v6].into_iter().flatten() {
+        strict = strict.and(one(global, command, file, is_ipv6)?);
+    }
+    strict
+}
+
+/// Tells of one file; whether it is as `--strict` wants it.
+fn one(global: &Global, command: &args::Check, file: &Path, is_ipv6: bool) -> Result<Result<()>> {
+    let rules = source::read(file, is_ipv6)?;
     let count: usize =
         rules.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
     let compiled = Rulesets::default().with(rules.clone()).compile()?;
     let findings = lint(&rules, session::caller().as_ref());
-    let file = command.file.display().to_string();
+    let file = file.display().to_string();
     let chains = if command.verbose { remembering(&rules, &compiled) } else { Vec::new() };
     let (mut lines, summary) = match global.output {
         Output::Text => (told(&file, &chains), text(&file, count, &findings)),
@@ -31,9 +47,9 @@ pub fn check(global: &Global, command: &args::Check) -> Result<()> {
     lines.extend(summary);
     print(lines)?;
     if command.strict && !findings.is_empty() {
-        bail!("{file}: {} (--strict)", warnings(findings.len()));
+        return Ok(Err(anyhow!("{file}: {} (--strict)", warnings(findings.len()))));
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// What each chain remembers, and after it the rules that prevent it.
@@ -78,7 +94,8 @@ fn text(file: &str, rules: usize, findings: &[Finding]) -> Vec<String> {
         0 => String::new(),
         count => format!(", {}", warnings(count)),
     };
-    lines.push(format!("{file}: {rules} rules, no errors{also}"));
+    let rules = if rules == 1 { "1 rule".into() } else { format!("{rules} rules") };
+    lines.push(format!("{file}: {rules}, no errors{also}"));
     lines
 }
 

@@ -10,12 +10,15 @@ use firewall_common::{
 };
 
 mod connlimit;
+mod extension;
 mod hashlimit;
 mod recent;
 mod text;
 mod time;
 
 pub use self::connlimit::ConnLimit;
+pub use self::extension::{FragmentHeader, HeaderChain, More};
+pub(crate) use self::extension::{HEADERS, HeaderNames};
 pub(crate) use self::hashlimit::MODES;
 pub use self::hashlimit::{HashLimit, KeyedTable, Rate};
 pub use self::recent::{Action, Recent, recent_lists};
@@ -56,6 +59,8 @@ pub enum ExtraKind {
     ConnLimit,
     Time,
     Text,
+    HeaderChain,
+    Fragment,
 }
 
 /// What an option asks for.
@@ -108,6 +113,8 @@ pub enum Fact {
     ConnLimit(ConnLimit),
     Time(Time),
     Text(Text),
+    HeaderChain(HeaderChain),
+    Fragment(FragmentHeader),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +199,7 @@ impl Limit {
 }
 
 impl ExtraKind {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Length,
         Self::Ttl,
         Self::HopLimit,
@@ -215,6 +222,8 @@ impl ExtraKind {
         Self::ConnLimit,
         Self::Time,
         Self::Text,
+        Self::HeaderChain,
+        Self::Fragment,
     ];
 
     /// As `-m` has it.
@@ -242,6 +251,8 @@ impl ExtraKind {
             Self::ConnLimit => "connlimit",
             Self::Time => "time",
             Self::Text => "string",
+            Self::HeaderChain => "ipv6header",
+            Self::Fragment => "frag",
         }
     }
 
@@ -269,6 +280,8 @@ impl ExtraKind {
             Self::ConnLimit => "--connlimit-upto or --connlimit-above",
             Self::Time => "--timestart, --weekdays or the like",
             Self::Text => "--algo and --string",
+            Self::HeaderChain => "--header",
+            Self::Fragment => "--fragid, --fragfirst or the like",
         }
     }
 }

@@ -20,15 +20,16 @@ pub fn established(ruleset: &Ruleset, findings: &mut Vec<Finding>) {
         if is_second || (at <= FEW && each.is_none()) {
             continue;
         }
+        let passed = if at == 1 { "1 rule".to_owned() } else { format!("{at} rules") };
         let message = match each {
             Some(which) => format!(
-                "established packets pass {at} rules before {} accepts them, each of them again: {} \
+                "established packets pass {passed} before {} accepts them, each of them again: {} \
                  looks at every packet, so that no verdict is remembered",
                 name(chain, at),
                 name(chain, which)
             ),
             None => format!(
-                "established packets pass {at} rules before {} accepts them",
+                "established packets pass {passed} before {} accepts them",
                 name(chain, at)
             ),
         };

@@ -24,8 +24,8 @@ use firewall_common::{
 use crate::rules::{
     ast::{Condition, Network},
     extra::{
-        Action, Comparison, ConnLimit, Extra, Fact, HashLimit, Limit, Masked, PacketType, Rate,
-        Recent, Text, Time, Way,
+        Action, Comparison, ConnLimit, Extra, Fact, HashLimit, HeaderChain, Limit, Masked,
+        PacketType, Rate, Recent, Text, Time, Way,
     },
     set::{Compared, SetMatch, SetPart, SetTarget},
 };
@@ -122,9 +122,24 @@ fn plain(fact: &Fact) -> Option<Record> {
         Fact::HashLimit(ref one) => hashlimit(one),
         Fact::ConnLimit(one) => connlimit(one),
         Fact::Time(ref one) => time(one),
+        Fact::HeaderChain(one) => header_chain(one),
+        Fact::Fragment(_) => range(number::NOWHERE, 0, u32::MAX),
         // The pattern's index is added by [`name_pattern`].
         Fact::Text(ref one) => with(Test::Text, 0, [one.from.into(), end_of(one), 0, 0]),
     })
+}
+
+/// As ip6tables has it: `!` with `--soft` is that none of them is there.
+const fn header_chain(one: HeaderChain) -> Record {
+    let headers = one.headers as u32;
+    let found = if one.negated { 0 } else { headers };
+    match one.is_soft {
+        true => masked(number::HEADER_CHAIN, Masked { value: found, mask: headers }),
+        false => {
+            let all = range(number::HEADER_CHAIN, headers, headers);
+            Record { invert: one.negated as u8, ..all }
+        }
+    }
 }
 
 /// `--tcp-option`

@@ -435,7 +435,9 @@ impl Matches {
 /// What a match is whose options were collected; a limit or a time may have none.
 fn extra_kind(kind: Kind, options: &[Item]) -> Option<ExtraKind> {
     match kind {
-        Kind::Extra(kind @ (ExtraKind::Limit | ExtraKind::Time)) => Some(kind),
+        Kind::Extra(kind @ (ExtraKind::Limit | ExtraKind::Time | ExtraKind::Fragment)) => {
+            Some(kind)
+        }
         _ if options.is_empty() => None,
         Kind::Extra(kind) => Some(kind),
         _ => Some(ExtraKind::Conntrack),

@@ -4,7 +4,9 @@
 use firewall_common::{set::ask::compare, synproxy::header::has};
 
 use super::{
-    extras::{ConnLimitField, Field, HashLimitField, RecentField, TextField, TimeField},
+    extras::{
+        ConnLimitField, Field, FragmentField, HashLimitField, RecentField, TextField, TimeField,
+    },
     mangle, nat,
     sets::{SetOption, TargetOption},
 };
@@ -116,6 +118,10 @@ const fn hashlimit(field: HashLimitField) -> Opt {
 
 const fn connlimit(field: ConnLimitField) -> Opt {
     Opt::Extra(Field::ConnLimit(field))
+}
+
+const fn fragment(field: FragmentField) -> Opt {
+    Opt::Extra(Field::Fragment(field))
 }
 
 const fn time(field: TimeField) -> Opt {
@@ -244,6 +250,14 @@ pub(super) const FACTS: &[Fact] = &[
     negatable(&["--rt-type"], Opt::Extra(Field::RoutingType), 1),
     negatable(&["--rt-segsleft"], Opt::Extra(Field::RoutingLeft), 1),
     negatable(&["--rt-len"], Opt::Extra(Field::RoutingLength), 1),
+    negatable(&["--header"], Opt::Extra(Field::Header), 1),
+    plain(&["--soft"], Opt::Extra(Field::Soft), 0, 0),
+    negatable(&["--fragid"], fragment(FragmentField::Ids), 1),
+    negatable(&["--fraglen"], fragment(FragmentField::Length), 1),
+    plain(&["--fragres"], fragment(FragmentField::Reserved), 0, 0),
+    plain(&["--fragfirst"], fragment(FragmentField::First), 0, 0),
+    plain(&["--fragmore"], fragment(FragmentField::More), 0, 0),
+    plain(&["--fraglast"], fragment(FragmentField::Last), 0, 0),
     plain(&["--mode"], Opt::Extra(Field::Mode), 1, 1),
     negatable(&["--probability"], Opt::Extra(Field::Probability), 1),
     negatable(&["--every"], Opt::Extra(Field::Every), 1),

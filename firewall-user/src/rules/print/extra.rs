@@ -8,6 +8,7 @@ use std::{
 use firewall_common::{flow::Direction, rule::PortRange};
 
 use super::{
+    extension::{fragment, header_chain, listed_fragment, listed_header_chain},
     keeping::{connlimit, hashlimit, listed_connlimit, listed_hashlimit, listed_recent, recent},
     spec::{States, listed_address},
     text::{contained, listed_text},
@@ -53,6 +54,8 @@ fn option(kind: ExtraKind, Condition { negated, value }: &Condition<Fact>) -> St
         Fact::ConnLimit(one) => connlimit(*one),
         Fact::Time(one) => time(one),
         Fact::Text(one) => contained(one, not),
+        Fact::HeaderChain(one) => header_chain(one),
+        Fact::Fragment(one) => fragment(one),
         _ => format!("{not}--{} {}", name(value), Value(value)),
     }
 }
@@ -92,7 +95,9 @@ fn name(fact: &Fact) -> String {
         | Fact::HashLimit(_)
         | Fact::ConnLimit(_)
         | Fact::Time(_)
-        | Fact::Text(_) => String::new(),
+        | Fact::Text(_)
+        | Fact::HeaderChain(_)
+        | Fact::Fragment(_) => String::new(),
     }
 }
 
@@ -174,6 +179,8 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         Fact::ConnLimit(one) => listed_connlimit(*one),
         Fact::Time(one) => listed_time(one),
         Fact::Text(one) => listed_text(one, apart),
+        Fact::HeaderChain(one) => listed_header_chain(one, with_names),
+        Fact::Fragment(one) => listed_fragment(one),
         _ => format!(" {apart}{} {text}", ct_name(value)),
     }
 }
@@ -229,7 +236,9 @@ impl Display for Value<'_> {
             | Fact::HashLimit(_)
             | Fact::ConnLimit(_)
             | Fact::Time(_)
-            | Fact::Text(_) => Ok(()),
+            | Fact::Text(_)
+            | Fact::HeaderChain(_)
+            | Fact::Fragment(_) => Ok(()),
         }
     }
 }
@@ -247,7 +256,7 @@ fn range(f: &mut fmt::Formatter<'_>, first: &IpAddr, last: &IpAddr) -> fmt::Resu
     write!(f, "{first}-{last}")
 }
 
-fn names(bits: u32, known: &[(&'static str, u32)]) -> String {
+pub(super) fn names(bits: u32, known: &[(&'static str, u32)]) -> String {
     let set = known.iter().filter(|(_, bit)| bits & bit != 0);
     set.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
 }

@@ -5,6 +5,7 @@
 //! the two comment lines around a saved table.
 
 mod columns;
+mod extension;
 mod extra;
 mod json;
 mod keeping;

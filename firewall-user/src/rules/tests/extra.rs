@@ -19,8 +19,9 @@ use super::{interpreter::Subject, mangle::PATH_MTU, random};
 use crate::rules::{
     ast::{Condition, DNAT, Match, Network, SNAT},
     extra::{
-        ADDRESS_TYPES, Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact, HashLimit,
-        KeyedTable, Limit, Masked, PacketType, Rate, Recent, Text, Time, Way,
+        ADDRESS_TYPES, Action, Algorithm, Comparison, ConnLimit, Extra, ExtraKind, Fact,
+        FragmentHeader, HashLimit, HeaderChain, KeyedTable, Limit, Masked, More, PacketType, Rate,
+        Recent, Text, Time, Way,
     },
 };
 
@@ -36,6 +37,8 @@ pub(super) struct Seen {
     /// Kinds.
     pub(super) options: Vec<u8>,
     routing: Option<u8>,
+    /// Bits of its headers in IPv6.
+    chain: Option<u8>,
     packet_type: PacketType,
     /// Of source and destination.
     types: [u32; 2],
@@ -71,6 +74,7 @@ impl Seen {
             // As many nodes as the number of the type, and one unit more.
             (number::ROUTING_LEFT, self.routing.map(u32::from)),
             (number::ROUTING_LENGTH, self.routing.map(|kind| (u32::from(kind) + 1) * 8)),
+            (number::HEADER_CHAIN, self.chain.map(u32::from)),
             (number::PACKET_TYPE, Some(1 << self.packet_type as u32)),
             (number::SOURCE_TYPE, Some(self.types[0])),
             (number::DESTINATION_TYPE, Some(self.types[1])),
@@ -183,6 +187,15 @@ fn fits_fact(
             let within = |kind| (first..=last).contains(&u32::from(kind));
             return seen.routing.is_some_and(|kind| *negated != within(kind));
         }
+        Fact::HeaderChain(HeaderChain { headers, is_soft, negated }) => {
+            let Some(chain) = seen.chain else { return false };
+            return match (is_soft, negated) {
+                (false, _) => negated != (chain == headers),
+                (true, false) => chain & headers == headers,
+                (true, true) => chain & headers == 0,
+            };
+        }
+        Fact::Fragment(_) => return false,
         Fact::Uid(first, last) => seen.owner.is_some_and(|(uid, _)| (first..=last).contains(&uid)),
         Fact::Gid(first, last) => seen.owner.is_some_and(|(_, gid)| (first..=last).contains(&gid)),
         Fact::SocketExists => seen.owner.is_some(),
@@ -243,11 +256,12 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
     let direction = select(vec![Direction::Original, Direction::Reply]);
     let translated = select(vec![0, 0, SNAT, DNAT, SNAT | DNAT]);
     let connection = (direction, 0..16u32, 0..4u32, translated);
-    (own, options, option::of(0..3u8), types, connection).prop_map(
+    let headers = (option::of(0..3u8), option::of(select(CHAINS.to_vec())));
+    (own, options, headers, types, connection).prop_map(
         |(
             ((mark, ct_mark), owner, mac, packet_type),
             (mss, options),
-            routing,
+            (routing, chain),
             types,
             connection,
         )| {
@@ -260,6 +274,7 @@ pub(super) fn seen() -> impl Strategy<Value = Seen> {
                 mss,
                 options,
                 routing,
+                chain,
                 packet_type,
                 types,
                 direction,
@@ -327,8 +342,37 @@ pub(super) fn extra(family: Family) -> BoxedStrategy<Extra> {
         let left = pair(2).prop_map(|(first, last)| Fact::RoutingLeft(first, last));
         let length = (1..3u32).prop_map(|units| Fact::RoutingLength(units * 8));
         all.push(one(ExtraKind::Routing, prop_oneof![kind, left, length]));
+        all.push(header_chain());
+        all.push(fragment());
     }
     proptest::strategy::Union::new(all).boxed()
+}
+
+/// Few headers, so that packets have them, too.
+const CHAINS: [u8; 4] = [0x01, 0x41, 0x81, 0xc1];
+
+fn header_chain() -> BoxedStrategy<Extra> {
+    let headers = prop_oneof![select(CHAINS.to_vec()), 1..=u8::MAX];
+    let fact = (headers, any::<bool>(), any::<bool>()).prop_map(|(headers, is_soft, negated)| {
+        Fact::HeaderChain(HeaderChain { headers, is_soft, negated })
+    });
+    single(ExtraKind::HeaderChain, fact)
+}
+
+fn fragment() -> BoxedStrategy<Extra> {
+    let length = option::of((any::<bool>(), 0..2u32));
+    let more = option::of(prop_oneof![Just(More::Yes), Just(More::No)]);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let fact = (pair(2), length, more, flags).prop_map(|(ids, length, more, flags)| {
+        let (ids_negated, is_reserved, is_first) = flags;
+        Fact::Fragment(FragmentHeader { ids, ids_negated, length, is_reserved, is_first, more })
+    });
+    single(ExtraKind::Fragment, fact)
+}
+
+fn single(kind: ExtraKind, fact: impl Strategy<Value = Fact> + 'static) -> BoxedStrategy<Extra> {
+    let facts = fact.prop_map(|value| vec![Condition { negated: false, value }]);
+    facts.prop_map(move |facts| Extra { kind, facts }).boxed()
 }
 
 /// Whether iptables takes the match in this chain, with this protocol.

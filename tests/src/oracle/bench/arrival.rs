@@ -168,6 +168,7 @@ mod tests {
             destination: "198.51.100.1".parse().unwrap(),
             hops: 64,
             tos: 0,
+            extensions: Vec::new(),
             content: rulebook::Content::Udp { ports, payload: 4 },
         };
         draft.bytes(1)

@@ -76,6 +76,7 @@ mod tests {
             destination: destination.parse().unwrap(),
             hops: 64,
             tos: 0,
+            extensions: Vec::new(),
             content: Content::Udp { ports, payload: 4 },
         }
     }

@@ -11,6 +11,7 @@ pub mod protocol {
     pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
+    pub const ROUTING: u8 = 43;
     pub const GRE: u8 = 47;
     pub const ICMPV6: u8 = 58;
     pub const UDPLITE: u8 = 136;
@@ -32,6 +33,8 @@ pub struct Draft {
     pub hops: u8,
     /// The second byte of the IPv4 header, the traffic class of IPv6.
     pub tos: u8,
+    /// Numbers of the extension headers of IPv6 before the content, in their order.
+    pub extensions: Vec<u8>,
     pub content: Content,
 }
 
@@ -65,7 +68,14 @@ pub enum Content {
 impl Draft {
     /// What the other end sends back, with this content.
     pub fn back(&self, content: Content) -> Self {
-        Self { source: self.destination, destination: self.source, hops: 64, tos: 0, content }
+        Self {
+            source: self.destination,
+            destination: self.source,
+            hops: 64,
+            tos: 0,
+            extensions: Vec::new(),
+            content,
+        }
     }
 
     pub const fn protocol(&self) -> u8 {
@@ -85,7 +95,9 @@ impl Draft {
         let transport = self.transport(&ends);
         let is_v4 = self.source.is_ipv4();
         let make = if is_v4 { ipv4 } else { ipv6 };
-        let mut packet = make(self.protocol(), &ends, transport.len());
+        let extensions = self.extension_headers();
+        let first = self.extensions.first().copied().unwrap_or(self.protocol());
+        let mut packet = make(first, &ends, extensions.len() + transport.len());
         if is_v4 {
             (packet[1], packet[8]) = (self.tos, self.hops);
             packet[10..12].fill(0);
@@ -95,9 +107,20 @@ impl Draft {
             packet[0] |= self.tos >> 4;
             (packet[1], packet[7]) = (self.tos << 4, self.hops);
         }
+        packet.extend(extensions);
         packet.extend(transport);
         set_tag(&mut packet, tag);
         packet
+    }
+
+    /// Each of eight bytes: options that are padding, or a route that is at its end.
+    fn extension_headers(&self) -> Vec<u8> {
+        let behind = self.extensions.iter().skip(1).copied().chain([self.protocol()]);
+        let header = |(number, next): (&u8, u8)| match *number {
+            protocol::ROUTING => [next, 0, 4, 0, 0, 0, 0, 0],
+            _ => [next, 0, 1, 4, 0, 0, 0, 0],
+        };
+        self.extensions.iter().zip(behind).flat_map(header).collect()
     }
 
     fn transport(&self, ends: &[u8]) -> Vec<u8> {
@@ -159,6 +182,7 @@ mod tests {
             destination: "198.51.100.1".parse().unwrap(),
             hops: 7,
             tos: 0x10,
+            extensions: Vec::new(),
             content: Content::Udp { ports: [1024, 53], payload: 3 },
         };
         let packet = draft.bytes(77);
@@ -167,6 +191,12 @@ mod tests {
         assert_eq!(checksum(&[&packet[..20]]), 0);
         let pseudo = pseudo_header(protocol::UDP, &packet[12..20], 11);
         assert_eq!(checksum(&[&pseudo, &packet[20..]]), 0);
+        let (source, destination) = ("2001:db8::1", "2001:db8::2");
+        let [source, destination] = [source, destination].map(|it| it.parse().unwrap());
+        let behind = Draft { source, destination, extensions: vec![0, 60], ..draft.clone() };
+        let packet = behind.bytes(77);
+        assert_eq!(packet.len(), 40 + 16 + 11);
+        assert_eq!((packet[6], packet[40], packet[48]), (0, 60, protocol::UDP));
         assert_eq!(draft.back(draft.content.clone()).source, draft.destination);
     }
 }

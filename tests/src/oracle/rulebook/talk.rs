@@ -334,7 +334,14 @@ impl<'a> Talks<'a> {
         let hops = seen.unwrap_or(HOPS[self.dice.usize(..HOPS.len())]).max(2);
         let tos = wish.tos.unwrap_or(SERVICES[self.dice.usize(..SERVICES.len())]);
         let Scene { source, destination, .. } = scene;
-        Draft { source, destination, hops, tos, content }
+        let extensions = if wish.extends { self.extensions() } else { Vec::new() };
+        Draft { source, destination, hops, tos, extensions, content }
+    }
+
+    /// Extension headers in an order that a receiver takes.
+    fn extensions(&mut self) -> Vec<u8> {
+        let all = [0, 60, protocol::ROUTING].into_iter();
+        all.filter(|_| self.dice.bool()).collect()
     }
 
     /// So much that the packet has the length that is asked for.

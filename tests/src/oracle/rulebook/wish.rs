@@ -29,6 +29,8 @@ pub struct Wish {
     pub tos: Option<u8>,
     /// Bytes from the IP header on.
     pub length: Option<u16>,
+    /// Headers between that of IPv6 and the transport's.
+    pub extends: bool,
 }
 
 /// An address and how many of its first bits count.
@@ -46,8 +48,12 @@ impl Wish {
         while let Some(word) = words.next() {
             match word {
                 // What is not wanted needs no wish.
-                "!" => drop(words.next()),
+                "!" => wish.extends |= words.next() == Some("--header"),
                 "--syn" => wish.flags = Some((0x17, 2)),
+                "--header" | "--rt-type" | "--rt-segsleft" => {
+                    wish.extends = true;
+                    words.next();
+                }
                 "--tcp-flags" => {
                     let masks = [words.next(), words.next()].map(|it| it.map_or(0, flags));
                     wish.flags = Some((masks[0], masks[1]));
@@ -133,6 +139,7 @@ impl Wish {
         fill(&mut self.hops, other.hops.as_ref());
         fill(&mut self.tos, other.tos.as_ref());
         fill(&mut self.length, other.length.as_ref());
+        self.extends |= other.extends;
     }
 
     /// Leaves one thing to chance, so that a packet misses by a little.

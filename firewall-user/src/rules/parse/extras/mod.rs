@@ -2,6 +2,7 @@
 //! arguments read.
 
 mod connlimit;
+mod extension;
 mod hashlimit;
 mod recent;
 mod text;
@@ -16,8 +17,8 @@ use self::words::{
     uid,
 };
 pub(super) use self::{
-    connlimit::ConnLimitField, hashlimit::HashLimitField, recent::RecentField, text::TextField,
-    time::TimeField,
+    connlimit::ConnLimitField, extension::FragmentField, hashlimit::HashLimitField,
+    recent::RecentField, text::TextField, time::TimeField,
 };
 use super::{
     address,
@@ -75,6 +76,9 @@ pub(super) enum Field {
     ConnLimit(ConnLimitField),
     Time(TimeField),
     Text(TextField),
+    Header,
+    Soft,
+    Fragment(FragmentField),
 }
 
 impl Field {
@@ -108,6 +112,8 @@ impl Field {
             Self::ConnLimit(_) => ExtraKind::ConnLimit,
             Self::Time(_) => ExtraKind::Time,
             Self::Text(_) => ExtraKind::Text,
+            Self::Header | Self::Soft => ExtraKind::HeaderChain,
+            Self::Fragment(_) => ExtraKind::Fragment,
         }
     }
 
@@ -143,9 +149,13 @@ pub(super) fn misplaced(kind: ExtraKind, family: Family, is_tcp: bool) -> Option
         (ExtraKind::HopLimit, Family::Ipv4) => {
             Some(Problem::new("-m hl in IPv4 rules").advise("write -m ttl --ttl-eq"))
         }
-        (ExtraKind::Routing, Family::Ipv4) => Some(
-            Problem::new("-m rt in IPv4 rules").advise("put the rule among those of ip6tables"),
-        ),
+        (ExtraKind::Fragment, Family::Ipv4) => {
+            Some(Problem::new("-m frag in IPv4 rules").advise("write -f"))
+        }
+        (ExtraKind::Routing | ExtraKind::HeaderChain, Family::Ipv4) => {
+            let problem = Problem::new(format!("-m {} in IPv4 rules", kind.name()));
+            Some(problem.advise("put the rule among those of ip6tables"))
+        }
         (ExtraKind::TcpMss, _) if !is_tcp => {
             Some(Problem::new("-m tcpmss needs -p tcp").advise("write -p tcp before it"))
         }
@@ -190,6 +200,10 @@ pub(super) fn read(
         }
         ExtraKind::Time => return time::time(items).map(|fact| vec![fact]),
         ExtraKind::Text => return text::text(span, items).map(|fact| vec![fact]),
+        ExtraKind::HeaderChain => {
+            return extension::header_chain(span, items).map(|fact| vec![fact]);
+        }
+        ExtraKind::Fragment => return extension::fragment(items).map(|fact| vec![fact]),
         _ => {}
     }
     let mut ranked = Vec::new();
@@ -264,6 +278,9 @@ fn fact(field: Field, args: &[Word], family: Family, services: &dyn Services) ->
         | Field::HashLimit(_)
         | Field::ConnLimit(_)
         | Field::Time(_)
-        | Field::Text(_) => Fact::SocketExists,
+        | Field::Text(_)
+        | Field::Header
+        | Field::Soft
+        | Field::Fragment(_) => Fact::SocketExists,
     })
 }
