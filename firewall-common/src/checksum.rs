@@ -81,7 +81,7 @@ impl Difference {
     }
 
     #[inline(always)]
-    const fn double_word(self, was: u32, now: u32) -> Self {
+    pub const fn double_word(self, was: u32, now: u32) -> Self {
         Self(self.0.double_word(!was).double_word(now))
     }
 

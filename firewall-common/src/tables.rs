@@ -28,7 +28,7 @@ use crate::{
     scratch::Scratch,
     set::{self, Entry, EntryKey, Search, SetHeader},
     shift::{self, Shift, Shifts},
-    shortcut::Plain,
+    shortcut::Ends,
     synproxy::{
         self,
         header::{MAX_OPTIONS, TcpHeader},
@@ -251,10 +251,11 @@ pub trait Tables: Rules {
         None
     }
 
-    /// Asks the routing table for the hop of an eligible segment that goes from one
-    /// interface to the other; `None` where it needs the stack, or goes another way.
+    /// Asks the routing table for the hop of the eligible packet at hand, which has these ends
+    /// inside, and goes from one interface to the other; `None` where it needs the stack, or
+    /// goes another way.
     #[inline(always)]
-    fn confirm(&self, _plain: &Plain, _in: u32, _out: u32, _tick: u32) -> Option<u16> {
+    fn confirm(&self, _inside: &Ends, _in: u32, _out: u32, _tick: u32) -> Option<u16> {
         None
     }
 

@@ -34,12 +34,19 @@ pub fn hop(number: u16) -> Option<&'static Hop> {
     TABLE.get(u32::from(number))
 }
 
-/// The place in the table of the hop by which the frame at hand, an eligible segment, goes
+/// The place in the table of the hop by which the frame at hand, an eligible packet, goes
 /// on to this interface, as the routing table says now; [`NONE`] where it needs the stack, or
-/// goes another way.
+/// goes another way. `dst` and `ports`, the source's first, are what it has inside, in the
+/// order of memory.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn xdp_confirm(ctx: *mut xdp_md, out_ifindex: u32, tick: u32) -> u32 {
+pub extern "C" fn xdp_confirm(
+    ctx: *mut xdp_md,
+    out_ifindex: u32,
+    tick: u32,
+    dst: u32,
+    ports: u32,
+) -> u32 {
     let packet = XdpPacket { ctx };
     let maps = Maps::of_xdp(ctx);
     let in_ifindex = packet.ifindex();
@@ -49,7 +56,11 @@ pub extern "C" fn xdp_confirm(ctx: *mut xdp_md, out_ifindex: u32, tick: u32) -> 
     if from.flags & device::GENERIC != 0 || out.flags & device::TAKES_REDIRECT == 0 {
         return NONE;
     }
-    let Some(plain) = shortcut::read(&packet) else { return NONE };
+    let Some(mut plain) = shortcut::read(&packet) else { return NONE };
+    let [.., to] = &mut plain.ip;
+    *to = dst;
+    let [from_to, ..] = &mut plain.tcp;
+    *from_to = ports;
     let mut fib = Fib::zeroed();
     if !ask(ctx.cast(), &plain, in_ifindex, &mut fib) || fib.ifindex != out_ifindex {
         return NONE;

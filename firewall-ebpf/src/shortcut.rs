@@ -1,7 +1,7 @@
 //! The short way in XDP: [`firewall_common::shortcut`] decides, here the frame is read and
 //! sent on.
 
-use core::mem::size_of;
+use core::mem::{offset_of, size_of};
 
 use aya_ebpf::{
     bindings::{
@@ -12,9 +12,10 @@ use aya_ebpf::{
 };
 use firewall_common::{
     checksum,
+    flow::protocol,
     hop::Hop,
-    shortcut::{self, Plain},
-    wire::{Ethernet, Ipv4, Tcp},
+    shortcut::{self, Plain, Turned},
+    wire::{Ethernet, Ipv4, Ports, Tcp, Udp},
 };
 
 use crate::{
@@ -68,14 +69,43 @@ pub extern "C" fn xdp_shortcut(ctx: *mut xdp_md) -> u32 {
         return DECLINED;
     }
     let maps = Maps::of_xdp(ctx);
-    let Some(hop) = shortcut::follow(&plain, packet.ifindex(), &maps, now()) else {
+    let Some(onward) = shortcut::follow(&plain, packet.ifindex(), &maps, now()) else {
         return DECLINED;
     };
-    if !rewrite(&packet, hop) {
+    if onward.ends != plain.ends() && !turn(&packet, &plain, &Turned::of(&plain, onward.ends)) {
+        return XDP_DROP;
+    }
+    if !rewrite(&packet, onward.hop) {
         return XDP_DROP;
     }
     // SAFETY: the helper only notes the interface.
-    unsafe { bpf_redirect(hop.out_ifindex, 0) as u32 }
+    unsafe { bpf_redirect(onward.hop.out_ifindex, 0) as u32 }
+}
+
+/// Writes other ends.
+#[inline(always)]
+fn turn(packet: &XdpPacket, plain: &Plain, turned: &Turned) -> bool {
+    const IN_TCP: usize = L4 + offset_of!(Tcp, checksum);
+    const IN_UDP: usize = L4 + offset_of!(Udp, checksum);
+    let data = packet.data();
+    if data + Plain::LEN > packet.data_end() {
+        return false;
+    }
+    // SAFETY: the headers were just found to lie within the packet.
+    unsafe {
+        let ip = (data + L3) as *mut Ipv4;
+        (*ip).src = turned.ends.src;
+        (*ip).dst = turned.ends.dst;
+        (*ip).checksum = turned.header_checksum;
+        let ports = (data + L4) as *mut Ports;
+        (*ports).sport = turned.ends.sport;
+        (*ports).dport = turned.ends.dport;
+        match plain.ip().protocol {
+            protocol::TCP => *((data + IN_TCP) as *mut u16) = turned.checksum,
+            _ => *((data + IN_UDP) as *mut u16) = turned.checksum,
+        }
+    }
+    true
 }
 
 /// Writes the hop's addresses and takes one from the TTL.

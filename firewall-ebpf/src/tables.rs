@@ -37,7 +37,7 @@ use firewall_common::{
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     shift::{Shift, Shifts},
-    shortcut::Plain,
+    shortcut::Ends,
     synproxy::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
@@ -440,8 +440,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn confirm(&self, _plain: &Plain, _in: u32, out_ifindex: u32, tick: u32) -> Option<u16> {
-        match hops::xdp_confirm(self.ctx.cast(), out_ifindex, tick) {
+    fn confirm(&self, inside: &Ends, _in: u32, out_ifindex: u32, tick: u32) -> Option<u16> {
+        let (dst, ports) = (inside.dst, inside.ports());
+        match hops::xdp_confirm(self.ctx.cast(), out_ifindex, tick, dst, ports) {
             hops::NONE => None,
             number => Some(number as u16),
         }

@@ -22,7 +22,7 @@ use crate::{
         recent::{RecentEntry, RecentKey, Sightings},
         text::{self, Pattern, Window},
     },
-    flow::{Flow, FlowKey, Tuple, helper},
+    flow::{Flow, FlowKey, Tuple, helper, protocol},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
@@ -34,7 +34,7 @@ use crate::{
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     shift::{self, Shifts},
-    shortcut::{self, Plain},
+    shortcut::{self, Ends, Plain, Turned},
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{self, STAT_PLACES, Stat, Verdict},
@@ -205,9 +205,18 @@ impl Memory {
     /// Has a frame that comes in by the interface 1 take the short way; `false` when it is
     /// to go the long one.
     pub fn follow(&self, frame: &[u8], now: Nanos) -> bool {
-        plain(frame).is_some_and(|plain| {
-            plain.is_eligible() && shortcut::follow(&plain, 1, self, now).is_some()
-        })
+        self.follow_through(frame, now).is_some()
+    }
+
+    /// The same; gives the frame with the ends with which it leaves.
+    pub fn follow_through(&self, frame: &[u8], now: Nanos) -> Option<Vec<u8>> {
+        let plain = plain(frame).filter(Plain::is_eligible)?;
+        let onward = shortcut::follow(&plain, 1, self, now)?;
+        let mut bytes = frame.to_vec();
+        if onward.ends != plain.ends() {
+            write(&mut bytes, &plain, &Turned::of(&plain, onward.ends));
+        }
+        Some(bytes)
     }
 
     pub(super) fn with_scratch<R>(&self, task: impl FnOnce(&mut Scratch) -> R) -> R {
@@ -325,6 +334,23 @@ fn plain(frame: &[u8]) -> Option<Plain> {
         first_option: word(Plain::LEN).unwrap_or_default(),
         available: frame.len() as u32 - 14,
     })
+}
+
+/// Writes other ends into an eligible frame, as the adapter does.
+fn write(bytes: &mut [u8], plain: &Plain, turned: &Turned) {
+    const HEADER_CHECKSUM: usize = 24;
+    const CHECKSUM_OF_TCP: usize = 50;
+    const CHECKSUM_OF_UDP: usize = 40;
+    let Ends { src, dst, sport, dport } = turned.ends;
+    let mut put = |at: usize, from: &[u8]| bytes[at..at + from.len()].copy_from_slice(from);
+    put(26, &src.to_ne_bytes());
+    put(30, &dst.to_ne_bytes());
+    put(34, &sport.to_ne_bytes());
+    put(36, &dport.to_ne_bytes());
+    put(HEADER_CHECKSUM, &turned.header_checksum.to_ne_bytes());
+    let is_tcp = plain.ip().protocol == protocol::TCP;
+    let at = if is_tcp { CHECKSUM_OF_TCP } else { CHECKSUM_OF_UDP };
+    put(at, &turned.checksum.to_ne_bytes());
 }
 
 impl Rules for Memory {
@@ -504,7 +530,7 @@ impl Tables for Memory {
         self.hop.as_ref()
     }
 
-    fn confirm(&self, _plain: &Plain, ingress: u32, egress: u32, _tick: u32) -> Option<u16> {
+    fn confirm(&self, _inside: &Ends, ingress: u32, egress: u32, _tick: u32) -> Option<u16> {
         self.confirmed.set(self.confirmed.get() + 1);
         let hop = self.hop?;
         (hop.in_ifindex == ingress && hop.out_ifindex == egress).then_some(0)

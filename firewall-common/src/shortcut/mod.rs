@@ -1,11 +1,13 @@
 //! The short way of what most packets are: a plain segment of a confirmed TCP connection
-//! through this host, or a datagram of a UDP stream, over IPv4.
+//! through this host, or a datagram of a UDP stream, over IPv4, translated or not.
 //!
 //! It does what [`crate::path::filter`] and the adapter behind it would do, with the same
 //! counters and the same flow in the end, or it declines, and has changed nothing but what
 //! is remembered of the route. What it asks of a packet and its flow are the conditions
 //! under which the long way does nothing more: it tracks, finds the verdict remembered,
 //! and redirects. Anything that may want more goes the long way.
+
+mod ends;
 
 use crate::{
     addr::Addr,
@@ -15,8 +17,8 @@ use crate::{
         tcp::Segment,
         window::{Connection, Seen},
     },
-    control::{option, slot},
-    flow::{Direction, Flow, FlowKey, Sender, Side, State, Tuple, helper, protocol, status},
+    control::{device, option, slot},
+    flow::{Direction, Flow, FlowKey, Side, State, helper, protocol, status},
     hop::{Hop, Way, dscp, tick},
     seq::Seq,
     tables::{FlowTable, Rules, Tables},
@@ -24,6 +26,9 @@ use crate::{
     verdict::Stat,
     wire::{Ethernet, Ipv4, Tcp, Udp, ether_type, tcp_flag},
 };
+
+use ends::{Arrival, leaves_translated};
+pub use ends::{Ends, Turned};
 
 /// Two NOPs and a timestamp, as the first bytes of a header's options: what nearly every
 /// segment carries.
@@ -139,11 +144,23 @@ impl Plain {
     #[inline(always)]
     fn may_be_unfinished(&self) -> bool {
         let ip = self.ip();
-        let field = if self.is_tcp() { self.tcp().checksum } else { self.udp().checksum };
         let sum = Sum::default().double_word(ip.src).double_word(ip.dst);
         let sum =
             sum.word(u16::from(ip.protocol).to_be()).double_word(self.transport_len().to_be());
-        sum.folded() == field
+        sum.folded() == self.checksum()
+    }
+
+    /// The checksum of the transport header.
+    #[inline(always)]
+    fn checksum(&self) -> u16 {
+        if self.is_tcp() { self.tcp().checksum } else { self.udp().checksum }
+    }
+
+    /// As it came; TCP and UDP have their ports in one place.
+    #[inline(always)]
+    pub fn ends(&self) -> Ends {
+        let (ip, tcp) = (self.ip(), self.tcp());
+        Ends { src: ip.src, dst: ip.dst, sport: tcp.sport, dport: tcp.dport }
     }
 
     /// What it tells of its window: as [`crate::conntrack::note`] has it.
@@ -166,20 +183,14 @@ impl Plain {
             has_options: false,
         }
     }
+}
 
-    /// Puts the key of its flow down; gives which endpoint has sent it.
-    #[inline(always)]
-    fn write_key(&self, key: &mut FlowKey) -> Sender {
-        let (ip, tcp) = (self.ip(), self.tcp());
-        key.assign(&Tuple {
-            src: Addr::v4(ip.src),
-            dst: Addr::v4(ip.dst),
-            sport: u16::from_be(tcp.sport),
-            dport: u16::from_be(tcp.dport),
-            protocol: ip.protocol,
-            ..Tuple::default()
-        })
-    }
+/// How a packet goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Onward<'t> {
+    pub hop: &'t Hop,
+    /// The ends with which it leaves.
+    pub ends: Ends,
 }
 
 /// Judges, counts and notes an eligible packet that came in by this interface; gives the
@@ -190,16 +201,34 @@ pub fn follow<'t, T: Tables>(
     in_ifindex: u32,
     tables: &'t T,
     now: Nanos,
-) -> Option<&'t Hop> {
+) -> Option<Onward<'t>> {
     let generation = tables.generation(now);
+    let protocol = plain.ip().protocol;
     let mut key = FlowKey::default();
-    let sender = plain.write_key(&mut key);
+    let mut sender = plain.ends().write_key(protocol, &mut key);
+    let mut arrival = Arrival { inside: plain.ends(), is_translated: false };
+    // Something may be translated that is addressed so.
+    if tables.is_face(&Addr::v4(plain.ip().dst))
+        && let Some(found) = tables.translation(&key)
+        && found.is_from(sender)
+    {
+        arrival = Arrival { inside: Ends::inside(found), is_translated: true };
+        sender = arrival.inside.write_key(protocol, &mut key);
+    }
     let flow = tables.flow(FlowTable::Assured, &key)?;
     let state = if plain.is_tcp() { State::Established } else { State::None };
     if !is_usual(flow, state, now) {
         return None;
     }
     let direction = flow.direction(sender);
+    if !arrival.is_right(flow, direction, plain) {
+        return None;
+    }
+    let mut way = Departure { inside: arrival.inside, ends: arrival.inside, is_translated: false };
+    if leaves_translated(flow, direction) {
+        way.is_translated = true;
+        way.ends = arrival.inside.leaving(&flow.faces, direction);
+    }
     let Flow { sides: [original, reply], last, .. } = flow;
     let (side, other) = match direction {
         Direction::Original => (original, reply),
@@ -208,7 +237,7 @@ pub fn follow<'t, T: Tables>(
     if side.cached.generation != generation || side.cached.in_ifindex != in_ifindex {
         return None;
     }
-    let hop = way_out(plain, side, tables, now)?;
+    let hop = way_out(plain, &way, side, tables, now)?;
     if plain.is_tcp() {
         let (sender, receiver) = (&mut side.window, &mut other.window);
         if !Connection::take_plain(sender, receiver, last, direction, &plain.seen()) {
@@ -226,7 +255,15 @@ pub fn follow<'t, T: Tables>(
     flow.expires = now.after(time);
     // Of which the others follow: `verdict::spread`.
     tables.count(Stat::ForwardShort as u32);
-    Some(hop)
+    Some(Onward { hop, ends: way.ends })
+}
+
+/// With which ends a packet leaves.
+struct Departure {
+    inside: Ends,
+    ends: Ends,
+    /// Its flow has others on the wire, where it goes.
+    is_translated: bool,
 }
 
 /// Whether nothing but its windows and the time decide about an eligible packet of this flow,
@@ -234,11 +271,10 @@ pub fn follow<'t, T: Tables>(
 #[inline(always)]
 const fn is_usual(flow: &Flow, state: State, now: Nanos) -> bool {
     const CONFIRMED: u8 = status::SEEN_REPLY | status::ASSURED;
-    /// Its numbers, or its ends, are others on the wire.
-    const REWRITTEN: u8 =
-        status::PROXIED | status::SOURCE_TRANSLATED | status::DESTINATION_TRANSLATED;
     flow.state == state as u8
-        && flow.status & (CONFIRMED | REWRITTEN) == CONFIRMED
+        // Behind SYNPROXY its numbers are others on the wire.
+        && flow.status & (CONFIRMED | status::PROXIED) == CONFIRMED
+        // So they may be where a helper reads: `Flow::may_be_shifted`.
         && (flow.helper == helper::NONE || flow.has(status::EXPECTED))
         && !flow.is_expired(now)
 }
@@ -248,13 +284,13 @@ const fn is_usual(flow: &Flow, state: State, now: Nanos) -> bool {
 #[inline(always)]
 fn way_out<'t, T: Tables>(
     plain: &Plain,
+    way: &Departure,
     side: &mut Side,
     tables: &'t T,
     now: Nanos,
 ) -> Option<&'t Hop> {
     let ip = plain.ip();
-    // Something may be translated that is addressed so.
-    if tables.is_face(&Addr::v4(ip.dst)) || plain.may_be_unfinished() {
+    if plain.may_be_unfinished() {
         return None;
     }
     // What is news behind this line makes the answer old.
@@ -262,10 +298,11 @@ fn way_out<'t, T: Tables>(
     let tick = tick(now);
     let verdict = &side.cached;
     if !side.way.is_fresh(tick, epoch) {
-        if tables.options().has(option::REHEARSAL) {
+        if tables.options().has(option::REHEARSAL) || !is_way_out(way, verdict.out_ifindex, tables)
+        {
             return None;
         }
-        let hop = tables.confirm(plain, verdict.in_ifindex, verdict.out_ifindex, tick)?;
+        let hop = tables.confirm(&way.inside, verdict.in_ifindex, verdict.out_ifindex, tick)?;
         side.way = Way::new(tick, epoch, hop);
     }
     let hop = tables.hop(side.way.hop())?;
@@ -275,6 +312,18 @@ fn way_out<'t, T: Tables>(
         && hop.dscp == dscp(ip.tos)
         && plain.ip_len() <= u32::from(hop.mtu);
     if is_right { Some(hop) } else { None }
+}
+
+/// Whether what is translated may leave so: `has_way_out` in [`crate::path`].
+#[inline(always)]
+fn is_way_out<T: Tables>(way: &Departure, out_ifindex: u32, tables: &T) -> bool {
+    if !way.is_translated {
+        return true;
+    }
+    match tables.device(out_ifindex) {
+        Some(out) => out.flags & device::OURS != 0,
+        None => true,
+    }
 }
 
 /// Moves the counters of the rules that the verdict remembers.

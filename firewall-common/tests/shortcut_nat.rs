@@ -1,0 +1,348 @@
+//! The short way of translated flows beside the long one: two gateways that begin alike, and
+//! the same frames. What leaves must be the same to the last byte, and so must flows and
+//! counters be in the end.
+
+use std::net::{IpAddr, SocketAddr};
+
+use firewall_common::{
+    addr::Addr,
+    control::{Device, device},
+    event::Hook,
+    extra::{Extra, need},
+    flow::{Flow, FlowKey, helper, status},
+    headers::Headers,
+    hop::{Hop, Way, station},
+    nat::{Kind, Order, desk::done, order::flag as wish, rewrite},
+    rule::{Chain, Rule, RulesetHeader, Target, flag},
+    tables::{FlowTable, Tables as _},
+    testing::{Frame, Memory, Written},
+    time::Nanos,
+    verdict::{STAT_PLACES, Stat, Verdict},
+    wire::tcp_flag::{ACK, FIN, PSH, RST, SYN},
+};
+use proptest::{collection::vec, prelude::*};
+
+const CLIENT: &str = "10.0.0.2:4000";
+/// Whom the client talks to, and who that is where the destination is translated.
+const SERVER: &str = "192.0.2.80:8080";
+const INNER: &str = "10.0.1.5:80";
+const PUBLIC: &str = "203.0.113.1";
+const OURS: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const NOW: Nanos = Nanos::from_secs(1_000);
+
+/// What table nat does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nat {
+    Masquerade,
+    /// Another address and another port.
+    Source,
+    Destination,
+    Both,
+}
+
+impl Nat {
+    const ALL: [Self; 4] = [Self::Masquerade, Self::Source, Self::Destination, Self::Both];
+
+    const fn has_destination(self) -> bool {
+        matches!(self, Self::Destination | Self::Both)
+    }
+}
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().expect("an address and a port")
+}
+
+fn addr(text: &str) -> Addr {
+    text.parse::<IpAddr>().expect("an address").into()
+}
+
+fn order(kind: Kind, to: &str, ports: Option<(u16, u16)>) -> Order {
+    let (first_port, last_port) = ports.unwrap_or_default();
+    let flags = wish::ADDRESSES | if ports.is_some() { wish::PORTS } else { 0 };
+    Order { kind, flags, first: addr(to), last: addr(to), first_port, last_port }
+}
+
+fn masquerade() -> Order {
+    Order { flags: 0, ..order(Kind::Masquerade, PUBLIC, None) }
+}
+
+/// Adds a chain of table nat with one rule for everything, and a policy behind it.
+fn add(memory: &mut Memory, chain: Chain, order: &Order) {
+    let extra = memory.extras.len() as u16;
+    memory.extras.push(Extra { arguments: order.words(), ..Extra::default() });
+    let (argument, mask) = order.pack(extra);
+    let first = memory.rules.len() as u32;
+    let chain_end = first + 1;
+    let target = Target::Translate as u8;
+    memory.rules.push(Rule { target, argument, mask, chain_end, ..Rule::default() });
+    let target = Target::Accept as u8;
+    memory.rules.push(Rule { flags: flag::POLICY, target, chain_end, ..Rule::default() });
+    memory.header.entries.iter_mut().for_each(|of| of[chain as usize] = first);
+    memory.header.needs |= need::NAT;
+}
+
+fn gateway(nat: Nat) -> Memory {
+    Memory::with(|memory| {
+        memory.add_device(1, OURS);
+        memory.own_address = |_| Some(addr(PUBLIC));
+        memory.hop = Some(Hop {
+            station: station(OURS),
+            in_ifindex: 1,
+            out_ifindex: 2,
+            mtu: 1_500,
+            ..Hop::default()
+        });
+        let accepts = Rule { target: Target::Accept as u8, ..Rule::default() };
+        let policy = Rule { flags: flag::POLICY, target: Target::Drop as u8, ..Rule::default() };
+        memory.rules = vec![accepts, policy];
+        memory.header = RulesetHeader::of_filter(0);
+        if nat.has_destination() {
+            let inner = socket(INNER);
+            let ports = Some((inner.port(), inner.port()));
+            let order = order(Kind::Destination, &inner.ip().to_string(), ports);
+            add(memory, Chain::NatPrerouting, &order);
+        }
+        match nat {
+            Nat::Masquerade | Nat::Both => add(memory, Chain::NatPostrouting, &masquerade()),
+            Nat::Source => {
+                let order = order(Kind::Source, PUBLIC, Some((61_000, 61_010)));
+                add(memory, Chain::NatPostrouting, &order);
+            }
+            Nat::Destination => {}
+        }
+    })
+}
+
+/// A frame of either protocol from one socket to the other.
+fn between(from: SocketAddr, to: SocketAddr, step: &Step) -> Vec<u8> {
+    let frame = Frame::between(&from.ip().to_string(), &to.ip().to_string()).ttl(step.ttl);
+    let frame = match step.is_udp {
+        true => frame.udp(from.port(), to.port()),
+        false => {
+            let flags = step.flags;
+            frame.tcp_at(from.port(), to.port(), flags, step.seq, step.ack).window(step.window)
+        }
+    };
+    frame.payload(&vec![7; step.len]).build()
+}
+
+/// Judges a frame on the long way; gives it as it leaves.
+fn pass(memory: &Memory, frame: &[u8], now: Nanos) -> Result<Vec<u8>, Verdict> {
+    let (verdict, bytes) = memory.cross(Hook::Ingress, 1, frame, now);
+    if !matches!(verdict, Verdict::Accept(_)) {
+        return Err(verdict);
+    }
+    let scratch = memory.scratch();
+    let written = Written::of(bytes);
+    if scratch.nat.has(done::LEAVES) {
+        let nat = &scratch.nat;
+        assert!(rewrite::ends(&written, &scratch.headers, &nat.inside, &nat.leaving));
+    }
+    Ok(written.bytes.into_inner())
+}
+
+/// The same on the short way, where that takes it.
+fn pass_shortly(memory: &Memory, frame: &[u8], now: Nanos) -> Result<Vec<u8>, Verdict> {
+    memory.follow_through(frame, now).map_or_else(|| pass(memory, frame, now), Ok)
+}
+
+/// The ends of a frame, source and destination.
+fn ends(frame: &[u8]) -> (SocketAddr, SocketAddr) {
+    let mut headers = Headers::default();
+    headers.parse(frame, true).expect("a whole packet");
+    let at = |address: &Addr, port| SocketAddr::new(address.to_ip(), port);
+    let tuple = &headers.tuple;
+    (at(&tuple.src, tuple.sport), at(&tuple.dst, tuple.dport))
+}
+
+/// A packet of a running connection, and where it is addressed to.
+#[derive(Clone, Debug)]
+struct Step {
+    is_udp: bool,
+    is_reply: bool,
+    aim: Aim,
+    flags: u8,
+    seq: u32,
+    ack: u32,
+    window: u16,
+    len: usize,
+    ttl: u8,
+    wait: u64,
+}
+
+impl Step {
+    fn of(is_udp: bool, is_reply: bool, flags: u8) -> Self {
+        let (seq, ack) = if is_reply { (5_001, 1_001) } else { (1_001, 5_001) };
+        let aim = Aim::Right;
+        Self { is_udp, is_reply, aim, flags, seq, ack, window: 8_192, len: 0, ttl: 64, wait: 0 }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    /// As the sender knows the other side.
+    Right,
+    /// To the ends inside, whoever knows them.
+    Inside,
+    OtherPort,
+}
+
+/// Two hosts and how they know each other.
+struct Talk {
+    client: SocketAddr,
+    server: SocketAddr,
+    /// Whom the server sees.
+    seen: SocketAddr,
+    memory: Memory,
+}
+
+impl Talk {
+    /// Behind a handshake, the verdict of both directions remembered.
+    fn new(nat: Nat, is_udp: bool) -> Self {
+        let memory = gateway(nat);
+        let client = socket(CLIENT);
+        let first = Step { seq: 1_000, ack: 0, ..Step::of(is_udp, false, SYN) };
+        let left = pass(&memory, &between(client, socket(SERVER), &first), NOW).expect("accepted");
+        let (seen, server) = ends(&left);
+        let talk = Self { client, server, seen, memory };
+        let answer = Step { seq: 5_000, ..Step::of(is_udp, true, SYN | ACK) };
+        let rest = [answer, Step::of(is_udp, false, ACK), Step::of(is_udp, true, ACK)];
+        let again = [Step::of(is_udp, false, ACK), Step::of(is_udp, true, ACK)];
+        let mut now = NOW;
+        for step in rest.iter().chain(&again) {
+            pass(&talk.memory, &talk.frame(step), now).expect("accepted");
+            now = now.after(Nanos::from_millis(900));
+        }
+        talk
+    }
+
+    fn frame(&self, step: &Step) -> Vec<u8> {
+        let (from, known, inside) = match step.is_reply {
+            true => (self.server, self.seen, self.client),
+            false => (self.client, socket(SERVER), self.server),
+        };
+        let to = match step.aim {
+            Aim::Right => known,
+            Aim::Inside => inside,
+            Aim::OtherPort => SocketAddr::new(known.ip(), known.port() ^ 1),
+        };
+        between(from, to, step)
+    }
+
+    fn flows(&self) -> Vec<(FlowTable, FlowKey, Flow)> {
+        let mut flows = self.memory.flows();
+        for (_, _, flow) in &mut flows {
+            flow.sides.iter_mut().for_each(|side| side.way = Way::default());
+        }
+        flows
+    }
+
+    /// The counters; the adapter counts what leaves by redirect.
+    fn counters(&self) -> [u64; STAT_PLACES] {
+        let mut stats = self.memory.stats();
+        stats[Stat::ForwardFast as usize] = 0;
+        stats[Stat::ForwardShort as usize] = 0;
+        stats
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Flow)) {
+        let (table, key, _) = self.memory.flows()[0];
+        change(self.memory.flow(table, &key).expect("the only flow"));
+    }
+}
+
+prop_compose! {
+    fn step(is_udp: bool)(
+        is_reply: bool,
+        aim in prop_oneof![9 => Just(Aim::Right), 1 => Just(Aim::Inside), 1 => Just(Aim::OtherPort)],
+        flags in prop_oneof![
+            30 => Just(ACK),
+            6 => Just(ACK | PSH),
+            1 => prop_oneof![Just(FIN | ACK), Just(RST), Just(SYN), Just(SYN | ACK)],
+        ],
+        seq in prop_oneof![9 => 0_u32..6_000, 1 => any::<u32>()],
+        ack in prop_oneof![9 => 0_u32..3_000, 1 => any::<u32>()],
+        window: u16,
+        len in prop_oneof![Just(0_usize), 1_usize..1_400],
+        ttl in prop_oneof![9 => Just(64_u8), 1 => 0_u8..3],
+        wait in prop_oneof![5 => 0_u64..10, 1 => 0_u64..4_000],
+    ) -> Step {
+        let base = if is_reply { (5_001, 1_001) } else { (1_001, 5_001) };
+        let (seq, ack) = (seq.wrapping_add(base.0), ack.wrapping_add(base.1));
+        Step { is_udp, is_reply, aim, flags, seq, ack, window, len, ttl, wait }
+    }
+}
+
+fn talk_of_steps() -> impl Strategy<Value = (bool, Vec<Step>)> {
+    any::<bool>().prop_flat_map(|is_udp| (Just(is_udp), vec(step(is_udp), 1..40)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn the_short_way_leads_where_the_long_one_does(
+        nat in prop::sample::select(&Nat::ALL[..]),
+        (is_udp, steps) in talk_of_steps(),
+    ) {
+        let (short, long) = (Talk::new(nat, is_udp), Talk::new(nat, is_udp));
+        let mut now = NOW.after(Nanos::from_secs(5));
+        for step in &steps {
+            now = now.after(Nanos::from_millis(step.wait));
+            let frame = long.frame(step);
+            prop_assert_eq!(&frame, &short.frame(step));
+            let expected = pass(&long.memory, &frame, now);
+            prop_assert_eq!(pass_shortly(&short.memory, &frame, now), expected, "{:?}", step);
+            prop_assert_eq!(short.flows(), long.flows(), "{:?}", step);
+            prop_assert_eq!(short.counters(), long.counters(), "{:?}", step);
+        }
+    }
+}
+
+/// Whether the short way takes both directions of a connection.
+fn takes(talk: &Talk, is_udp: bool) -> [bool; 2] {
+    let later = NOW.after(Nanos::from_secs(5));
+    [false, true].map(|is_reply| {
+        // No frame on a wire is shorter.
+        let frame = talk.frame(&Step { len: 30, ..Step::of(is_udp, is_reply, ACK) });
+        talk.memory.follow(&frame, later)
+    })
+}
+
+#[test]
+fn it_takes_both_directions_however_they_are_translated() {
+    for (nat, is_udp) in Nat::ALL.into_iter().flat_map(|nat| [(nat, false), (nat, true)]) {
+        let talk = Talk::new(nat, is_udp);
+        assert_eq!(takes(&talk, is_udp), [true; 2], "{nat:?}, UDP: {is_udp}");
+    }
+}
+
+#[test]
+fn it_takes_nothing_that_is_addressed_past_the_wire_face() {
+    let cases = [(Nat::Masquerade, true), (Nat::Destination, false), (Nat::Both, true)];
+    for (nat, is_reply) in cases {
+        let talk = Talk::new(nat, false);
+        let step = Step { aim: Aim::Inside, ..Step::of(false, is_reply, ACK) };
+        assert!(!talk.memory.follow(&talk.frame(&step), NOW), "{nat:?}");
+    }
+}
+
+#[test]
+fn it_takes_nothing_of_a_connection_whose_numbers_may_be_shifted() {
+    for nat in Nat::ALL {
+        let talk = Talk::new(nat, false);
+        talk.change(|flow| flow.helper = helper::FTP);
+        assert_eq!(takes(&talk, false), [false; 2]);
+        talk.change(|flow| flow.status |= status::EXPECTED);
+        assert_eq!(takes(&talk, false), [true; 2]);
+    }
+}
+
+#[test]
+fn it_takes_nothing_that_leaves_by_an_interface_of_somebody_else() {
+    let mut talk = Talk::new(Nat::Masquerade, false);
+    talk.memory.devices.insert(2, Device::default());
+    assert_eq!(takes(&talk, false), [false, true]);
+    talk.memory.devices.insert(2, Device { flags: device::OURS, ..Device::default() });
+    assert_eq!(takes(&talk, false), [true; 2]);
+}
