@@ -543,12 +543,15 @@ fn is_for_another_station<T: Tables>(tables: &T, place: Place, scratch: &Scratch
 
 /// Whether an accepted packet needs nothing that only the stack does: the first
 /// packets of a flow have their reverse path and source checked there, and routers
-/// read IP options, answer an ended TTL and write VLAN tags.
+/// read IP options, answer an ended TTL, write VLAN tags, and send on no frame that came for
+/// many.
 #[inline(always)]
 pub const fn may_bypass_stack(headers: &Headers, walk: &Walk) -> bool {
+    let [first, ..] = headers.destination_mac;
     walk.ctstate == CtState::Established.bit()
         && headers.vlan == 0
         && headers.ttl > 1
+        && first & 1 == 0
         && !headers.has_ip_options()
 }
 
