@@ -132,6 +132,16 @@ mod a_flow {
             ensure!(answered == [0, 3], "{family:?}, answered: {answered:?}");
             let answers = ways(3, End::Server, &answer(&question))?;
             ensure!(answers == [0, 3], "{family:?}, answers: {answers:?}");
+
+            // A router sends on nothing that came for many stations (RFC 1812 section 5.3.4).
+            // The packet behind it tells that it has been judged.
+            let mut for_many = wires.client.frame(&question);
+            for_many[..6].fill(0xff);
+            let before = firewall.stat("forward-fast")?;
+            wires.client.send_frame(&for_many)?;
+            wires.cross(End::Client, &question)?;
+            ensure!(firewall.stat("forward-fast")? == before + 1, "{family:?}: it was redirected");
+            wires.server.has_not_seen(&question)?;
         }
         Ok(())
     }
