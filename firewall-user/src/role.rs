@@ -8,6 +8,7 @@
 
 use std::{fs, io, path::Path};
 
+use anyhow::{Context as _, Result};
 use firewall_common::control::device;
 
 use crate::netlink::links::Link;
@@ -25,8 +26,8 @@ pub enum Role {
 
 impl Role {
     /// # Errors
-    /// When the settings of the interface are there and cannot be read.
-    pub fn of(link: &Link) -> io::Result<Self> {
+    /// When the settings of the interface are there and cannot be read, with the file.
+    pub fn of(link: &Link) -> Result<Self> {
         Ok(match link.is_ethernet() {
             false => Self::Bare,
             true if forwards(&link.name)? => Self::Router,
@@ -51,7 +52,7 @@ impl Role {
 /// Whether this host forwards what comes in by an interface, by either protocol. The kernel
 /// asks the interface's own setting for IPv4, and for IPv6 that of all interfaces, or its own
 /// when it is there to overrule that (Documentation/networking/ip-sysctl.rst).
-fn forwards(interface: &str) -> io::Result<bool> {
+fn forwards(interface: &str) -> Result<bool> {
     let settings = Path::new("/proc/sys/net");
     let of = |family: &str, name: &str, setting: &str| {
         is_on(&settings.join(family).join("conf").join(name).join(setting))
@@ -62,11 +63,13 @@ fn forwards(interface: &str) -> io::Result<bool> {
 }
 
 /// A setting that is not there is off: the kernel may be without that protocol, or older.
-fn is_on(setting: &Path) -> io::Result<bool> {
+fn is_on(setting: &Path) -> Result<bool> {
     match fs::read_to_string(setting) {
         Ok(value) => Ok(value.trim() != "0"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(error).with_context(|| {
+            format!("cannot read {}: choose with --hook xdp or --hook tc", setting.display())
+        }),
     }
 }
 
@@ -74,16 +77,24 @@ fn is_on(setting: &Path) -> io::Result<bool> {
 pub fn reason(flags: u32) -> &'static str {
     let has = |bit| flags & bit != 0;
     if !has(device::CHOSEN) {
-        return "as --hook asks";
+        return "as --hook or the configuration asks";
     }
     if !has(device::ETHERNET) {
         return "auto: frames have no Ethernet header";
     }
     match (has(device::FORWARDS), has(device::TC), has(device::GENERIC)) {
-        (false, _, _) => "auto: nothing is forwarded from here, and receive offload stays whole",
+        (false, true, _) => "auto: nothing is forwarded from here, and receive offload stays whole",
+        (false, false, _) => {
+            "auto: packets were forwarded from here when that was chosen; a restart chooses anew"
+        }
         (true, false, false) => "auto: packets are forwarded from here",
-        (true, false, true) => "auto: packets are forwarded from here; the driver has no XDP",
-        (true, true, _) => "auto: packets are forwarded from here, but XDP could not be attached",
+        (true, false, true) => {
+            "auto: packets are forwarded from here; XDP in the driver could not be attached"
+        }
+        (true, true, _) => {
+            "auto: packets are forwarded from here, but XDP could not be attached; a restart tries \
+             again"
+        }
     }
 }
 
@@ -127,11 +138,12 @@ mod tests {
     fn each_choice_has_its_reason() {
         let ethernet = device::OURS | device::ETHERNET;
         let of = |role: Role, more: u32| reason(ethernet | role.bits() | more);
-        assert_eq!(reason(ethernet | device::TC), "as --hook asks");
+        assert_eq!(reason(ethernet | device::TC), "as --hook or the configuration asks");
         assert!(of(Role::Host, device::TC).contains("receive offload"));
+        assert!(of(Role::Host, 0).contains("a restart chooses anew"));
         assert_eq!(of(Role::Router, 0), "auto: packets are forwarded from here");
-        assert!(of(Role::Router, device::GENERIC).ends_with("the driver has no XDP"));
-        assert!(of(Role::Router, device::TC).ends_with("could not be attached"));
+        assert!(of(Role::Router, device::GENERIC).ends_with("in the driver could not be attached"));
+        assert!(of(Role::Router, device::TC).contains("but XDP could not be attached"));
         assert!(reason(device::OURS | Role::Bare.bits() | device::TC).contains("no Ethernet"));
     }
 }

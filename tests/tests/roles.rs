@@ -2,17 +2,20 @@
 //! says otherwise; `firewall status` says where, and why.
 
 use std::{
+    fs::File,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use firewall_common::control::LAYOUT_VERSION;
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, capability, firewall::Setup, needs, packet::Packet, wait,
     wire::Wires,
 };
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 const CLOSED: &str = "\
@@ -36,6 +39,9 @@ fn judged(firewall: &Firewall<'_>) -> Result<(String, String)> {
     ensure!(text.contains(&format!("({reason})")), "no {reason:?} in {text}");
     Ok((hooks.collect::<Vec<_>>().join(" "), reason))
 }
+
+/// The gateway's address towards the client.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const AT_TC: &str = "tc-ingress tc-egress";
 const BY_XDP: &str = "tc-ingress tc-egress xdp";
@@ -82,7 +88,7 @@ mod a_host_that_forwards_nothing {
         let network = Gateway::hosts(Offload::Default)?;
         let setup = Setup::on(&["eth0"]).both(CLOSED).option("--hook=xdp");
         let firewall = setup.start(&network.server)?;
-        is(&firewall, BY_XDP, "as --hook asks")?;
+        is(&firewall, BY_XDP, "as --hook or the configuration asks")?;
         let length = received(&network, &firewall)?;
         ensure!(length <= 1_500, "segments of {length} bytes");
         Ok(())
@@ -127,11 +133,12 @@ mod a_gateway {
         let network = Gateway::new(Offload::Tuned).unwrap();
         let setup = Setup::on(&["eth0", "eth1"]).both(CLOSED).option("--hook=tc");
         let firewall = setup.start(network.gateway()).unwrap();
-        is(&firewall, AT_TC, "as --hook asks").unwrap();
+        is(&firewall, AT_TC, "as --hook or the configuration asks").unwrap();
     }
 }
 
-/// While forwarding is switched on and off, somebody tries all the time.
+/// While forwarding is switched on and off, somebody tries all the time: to come through, and to
+/// the gateway itself.
 #[test]
 fn a_host_that_becomes_a_gateway_and_back_lets_nothing_pass_meanwhile() {
     needs!(capability::firewall());
@@ -150,6 +157,10 @@ fn there_and_back() -> Result<()> {
     let firewall = Setup::on(&["eth0", "eth1"]).both(CLOSED).start(gateway)?;
     let client = wires.client.endpoint(Family::V4, 40_000);
     let unwanted = Packet::udp(client, wires.server.endpoint(Family::V4, 53), b"unwanted");
+    let own = SocketAddr::from((GATEWAY, 9_000));
+    let listener = gateway.enter(|| UdpSocket::bind(own))?;
+    listener.set_nonblocking(true)?;
+    let intruding = Packet::udp(client, own, b"unwanted");
     let refused = firewall.stat("policy")?;
     let is_over = AtomicBool::new(false);
     let moved = thread::scope(|scope| {
@@ -157,6 +168,7 @@ fn there_and_back() -> Result<()> {
             while !is_over.load(Ordering::Relaxed) {
                 // A full queue loses it.
                 let _ = wires.client.send(&unwanted);
+                let _ = wires.client.send(&intruding);
                 thread::yield_now();
             }
         });
@@ -166,19 +178,30 @@ fn there_and_back() -> Result<()> {
     });
     moved.with_context(|| firewall.said())?;
     wires.server.has_not_seen(&unwanted)?;
+    ensure!(listener.recv_from(&mut [0; 64]).is_err(), "the gateway was reached");
     ensure!(firewall.stat("policy")? > refused, "nothing was refused");
     Ok(())
 }
 
-/// The hook follows the settings.
+/// The hook follows the settings to XDP, when nobody changes the rules; back it goes with the
+/// next start alone.
 fn follow(firewall: &Firewall<'_>, forward: &dyn Fn(&str) -> Result<()>) -> Result<()> {
     is(firewall, AT_TC, "nothing is forwarded")?;
-    for (value, hooks, reason) in
-        [("1", BY_XDP, "packets are forwarded"), ("0", AT_TC, "nothing is forwarded")]
-    {
+    let lock = Flock::lock(
+        File::open(firewall.pin().join(format!("v{LAYOUT_VERSION}/maps")))?,
+        FlockArg::LockExclusive,
+    );
+    let lock = lock.map_err(|(_, error)| error)?;
+    forward("1")?;
+    wait::until_true("a word about the rules that are being changed", || {
+        firewall.said().contains("the hook of eth0 waits")
+    })?;
+    is(firewall, AT_TC, "nothing is forwarded")?;
+    drop(lock);
+    for (value, reason) in [("1", "packets are forwarded"), ("0", "a restart chooses anew")] {
         forward(value)?;
-        wait::until_true(&format!("{hooks} after forwarding {value}"), || {
-            is(firewall, hooks, reason).is_ok()
+        wait::until_true(&format!("XDP because {reason}"), || {
+            is(firewall, BY_XDP, reason).is_ok()
         })?;
     }
     Ok(())

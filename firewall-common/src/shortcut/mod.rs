@@ -234,7 +234,9 @@ pub fn follow<'t, T: Tables>(
         Direction::Original => (original, reply),
         Direction::Reply => (reply, original),
     };
-    if side.cached.generation != generation || side.cached.in_ifindex != in_ifindex {
+    // What is for this host has no way out.
+    let is_known = side.cached.generation == generation && side.cached.in_ifindex == in_ifindex;
+    if !is_known || side.cached.out_ifindex == 0 {
         return None;
     }
     let hop = way_out(plain, &way, side, tables, now)?;

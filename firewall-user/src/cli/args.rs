@@ -263,7 +263,8 @@ pub struct Apply {
         conflicts_with_all = ["rules", "rules6"])]
     pub file: Option<PathBuf>,
 
-    /// They are ip6tables rules; those for IPv4 stay
+    /// They are ip6tables rules, as those of a file are whose name ends in .v6; those for IPv4
+    /// stay
     #[arg(long, requires = "file")]
     pub ipv6: bool,
 

@@ -66,8 +66,10 @@ struct Incoming {
 
 impl Incoming {
     fn read(command: &args::Apply) -> Result<Self> {
-        let files =
-            [(&command.file, command.ipv6), (&command.rules, false), (&command.rules6, true)];
+        let alone = command.file.as_deref();
+        let is_ipv6 = alone.is_some_and(|file| source::is_ipv6(file, command.ipv6));
+        let (v4, v6) = (command.rules.as_deref(), command.rules6.as_deref());
+        let files = [(alone, is_ipv6), (v4, false), (v6, true)];
         let mut rules = Vec::new();
         for (file, is_ipv6) in files {
             if let Some(path) = file {

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
 
 use super::{output::print, source};
 use crate::{
     cli::args::{self, Global, Output},
     rules::{
-        Preventing, Remembering,
+        Preventing, Remembering, Ruleset,
         lint::{Finding, lint},
         remembering,
     },
@@ -19,27 +19,38 @@ use crate::{
 };
 
 pub fn check(global: &Global, command: &args::Check) -> Result<()> {
-    let is_ipv6 = |file: &Path| command.ipv6 || file.extension().is_some_and(|it| it == "v6");
-    let alone = command.file.as_deref().map(|file| (file, is_ipv6(file)));
+    let alone = command.file.as_deref().map(|file| (file, source::is_ipv6(file, command.ipv6)));
     let of_v4 = command.rules.as_deref().map(|file| (file, false));
     let of_v6 = command.rules6.as_deref().map(|file| (file, true));
+    let (mut right, mut wrong) = (Vec::new(), Vec::new());
+    for (file, is_ipv6) in [alone, of_v4, of_v6].into_iter().flatten() {
+        match source::read(file, is_ipv6) {
+            Ok(rules) => right.push((file, rules)),
+            Err(error) => wrong.push(format!("{error:#}")),
+        }
+    }
+    if !wrong.is_empty() {
+        bail!(wrong.join("\n"));
+    }
+    // Some bounds are those of both families together.
+    let all = right.iter().map(|(_, rules)| rules.clone());
+    all.fold(Rulesets::default(), Rulesets::with).compile()?;
     // All of them are told of before one that warns is a failure.
     let mut strict = Ok(());
-    for (file, is_ipv6) in [alone, of_v4, of_v6].into_iter().flatten() {
-        strict = strict.and(one(global, command, file, is_ipv6)?);
+    for (file, rules) in &right {
+        strict = strict.and(one(global, command, file, rules)?);
     }
     strict
 }
 
 /// Tells of one file; whether it is as `--strict` wants it.
-fn one(global: &Global, command: &args::Check, file: &Path, is_ipv6: bool) -> Result<Result<()>> {
-    let rules = source::read(file, is_ipv6)?;
+fn one(global: &Global, command: &args::Check, file: &Path, rules: &Ruleset) -> Result<Result<()>> {
     let count: usize =
         rules.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
     let compiled = Rulesets::default().with(rules.clone()).compile()?;
-    let findings = lint(&rules, session::caller().as_ref());
+    let findings = lint(rules, session::caller().as_ref());
     let file = file.display().to_string();
-    let chains = if command.verbose { remembering(&rules, &compiled) } else { Vec::new() };
+    let chains = if command.verbose { remembering(rules, &compiled) } else { Vec::new() };
     let (mut lines, summary) = match global.output {
         Output::Text => (told(&file, &chains), text(&file, count, &findings)),
         Output::Json => (told_json(&file, &chains), json_lines(&file, count, &findings)),

@@ -39,6 +39,8 @@ pub struct Interfaces {
     roles: HashMap<u32, Role>,
     /// Judged at TC ingress beside XDP, while one takes over from the other.
     in_transit: HashSet<u32>,
+    /// While the daemon begins it waits for whoever changes the rules; later it looks again.
+    is_patient: bool,
     /// The rules in force, as far as they were last looked at.
     running: Option<Running>,
     /// The rules that come back, while those in force are on trial.
@@ -55,6 +57,7 @@ impl Interfaces {
             ours: HashMap::new(),
             roles: HashMap::new(),
             in_transit: HashSet::new(),
+            is_patient: false,
             running: None,
             former: None,
         }
@@ -66,14 +69,29 @@ impl Interfaces {
     /// What went wrong; the former programs still enforce where they did.
     pub fn begin(&mut self) -> Result<()> {
         let before = self.pins().links()?;
+        self.is_patient = true;
         let begun = self.attach_wanted();
         if begun.is_err() {
-            for link in self.pins().links()?.iter().filter(|link| !before.contains(link)) {
-                self.pins().detach(*link)?;
-            }
+            self.take_back(&before)?;
         }
+        self.is_patient = false;
         begun?;
         self.programs.pin(self.maps.pins())
+    }
+
+    /// Detaches what was not attached before. Where TC has judged alone it does again, before
+    /// XDP goes.
+    fn take_back(&mut self, before: &[LinkName]) -> Result<()> {
+        let mut added = self.pins().links()?;
+        added.retain(|link| !before.contains(link));
+        for LinkName { kind, ifindex } in &added {
+            let ingress = LinkName { kind: LinkKind::Ingress, ifindex: *ifindex };
+            if *kind == LinkKind::Xdp && before.contains(&ingress) {
+                self.ours.insert(*ifindex, Mode::Tc);
+            }
+        }
+        self.describe_all(&links::all().context("cannot list the interfaces")?)?;
+        added.into_iter().try_for_each(|link| self.pins().detach(link))
     }
 
     /// Attaches to the wanted interfaces that are new or have another role now, lets go of
@@ -100,15 +118,26 @@ impl Interfaces {
         attached
     }
 
-    /// Attaches to an interface that is new, or that is something else to this host than
-    /// when its hook was chosen.
+    /// Attaches to an interface that is new, or from which packets are forwarded now and were
+    /// not. The other way round it stays with XDP, which is only slower: a card may lose
+    /// packets when its program goes.
     fn attach_anew(&mut self, link: &Link, links: &[Link]) -> Result<()> {
-        let role = Role::of(link)
-            .with_context(|| format!("cannot read whether {} forwards", link.name))?;
+        let role = match self.hook {
+            Hook::Auto => Role::of(link)?,
+            // Somebody has chosen.
+            Hook::Xdp | Hook::XdpGeneric | Hook::Tc => Role::Router,
+        };
         let is_ours = self.ours.contains_key(&link.index);
-        let has_changed = self.roles.insert(link.index, role) != Some(role);
-        if is_ours && !(has_changed && self.hook == Hook::Auto) {
+        let known = self.roles.get(&link.index).copied();
+        let is_due = role.is_for_xdp()
+            && known.is_some_and(|known| !known.is_for_xdp())
+            && self.ours.get(&link.index) == Some(&Mode::Tc);
+        if is_ours && !is_due {
+            self.roles.insert(link.index, role);
             return Ok(());
+        }
+        if is_ours {
+            tracing::info!("packets are forwarded from {} now: XDP is to judge there", link.name);
         }
         self.attach(link, role, links)
     }
@@ -160,13 +189,23 @@ impl Interfaces {
             .iter()
             .any(|(index, known)| *index == link.index && known.flags & device::TC != 0);
         let changes = target.attached.is_some_and(|attached| attached != first);
+        let former = if was_tc { Some(Mode::Tc) } else { target.attached };
         if was_tc || changes || first == Mode::Tc {
             self.in_transit.insert(link.index);
         }
         self.ours.insert(link.index, target.attached.unwrap_or(first));
-        self.describe_all(links)?;
+        let told = self.describe_all(links);
+        if former.is_some() && !matches!(told, Ok(true)) {
+            // By what the datapath knows, nobody might judge, or two.
+            self.in_transit.remove(&link.index);
+            former.map(|mode| self.ours.insert(link.index, mode));
+            told?;
+            tracing::info!("the rules are being changed: the hook of {} waits", link.name);
+            return Ok(());
+        }
         let attached = self.programs.attach_by(self.maps.pins(), &target, self.hook);
         self.in_transit.remove(&link.index);
+        self.roles.insert(link.index, role);
         match attached {
             Ok(mode) => {
                 self.ours.insert(link.index, mode);
@@ -174,7 +213,6 @@ impl Interfaces {
                 Ok(())
             }
             Err(error) => {
-                let former = if was_tc { Some(Mode::Tc) } else { target.attached };
                 match former {
                     Some(mode) => self.ours.insert(link.index, mode),
                     None => self.ours.remove(&link.index),
@@ -203,11 +241,12 @@ impl Interfaces {
     }
 
     /// Writes what has changed to the `devices` map, with the patterns of the rules
-    /// in force.
-    fn describe_all(&mut self, links: &[Link]) -> Result<()> {
-        // Whoever changes the rules now writes the patterns, too; the next look
-        // comes soon.
-        let Some(_lock) = self.pins().try_lock_ruleset()? else { return Ok(()) };
+    /// in force; `false` when somebody changes the rules, who writes the patterns, too: the
+    /// next look comes soon.
+    fn describe_all(&mut self, links: &[Link]) -> Result<bool> {
+        let pins = self.pins();
+        let lock = if self.is_patient { pins.lock_ruleset()? } else { pins.try_lock_ruleset()? };
+        let Some(_lock) = lock else { return Ok(false) };
         if self.maps.end_trial_over()? {
             tracing::warn!("nobody confirmed the rules that were on trial: the old rules are back");
         }
@@ -231,7 +270,7 @@ impl Interfaces {
         if has_changed {
             self.maps.raise_epoch()?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Has the rules at hand that are in force, and those that may come back.

@@ -147,7 +147,7 @@ mod tests {
             name: Some(name.into()),
             index,
             hooks: hooks.to_vec(),
-            reason: Some("as --hook asks"),
+            reason: Some("as --hook or the configuration asks"),
         };
         StatusView {
             pin: "/sys/fs/bpf/firewall".into(),
@@ -177,8 +177,8 @@ mod tests {
 daemon       running, pid 4711
 since        1970-01-01T00:00:00.000Z
 pinned at    /sys/fs/bpf/firewall
-interface    eth0 (index 2): xdp, tc-egress (as --hook asks)
-interface    tun0 (index 5): tc-ingress, tc-egress (as --hook asks)
+interface    eth0 (index 2): xdp, tc-egress (as --hook or the configuration asks)
+interface    tun0 (index 5): tc-ingress, tc-egress (as --hook or the configuration asks)
 ruleset      generation 3, 17 rules
 ftp ports    21, 2121
 assured      812 of 262144
@@ -210,7 +210,7 @@ translations 2 of 524288";
         assert!(!line.contains('\n'));
         assert!(line.starts_with(r#"{"running":true,"pid":4711,"since":"1970-01-01T"#), "{line}");
         assert!(line.contains(
-            r#"{"name":"eth0","index":2,"hooks":["xdp","tc-egress"],"reason":"as --hook asks"}"#
+            r#"{"name":"eth0","index":2,"hooks":["xdp","tc-egress"],"reason":"as --hook or the configuration asks"}"#
         ));
         assert!(
             line.contains(

@@ -168,10 +168,11 @@ impl Stream {
     /// The receiver has all bytes before `ack`: what of them did not come by here
     /// never will. Most often the gap ends with a line, so that what follows is
     /// read as after a start in the middle. Before the first segment of a stream whose
-    /// start is seen, nothing has come: it begins there.
+    /// start is seen, nothing has come: it begins there. What acknowledges nothing, as a SYN
+    /// with data, says 0.
     pub fn acknowledged(&mut self, ack: Seq, tell: &mut impl FnMut(Read<'_>)) {
         let Some(next) = self.next else {
-            self.next = self.lines.is_whole().then_some(ack);
+            self.next = (self.lines.is_whole() && ack != Seq(0)).then_some(ack);
             return;
         };
         let missing = ack.since(next);
