@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::libc;
+use nix::{errno::Errno, libc};
 
 use crate::{
     Family, Gateway, Netns, Offload,
@@ -169,9 +169,16 @@ impl Wire {
         self.send_frame(&[&self.neighbour[..], &self.own, &ether_type(ip), ip].concat())
     }
 
+    /// Sends a frame, when the interface's queue has room for it.
     pub fn send_frame(&self, frame: &[u8]) -> Result<()> {
-        let sent = if self.has_ethernet { frame } else { &frame[ETHERNET..] };
-        nix::unistd::write(&self.socket, sent).context("cannot send a frame").map(drop)
+        let frame = if self.has_ethernet { frame } else { &frame[ETHERNET..] };
+        let sent = wait::until("room in the queue of the interface", wait::DEADLINE, || {
+            match nix::unistd::write(&self.socket, frame) {
+                Err(Errno::ENOBUFS) => None,
+                sent => Some(sent),
+            }
+        })?;
+        sent.context("cannot send a frame").map(drop)
     }
 
     /// Waits for a packet that is this one, whatever else comes in before.
