@@ -68,6 +68,8 @@ fn apply(report: &mut Report, sites: &[Site<'_>], rounds: usize) -> Result<()> {
     let (iptables, nft) = (written(&rules::iptables(RULES))?, written(&rules::nft(RULES))?);
     for round in 0..=rounds {
         for site in sites {
+            // Rules that are in force already are no change to put in force.
+            site.apply(FEWEST)?;
             let (mut command, name) = match (&site.firewall, site.who) {
                 (Some(firewall), _) => (firewall.command(&["apply"])?, "firewall apply"),
                 (_, Who::Nft) => (site.command("nft", &["-f"]), "nft -f"),
