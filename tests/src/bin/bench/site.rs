@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, process::Command, time::Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 use firewall_tests::{Firewall, Netns, capability, command, firewall::Setup};
 use tempfile::NamedTempFile;
 
@@ -16,6 +16,8 @@ use crate::{
 
 /// Bytes of a minimal frame, from the first address on.
 pub const SMALL: usize = 46;
+/// Rounds of which too little arrived, before that is an error.
+const ATTEMPTS: u32 = 10;
 
 /// Who stands between client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,16 +186,19 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// As [`Site::send`], where they have to arrive.
+    /// As [`Site::send`], where they have to arrive. What goes by the stack overflows its queue
+    /// when the generator has the CPU for too long: such a round is played again.
     pub fn play(&mut self, packets: &Packets, kind: Kind, count: u32) -> Result<f64> {
-        let sent = self.send(packets, kind, count)?;
-        ensure!(
-            sent.arrived > 0.5,
-            "{}: of {kind:?} {:.0} % arrived",
-            self.who.name(),
-            100.0 * sent.arrived
-        );
-        Ok(sent.nanoseconds)
+        let mut best: f64 = 0.0;
+        for _ in 0..ATTEMPTS {
+            let sent = self.send(packets, kind, count)?;
+            if sent.arrived > 0.5 {
+                return Ok(sent.nanoseconds);
+            }
+            best = best.max(sent.arrived);
+        }
+        let (who, percent) = (self.who.name(), 100.0 * best);
+        bail!("{who}: of {kind:?} {percent:.0} % arrived at best, in {ATTEMPTS} attempts")
     }
 
     /// Brings connections to be, by a handshake each.
