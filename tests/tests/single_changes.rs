@@ -1,7 +1,7 @@
 //! Rules that come and go one by one, as scripts and fail2ban change them, beside the
 //! kernel's own iptables.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
@@ -113,14 +113,23 @@ fn a_thousand_rules_one_by_one_take_no_longer_than_with_iptables() {
             ("-D", "-D INPUT -s 10.2.$a.$b/32 -j DROP"),
         ] {
             let mut spent = [Duration::ZERO; 2];
+            let mut taken = [Duration::ZERO; 2];
             for first in (0..ALL).step_by(TURN) {
                 let script = calls(first, TURN, call);
+                let began = Instant::now();
                 spent[0] += cpu(|| both.ours(&script))?;
+                taken[0] += began.elapsed();
+                let began = Instant::now();
                 spent[1] += cpu(|| both.theirs(&script))?;
+                taken[1] += began.elapsed();
             }
-            let [ours, theirs] = spent.map(|time| time / ALL as u32);
-            let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-            eprintln!("{ALL} times {what}: {ours:?} of CPU each, iptables {theirs:?}: {ratio:.2}");
+            for (times, unit) in [(taken, "taken"), (spent, "of CPU")] {
+                let [ours, theirs] = times.map(|time| time / ALL as u32);
+                let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+                eprintln!(
+                    "{ALL} times {what}: {ours:?} {unit} each, iptables {theirs:?}: {ratio:.2}"
+                );
+            }
         }
         Ok(())
     });

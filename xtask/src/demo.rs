@@ -6,15 +6,7 @@ use crate::{build, servers, setup, shell};
 
 pub(crate) fn demo() -> Result<()> {
     setup::setup()?;
-    let firewall = build::debug()?;
-    shell::run(shell::cargo().args([
-        "build",
-        "--locked",
-        "-p",
-        "firewall-tests",
-        "--bin",
-        "demo",
-    ]))?;
+    let firewall = build::debug(&["demo"])?;
     let demo = shell::target().join("debug/demo");
     let mut command = shell::as_root("env");
     command.arg(format!("FIREWALL_BIN={}", firewall.display()));

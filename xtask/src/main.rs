@@ -9,6 +9,7 @@ mod ci;
 mod demo;
 mod fuzz;
 mod oracle;
+mod programs;
 mod run;
 mod scenarios;
 mod servers;

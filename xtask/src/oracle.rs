@@ -30,9 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn oracle(arguments: &Arguments) -> Result<()> {
     setup::setup()?;
-    let firewall = build::debug()?;
-    let package = ["build", "--locked", "-p", "firewall-tests", "--bin", "oracle"];
-    shell::run(shell::cargo().args(package))?;
+    let firewall = build::debug(&["oracle"])?;
     let mut command = shell::as_root("env");
     command.arg(format!("FIREWALL_BIN={}", firewall.display()));
     command.arg(shell::target().join("debug/oracle"));

@@ -1,10 +1,14 @@
 //! `cargo xtask test`: every check and test, from the quickest to the slowest.
 
-use std::{env, process::Command};
+use std::env;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use crate::{build, scenarios, servers, setup, shell};
+use crate::{
+    build,
+    programs::{Program, Programs},
+    scenarios, servers, setup, shell,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -21,8 +25,9 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     shell::run(
         shell::cargo().args(["clippy", "--locked", "--all-targets"]).args(["--", "-D", "warnings"]),
     )?;
-    shell::run(&mut unit_tests())?;
-    let firewall = build::debug()?;
+    let programs = Programs::build()?;
+    check(&programs.units)?;
+    let firewall = build::debug(&[])?;
     let mut environment =
         vec![("FIREWALL_BIN", firewall.into()), ("FIREWALL_SERVERS", servers::directory().into())];
     if let Some(ci) = env::var_os("CI") {
@@ -31,13 +36,16 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     if arguments.full {
         environment.push(("FIREWALL_FULL", "1".into()));
     }
-    scenarios::run(&environment)
+    scenarios::run(programs.scenarios, &environment)
 }
 
-fn unit_tests() -> Command {
-    let mut command = shell::cargo();
-    command.args(["test", "--locked", "--no-fail-fast"]);
-    command.args(["-p", "firewall-common", "-p", "firewall-user"]);
-    command.args(["-p", "firewall-fuzz", "-p", "xtask"]);
-    command
+/// Runs all of them, also when one has failed; then what stands in the documentation.
+fn check(units: &[Program]) -> Result<()> {
+    let failed: Vec<_> = units
+        .iter()
+        .filter(|unit| shell::run(&mut unit.command()).inspect_err(|e| eprintln!("{e:#}")).is_err())
+        .map(Program::name)
+        .collect();
+    ensure!(failed.is_empty(), "tests failed in: {}", failed.join(", "));
+    shell::run(shell::cargo().args(["test", "--locked", "--doc"]))
 }
