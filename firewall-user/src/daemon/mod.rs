@@ -2,6 +2,7 @@
 //! connections, returns memory, and tells people what happens. Enforcement does
 //! not need it: a daemon that ends, however it ends, leaves the gate as it is.
 
+mod attention;
 pub mod events;
 mod fragments;
 pub mod helper;
@@ -34,6 +35,7 @@ use tokio::{
 
 use crate::{
     daemon::{
+        attention::Attention,
         events::Watchers,
         fragments::Fragments,
         helper::{Helper, Helpers},
@@ -90,11 +92,8 @@ pub struct Config {
 /// The datapath takes a daemon for gone after
 /// [`firewall_common::control::HEARTBEAT_LIMIT`].
 const HEARTBEAT: Duration = Duration::from_millis(250);
-/// How often some control connections are looked at for their end.
-const LOOK_AT_ENDS: Duration = Duration::from_millis(200);
-/// Segments that are taken from the ring in one go: each waits for the turn of its
-/// connection, and none for a flood of another.
-const GATHERED: usize = 1_024;
+/// How often watchers are told what they have missed, and fragments given up.
+const LOOK_AT_LOSSES: Duration = Duration::from_millis(250);
 /// How often the clock is told.
 const TIDY: Duration = Duration::from_secs(2);
 /// How often the interfaces are looked at without news of them: their abilities
@@ -164,17 +163,16 @@ fn start(config: &Config) -> Result<Daemon> {
     }
     interfaces.let_go()?;
     let watchers = Watchers::listen(&maps)?;
-    let mut ring = Ring::open(&config.pins, "punts")?;
     let mut helper =
         Helper::new(maps.clone(), Injector::new()?, config.helpers.clone(), watchers.clone())?;
     let fragments = Fragments::new(maps.clone())?;
     // What waits since a daemon before is read and goes on. When that was long ago
     // its senders have sent it again, and it has passed unread.
-    ring.drain_now(|record| {
+    rings::take_all(&config.pins, "punts", |record| {
         if takeover.is_some() {
             helper.segment(record);
         }
-    });
+    })?;
     maps.set_heartbeat(now())?;
     drop(takeover);
     // Nobody waits any more for what a daemon before was to tell.
@@ -185,12 +183,12 @@ fn start(config: &Config) -> Result<Daemon> {
         events: Ring::open(&config.pins, "events")?,
         flow_events: Ring::open(&config.pins, "flow_events")?,
         watchman: Some(Watchman::new(maps.clone(), helper.refused(), watchers.clone())?),
+        helper: Some(helper),
         watchers,
         log: RuleLog::new(maps.clone()),
+        pins: config.pins.clone(),
         maps,
         interfaces,
-        ring,
-        helper,
     })
 }
 
@@ -269,10 +267,11 @@ impl Listening {
 /// A daemon at work.
 #[derive(Debug)]
 struct Daemon {
+    pins: Pins,
     maps: Maps,
     interfaces: Interfaces,
-    helper: Helper,
-    ring: Ring,
+    /// Until its thread has it.
+    helper: Option<Helper>,
     fragments: Fragments,
     early: Ring,
     events: Ring,
@@ -286,15 +285,14 @@ struct Daemon {
 impl Daemon {
     async fn serve(&mut self, listening: Listening) -> Result<()> {
         let Listening { mut interrupted, mut changes, mut routes } = listening;
-        let mut heartbeat = every(HEARTBEAT);
+        let mut losses = every(LOOK_AT_LOSSES);
         let mut tidy = every(TIDY);
-        let mut ends = every(LOOK_AT_ENDS);
         let mut glance = every(LOOK_AROUND);
         let Self {
+            pins,
             maps,
             interfaces,
             helper,
-            ring,
             fragments,
             early,
             events,
@@ -304,13 +302,11 @@ impl Daemon {
             log,
         } = self;
         let _sweeping = watchman.take().map(Sweeping::start);
+        let helper = helper.take().context("a daemon serves once")?;
+        let mut attention = Attention::start(helper, maps.clone(), pins.clone())?;
         loop {
             tokio::select! {
-                done = ring.gather(GATHERED, |record| helper.hold(record)) => {
-                    done.context("cannot read held segments")?;
-                    helper.serve();
-                }
-                () = tokio::task::yield_now(), if helper.is_behind() => helper.serve(),
+                error = attention.failed() => return Err(error),
                 done = early.drain(|record| fragments.record(record)) => {
                     done.context("cannot read early fragments")?;
                 }
@@ -320,13 +316,10 @@ impl Daemon {
                 done = flow_events.drain(|record| watchers.flow(record)) => {
                     done.context("cannot read flow events")?;
                 }
-                _ = heartbeat.tick() => {
-                    maps.set_heartbeat(now())?;
+                _ = losses.tick() => {
                     report(watchers.tell_losses());
                     report(fragments.look_around());
-                    report(helper.report());
                 }
-                _ = ends.tick() => report(helper.sweep()),
                 _ = tidy.tick() => {
                     report(maps.tell_clock());
                     log.tell_left_out();
@@ -342,7 +335,6 @@ impl Daemon {
                 }
                 name = interrupted.wait() => {
                     log.tell_left_out();
-                    report(helper.report());
                     tracing::info!("ending on {name}");
                     return Ok(());
                 }

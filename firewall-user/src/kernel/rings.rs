@@ -50,13 +50,6 @@ impl Ring {
         Ok(Self { ring })
     }
 
-    /// Hands over the records that are there.
-    pub fn drain_now(&mut self, mut take: impl FnMut(&[u8])) {
-        while let Some(record) = self.ring.get_mut().next() {
-            take(record.deref());
-        }
-    }
-
     /// Waits for records and hands over those that are there, up to so many.
     ///
     /// # Errors
