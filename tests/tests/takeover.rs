@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use firewall_common::control::device;
 use firewall_tests::{
     Family, Firewall, Gateway, Netns, Offload, capability,
     command::Finished,
@@ -20,6 +21,7 @@ use firewall_tests::{
     wait,
     wire::{End, Wire, Wires},
 };
+use firewall_user::kernel::{maps::Maps, pins::Pins};
 use serde_json::Value;
 
 const CLOSED: &str = "\
@@ -89,11 +91,19 @@ mod a_hook_that_an_interface_does_not_have {
         let before = Before::of(&firewall, gateway, "eth0")?;
         ensure!(before.programs == 3, "XDP, ingress, egress: {before:?}");
         add_macvlan(gateway)?;
-        for (further, interfaces) in [("mv0", ["eth0", "mv0"]), ("nope", ["eth0", "nope"])] {
+        // eth1 is attached to before mv0 fails.
+        let starts: [(&str, &[&str]); 3] = [
+            ("mv0", &["eth0", "mv0"]),
+            ("nope", &["eth0", "nope"]),
+            ("mv0", &["eth0", "eth1", "mv0"]),
+        ];
+        for (further, interfaces) in starts {
             firewall.kill();
-            firewall.change(setup(&interfaces, "xdp", OPEN))?;
+            firewall.change(setup(interfaces, "xdp", OPEN))?;
             names(&firewall.refusal()?, further)?;
             ensure!(Before::of(&firewall, gateway, "eth0")? == before, "{further}: {before:?}");
+            ensure!(programs(gateway, "eth1")? == 0, "{further}: programs on eth1");
+            ensure!(described_as_ours(&firewall)? == ["eth0"], "{further}");
             ensure!(programs(gateway, "mv0")? == 0, "{further}: programs on mv0");
             ensure!(hooks(&firewall, "mv0")?.is_empty(), "{further}: mv0 has a status");
             judges(&firewall, &wires).with_context(|| further)?;
@@ -322,6 +332,13 @@ fn hooks(firewall: &Firewall<'_>, interface: &str) -> Result<String> {
     let status = status(firewall, interface)?;
     let hooks = status["hooks"].as_array().into_iter().flatten().filter_map(Value::as_str);
     Ok(hooks.collect::<Vec<_>>().join(" "))
+}
+
+/// What the programs are told.
+fn described_as_ours(firewall: &Firewall<'_>) -> Result<Vec<String>> {
+    let devices = Maps::open(&Pins::new(firewall.pin()))?.devices()?;
+    let ours = devices.iter().filter(|(_, known)| known.flags & device::OURS != 0);
+    Ok(ours.map(|(_, known)| known.name().to_owned()).collect())
 }
 
 fn index(firewall: &Firewall<'_>, interface: &str) -> Result<u64> {

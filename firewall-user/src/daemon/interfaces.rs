@@ -88,6 +88,8 @@ impl Interfaces {
             let ingress = LinkName { kind: LinkKind::Ingress, ifindex: *ifindex };
             if *kind == LinkKind::Xdp && before.contains(&ingress) {
                 self.ours.insert(*ifindex, Mode::Tc);
+            } else if !before.iter().any(|link| link.ifindex == *ifindex) {
+                self.ours.remove(ifindex);
             }
         }
         self.describe_all(&links::all().context("cannot list the interfaces")?)?;

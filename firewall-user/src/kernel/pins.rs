@@ -7,6 +7,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -234,12 +235,31 @@ impl Pins {
         lock(&self.version().join("links"), FlockArg::LockExclusive)
     }
 
-    /// Waits for the lock of those who change the ruleset.
+    /// Waits for the lock of those who change the ruleset, and says whom it waits for.
     ///
     /// # Errors
     /// When the directory cannot be opened.
     pub fn lock_ruleset(&self) -> Result<Option<Flock<File>>> {
-        lock(&self.version().join("maps"), FlockArg::LockExclusive)
+        if let Some(lock) = self.try_lock_ruleset()? {
+            return Ok(Some(lock));
+        }
+        let dir = self.version().join("maps");
+        tracing::info!("waits for {} to end a change of the rules", holder(&dir));
+        lock(&dir, FlockArg::LockExclusive)
+    }
+}
+
+/// Who has locked a directory, as a person would look for it.
+fn holder(dir: &Path) -> String {
+    let pid = fs::metadata(dir).ok().and_then(|dir| {
+        let locks = procfs::locks().ok()?;
+        locks.into_iter().find(|lock| lock.inode == dir.ino())?.pid
+    });
+    let name = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+    match (pid, name) {
+        (Some(pid), Some(name)) => format!("process {pid} ({})", name.trim()),
+        (Some(pid), None) => format!("process {pid}"),
+        _ => "another process".to_owned(),
     }
 }
 
@@ -284,6 +304,15 @@ fn remove_dir(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_keeps_a_lock_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(holder(dir.path()), "another process");
+        let _lock = lock(dir.path(), FlockArg::LockExclusiveNonblock).unwrap().unwrap();
+        let ours = format!("process {} (", std::process::id());
+        assert!(holder(dir.path()).starts_with(&ours), "{}", holder(dir.path()));
+    }
 
     #[test]
     fn a_links_name_survives_the_directory() {
