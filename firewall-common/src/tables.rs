@@ -23,7 +23,8 @@ use crate::{
     hop::Hop,
     nat::{self, Translation},
     packet::Packet,
-    path, report,
+    path::{self, Sifted},
+    report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     set::{self, Entry, EntryKey, Search, SetHeader},
@@ -452,6 +453,16 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         path::judge(self, scratch)
+    }
+
+    /// [`path::sift`]. The kernel's programs do it in a function that the verifier checks by
+    /// itself.
+    #[inline(always)]
+    fn sift(&self, scratch: &mut Scratch, generation: u32, in_ifindex: u32, now: Nanos) -> Sifted
+    where
+        Self: Sized,
+    {
+        path::sift(self, scratch, generation, in_ifindex, now)
     }
 
     /// [`path::decide`], and with it the next two.

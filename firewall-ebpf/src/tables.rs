@@ -30,6 +30,7 @@ use firewall_common::{
     hop::Hop,
     nat::Translation,
     packet::Packet,
+    path::Sifted,
     rule::{
         Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
         counter_place,
@@ -769,6 +770,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn judge(&self, scratch: &mut Scratch) -> Outcome {
         Outcome::from_byte(stage::judge_rules(scratch) as u8)
+    }
+
+    #[inline(always)]
+    fn sift(&self, scratch: &mut Scratch, generation: u32, in_ifindex: u32, now: Nanos) -> Sifted {
+        Sifted::from_number(stage::sift(scratch, generation, in_ifindex, now.0))
     }
 
     #[inline(always)]
