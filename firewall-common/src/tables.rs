@@ -254,7 +254,7 @@ pub trait Tables: Rules {
 
     /// Asks the routing table for the hop of the eligible packet at hand, which has these ends
     /// inside, and goes from one interface to the other; `None` where it needs the stack, or
-    /// goes another way.
+    /// goes another way, [`crate::hop::NOWHERE`] where every packet between the two needs it.
     #[inline(always)]
     fn confirm(&self, _inside: &Ends, _in: u32, _out: u32, _tick: u32) -> Option<u16> {
         None
@@ -292,6 +292,11 @@ pub trait Tables: Rules {
     /// The way in under a wire face.
     #[allow(clippy::mut_from_ref, reason = "as for flows")]
     fn translation(&self, key: &FlowKey) -> Option<&mut Translation>;
+    /// The same, of a confirmed flow.
+    #[inline(always)]
+    fn kept_translation(&self, key: &FlowKey) -> Option<&Translation> {
+        self.translation(key).map(|found| &*found)
+    }
     /// Puts one down where none stands.
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
     fn forget_translation(&self, key: &FlowKey);

@@ -537,6 +537,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn kept_translation(&self, key: &FlowKey) -> Option<&Translation> {
+        nat::kept_translation(key)
+    }
+
+    #[inline(always)]
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool {
         nat::add(key, translation)
     }
