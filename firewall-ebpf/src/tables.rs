@@ -14,7 +14,7 @@ use firewall_common::{
     addr::Addr,
     classifier::{Index, LINES_PER_GENERATION, Line},
     conntrack::{Tracked, connection::Judgement},
-    control::{Device, Options, Timeouts, device},
+    control::{Device, FIRST_DEVICES, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
@@ -53,8 +53,8 @@ use crate::{
     accept, cookie, decide, hops,
     maps::{
         ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EPOCH, EVENTS, EXPECTATIONS,
-        EXTRAS, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS,
-        OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
+        EXTRAS, FIRST, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS,
+        MASTERS, OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
         STATISTICS, TIMEOUTS, WINDOW,
     },
     memory, nat,
@@ -390,6 +390,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn device(&self, ifindex: u32) -> Option<&Device> {
+        if ifindex < FIRST_DEVICES {
+            return FIRST.get(ifindex).filter(|found| found.flags & device::THERE != 0);
+        }
         // SAFETY: an entry that is replaced meanwhile is read as it was or is.
         unsafe { DEVICES.get(ifindex) }
     }
