@@ -250,7 +250,7 @@ impl Sifted {
 
 /// Shows a packet to table raw before it is routed and tracked, where that table asks for nothing
 /// but headers and sets ([`need::SIEVE`]): what stands on a list is refused for the price of
-/// looking there. Of a packet that may have its verdict remembered that comes first.
+/// looking there. A packet whose verdict may be remembered is tracked first.
 #[inline(always)]
 pub fn sift<T: Tables>(
     tables: &T,
