@@ -12,12 +12,13 @@ use crate::{
     event::Hook,
     extra::need,
     flow::{CtState, Direction, Sender, helper, protocol},
+    fragment::Visit,
     headers::Parsed,
     packet::Packet,
     report,
     rule::{Chain, NO_ENTRY},
     scratch::Scratch,
-    tables::Tables,
+    tables::{Place, Tables},
     time::Nanos,
     verdict::{DropReason, Verdict},
     walk::{Outcome, Walk, nat as shown},
@@ -54,7 +55,8 @@ pub fn may_leave<P: Packet + ?Sized, T: Tables>(
         // Nothing answers an answer.
         Outcome::Drop | Outcome::Reject | Outcome::Proxy => Verdict::Drop(DropReason::Rule),
     };
-    report::report(packet, tables, scratch, tables.options(), verdict, now);
+    let place = Place { hook: Hook::Egress, ifindex: out_ifindex, has_ethernet, visit: Visit::New };
+    report::report(packet, tables, scratch, place, verdict, now);
     if !matches!(verdict, Verdict::Accept(_)) {
         tables.count(verdict.counter());
         return false;

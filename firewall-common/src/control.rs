@@ -9,7 +9,7 @@ use crate::time::Nanos;
 
 /// Version of everything that is pinned: maps, their keys and values. The pin
 /// directory carries it; a daemon that meets another version says what to do.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// The mark of a frame that the daemon sends on an interface to have it turned
 /// back into that interface's ingress, where it was held. The whole word is
@@ -222,19 +222,28 @@ pub mod device {
     /// What comes in here may be forwarded, as far as the host's settings say; beside
     /// [`CHOSEN`].
     pub const FORWARDS: u32 = 1 << 7;
+    /// In `first_devices`: there is an interface with this index.
+    pub const THERE: u32 = 1 << 8;
 }
 
-/// An interface, by its index; the value of the `devices` map. Every interface
+/// Interfaces with an index below this, which most machines have alone, stand at that place of the
+/// array `first_devices`, for a packet asks for interfaces half a dozen times; the others in the
+/// map `devices`.
+pub const FIRST_DEVICES: u32 = 256;
+
+/// An interface, by its index: the value of `first_devices` and `devices`. Every interface
 /// of the namespace has an entry, so that `-o` matches those that are not ours.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Device {
     /// Bit n: the name fits interface pattern n of the ruleset in that slot.
     pub patterns: [u64; 2],
+    /// In one word with what follows: a program sees the old one or the new one.
+    pub mac: [u8; 6],
+    pub _pad: [u8; 2],
     /// Bits of [`device`].
     pub flags: u32,
-    pub mac: [u8; 6],
-    pub _pad: [u8; 6],
+    pub _rest: u32,
     /// As the interface is called in its network namespace, filled up with zero
     /// bytes: whoever changes the rules may be in another one.
     pub name: [u8; NAME],

@@ -12,6 +12,9 @@ use crate::time::Nanos;
 /// Places in the table `hops`.
 pub const HOPS: u32 = 4_096;
 
+/// The number of no hop: packets of this direction need the stack, as long as nobody hears news.
+pub const NOWHERE: u16 = u16::MAX;
+
 /// An answer of the routing table holds as long as the clock shows the same tick: at most
 /// 2^29 ns, which is about half a second.
 const TICK_BITS: u32 = 29;
@@ -163,7 +166,7 @@ impl Claim {
 
 const _: () = assert!(size_of::<Way>() == 8);
 const _: () = assert!(size_of::<Hop>() == 40);
-const _: () = assert!(HOPS.is_power_of_two() && HOPS <= 1 << 16);
+const _: () = assert!(HOPS.is_power_of_two() && HOPS <= NOWHERE as u32);
 
 #[cfg(test)]
 mod tests {

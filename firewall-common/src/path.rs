@@ -6,7 +6,7 @@ use crate::{
     event::{Hook, NO_CHAIN, Punt},
     extra::need,
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
-    headers::{Headers, Parsed},
+    headers::{Fragment, Headers, Parsed},
     mangle::{Mangling, change},
     nat::{birth, desk::done},
     packet::Packet,
@@ -55,7 +55,7 @@ pub fn filter<P: Packet + ?Sized, T: Tables>(
         Ok(Parsed::NotIp) => Verdict::Pass(Stat::PassNonIp),
         Ok(Parsed::Ip) => ip(packet, place, tables, scratch, now),
     };
-    report::report(packet, tables, scratch, options, verdict, now);
+    report::report(packet, tables, scratch, place, verdict, now);
     // Whether a packet can be held, and how it counts, the adapter will know.
     if !matches!(verdict, Verdict::Punt(_) | Verdict::Wait(_) | Verdict::Again) {
         tables.count(verdict.counter());
@@ -108,13 +108,28 @@ fn ip<P: Packet + ?Sized, T: Tables>(
             }
         }
     }
+    let generation = tables.generation(now);
+    scratch.walk.is_sifted = 0;
+    let is_as_it_came = !is_stranger && scratch.nat.done == done::AT_ENTRANCE;
+    if is_as_it_came && matches!(place.hook, Hook::Ingress) {
+        match tables.sift(scratch, generation, from, now) {
+            Sifted::Passes => {}
+            Sifted::Dropped => return Verdict::Drop(DropReason::Rule),
+            Sifted::ByPolicy => return Verdict::Drop(DropReason::Policy),
+            Sifted::Broken => return Verdict::Drop(DropReason::RulesetBroken),
+        }
+    }
     let route = if scratch.nat.has(done::CAME | done::LED) && matches!(place.hook, Hook::Egress) {
         // The stack has routed it to its wire face.
         tables.reroute(place, &scratch.headers, packet.mark())
     } else {
         tables.route(place, &scratch.headers)
     };
-    prepare(scratch, tables.generation(now), &route);
+    if scratch.walk.is_sifted != 0 {
+        scratch.walk.route(&route);
+    } else {
+        prepare(scratch, generation, &route);
+    }
     scratch.renumbering.is_due = 0;
     scratch.renumbering.waits = 0;
     scratch.proxy.task = task::NONE;
@@ -206,6 +221,68 @@ fn whole<P: Packet + ?Sized, T: Tables>(
         },
         Outcome::Proxy => Verdict::Cookie,
         Outcome::Running | Outcome::Broken => Verdict::Drop(refusal(scratch)),
+    }
+}
+
+/// What table raw says of a packet before anything else is asked.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sifted {
+    /// If it was asked, which [`Walk::is_sifted`] tells.
+    Passes = 0,
+    Dropped = 1,
+    ByPolicy = 2,
+    /// The rules led nowhere.
+    Broken = 3,
+}
+
+impl Sifted {
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Dropped,
+            2 => Self::ByPolicy,
+            3 => Self::Broken,
+            _ => Self::Passes,
+        }
+    }
+}
+
+/// Shows a packet to table raw before it is routed and tracked, where that table asks for nothing
+/// but headers and sets ([`need::SIEVE`]): what stands on a list is refused for the price of
+/// looking there. A packet whose verdict may be remembered is tracked first.
+#[inline(always)]
+pub fn sift<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    generation: u32,
+    in_ifindex: u32,
+    now: Nanos,
+) -> Sifted {
+    let Some(header) = tables.ruleset(slot(generation)) else { return Sifted::Passes };
+    let is_first = header.needs & need::SIEVE_FOR_ALL != 0 || !scratch.headers.is_plain();
+    let has_rules = header.raw_entry(scratch.headers.version == 4) != NO_ENTRY;
+    if header.needs & need::SIEVE == 0
+        || !(is_first && has_rules)
+        || scratch.headers.fragment != Fragment::Whole as u8
+        || tables.options().has(option::REHEARSAL)
+    {
+        return Sifted::Passes;
+    }
+    // Until it is known where the packet goes.
+    let route = Route { chain: Chain::Input, in_ifindex, out_ifindex: 0 };
+    prepare(scratch, generation, &route);
+    scratch.walk.is_unrouted = 1;
+    scratch.walk.part = part::SIEVE;
+    scratch.facts.of_headers(&scratch.headers, now);
+    let outcome = tables.judge(scratch);
+    scratch.walk.part = part::WHOLE;
+    scratch.walk.is_sifted = 1;
+    match outcome {
+        Outcome::Accept => Sifted::Passes,
+        Outcome::Drop if scratch.walk.is_policy != 0 => Sifted::ByPolicy,
+        Outcome::Drop => Sifted::Dropped,
+        _ => Sifted::Broken,
     }
 }
 
@@ -510,7 +587,8 @@ pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Outcome {
     walk.out_patterns = tables.patterns(walk.out_ifindex, walk.slot);
     if !walk.set_out(header, is_v4) {
         // No rule stands before routing; table filter is always there.
-        return if walk.part == part::ENTRANCE { Outcome::Accept } else { Outcome::Broken };
+        let may_be_none = matches!(walk.part, part::ENTRANCE | part::SIEVE);
+        return if may_be_none { Outcome::Accept } else { Outcome::Broken };
     }
     tables.walk(scratch);
     Outcome::from_byte(scratch.walk.outcome)

@@ -2,25 +2,27 @@
 
 use crate::{
     control::{HEARTBEAT_LIMIT, Options, option},
-    event::EventKind,
+    event::{EventKind, Hook},
     packet::Packet,
     scratch::{Budget, Scratch},
-    tables::Tables,
+    tables::{Place, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
     walk::MAX_LOGS,
 };
 
-/// Reports a drop when somebody watches, and the LOG rules that a packet passed.
+/// Reports a drop when somebody watches, and the LOG rules that a packet passed. What was dropped
+/// before it was routed is routed now.
 #[inline(always)]
 pub fn report<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
     scratch: &mut Scratch,
-    options: Options,
+    place: Place,
     verdict: Verdict,
     now: Nanos,
 ) {
+    let options = tables.options();
     let reason = match verdict {
         Verdict::Drop(reason) => reason as u8 + 1,
         Verdict::Reject(_) => DropReason::Reject as u8 + 1,
@@ -34,6 +36,9 @@ pub fn report<P: Packet + ?Sized, T: Tables>(
         && (options.has(option::REPORT_DROPS) || is_remembered(tables, scratch, options, now));
     scratch.walk.drop_reason = if is_told { reason } else { 0 };
     if scratch.walk.drop_reason != 0 || scratch.walk.log_count != 0 {
+        if matches!(place.hook, Hook::Ingress) && scratch.walk.is_unrouted != 0 {
+            scratch.walk.route(&tables.route(place, &scratch.headers));
+        }
         tables.tell(packet, scratch, now);
     }
 }

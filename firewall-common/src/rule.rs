@@ -361,6 +361,14 @@ impl RulesetHeader {
     pub const EMPTY: Self =
         Self { entries: [[NO_ENTRY; CHAINS]; 2], ipv6_from: 0, has_proxy: 0, needs: 0 };
 
+    /// The first rule of table raw for what comes in, or [`NO_ENTRY`].
+    #[inline(always)]
+    pub const fn raw_entry(&self, is_v4: bool) -> u32 {
+        let [v4, v6] = &self.entries;
+        let of_family = if is_v4 { v4 } else { v6 };
+        of_family[Chain::RawPrerouting as usize]
+    }
+
     /// Without rules but in the chains of table filter, which all begin with this one, in
     /// both families.
     pub const fn of_filter(first: u32) -> Self {

@@ -23,7 +23,8 @@ use crate::{
     hop::Hop,
     nat::{self, Translation},
     packet::Packet,
-    path, report,
+    path::{self, Sifted},
+    report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
     set::{self, Entry, EntryKey, Search, SetHeader},
@@ -253,7 +254,7 @@ pub trait Tables: Rules {
 
     /// Asks the routing table for the hop of the eligible packet at hand, which has these ends
     /// inside, and goes from one interface to the other; `None` where it needs the stack, or
-    /// goes another way.
+    /// goes another way, [`crate::hop::NOWHERE`] where every packet between the two needs it.
     #[inline(always)]
     fn confirm(&self, _inside: &Ends, _in: u32, _out: u32, _tick: u32) -> Option<u16> {
         None
@@ -291,6 +292,11 @@ pub trait Tables: Rules {
     /// The way in under a wire face.
     #[allow(clippy::mut_from_ref, reason = "as for flows")]
     fn translation(&self, key: &FlowKey) -> Option<&mut Translation>;
+    /// The same, of a confirmed flow.
+    #[inline(always)]
+    fn kept_translation(&self, key: &FlowKey) -> Option<&Translation> {
+        self.translation(key).map(|found| &*found)
+    }
     /// Puts one down where none stands.
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
     fn forget_translation(&self, key: &FlowKey);
@@ -452,6 +458,16 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         path::judge(self, scratch)
+    }
+
+    /// [`path::sift`]. The kernel's programs do it in a function that the verifier checks by
+    /// itself.
+    #[inline(always)]
+    fn sift(&self, scratch: &mut Scratch, generation: u32, in_ifindex: u32, now: Nanos) -> Sifted
+    where
+        Self: Sized,
+    {
+        path::sift(self, scratch, generation, in_ifindex, now)
     }
 
     /// [`path::decide`], and with it the next two.

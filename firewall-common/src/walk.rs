@@ -15,7 +15,7 @@ use crate::{
         flag,
     },
     synproxy::is_for_proxy,
-    tables::Rules,
+    tables::{Route, Rules},
 };
 
 /// LOG rules that one packet may pass and be reported at.
@@ -84,6 +84,8 @@ pub mod part {
     pub const ENTRANCE: u8 = 1;
     /// Those behind it.
     pub const REST: u8 = 2;
+    /// Table raw alone, of a packet of which the headers are known and nothing else.
+    pub const SIEVE: u8 = 3;
 }
 
 /// The facts that rules ask for, and the place in the list.
@@ -142,6 +144,11 @@ pub struct Walk {
     pub grown: u8,
     /// One of [`nat`].
     pub nat: u8,
+    /// Table raw has let the packet pass already: [`part::SIEVE`].
+    pub is_sifted: u8,
+    /// Nobody has asked where the packet goes: its chain and the interface by which it leaves
+    /// are not known.
+    pub is_unrouted: u8,
     /// The rules of table nat that decided, or [`NO_ENTRY`]. They count where [`Walk::nat`]
     /// shows the packet to that table.
     pub order_in: u32,
@@ -160,6 +167,15 @@ impl Walk {
             chain: self.chain,
             ..Self::default()
         }
+    }
+
+    /// Notes where the packet goes.
+    #[inline(always)]
+    pub const fn route(&mut self, route: &Route) {
+        self.chain = route.chain as u8;
+        self.in_ifindex = route.in_ifindex;
+        self.out_ifindex = route.out_ifindex;
+        self.is_unrouted = 0;
     }
 
     /// Sets out for the first rule of this part of the way, of a packet whose chain is
@@ -204,8 +220,14 @@ impl Walk {
         if self.part != part::REST {
             [self.stations[0], self.stations[1], self.stations[2]] = entrance;
         }
-        if self.part != part::ENTRANCE {
+        if self.part == part::SIEVE {
+            (self.stations[1], self.stations[2]) = (NO_ENTRY, NO_ENTRY);
+        }
+        if !matches!(self.part, part::ENTRANCE | part::SIEVE) {
             [self.stations[3], self.stations[4], self.stations[5], self.stations[6]] = rest;
+        }
+        if self.is_sifted != 0 {
+            self.stations[station::RAW] = NO_ENTRY;
         }
         if self.nat != nat::ALL {
             self.stations[station::NAT_IN] = NO_ENTRY;

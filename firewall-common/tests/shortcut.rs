@@ -500,6 +500,22 @@ mod the_routing_table {
     }
 
     #[test]
+    fn is_not_asked_for_each_packet_where_none_is_redirected() {
+        let mut memory = connected(&OFFER, |_| {});
+        memory.redirects = false;
+        let asked = |memory: &Memory| {
+            let before = memory.confirmed.get();
+            assert!(!memory.follow(&data().build(), NOW));
+            memory.confirmed.get() - before
+        };
+        assert_eq!((asked(&memory), asked(&memory)), (1, 0));
+        memory.redirects = true;
+        assert_eq!(asked(&memory), 0, "nobody has heard of it");
+        memory.epoch += 1;
+        assert!(memory.follow(&data().build(), NOW));
+    }
+
+    #[test]
     fn is_asked_again_when_it_has_no_hop() {
         let mut memory = connected(&OFFER, |_| {});
         assert_eq!(asked(&memory, NOW), 1);

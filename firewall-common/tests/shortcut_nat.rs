@@ -85,6 +85,11 @@ fn gateway(nat: Nat) -> Memory {
     Memory::with(|memory| {
         memory.add_device(1, OURS);
         memory.own_address = |_| Some(addr(PUBLIC));
+        // Nobody is behind the address that others stand for.
+        memory.route = |to| match to == addr(PUBLIC) {
+            true => (Chain::Input, 0),
+            false => (Chain::Forward, 2),
+        };
         memory.hop = Some(Hop {
             station: station(OURS),
             in_ifindex: 1,
@@ -344,5 +349,7 @@ fn it_takes_nothing_that_leaves_by_an_interface_of_somebody_else() {
     talk.memory.devices.insert(2, Device::default());
     assert_eq!(takes(&talk, false), [false, true]);
     talk.memory.devices.insert(2, Device { flags: device::OURS, ..Device::default() });
+    // Whoever changes that tells of it.
+    talk.memory.epoch += 1;
     assert_eq!(takes(&talk, false), [true; 2]);
 }

@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use firewall_common::{
     addr::Addr,
     control::device,
-    hop::{Claim, HOPS, Hop, dscp, station},
+    hop::{Claim, HOPS, Hop, NOWHERE, dscp, station},
     shortcut::Plain,
     tables::Tables,
     wire::{Ipv4, Tcp},
@@ -35,8 +35,8 @@ pub fn hop(number: u16) -> Option<&'static Hop> {
 }
 
 /// The place in the table of the hop by which the frame at hand, an eligible packet, goes
-/// on to this interface, as the routing table says now; [`NONE`] where it needs the stack, or
-/// goes another way. `dst` and `ports`, the source's first, are what it has inside, in the
+/// on to this interface, as the routing table says now; [`NOWHERE`] where no frame between these
+/// interfaces is redirected, [`NONE`] where this one needs the stack, or goes another way. `dst` and `ports`, the source's first, are what it has inside, in the
 /// order of memory.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -54,7 +54,7 @@ pub extern "C" fn xdp_confirm(
     let Some(from) = maps.device(in_ifindex) else { return NONE };
     let Some(out) = maps.device(out_ifindex) else { return NONE };
     if from.flags & device::GENERIC != 0 || out.flags & device::TAKES_REDIRECT == 0 {
-        return NONE;
+        return u32::from(NOWHERE);
     }
     let Some(mut plain) = shortcut::read(&packet) else { return NONE };
     let [.., to] = &mut plain.ip;

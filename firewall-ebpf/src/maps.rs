@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use firewall_common::{
     classifier::{LINES_PER_GENERATION, Line},
-    control::{Device, MAX_AWAITED, Options, SocketLayout, Timeouts},
+    control::{Device, FIRST_DEVICES, MAX_AWAITED, Options, SocketLayout, Timeouts},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
         EXTRAS_PER_GENERATION, Extra,
@@ -74,6 +74,11 @@ pub static PRESSURE: Array<Pressure> = Array::with_max_entries(PRESSURES, 0);
 #[map(name = "helper_stats")]
 pub static HELPER_STATS: Array<HelperStats> = Array::with_max_entries(1, 0);
 
+/// The interfaces with the first indexes, by them.
+#[map(name = "first_devices")]
+pub static FIRST: Array<Device> = Array::with_max_entries(FIRST_DEVICES, 0);
+
+/// The others.
 #[map(name = "devices")]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 

@@ -32,7 +32,8 @@ use firewall_common::{
     mangle::{Mangling, change},
     nat::desk::done,
     packet::Packet,
-    path, report,
+    path::{self, Sifted},
+    report,
     rule::Chain,
     scratch::Scratch,
     set,
@@ -712,6 +713,16 @@ pub extern "C" fn take_out_of_set(facts: *const Facts, index: u32, asking: u32) 
     let Some(facts) = (unsafe { facts.as_ref() }) else { return 0 };
     set::take_out(&RuleMaps, index, facts, Asking::unpack(asking));
     0
+}
+
+/// What table raw says of the packet on the desk before anything else is asked; a
+/// [`path::Sifted`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sift(scratch: *mut Scratch, generation: u32, in_ifindex: u32, now: u64) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return Sifted::Passes as u32 };
+    path::sift(&Maps::without_packet(), scratch, generation, in_ifindex, Nanos(now)) as u32
 }
 
 /// What the rules say of the packet on the desk; an [`Outcome`].

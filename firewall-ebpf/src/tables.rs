@@ -14,7 +14,7 @@ use firewall_common::{
     addr::Addr,
     classifier::{Index, LINES_PER_GENERATION, Line},
     conntrack::{Tracked, connection::Judgement},
-    control::{Device, Options, Timeouts, device},
+    control::{Device, FIRST_DEVICES, Options, Timeouts, device},
     event::{Event, Hook},
     expectation::{Expectation, ExpectationKey, Master},
     extra::{
@@ -30,6 +30,7 @@ use firewall_common::{
     hop::Hop,
     nat::Translation,
     packet::Packet,
+    path::Sifted,
     rule::{
         Chain, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader,
         counter_place,
@@ -52,8 +53,8 @@ use crate::{
     accept, cookie, decide, hops,
     maps::{
         ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EPOCH, EVENTS, EXPECTATIONS,
-        EXTRAS, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS,
-        OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
+        EXTRAS, FIRST, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS,
+        MASTERS, OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
         STATISTICS, TIMEOUTS, WINDOW,
     },
     memory, nat,
@@ -389,6 +390,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn device(&self, ifindex: u32) -> Option<&Device> {
+        if ifindex < FIRST_DEVICES {
+            return FIRST.get(ifindex).filter(|found| found.flags & device::THERE != 0);
+        }
         // SAFETY: an entry that is replaced meanwhile is read as it was or is.
         unsafe { DEVICES.get(ifindex) }
     }
@@ -533,6 +537,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn translation(&self, key: &FlowKey) -> Option<&mut Translation> {
         nat::translation(key)
+    }
+
+    #[inline(always)]
+    fn kept_translation(&self, key: &FlowKey) -> Option<&Translation> {
+        nat::kept_translation(key)
     }
 
     #[inline(always)]
@@ -769,6 +778,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn judge(&self, scratch: &mut Scratch) -> Outcome {
         Outcome::from_byte(stage::judge_rules(scratch) as u8)
+    }
+
+    #[inline(always)]
+    fn sift(&self, scratch: &mut Scratch, generation: u32, in_ifindex: u32, now: Nanos) -> Sifted {
+        Sifted::from_number(stage::sift(scratch, generation, in_ifindex, now.0))
     }
 
     #[inline(always)]

@@ -106,6 +106,29 @@ mod masquerade {
     }
 
     #[test]
+    fn segments_both_ways_take_the_short_way() {
+        needs!(capability::firewall());
+        segments_on_the_short_way().unwrap();
+    }
+
+    fn segments_on_the_short_way() -> Result<()> {
+        const ENOUGH: u64 = 100;
+        let network = Gateway::new(Offload::Tuned)?;
+        isolate(&network.server)?;
+        exchange::serve(&network.server)?;
+        let firewall = start(&network, "xdp", MASQUERADE)?;
+        let to = SocketAddr::new(network.server_address(Family::V4), exchange::PORT);
+        for (up, down) in [(1_000_000, 10), (10, 1_000_000)] {
+            let before = firewall.stat("forward-short")?;
+            let stream = exchange::connect(&network.client, to)?;
+            exchange::exchange(&stream, up, down)?;
+            let taken = firewall.stat("forward-short")? - before;
+            ensure!(taken > ENOUGH, "{up} bytes up, {down} down: {taken} took the short way");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn large_datagrams_are_translated_in_pieces() {
         needs!(capability::firewall());
         on_every_way(|network, hook| {

@@ -38,13 +38,14 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(network: &'a Gateway, sets: &str, rules: &str) -> Result<Self> {
+    fn new(network: &'a Gateway, hook: &str, sets: &str, rules: &str) -> Result<Self> {
         let wires = Wires::across(network)?;
         network.hush()?;
         let file = file(sets)?;
         let firewall = Setup::on(&["eth0", "eth1"])
             .rules(rules)
             .option(&format!("--sets={}", file.path().display()))
+            .option(&format!("--hook={hook}"))
             .start(network.gateway())?;
         let links = tempfile::Builder::new().prefix("fw-links-").tempdir()?;
         firewall.text(&["link", "--dir", &links.path().to_string_lossy()])?;
@@ -120,11 +121,17 @@ fn file(text: &str) -> Result<NamedTempFile> {
 }
 
 fn on_a_gateway(sets: &str, rules: &str, test: impl FnOnce(&mut Bench<'_>) -> Result<()>) {
-    let run = || -> Result<()> {
-        let network = Gateway::new(Offload::Tuned)?;
-        test(&mut Bench::new(&network, sets, rules)?)
-    };
-    run().unwrap();
+    by_hook("auto", sets, rules, test).unwrap();
+}
+
+fn by_hook(
+    hook: &str,
+    sets: &str,
+    rules: &str,
+    test: impl FnOnce(&mut Bench<'_>) -> Result<()>,
+) -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    test(&mut Bench::new(&network, hook, sets, rules)?)
 }
 
 #[test]
@@ -149,6 +156,39 @@ fn elements_come_and_go_under_rules_that_stay() {
         ensure!(bench.dropped()? == 3);
         Ok(())
     });
+}
+
+#[test]
+fn a_list_in_table_raw_is_asked_first_and_what_passes_is_counted_once() {
+    needs!(capability::firewall());
+    let rules = "\
+*raw
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -m set --match-set block src -j DROP
+-A PREROUTING -p udp
+COMMIT
+*filter
+:FORWARD ACCEPT [0:0]
+-A FORWARD -p udp -j ACCEPT
+COMMIT
+";
+    for hook in ["xdp", "xdp-generic", "tc"] {
+        let asked = |bench: &mut Bench<'_>| -> Result<()> {
+            bench.passes()?;
+            bench.firewall.text(&["set", "add", "block", "192.0.2.0/24"])?;
+            bench.is_blocked()?;
+            bench.firewall.text(&["set", "flush", "block"])?;
+            bench.passes()?;
+            ensure!(bench.dropped()? == 1);
+            let saved = bench.firewall.text(&["save", "-c"])?;
+            for rule in ["-A PREROUTING -p udp", "-A FORWARD -p udp -j ACCEPT"] {
+                let is_counted = |line: &str| line.starts_with("[2:") && line.ends_with(rule);
+                ensure!(saved.lines().any(is_counted), "{rule}:\n{saved}");
+            }
+            Ok(())
+        };
+        by_hook(hook, BLOCKLIST, rules, asked).context(hook).unwrap();
+    }
 }
 
 #[test]

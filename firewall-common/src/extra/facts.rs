@@ -377,6 +377,18 @@ impl Facts {
         }
     }
 
+    /// What sets may ask of a packet of which the headers are known and nothing else.
+    #[inline(always)]
+    pub(crate) fn of_headers(&mut self, headers: &Headers, now: Nanos) {
+        self.now = now;
+        self.known_numbers = 0;
+        self.known_addresses = 0;
+        self.set_number(number::LENGTH, headers.ip_len);
+        self.set_address(address::SOURCE, headers.tuple.src);
+        self.set_address(address::DESTINATION, headers.tuple.dst);
+        self.set_ends(headers);
+    }
+
     /// The replies of the connection, by their tuple.
     #[inline(always)]
     fn replies(&mut self, reply: &Tuple) {

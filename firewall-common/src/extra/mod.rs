@@ -54,6 +54,11 @@ pub mod need {
     pub const SETS: u32 = 1 << 11;
     /// Table nat has rules: new flows are shown to it.
     pub const NAT: u32 = 1 << 12;
+    /// Table raw drops packets by what stands in their headers and by sets alone: those that
+    /// may begin or end a connection are shown to it first ([`crate::path::sift`]).
+    pub const SIEVE: u32 = 1 << 13;
+    /// With it: no packet that table raw lets pass has its verdict remembered, so that all are.
+    pub const SIEVE_FOR_ALL: u32 = 1 << 14;
 }
 
 /// How an extra compares, as [`Extra::test`].

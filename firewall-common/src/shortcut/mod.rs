@@ -19,7 +19,7 @@ use crate::{
     },
     control::{device, option, slot},
     flow::{Direction, Flow, FlowKey, Side, State, helper, protocol, status},
-    hop::{Hop, Way, dscp, tick},
+    hop::{Hop, NOWHERE, Way, dscp, tick},
     seq::Seq,
     tables::{FlowTable, Rules, Tables},
     time::Nanos,
@@ -209,7 +209,7 @@ pub fn follow<'t, T: Tables>(
     let mut arrival = Arrival { inside: plain.ends(), is_translated: false };
     // Something may be translated that is addressed so.
     if tables.is_face(&Addr::v4(plain.ip().dst))
-        && let Some(found) = tables.translation(&key)
+        && let Some(found) = tables.kept_translation(&key)
         && found.is_from(sender)
     {
         arrival = Arrival { inside: Ends::inside(found), is_translated: true };
@@ -300,11 +300,13 @@ fn way_out<'t, T: Tables>(
     let tick = tick(now);
     let verdict = &side.cached;
     if !side.way.is_fresh(tick, epoch) {
-        if tables.options().has(option::REHEARSAL) || !is_way_out(way, verdict.out_ifindex, tables)
-        {
+        if tables.options().has(option::REHEARSAL) {
             return None;
         }
-        let hop = tables.confirm(&way.inside, verdict.in_ifindex, verdict.out_ifindex, tick)?;
+        let hop = match is_way_out(way, verdict.out_ifindex, tables) {
+            true => tables.confirm(&way.inside, verdict.in_ifindex, verdict.out_ifindex, tick)?,
+            false => NOWHERE,
+        };
         side.way = Way::new(tick, epoch, hop);
     }
     let hop = tables.hop(side.way.hop())?;

@@ -26,7 +26,7 @@ use crate::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
-    hop::{Hop, station},
+    hop::{Hop, NOWHERE, station},
     nat::{self, FACE_WORDS, Translation},
     packet::Packet,
     path, report,
@@ -71,6 +71,8 @@ pub struct Memory {
     pub route: fn(Addr) -> (Chain, u32),
     /// The hop that packets may be redirected to, if any, and what has been heard of changes.
     pub hop: Option<Hop>,
+    /// Whether any frame is redirected to it.
+    pub redirects: bool,
     pub epoch: u16,
     /// How often the routing table was asked for a hop.
     pub confirmed: Cell<u32>,
@@ -139,6 +141,7 @@ impl Default for Memory {
             helper_ports: HashMap::from([(21, helper::FTP)]),
             route: |_| (Chain::Forward, 2),
             hop: None,
+            redirects: true,
             epoch: 0,
             confirmed: Cell::new(0),
             embryonic_size: usize::MAX,
@@ -526,13 +529,19 @@ impl Tables for Memory {
         self.epoch
     }
 
-    fn hop(&self, _number: u16) -> Option<&Hop> {
-        self.hop.as_ref()
+    fn hop(&self, number: u16) -> Option<&Hop> {
+        self.hop.as_ref().filter(|_| number == 0)
     }
 
-    fn confirm(&self, _inside: &Ends, ingress: u32, egress: u32, _tick: u32) -> Option<u16> {
+    fn confirm(&self, inside: &Ends, ingress: u32, egress: u32, _tick: u32) -> Option<u16> {
         self.confirmed.set(self.confirmed.get() + 1);
+        if !self.redirects {
+            return Some(NOWHERE);
+        }
         let hop = self.hop?;
+        if (self.route)(Addr::v4(inside.dst)) != (Chain::Forward, egress) {
+            return None;
+        }
         (hop.in_ifindex == ingress && hop.out_ifindex == egress).then_some(0)
     }
 

@@ -48,6 +48,13 @@ pub fn translation(key: &FlowKey) -> Option<&'static mut Translation> {
     Some(unsafe { &mut *found })
 }
 
+/// The way in under a wire face of a confirmed flow.
+#[inline(always)]
+pub fn kept_translation(key: &FlowKey) -> Option<&'static Translation> {
+    // SAFETY: as above.
+    unsafe { TRANSLATIONS.get(key) }
+}
+
 #[inline(always)]
 pub fn add(key: &FlowKey, translation: &Translation) -> bool {
     EMBRYONIC_TRANSLATIONS.insert(key, translation, u64::from(BPF_NOEXIST)).is_ok()

@@ -10,7 +10,7 @@ use std::{
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -31,11 +31,9 @@ use crate::{
     pressure::{self, Change, Departures, Reading, Recycled},
 };
 
-/// Between sweeps: memory is back this long after its flow has expired.
+/// Between sweeps, which rest between their batches: memory is back so long, and as long as
+/// two sweeps take, after its flow has expired.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// A sweep that takes long is followed by a pause that is longer by this factor:
-/// a tenth of one CPU at most is spent on sweeping.
-const PAUSE: u32 = 4;
 
 /// Sweeps until dropped.
 #[derive(Debug)]
@@ -56,11 +54,10 @@ impl Sweeping {
         let thread = thread::spawn(move || {
             let mut pause = Duration::ZERO;
             while woken.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                let begin = Instant::now();
                 if let Err(error) = watchman.look(&is_over) {
                     tracing::error!("cannot sweep the tables: {error:#}");
                 }
-                pause = INTERVAL.max(begin.elapsed() * PAUSE);
+                pause = INTERVAL;
             }
         });
         Self { stop, wake: Some(wake), thread: Some(thread) }

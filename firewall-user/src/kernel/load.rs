@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 49] = [
+const PINNED: [&str; 50] = [
     "assured",
     "awaited",
     "buckets",
@@ -30,6 +30,7 @@ const PINNED: [&str; 49] = [
     "epoch",
     "events",
     "expectations",
+    "first_devices",
     "flow_events",
     "extra_memory",
     "extras",

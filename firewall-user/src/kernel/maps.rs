@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use bytemuck::Pod;
 use firewall_common::{
-    control::{Device, Options, Timeouts},
+    control::{Device, FIRST_DEVICES, Options, Timeouts, device},
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, helper, protocol, status},
     helper_stats::HelperStats,
@@ -193,14 +193,34 @@ impl Maps {
     }
 
     pub fn devices(&self) -> Result<Vec<(u32, Device)>> {
-        self.entries("devices")
+        let first = self.open_map("first_devices")?;
+        let first: Vec<Device> = batch::read_array(first, 0, FIRST_DEVICES as usize, 1)
+            .context("cannot read map first_devices")?;
+        let first = (0..).zip(first).filter_map(|(ifindex, found)| Some((ifindex, there(found)?)));
+        let mut all: Vec<_> = first.collect();
+        batch::for_each_of_few(self.open_map("devices")?, |ifindex: &u32, device: &Device| {
+            all.push((*ifindex, *device));
+        })
+        .context("cannot read map devices")?;
+        Ok(all)
     }
 
-    pub fn set_device(&self, ifindex: u32, device: Device) -> Result<()> {
-        insert(&mut self.hash("devices")?, ifindex, device)
+    pub fn set_device(&self, ifindex: u32, mut device: Device) -> Result<()> {
+        let mut name = "devices";
+        if ifindex < FIRST_DEVICES {
+            device.flags |= device::THERE;
+            name = "first_devices";
+        }
+        batch::put(self.open_map(name)?, &ifindex, &device)
+            .with_context(|| format!("cannot write map {name}"))
     }
 
     pub fn remove_device(&self, ifindex: u32) -> Result<()> {
+        if ifindex < FIRST_DEVICES {
+            let nobody = Device::default();
+            return batch::put(self.open_map("first_devices")?, &ifindex, &nobody)
+                .context("cannot write map first_devices");
+        }
         remove(&mut self.hash::<u32, Device>("devices")?, ifindex).map(drop)
     }
 
@@ -389,18 +409,31 @@ impl Flows {
 
 /// The interfaces, kept open for the helper.
 #[derive(Debug)]
-pub struct Devices(HashMap<MapData, Raw<u32>, Raw<Device>>);
+pub struct Devices {
+    first: OwnedFd,
+    others: HashMap<MapData, Raw<u32>, Raw<Device>>,
+}
 
 impl Devices {
     /// # Errors
     /// When the map cannot be opened.
     pub fn open(maps: &Maps) -> Result<Self> {
-        Ok(Self(maps.hash("devices")?))
+        Ok(Self { first: maps.open_map("first_devices")?, others: maps.hash("devices")? })
     }
 
     pub fn get(&self, ifindex: u32) -> Result<Option<Device>> {
-        get(&self.0, &ifindex)
+        match ifindex < FIRST_DEVICES {
+            true => Ok(batch::get(&self.first, &ifindex)?.and_then(there)),
+            false => get(&self.others, &ifindex),
+        }
     }
+}
+
+/// What stands at a place of `first_devices`, if there is such an interface.
+fn there(mut found: Device) -> Option<Device> {
+    let is_there = found.flags & device::THERE != 0;
+    found.flags &= !device::THERE;
+    is_there.then_some(found)
 }
 
 pub(super) const fn table_name(table: FlowTable) -> &'static str {

@@ -34,11 +34,12 @@ use super::{
 
 /// The maps of the instance: nothing that programs write, but in sets, of which
 /// [`option::REHEARSAL`] says that they stay.
-const SHARED: [&str; 17] = [
+const SHARED: [&str; 18] = [
     "awaited",
     "clock",
     "devices",
     "extras",
+    "first_devices",
     "generation",
     "heartbeat",
     "helper_ports",

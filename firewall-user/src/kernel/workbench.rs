@@ -8,7 +8,7 @@ use bytemuck::Pod;
 use firewall_common::{
     addr::Family,
     classifier::{FIXED_LINES, LINES_PER_GENERATION, Line},
-    control::{Device, slot},
+    control::slot,
     extra::{
         EXTRAS_PER_GENERATION, need,
         text::{PATTERNS_PER_GENERATION, Pattern},
@@ -175,19 +175,12 @@ impl<'m> Workbench<'m> {
     /// Interfaces fit the same patterns as before.
     fn devices(&self) -> Result<()> {
         let (from, to) = (slot(self.in_force.current), slot(self.in_force.next()));
-        let map = self.maps.open_map("devices")?;
-        let mut changed = Vec::new();
-        batch::for_each_of_few(&map, |ifindex: &u32, device: &Device| {
-            let mut device = *device;
+        for (ifindex, mut device) in self.maps.devices()? {
             let patterns = device.patterns[from as usize & 1];
             if device.patterns[to as usize & 1] != patterns {
                 device.patterns[to as usize & 1] = patterns;
-                changed.push((*ifindex, device));
+                self.maps.set_device(ifindex, device)?;
             }
-        })
-        .context("cannot read map devices")?;
-        for (ifindex, device) in changed {
-            batch::put(&map, &ifindex, &device).context("cannot write map devices")?;
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 //! nor compiled anew, whatever their number.
 //!
 //! What this does not know, it leaves to [`super::Edit`], which knows everything: rules
-//! that share something with others (see [`crate::rules::splice`]), chains of tables that
-//! are not walked yet, several rules at once, and whatever is wrong.
+//! that share something with others (see [`crate::rules::splice`]), table raw, chains of
+//! tables that are not walked yet, several rules at once, and whatever is wrong.
 
 use firewall_common::{
     addr::Family,
@@ -99,6 +99,10 @@ impl<'a> Sketch<'a> {
     /// known. What the texts say then is worth nothing.
     pub fn carry_out(&self, kept: &mut Kept, step: Step, rule: Option<&Rule>) -> Option<Patch> {
         let Where { family, table, chain } = self.place;
+        // All its rules together say when packets are shown to it.
+        if table == TableName::Raw {
+            return None;
+        }
         let line = rule.map(|rule| written(family, chain, rule));
         let (number, bytes) = self.find(&kept.texts[index(family)], step, line.as_deref())?;
         let goes = !bytes.is_empty();

@@ -13,7 +13,7 @@ use firewall_common::{
     mangle::{CLAMP, hops},
     rule::{
         Chain as Hook, MAX_INTERFACE_PATTERNS, NO_ENTRY, PORT_SETS_PER_GENERATION, PortSet,
-        RULES_PER_GENERATION, Rule, RulesetHeader, Target as Code, flag,
+        RULES_PER_GENERATION, Rule, RulesetHeader, Target as Code, condition, flag,
     },
 };
 
@@ -300,7 +300,8 @@ impl Layout {
             return Err(Errors(self.errors));
         }
         let Pool { port_sets, extras, set_uses, patterns, texts, .. } = self.pool;
-        let (rules, header, origins) = (self.rules, self.header, self.origins);
+        let (rules, mut header, origins) = (self.rules, self.header, self.origins);
+        header.needs |= sieve(&rules, &extras, &origins, &header);
         Ok(Compiled { rules, port_sets, extras, set_uses, texts, header, patterns, origins })
     }
 
@@ -309,6 +310,32 @@ impl Layout {
             Some(origin) => (origin.file.clone(), origin.line),
             None => ("rules".into(), 1),
         }
+    }
+}
+
+/// Whether table raw may be asked before tracking: [`need::SIEVE`], [`need::SIEVE_FOR_ALL`].
+fn sieve(rules: &[Rule], extras: &[Extra], origins: &[Origin], header: &RulesetHeader) -> u32 {
+    const TARGETS: [Code; 6] =
+        [Code::Continue, Code::Accept, Code::Drop, Code::Return, Code::Jump, Code::Goto];
+    let of_raw = || rules.iter().zip(origins).filter(|(_, origin)| origin.table == TableName::Raw);
+    let is_simple = |rule: &Rule| {
+        let extras = extras.iter().skip(rule.extra_first.into()).take(rule.extra_count.into());
+        rule.present & condition::HELPER == 0
+            && TARGETS.iter().any(|target| *target as u8 == rule.target)
+            && extras.into_iter().all(|extra| extra.test == Test::Set as u8)
+    };
+    let drops = of_raw().any(|(rule, _)| rule.target == Code::Drop as u8);
+    // What brings a cookie back asks the rules about another packet first.
+    if !drops || header.has_proxy != 0 || !of_raw().all(|(rule, _)| is_simple(rule)) {
+        return 0;
+    }
+    let keeps_no_verdict = |entry: u32| match rules.get(entry as usize) {
+        Some(rule) => rule.present == 0 && rule.flags & flag::PER_PACKET != 0,
+        None => true,
+    };
+    match [true, false].into_iter().all(|is_v4| keeps_no_verdict(header.raw_entry(is_v4))) {
+        true => need::SIEVE | need::SIEVE_FOR_ALL,
+        false => need::SIEVE,
     }
 }
 

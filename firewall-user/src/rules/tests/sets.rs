@@ -2,6 +2,7 @@
 
 use firewall_common::{
     addr::Family,
+    extra::need,
     rule::{Target as Code, flag},
     set::{Question, change::Order},
 };
@@ -57,6 +58,46 @@ fn names_become_slots_and_the_verdict_is_not_remembered() {
     let order = Order::unpack(&rules.extras[rule.argument as usize].arguments);
     assert_eq!((order.add, order.del), (Some((3, 1, 1)), Some((4, 0, 1))));
     assert_eq!((order.exist, order.timeout), (false, Some(0)));
+}
+
+/// When table raw is asked whose PREROUTING has these rules, and whose OUTPUT has none.
+fn sieve(rules: &[&str]) -> u32 {
+    let lines = rules.iter().map(|rule| format!("-A {rule}\n"));
+    let text = format!("*raw\n:list - [0:0]\n{}COMMIT\n", lines.collect::<String>());
+    let rules = parse("rules", &text, Family::Ipv4, &BuiltinServices).unwrap();
+    let compiled = compile(&rules, &Ruleset::empty(Family::Ipv6)).unwrap();
+    compiled.header.needs & (need::SIEVE | need::SIEVE_FOR_ALL)
+}
+
+#[test]
+fn a_list_in_table_raw_is_asked_before_tracking() {
+    let all = need::SIEVE | need::SIEVE_FOR_ALL;
+    for (rules, when) in [
+        (&["PREROUTING -m set --match-set a src -j DROP"][..], all),
+        (&["PREROUTING -m set ! --match-set a src -j ACCEPT", "PREROUTING -j DROP"], all),
+        // Verdicts are remembered of what comes in by others.
+        (&["PREROUTING -i eth0 -m set --match-set a src -j DROP"], need::SIEVE),
+        (&["PREROUTING -s 192.0.2.0/24 -j DROP"], need::SIEVE),
+        (&["PREROUTING -j list", "list -m set --match-set a src -j DROP"], need::SIEVE),
+    ] {
+        assert_eq!(sieve(rules), when, "{rules:?}");
+    }
+}
+
+#[test]
+fn table_raw_has_its_turn_behind_tracking_where_it_asks_for_more_than_headers() {
+    const LIST: &str = "PREROUTING -m set --match-set a src -j DROP";
+    for other in [
+        "PREROUTING -p tcp --dport 21 -j CT --helper ftp",
+        "PREROUTING -p udp --dport 53 -j CT --notrack",
+        "PREROUTING -m limit --limit 5/sec -j ACCEPT",
+        "PREROUTING -m length --length 5 -j DROP",
+        "PREROUTING -j LOG",
+        "PREROUTING -j SET --add-set b src",
+    ] {
+        assert_eq!(sieve(&[LIST, other]), 0, "{other}");
+    }
+    assert_eq!(sieve(&["PREROUTING -m set --match-set a src -j ACCEPT"]), 0, "nothing is dropped");
 }
 
 #[test]

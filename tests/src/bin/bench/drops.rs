@@ -24,6 +24,7 @@ const LISTS: [(u32, u32, &str); 2] = [
     (1_000_000, 1, "blocklist of 1,000,000 prefixes"),
 ];
 const LEAST: f64 = 0.7;
+const BLOCKED: &str = "-m set --match-set blocked src -j DROP";
 
 /// Measures all, round by round.
 pub fn measure(report: &mut Report, rounds: usize) -> Result<()> {
@@ -43,6 +44,10 @@ pub fn measure(report: &mut Report, rounds: usize) -> Result<()> {
         // Clients from listed addresses alone.
         let clients = (count << bits) << firewall_common::bench::PORT_BITS;
         play(report, &mut sites, rounds, name, Kind::Syn, clients)?;
+        for site in sites.iter().filter(|site| site.firewall.is_some()) {
+            site.ours()?.apply(&rules::with_raw(FEWEST, BLOCKED))?;
+        }
+        play(report, &mut sites, rounds, &in_raw(name), Kind::Syn, clients)?;
     }
     judge(report);
     Ok(())
@@ -88,13 +93,17 @@ fn block(firewall: &Firewall<'_>, count: u32, bits: u32) -> Result<()> {
     std::io::Write::write_all(&mut file, text.as_bytes())?;
     let mut restore = firewall.command(&["set", "restore"])?;
     command::output(restore.arg(file.path()))?;
-    let first = "-A FORWARD -m set --match-set blocked src -j DROP\n";
-    firewall.apply(&rules::with_first(FEWEST, first))
+    firewall.apply(&rules::with_first(FEWEST, &format!("-A FORWARD {BLOCKED}\n")))
+}
+
+/// What it is called when the rule stands in table raw.
+fn in_raw(name: &str) -> String {
+    format!("{name} in table raw")
 }
 
 fn judge(report: &mut Report) {
-    let names = LISTS.map(|(_, _, name)| name);
-    for name in std::iter::once("INVALID").chain(names) {
+    let of_lists = LISTS.iter().flat_map(|(_, _, name)| [(*name).to_owned(), in_raw(name)]);
+    for name in std::iter::once("INVALID".to_owned()).chain(of_lists) {
         let of =
             |report: &Report, who: Who| report.median(PART, &format!("{name}: {}", who.name()));
         let found = (of(report, Who::Ours("xdp")), of(report, Who::DropAll));

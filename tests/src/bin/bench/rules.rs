@@ -33,6 +33,14 @@ pub fn with_first(count: usize, first: &str) -> String {
             -A FORWARD -s 10.0.0.0/8 -p icmp -j ACCEPT\nCOMMIT\n"
 }
 
+/// The same behind a rule of table raw, which comes before tracking.
+pub fn with_raw(count: usize, rule: &str) -> String {
+    format!(
+        "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A PREROUTING {rule}\nCOMMIT\n{}",
+        iptables(count)
+    )
+}
+
 /// Those of a gateway that hides its clients.
 pub fn masquerading(count: usize) -> String {
     iptables(count)
