@@ -9,7 +9,7 @@ use crate::time::Nanos;
 
 /// Version of everything that is pinned: maps, their keys and values. The pin
 /// directory carries it; a daemon that meets another version says what to do.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// The mark of a frame that the daemon sends on an interface to have it turned
 /// back into that interface's ingress, where it was held. The whole word is
@@ -91,6 +91,9 @@ pub mod option {
     pub const PASSAGES: u32 = 1 << 16;
     /// Expectations of UDP stand there.
     pub const UDP_EXPECTED: u32 = 1 << 17;
+    /// What an inside endpoint sends by UDP leaves from one outside port, whatever its
+    /// destination (`udp_endpoint_independent`): [`crate::nat::mapping`].
+    pub const UDP_ENDPOINT_INDEPENDENT: u32 = 1 << 10;
     /// A rehearsal for `firewall explain`: nothing that others share is changed.
     pub const REHEARSAL: u32 = 1 << 9;
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::{Desk, arrival::is_face_of};
+use super::{Desk, arrival::is_face_of, mapping::mode};
 use crate::{
     conntrack::find,
     flow::{Flow, protocol, status},
@@ -46,6 +46,8 @@ pub struct Ports {
     pub spares_sockets: u32,
     /// 1 when the claim failed for want of space.
     pub is_full: u32,
+    /// One of [`mode`].
+    pub mapping: u32,
     pub now: Nanos,
 }
 
@@ -123,8 +125,14 @@ pub fn attempt<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
         _ if scratch.nat.ports.spares_sockets != 0 && tables.has_socket(&scratch.nat.claimed) => {
             false
         }
-        _ => claim(tables, scratch),
+        _ => is_unmapped(tables, scratch) && claim(tables, scratch),
     }
+}
+
+/// Whether the port in hand is no mapping's of another inside endpoint.
+#[inline(always)]
+fn is_unmapped<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
+    scratch.nat.ports.mapping == mode::IGNORE || tables.reserve_port(scratch)
 }
 
 /// The source's port in the face in hand: of a reply's face it is the destination's.
@@ -174,7 +182,7 @@ pub fn claim<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     }
     let nat = &mut scratch.nat;
     let Some(found) = tables.translation(&nat.claimed_key) else { return false };
-    if !tables.renew(found, was, now) {
+    if !tables.renew(&mut found.claimed, was, now) {
         return false;
     }
     *found = nat.translation;

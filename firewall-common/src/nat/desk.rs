@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::{Faces, Order, Translation, claim::Ports};
+use super::{Faces, Mapping, MappingKey, Order, Translation, claim::Ports};
 use crate::{
     addr::Addr,
     flow::{FlowKey, Tuple},
@@ -62,6 +62,10 @@ pub struct Desk {
     pub owner: Tuple,
     pub owner_key: FlowKey,
     pub ports: Ports,
+    /// An entry that is looked for, what it is to be, and that of who has the port.
+    pub mapping_key: MappingKey,
+    pub mapping: Mapping,
+    pub holder_key: MappingKey,
 }
 
 /// An [`Order`], if there is one.
