@@ -18,6 +18,9 @@ pub const REINJECT_INGRESS_MARK: u32 = 0xf7b1_5c3e;
 /// The mark of a frame that was judged and may leave: one that was held on
 /// egress, or an answer of the firewall itself.
 pub const REINJECT_EGRESS_MARK: u32 = 0xf7b1_5c3f;
+/// The same of one that does not leave by where it was held: it was routed anew, by its
+/// destination or its mark, and is once more.
+pub const REINJECT_ELSEWHERE_MARK: u32 = 0xf7b1_5c40;
 
 /// The marks of fragments that came before their first one and were held, on ingress
 /// or on egress: they are judged now, and counted.
@@ -32,7 +35,7 @@ pub const FRAGMENT_NO_SPACE_EGRESS_MARK: u32 = 0xf7b1_5c63;
 pub const fn is_reserved(mark: u32) -> bool {
     matches!(
         mark,
-        REINJECT_INGRESS_MARK..=REINJECT_EGRESS_MARK
+        REINJECT_INGRESS_MARK..=REINJECT_ELSEWHERE_MARK
             | FRAGMENT_WAITED_INGRESS_MARK..=FRAGMENT_NO_SPACE_EGRESS_MARK
     )
 }

@@ -13,6 +13,8 @@ use aya_ebpf::{
 use firewall_common::{
     addr::{Addr, Family},
     checksum::Difference,
+    event::Hook,
+    fragment::Visit,
     headers::{Headers, Parsed},
     mangle::{
         change,
@@ -23,6 +25,7 @@ use firewall_common::{
     packet::Packet,
     rule::Chain,
     scratch::Scratch,
+    tables::{Place, Tables as _},
 };
 
 use super::{NUMBER, left_to_stack, put_down};
@@ -187,6 +190,29 @@ pub extern "C" fn tc_redirect(skb: *mut __sk_buff) -> i32 {
     let (out, len) = (scratch.walk.out_ifindex, size_of::<NextHop>() as i32);
     // SAFETY: the helper reads what is as large as it is told.
     unsafe { bpf_redirect_neigh(out, (&raw mut hop).cast::<bpf_redir_neigh>(), len, 0) as i32 }
+}
+
+/// A frame that the daemon has held sets out once more, to where its destination and the mark
+/// that rules have set lead; gives the action.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_lead(skb: *mut __sk_buff, has_ethernet: u32) -> i32 {
+    let packet = &SkbPacket { skb };
+    let maps = &Maps::of_tc(skb, true);
+    let Some(scratch) = maps.scratch() else { return TC_ACT_SHOT };
+    let mark = packet.priority();
+    packet.set_mark(mark);
+    packet.set_priority(0);
+    let parsed = Parsed::unpack(stage::tc_headers(skb, &mut scratch.headers, has_ethernet));
+    let (hook, ifindex) = (Hook::Egress, packet.ifindex());
+    let place = Place { hook, ifindex, has_ethernet: has_ethernet != 0, visit: Visit::New };
+    let route = maps.reroute(place, &scratch.headers, mark);
+    // Where there is no way any more its sender repeats it, and is told so.
+    if !matches!(parsed, Ok(Parsed::Ip)) || !maps.has_next_hop() {
+        return TC_ACT_SHOT;
+    }
+    scratch.walk.out_ifindex = route.out_ifindex;
+    tc_redirect(skb)
 }
 
 /// `struct bpf_redir_neigh`, with a plain field in the place of its union.
