@@ -602,7 +602,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn has_next_hop(&self) -> bool {
-        DELIVERY.get(self.program as u32).is_some_and(Delivery::has_next_hop)
+        DELIVERY
+            .get(self.program as u32)
+            .is_some_and(|delivery| delivery.has_next_hop() || delivery.is_untold())
     }
 
     #[inline(always)]

@@ -187,7 +187,13 @@ pub extern "C" fn tc_redirect(skb: *mut __sk_buff) -> i32 {
     let Some(delivery) = DELIVERY.get(Program::TcEgress as u32) else { return TC_ACT_SHOT };
     let mut hop = NextHop::of(&scratch.headers, delivery.fib.dst);
     packet.set_tc_index(REROUTED);
-    let (out, len) = (scratch.walk.out_ifindex, size_of::<NextHop>() as i32);
+    let out = scratch.walk.out_ifindex;
+    if delivery.is_untold() {
+        // The helper looks for the hop by itself.
+        // SAFETY: it reads nothing.
+        return unsafe { bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0) as i32 };
+    }
+    let len = size_of::<NextHop>() as i32;
     // SAFETY: the helper reads what is as large as it is told.
     unsafe { bpf_redirect_neigh(out, (&raw mut hop).cast::<bpf_redir_neigh>(), len, 0) as i32 }
 }
@@ -204,11 +210,14 @@ pub extern "C" fn tc_lead(skb: *mut __sk_buff, has_ethernet: u32) -> i32 {
     packet.set_mark(mark);
     packet.set_priority(0);
     let parsed = Parsed::unpack(stage::tc_headers(skb, &mut scratch.headers, has_ethernet));
+    if !matches!(parsed, Ok(Parsed::Ip)) {
+        return TC_ACT_SHOT;
+    }
     let (hook, ifindex) = (Hook::Egress, packet.ifindex());
     let place = Place { hook, ifindex, has_ethernet: has_ethernet != 0, visit: Visit::New };
     let route = maps.reroute(place, &scratch.headers, mark);
     // Where there is no way any more its sender repeats it, and is told so.
-    if !matches!(parsed, Ok(Parsed::Ip)) || !maps.has_next_hop() {
+    if !maps.has_next_hop() {
         return TC_ACT_SHOT;
     }
     scratch.walk.out_ifindex = route.out_ifindex;
