@@ -17,7 +17,7 @@ use crate::{
     tables::{Place, Route, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
-    walk::{Outcome, Walk, nat as shown, part},
+    walk::{Outcome, Walk, nat as shown, part, proof},
     wire::tcp_flag::SYN,
 };
 
@@ -151,7 +151,10 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if scratch.nat.has(done::CAME) && matches!(tracked.effect, Effect::Create(_)) {
         return again(tables, scratch, now);
     }
-    if scratch.nat.has(done::CAME | done::LED) && matches!(tracked.ctstate, CtState::Invalid) {
+    let is_stray =
+        scratch.nat.has(done::CAME | done::LED) && matches!(tracked.ctstate, CtState::Invalid);
+    let may_prove = synproxy::may_prove(&scratch.headers, &scratch.proxy);
+    if is_stray && !may_prove {
         return estrange(tables, scratch);
     }
     if let Some((_, flow)) = &tracked.flow
@@ -168,12 +171,16 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if !is_remembered && needs_facts(tables, scratch) {
         tables.gather(packet, scratch, &tracked, place.hook, now);
     }
-    if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
+    if may_prove && has_proxy(tables, scratch) {
         match tables.question(scratch) {
-            synproxy::Answer::Right => return Verdict::Prove,
+            synproxy::Answer::Right if tables.undo(scratch) => return Verdict::Prove,
+            synproxy::Answer::Right => return Verdict::Drop(DropReason::Malformed),
             synproxy::Answer::Wrong => return Verdict::Drop(DropReason::SynCookieWrong),
             synproxy::Answer::NotAsked => {}
         }
+    }
+    if is_stray {
+        return estrange(tables, scratch);
     }
     scratch.walk.announced_by = tracked.announced_by;
 
@@ -185,14 +192,14 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if scratch.nat.has(done::TURNED) {
         tracked.sender = if scratch.nat.sender == 0 { Sender::Low } else { Sender::High };
     }
-    let is_proven = matches!(outcome, Outcome::Proxy) && scratch.proxy.proof.is_proven != 0;
-    if !is_proven {
+    if scratch.walk.proof == proof::TAKEN {
+        synproxy::conclude(&mut scratch.proxy.proof, &scratch.walk);
+    } else {
         scratch.proxy.proof.is_proven = 0;
         if is_untracked(scratch) {
             tracked.effect = Effect::Nothing;
         }
     }
-    let outcome = if is_proven { Outcome::Accept } else { outcome };
     match outcome {
         Outcome::Accept => {
             let chain = chain(scratch, route.chain);
@@ -436,6 +443,9 @@ fn chain(scratch: &Scratch, routed: Chain) -> Chain {
 #[inline(always)]
 pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Outcome {
     let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
+    if scratch.proxy.proof.is_proven != 0 {
+        scratch.walk.proof = proof::BROUGHT;
+    }
     let is_mangling = needs & need::MANGLING != 0;
     let may_turn = scratch.walk.nat == shown::ALL;
     if !is_mangling && !may_turn {

@@ -235,6 +235,11 @@ fn egress(skb: *mut __sk_buff) -> i32 {
     if decided & decision::PROXIED != 0 && proxy::tc::deliver(skb, 1, has_ethernet) != NEXT {
         return TC_ACT_SHOT;
     }
+    // Until here it has been known by its inside ends.
+    let leaves = is_mangled && maps.scratch().is_some_and(|desk| desk.nat.has(done::LEAVES));
+    if leaves && nat::tc::tc_leave(skb, 1) == 0 {
+        return TC_ACT_SHOT;
+    }
     if decided & (decision::MANGLED | decision::PROXIED) != 0 {
         decided &= decision::ACTION;
     }
@@ -286,14 +291,14 @@ fn turn_back(packet: &SkbPacket, maps: &Maps, has_ethernet: u32) -> i32 {
     let flags = maps.device(ifindex).map_or(device::TC, |found| found.flags);
     if flags & device::TC == 0 {
         // The mark is the one that rules have set.
-        tc_carry(packet.skb, has_ethernet);
+        tc_carry(packet.skb, has_ethernet, packet.priority());
         packet.set_mark(packet.priority());
         // Generic XDP counts it by its token.
         if flags & device::GENERIC == 0 {
             maps.count(Stat::Reinjected as u32);
         }
     } else {
-        tc_carry(packet.skb, has_ethernet);
+        tc_carry(packet.skb, has_ethernet, packet.priority());
     }
     to_ingress(ifindex)
 }

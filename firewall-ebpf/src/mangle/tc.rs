@@ -94,13 +94,12 @@ fn index_of(parcel: Parcel) -> u32 {
     }
 }
 
-/// A frame that the daemon sends back to where TC judges, with the mark that rules have set:
-/// its own tells whose it is.
+/// A judged frame that enters once more: one that the daemon sends back, with the mark that
+/// rules have set, since its own tells whose it is, or one that is said for a client.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_carry(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
+pub extern "C" fn tc_carry(skb: *mut __sk_buff, has_ethernet: u32, mark: u32) -> u32 {
     let packet = &SkbPacket { skb };
-    let mark = packet.priority();
     let changes = if mark == 0 { 0 } else { change::MARK };
     let mut parcel = Parcel { mark, changes, kind: kind::FORWARDED, ..Parcel::default() };
     if nat::tc::tc_recognize(skb, has_ethernet) != 0
@@ -156,7 +155,8 @@ pub extern "C" fn tc_send_off(skb: *mut __sk_buff, number: u32, has_ethernet: u3
     if is_written { NEXT } else { TC_ACT_SHOT }
 }
 
-/// An accepted packet that leaves and that rules have changed; gives the action.
+/// An accepted packet that leaves and that rules have changed, but for its source; gives the
+/// action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tc_mangled_egress(skb: *mut __sk_buff) -> i32 {
@@ -169,9 +169,6 @@ pub extern "C" fn tc_mangled_egress(skb: *mut __sk_buff) -> i32 {
     scratch.punt.mark = scratch.mangling.routing_mark();
     if scratch.mangling.has(change::MARK) {
         packet.set_mark(scratch.mangling.mark);
-    }
-    if scratch.nat.has(done::LEAVES) && nat::tc::tc_leave(skb, 1) == 0 {
-        return TC_ACT_SHOT;
     }
     NEXT
 }
