@@ -8,7 +8,7 @@ use crate::{
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     headers::{Headers, Parsed},
     mangle::{Mangling, change},
-    nat::{birth, desk::done},
+    nat::{birth, departure, desk::done},
     packet::Packet,
     report,
     rule::{Chain, NO_ENTRY, RejectKind},
@@ -161,7 +161,12 @@ fn whole<P: Packet + ?Sized, T: Tables>(
         && flow.is_translated()
         && !tables.go_out(scratch, flow, tracked.direction)
     {
+        let is_twin = departure::may_be_twin(&scratch.headers, flow, tracked.direction);
         tracked.disown();
+        if is_twin && has_nat(tables, scratch) {
+            scratch.nat.done |= done::TWIN;
+            tracked = conntrack::begin_anew(tables, scratch, tracked.sender, now);
+        }
     }
     scratch.walk.ctstate = tracked.ctstate.bit();
     if matches!(tracked.effect, Effect::Create(_)) {
@@ -346,6 +351,12 @@ fn needs_facts<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
     tables.ruleset(scratch.walk.slot).is_some_and(|header| header.needs & need::FACTS != 0)
 }
 
+/// Whether table nat has rules in force.
+#[inline(always)]
+fn has_nat<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    tables.ruleset(scratch.walk.slot).is_some_and(|header| header.needs & need::NAT != 0)
+}
+
 /// Whether a rule in force answers SYNs with cookies.
 #[inline(always)]
 fn has_proxy<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
@@ -484,7 +495,9 @@ pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Out
 /// destination cannot be had.
 #[inline(always)]
 pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, needs: u32) -> bool {
-    if scratch.walk.nat == shown::ALL && scratch.walk.order_in != NO_ENTRY {
+    let is_twin = scratch.nat.has(done::TWIN) && !is_untracked(scratch);
+    let is_turned = scratch.walk.order_in != NO_ENTRY || is_twin;
+    if scratch.walk.nat == shown::ALL && is_turned {
         if !birth::turn(tables, scratch) {
             return false;
         }

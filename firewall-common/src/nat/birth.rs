@@ -61,14 +61,18 @@ fn note_turn(nat: &mut Desk) {
 }
 
 /// Gives the packet the destination that the rule `walk.order_in` wants, before it is
-/// routed; `false` when that fails, and why stands on the desk.
+/// routed, and another source port where its ends are another flow's; `false` when that fails, and why stands on the desk.
 #[inline(always)]
 pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    if !choose_destination(tables, scratch) {
+    if scratch.walk.order_in == NO_ENTRY {
+        let Scratch { nat, headers, .. } = &mut *scratch;
+        nat.wire = headers.tuple;
+        nat.inside = headers.tuple;
+    } else if !choose_destination(tables, scratch) {
         return false;
     }
     let Scratch { nat, .. } = scratch;
-    if nat.inside == nat.wire {
+    if nat.inside == nat.wire && !nat.has(done::TWIN) {
         return true;
     }
     let is_possible = nat.inside.dport == nat.wire.dport || has_changeable_ports(nat.wire.protocol);

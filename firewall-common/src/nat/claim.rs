@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::{Desk, arrival::is_face_of, mapping::mode};
+use super::{Desk, arrival::is_face_of, departure::comes_translated, mapping::mode};
 use crate::{
     conntrack::find,
     flow::{Flow, protocol, status},
@@ -161,7 +161,10 @@ pub fn claim<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     tables.key_of(&nat.claimed_inside, &mut nat.owner_key);
     let is_inside = nat.claimed == nat.claimed_inside;
     // Who is known by these ends without any translation.
-    if nat.claimed_key != nat.owner_key && find(tables, &nat.claimed_key, now).is_some() {
+    if nat.claimed_key != nat.owner_key
+        && let Some((_, flow)) = find(tables, &nat.claimed_key, now)
+        && !comes_translated(flow, flow.direction(sender))
+    {
         return false;
     }
     nat.translation.lead(sender, &nat.claimed_inside, now);

@@ -27,6 +27,9 @@ pub mod done {
     pub const STRANGER: u8 = 1 << 5;
     /// It was announced to come where it came, and bears the inside ends: it begins a flow.
     pub const LED: u8 = 1 << 6;
+    /// It begins a flow with the ends that another has inside, which come to that from its wire
+    /// face: this one gets another source port.
+    pub const TWIN: u8 = 1 << 7;
 }
 
 /// The ends of a packet are its addresses and ports; those of an ICMP error are those of a
