@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Offload, capability,
+    Family, Firewall, Gateway, Netns, Offload, capability,
     exchange::{self, GREETER, GREETING, PORT},
     firewall::Setup,
     flood::{Burst, Syns},
@@ -350,10 +350,23 @@ mod to_this_host {
         exchange::serve(&network.server)?;
         let setup = Setup::on(&["eth0"]).both(INPUT).option("--hook").option(hook);
         let firewall = setup.start(&network.server)?;
-        for family in FAMILIES {
+        for family in [FAMILIES, FAMILIES].concat() {
             proxied(&network, &firewall, family)?;
         }
+        // Who is not told that its window is open asks for it, after some time, and each time.
+        let asked = window_probes(&network.client)?;
+        ensure!(asked < 4, "the client asked for its window {asked} times");
         Ok(())
+    }
+
+    /// How often the kernel of a namespace has asked whether a closed window is open.
+    fn window_probes(netns: &Netns) -> Result<u64> {
+        let text = netns.run("cat /proc/net/netstat")?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+        let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
+        let found =
+            names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "TCPWinProbe");
+        Ok(found.context("no TCPWinProbe")?.1.parse()?)
     }
 }
 

@@ -186,8 +186,8 @@ pub extern "C" fn tc_acknowledge(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     }
     let (mark, tc_index) = (packet.mark(), packet.tc_index());
     packet.set_mark(REINJECT_INGRESS_MARK);
-    // The server knows the client by another name where that is translated.
-    if tc_carry(skb, u32::from(l3 != 0), 0) == 0 {
+    // A server elsewhere knows the client by another name where that is translated.
+    if is_egress == 0 && tc_carry(skb, u32::from(l3 != 0), 0) == 0 {
         return 0;
     }
     // SAFETY: as above.
