@@ -18,6 +18,9 @@ pub const REINJECT_INGRESS_MARK: u32 = 0xf7b1_5c3e;
 /// The mark of a frame that was judged and may leave: one that was held on
 /// egress, or an answer of the firewall itself.
 pub const REINJECT_EGRESS_MARK: u32 = 0xf7b1_5c3f;
+/// The same of one that does not leave by where it was held: it was routed anew, by its
+/// destination or its mark, and is once more.
+pub const REINJECT_ELSEWHERE_MARK: u32 = 0xf7b1_5c40;
 
 /// The marks of fragments that came before their first one and were held, on ingress
 /// or on egress: they are judged now, and counted.
@@ -32,7 +35,7 @@ pub const FRAGMENT_NO_SPACE_EGRESS_MARK: u32 = 0xf7b1_5c63;
 pub const fn is_reserved(mark: u32) -> bool {
     matches!(
         mark,
-        REINJECT_INGRESS_MARK..=REINJECT_EGRESS_MARK
+        REINJECT_INGRESS_MARK..=REINJECT_ELSEWHERE_MARK
             | FRAGMENT_WAITED_INGRESS_MARK..=FRAGMENT_NO_SPACE_EGRESS_MARK
     )
 }
@@ -91,6 +94,9 @@ pub mod option {
     pub const PASSAGES: u32 = 1 << 16;
     /// Expectations of UDP stand there.
     pub const UDP_EXPECTED: u32 = 1 << 17;
+    /// What an inside endpoint sends by UDP leaves from one outside port, whatever its
+    /// destination (`udp_endpoint_independent`): [`crate::nat::mapping`].
+    pub const UDP_ENDPOINT_INDEPENDENT: u32 = 1 << 10;
     /// A rehearsal for `firewall explain`: nothing that others share is changed.
     pub const REHEARSAL: u32 = 1 << 9;
 }

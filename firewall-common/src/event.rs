@@ -61,7 +61,9 @@ pub struct Punt {
     pub picked_up: u8,
     /// The mark that rules have set, 0 for none.
     pub mark: u32,
-    pub _pad: u32,
+    /// 1 when it leaves by another way than that on which it was held.
+    pub leaves_elsewhere: u8,
+    pub _pad: [u8; 3],
 }
 
 /// What an [`Event`] reports.

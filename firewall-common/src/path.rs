@@ -8,7 +8,7 @@ use crate::{
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
     headers::{Fragment, Headers, Parsed},
     mangle::{Mangling, change},
-    nat::{birth, desk::done},
+    nat::{birth, departure, desk::done},
     packet::Packet,
     report,
     rule::{Chain, NO_ENTRY, RejectKind},
@@ -17,7 +17,7 @@ use crate::{
     tables::{Place, Route, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
-    walk::{Outcome, Walk, nat as shown, part},
+    walk::{Outcome, Walk, nat as shown, part, proof},
     wire::tcp_flag::SYN,
 };
 
@@ -166,14 +166,22 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if scratch.nat.has(done::CAME) && matches!(tracked.effect, Effect::Create(_)) {
         return again(tables, scratch, now);
     }
-    if scratch.nat.has(done::CAME | done::LED) && matches!(tracked.ctstate, CtState::Invalid) {
+    let is_stray =
+        scratch.nat.has(done::CAME | done::LED) && matches!(tracked.ctstate, CtState::Invalid);
+    let may_prove = synproxy::may_prove(&scratch.headers, &scratch.proxy);
+    if is_stray && !may_prove {
         return estrange(tables, scratch);
     }
     if let Some((_, flow)) = &tracked.flow
         && flow.is_translated()
         && !tables.go_out(scratch, flow, tracked.direction)
     {
+        let is_twin = departure::may_be_twin(&scratch.headers, flow, tracked.direction);
         tracked.disown();
+        if is_twin && has_nat(tables, scratch) {
+            scratch.nat.done |= done::TWIN;
+            tracked = conntrack::begin_anew(tables, scratch, tracked.sender, now);
+        }
     }
     scratch.walk.ctstate = tracked.ctstate.bit();
     if matches!(tracked.effect, Effect::Create(_)) {
@@ -183,12 +191,16 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if !is_remembered && needs_facts(tables, scratch) {
         tables.gather(packet, scratch, &tracked, place.hook, now);
     }
-    if synproxy::may_prove(&scratch.headers, &scratch.proxy) && has_proxy(tables, scratch) {
+    if may_prove && has_proxy(tables, scratch) {
         match tables.question(scratch) {
-            synproxy::Answer::Right => return Verdict::Prove,
+            synproxy::Answer::Right if tables.undo(scratch) => return Verdict::Prove,
+            synproxy::Answer::Right => return Verdict::Drop(DropReason::Malformed),
             synproxy::Answer::Wrong => return Verdict::Drop(DropReason::SynCookieWrong),
             synproxy::Answer::NotAsked => {}
         }
+    }
+    if is_stray {
+        return estrange(tables, scratch);
     }
     scratch.walk.announced_by = tracked.announced_by;
 
@@ -200,14 +212,14 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if scratch.nat.has(done::TURNED) {
         tracked.sender = if scratch.nat.sender == 0 { Sender::Low } else { Sender::High };
     }
-    let is_proven = matches!(outcome, Outcome::Proxy) && scratch.proxy.proof.is_proven != 0;
-    if !is_proven {
+    if scratch.walk.proof == proof::TAKEN {
+        synproxy::conclude(&mut scratch.proxy.proof, &scratch.walk);
+    } else {
         scratch.proxy.proof.is_proven = 0;
         if is_untracked(scratch) {
             tracked.effect = Effect::Nothing;
         }
     }
-    let outcome = if is_proven { Outcome::Accept } else { outcome };
     match outcome {
         Outcome::Accept => {
             let chain = chain(scratch, route.chain);
@@ -416,6 +428,12 @@ fn needs_facts<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
     tables.ruleset(scratch.walk.slot).is_some_and(|header| header.needs & need::FACTS != 0)
 }
 
+/// Whether table nat has rules in force.
+#[inline(always)]
+fn has_nat<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
+    tables.ruleset(scratch.walk.slot).is_some_and(|header| header.needs & need::NAT != 0)
+}
+
 /// Whether a rule in force answers SYNs with cookies.
 #[inline(always)]
 fn has_proxy<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
@@ -513,6 +531,9 @@ fn chain(scratch: &Scratch, routed: Chain) -> Chain {
 #[inline(always)]
 pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Outcome {
     let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
+    if scratch.proxy.proof.is_proven != 0 {
+        scratch.walk.proof = proof::BROUGHT;
+    }
     let is_mangling = needs & need::MANGLING != 0;
     let may_turn = scratch.walk.nat == shown::ALL;
     if !is_mangling && !may_turn {
@@ -551,7 +572,9 @@ pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Out
 /// destination cannot be had.
 #[inline(always)]
 pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, needs: u32) -> bool {
-    if scratch.walk.nat == shown::ALL && scratch.walk.order_in != NO_ENTRY {
+    let is_twin = scratch.nat.has(done::TWIN) && !is_untracked(scratch);
+    let is_turned = scratch.walk.order_in != NO_ENTRY || is_twin;
+    if scratch.walk.nat == shown::ALL && is_turned {
         if !birth::turn(tables, scratch) {
             return false;
         }

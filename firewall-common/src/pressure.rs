@@ -24,10 +24,12 @@ pub enum Bounded {
     Translations,
     /// Of those that are not confirmed.
     EmbryonicTranslations,
+    /// The two entries of each outside port that an inside endpoint of UDP keeps.
+    Mappings,
 }
 
 impl Bounded {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Assured,
         Self::Embryonic,
         Self::Expectations,
@@ -37,6 +39,7 @@ impl Bounded {
         Self::Events,
         Self::Translations,
         Self::EmbryonicTranslations,
+        Self::Mappings,
     ];
 
     /// The name of the map.
@@ -51,6 +54,7 @@ impl Bounded {
             Self::Events => "events",
             Self::Translations => "translations",
             Self::EmbryonicTranslations => "embryonic_nat",
+            Self::Mappings => "mappings",
         }
     }
 }

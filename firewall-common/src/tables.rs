@@ -21,7 +21,7 @@ use crate::{
     fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     hop::Hop,
-    nat::{self, Translation},
+    nat::{self, Mapping, MappingKey, Translation},
     packet::Packet,
     path::{self, Sifted},
     report,
@@ -300,8 +300,8 @@ pub trait Tables: Rules {
     /// Puts one down where none stands.
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
     fn forget_translation(&self, key: &FlowKey);
-    /// Claims one that was claimed at another time; `true` for the one caller that did.
-    fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool;
+    /// Writes a time where another one stands; `true` for the one caller that did.
+    fn renew(&self, time: &mut Nanos, was: Nanos, now: Nanos) -> bool;
     /// Moves the way in of a flow that was confirmed to where floods cannot reach it; `false`
     /// when there is no space.
     fn keep_translation(&self, key: &FlowKey) -> bool;
@@ -312,6 +312,44 @@ pub trait Tables: Rules {
         Self: Sized,
     {
         nat::claim::keep(self, scratch, flow);
+    }
+    /// One of the two entries of a mapping.
+    #[allow(clippy::mut_from_ref, reason = "as for flows")]
+    fn mapping(&self, key: &MappingKey) -> Option<&mut Mapping>;
+    /// Puts one down where none stands.
+    fn add_mapping(&self, key: &MappingKey, mapping: &Mapping) -> bool;
+    /// [`nat::mapping::recall`]. The kernel's programs do it, and the next three, in functions
+    /// that the verifier checks by themselves.
+    #[inline(always)]
+    fn recall_port(&self, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        nat::mapping::recall(self, scratch)
+    }
+    /// [`nat::mapping::reserve`].
+    #[inline(always)]
+    fn reserve_port(&self, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        nat::mapping::reserve(self, scratch)
+    }
+    /// [`nat::mapping::note`].
+    #[inline(always)]
+    fn note_mapping(&self, scratch: &mut Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        nat::mapping::note(self, scratch)
+    }
+    /// [`nat::mapping::renew`].
+    #[inline(always)]
+    fn renew_mapping(&self, key: &FlowKey, flow: &Flow)
+    where
+        Self: Sized,
+    {
+        nat::mapping::renew(self, key, flow);
     }
     /// The address that this host would use towards the packet's source, or else its
     /// destination, into `scratch.nat.address`; `false` when there is none.

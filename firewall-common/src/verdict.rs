@@ -153,6 +153,9 @@ stats! {
     EventsLost = "events-lost",
     /// Events of flows that found no space in the ring.
     FlowEventsLost = "flow-events-lost",
+    /// Flows of UDP that have no mapping, and another outside port than the next one of their
+    /// inside endpoint may have, because the table of mappings is full.
+    MappingsFull = "mappings-full",
 }
 
 /// Where the counter of a drop reason stands in the `stats` map: behind [`Stat`].

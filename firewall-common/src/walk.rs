@@ -77,6 +77,15 @@ pub mod nat {
     pub const ALL: u8 = 2;
 }
 
+/// What the packet proves to SYNPROXY, as [`Walk::proof`].
+pub mod proof {
+    pub const NONE: u8 = 0;
+    /// It is the SYN of a client whose cookie was right.
+    pub const BROUGHT: u8 = 1;
+    /// And a rule has asked for that.
+    pub const TAKEN: u8 = 2;
+}
+
 /// Which stations a walk comes by, as [`Walk::part`].
 pub mod part {
     pub const WHOLE: u8 = 0;
@@ -149,6 +158,8 @@ pub struct Walk {
     /// Nobody has asked where the packet goes: its chain and the interface by which it leaves
     /// are not known.
     pub is_unrouted: u8,
+    /// One of [`proof`].
+    pub proof: u8,
     /// The rules of table nat that decided, or [`NO_ENTRY`]. They count where [`Walk::nat`]
     /// shows the packet to that table.
     pub order_in: u32,
@@ -435,6 +446,12 @@ fn act(rule: &Rule, headers: &Headers, facts: &mut Facts, walk: &mut Walk) -> bo
         Target::Helper => {
             walk.assigned = rule.argument as u8;
             walk.go_on()
+        }
+        Target::Proxy if is_for_proxy(headers) && walk.proof != proof::NONE => {
+            walk.proof = proof::TAKEN;
+            // It is the first packet of a connection, whatever table raw has made of it.
+            walk.ctstate_then = CtState::New.bit();
+            walk.accept(rule, facts)
         }
         Target::Proxy if is_for_proxy(headers) => walk.decide(Outcome::Proxy, rule),
         Target::Proxy => {

@@ -27,7 +27,7 @@ use firewall_common::{
     helper_stats::HelperStats,
     hop::{HOPS as HOP_PLACES, Hop},
     mangle::parcel::{PARCELS as PARCELS_AT_ONCE, Parcel},
-    nat::{FACE_WORDS, Translation},
+    nat::{FACE_WORDS, Mapping, MappingKey, Translation},
     pressure::{PRESSURES, Pressure},
     rule::{Counter, PORT_SETS_PER_GENERATION, PortSet, RULES_PER_GENERATION, Rule, RulesetHeader},
     ruleset_text::{CHUNK, ChunkKey},
@@ -116,6 +116,12 @@ pub static TRANSLATIONS: HashMap<FlowKey, Translation> =
 #[map(name = "embryonic_nat")]
 pub static EMBRYONIC_TRANSLATIONS: LruHashMap<FlowKey, Translation> =
     LruHashMap::with_max_entries(65_536, 0);
+
+/// The outside ports that inside endpoints of UDP keep, where that is asked for. Size set at
+/// load.
+#[map(name = "mappings")]
+pub static MAPPINGS: HashMap<MappingKey, Mapping> =
+    HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
 
 /// Control connections of which text was written anew; only the daemon writes here, each time
 /// a whole value.

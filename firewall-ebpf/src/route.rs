@@ -23,6 +23,7 @@ mod answer {
     pub const UNREACHABLE: i64 = 2;
     pub const PROHIBIT: i64 = 3;
     pub const NOT_FORWARDED: i64 = 4;
+    pub const FORWARDING_DISABLED: i64 = 5;
     pub const UNSUPPORTED_TUNNEL: i64 = 6;
     pub const NO_NEIGHBOUR: i64 = 7;
     pub const FRAGMENTATION_NEEDED: i64 = 8;
@@ -74,6 +75,12 @@ impl Delivery {
     /// The next hop is known, if not yet its address.
     pub const fn has_next_hop(&self) -> bool {
         matches!(self.answer, answer::SUCCESS | answer::NO_NEIGHBOUR | answer::FRAGMENTATION_NEEDED)
+    }
+
+    /// The host forwards nothing, and is told of no hop: the one by which a packet of its own
+    /// leaves the interface that it is at must do.
+    pub const fn is_untold(&self) -> bool {
+        self.answer == answer::FORWARDING_DISABLED
     }
 
     /// The packet may go straight out of `fib.ifindex`.
@@ -268,12 +275,13 @@ pub fn source_address(ctx: *mut c_void, scratch: &mut Scratch, towards_source: b
     fib.len = 0;
     let way = if is_own { AS_OUTPUT } else { 0 };
     let flags = WITH_SOURCE | WITHOUT_NEIGHBOUR | way;
-    if answer(ctx, &mut fib, flags) != answer::SUCCESS {
-        return false;
-    }
-    nat.address = match headers.family() {
-        Family::Ipv4 => Addr::v4(fib.src[0]),
-        Family::Ipv6 => Addr { words: fib.src },
+    nat.address = match (answer(ctx, &mut fib, flags), headers.family()) {
+        (answer::SUCCESS, Family::Ipv4) => Addr::v4(fib.src[0]),
+        (answer::SUCCESS, Family::Ipv6) => Addr { words: fib.src },
+        // A host that forwards nothing is not told: what comes in comes to an address of its
+        // own, and what it sends has one.
+        (answer::FORWARDING_DISABLED, _) if towards_source || is_own => from,
+        _ => return false,
     };
     true
 }

@@ -28,7 +28,7 @@ use firewall_common::{
     fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     hop::Hop,
-    nat::Translation,
+    nat::{Mapping, MappingKey, Translation},
     packet::Packet,
     path::Sifted,
     rule::{
@@ -555,8 +555,38 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool {
-        memory::exchange(&raw mut translation.claimed.0, was.0, now.0)
+    fn renew(&self, time: &mut Nanos, was: Nanos, now: Nanos) -> bool {
+        memory::exchange(&raw mut time.0, was.0, now.0)
+    }
+
+    #[inline(always)]
+    fn mapping(&self, key: &MappingKey) -> Option<&mut Mapping> {
+        nat::find_mapping(key)
+    }
+
+    #[inline(always)]
+    fn add_mapping(&self, key: &MappingKey, mapping: &Mapping) -> bool {
+        nat::add_mapping(key, mapping)
+    }
+
+    #[inline(always)]
+    fn recall_port(&self, scratch: &mut Scratch) -> bool {
+        nat::recall_port(scratch) != 0
+    }
+
+    #[inline(always)]
+    fn reserve_port(&self, scratch: &mut Scratch) -> bool {
+        nat::reserve_port(scratch) != 0
+    }
+
+    #[inline(always)]
+    fn note_mapping(&self, scratch: &mut Scratch) -> bool {
+        nat::note_mapping(scratch) != 0
+    }
+
+    #[inline(always)]
+    fn renew_mapping(&self, key: &FlowKey, flow: &Flow) {
+        nat::renew_mapping(key, flow);
     }
 
     #[inline(always)]
@@ -581,7 +611,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn has_next_hop(&self) -> bool {
-        DELIVERY.get(self.program as u32).is_some_and(Delivery::has_next_hop)
+        DELIVERY
+            .get(self.program as u32)
+            .is_some_and(|delivery| delivery.has_next_hop() || delivery.is_untold())
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use firewall_common::{
-    control::{REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device},
+    control::{REINJECT_EGRESS_MARK, REINJECT_ELSEWHERE_MARK, REINJECT_INGRESS_MARK, device},
     event::Hook,
     fragment::Visit,
     headers::Headers,
@@ -16,6 +16,7 @@ use firewall_common::{
     packet::Packet,
     reject::{Answer, Lengths},
     rule::{Chain, RejectKind},
+    scratch::Scratch,
     tables::Tables,
     verdict::Stat,
     wire::Ethernet,
@@ -26,8 +27,8 @@ use crate::{
     mangle::{
         NUMBER,
         tc::{
-            REROUTED, parcel_of, tc_carry, tc_mangled_egress, tc_mangled_ingress, tc_receive,
-            tc_redirect, tc_send_off,
+            REROUTED, parcel_of, tc_carry, tc_lead, tc_mangled_egress, tc_mangled_ingress,
+            tc_receive, tc_redirect, tc_send_off,
         },
     },
     nat,
@@ -202,6 +203,7 @@ fn egress(skb: *mut __sk_buff) -> i32 {
             packet.set_priority(0);
             return NEXT;
         }
+        REINJECT_ELSEWHERE_MARK => return tc_lead(skb, has_ethernet),
         mark => match Visit::of_mark(mark) {
             // TC ingress judges it, by its mark.
             Some((_, Hook::Ingress)) => return to_ingress(ifindex),
@@ -233,17 +235,16 @@ fn egress(skb: *mut __sk_buff) -> i32 {
     if decided & decision::PROXIED != 0 && proxy::tc::deliver(skb, 1, has_ethernet) != NEXT {
         return TC_ACT_SHOT;
     }
+    // Until here it has been known by its inside ends.
+    let leaves = is_mangled && maps.scratch().is_some_and(|desk| desk.nat.has(done::LEAVES));
+    if leaves && nat::tc::tc_leave(skb, 1) == 0 {
+        return TC_ACT_SHOT;
+    }
     if decided & (decision::MANGLED | decision::PROXIED) != 0 {
         decided &= decision::ACTION;
     }
     match decided {
         decision::PASS if is_mangled && leaves_elsewhere(&maps, ifindex) => tc_redirect(skb),
-        // Nobody could bring it to that interface afterwards: it goes on unread.
-        decision::HOLD if is_mangled && leaves_elsewhere(&maps, ifindex) => {
-            maps.count(Stat::AcceptOutput as u32);
-            maps.count(Stat::PuntSkipped as u32);
-            tc_redirect(skb)
-        }
         decision::PASS | decision::FORWARD | decision::OTHER_STATION => NEXT,
         decision::HOLD => {
             tc_hold(skb, 1);
@@ -266,10 +267,13 @@ fn egress(skb: *mut __sk_buff) -> i32 {
 /// Whether rules have led a packet of this host to another interface, or to another host.
 #[inline(always)]
 fn leaves_elsewhere(maps: &Maps, ifindex: u32) -> bool {
-    maps.scratch().is_some_and(|scratch| {
-        let is_led = scratch.nat.has(done::CAME | done::TURNED);
-        scratch.walk.chain == Chain::Output as u8 && (is_led || scratch.walk.out_ifindex != ifindex)
-    })
+    maps.scratch().is_some_and(|scratch| leads_elsewhere(scratch, ifindex))
+}
+
+#[inline(always)]
+const fn leads_elsewhere(scratch: &Scratch, ifindex: u32) -> bool {
+    let is_led = scratch.nat.has(done::CAME | done::TURNED);
+    scratch.walk.chain == Chain::Output as u8 && (is_led || scratch.walk.out_ifindex != ifindex)
 }
 
 /// What XDP has judged and left to us to translate.
@@ -287,14 +291,14 @@ fn turn_back(packet: &SkbPacket, maps: &Maps, has_ethernet: u32) -> i32 {
     let flags = maps.device(ifindex).map_or(device::TC, |found| found.flags);
     if flags & device::TC == 0 {
         // The mark is the one that rules have set.
-        tc_carry(packet.skb, has_ethernet);
+        tc_carry(packet.skb, has_ethernet, packet.priority());
         packet.set_mark(packet.priority());
         // Generic XDP counts it by its token.
         if flags & device::GENERIC == 0 {
             maps.count(Stat::Reinjected as u32);
         }
     } else {
-        tc_carry(packet.skb, has_ethernet);
+        tc_carry(packet.skb, has_ethernet, packet.priority());
     }
     to_ingress(ifindex)
 }
@@ -314,6 +318,8 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     let Some(scratch) = maps.scratch() else { return 0 };
     scratch.punt.ifindex = packet.ifindex();
     scratch.punt.hook = if is_egress != 0 { Hook::Egress } else { Hook::Ingress } as u8;
+    let leads_elsewhere = is_egress != 0 && leads_elsewhere(scratch, packet.ifindex());
+    scratch.punt.leaves_elsewhere = u8::from(leads_elsewhere);
     scratch.punt.gso_size = packet.gso_size();
     u32::from(punt::hold(&packet, &maps, scratch))
 }

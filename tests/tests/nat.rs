@@ -265,6 +265,81 @@ mod the_host {
     }
 }
 
+/// Whom the routing table tells nothing: the kernel answers programs of hosts that forward alone.
+mod a_host_that_forwards_nothing {
+    use super::*;
+
+    /// Of the host itself, and an address that nobody has, which it is to be led away from.
+    const OWN: &str = "192.0.2.3";
+    const NOBODY: &str = "203.0.113.9";
+
+    fn on_every_hook(test: impl Fn(&Gateway, &str) -> Result<()>) -> Result<()> {
+        for hook in ["xdp", "xdp-generic", "tc"] {
+            let network = Gateway::hosts(Offload::Default)?;
+            test(&network, hook).with_context(|| hook)?;
+        }
+        Ok(())
+    }
+
+    fn start<'n>(network: &'n Gateway, hook: &str, nat: &str) -> Result<Firewall<'n>> {
+        let setup = Setup::on(&["eth0"]).option("--hook").option(hook);
+        setup.both(&rules(nat)).start(&network.server)
+    }
+
+    #[test]
+    fn redirects_to_its_own_ports() {
+        needs!(capability::firewall());
+        on_every_hook(|network, hook| {
+            let nat = "-A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 3128";
+            let _firewall = start(network, hook, nat)?;
+            for family in [Family::V4, Family::V6] {
+                let to = SocketAddr::new(network.server_address(family), 80);
+                let (peer, talked_to) = meet(&network.client, to, &network.server, 3_128)?;
+                ensure!(peer.ip() == network.client_address(family), "the host saw {peer}");
+                ensure!(talked_to == to, "the client saw {talked_to}");
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn sends_what_a_masquerade_translates_with_its_own_address() {
+        needs!(capability::firewall());
+        on_every_hook(|network, hook| {
+            let _firewall = start(network, hook, "-A POSTROUTING -o eth0 -j MASQUERADE")?;
+            for (family, port) in [(Family::V4, 80), (Family::V6, 81)] {
+                let to = SocketAddr::new(network.client_address(family), port);
+                let (peer, _) = meet(&network.server, to, &network.client, port)?;
+                ensure!(peer.ip() == network.server_address(family), "the other saw {peer}");
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn leads_its_own_connections_elsewhere_by_the_interface_that_they_leave_by() {
+        needs!(capability::firewall());
+        on_every_hook(|network, hook| {
+            let real = network.client_address(Family::V4);
+            let nat = format!("-A OUTPUT -d {NOBODY} -p tcp -j DNAT --to-destination {real}");
+            let setup = Setup::on(&["eth0"]).option("--hook").option(hook);
+            let _firewall = setup.rules(&rules(&nat)).start(&network.server)?;
+            network.server.ip(&format!("route add {NOBODY} dev eth0"))?;
+            network
+                .server
+                .ip(&format!("neigh replace {NOBODY} lladdr 02:00:00:00:00:99 dev eth0"))?;
+            let to = at(NOBODY, 80);
+            let (peer, talked_to) = meet(&network.server, to, &network.client, 80)?;
+            ensure!(peer.ip() == OWN.parse::<IpAddr>()?, "the other saw {peer}");
+            ensure!(talked_to == to, "the host saw {talked_to}");
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
 mod passive_ftp {
     use std::io::{BufRead as _, BufReader};
 

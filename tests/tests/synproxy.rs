@@ -1,5 +1,5 @@
 //! SYNPROXY in front of real servers: FORWARD and INPUT, every hook, both families,
-//! with and without the options of TCP; servers that are down, refuse or speak first;
+//! with and without the options of TCP, behind table nat; servers that are down, refuse or speak first;
 //! and a flood that leaves nothing behind.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Offload, capability,
+    Family, Firewall, Gateway, Netns, Offload, capability,
     exchange::{self, GREETER, GREETING, PORT},
     firewall::Setup,
     flood::{Burst, Syns},
@@ -158,6 +158,177 @@ mod through_a_gateway {
     }
 }
 
+/// Of connections that table nat translates.
+mod with_nat {
+    use super::*;
+
+    const MASQUERADED: &str = "\
+*nat
+-A POSTROUTING -o eth1 -j MASQUERADE
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -p tcp --dport 8000:8002 --syn -m conntrack --ctstate NEW -j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460
+COMMIT
+";
+    /// Who calls this port of the gateway comes to the server.
+    const FORWARDED: u16 = 9_000;
+    const WAYS: [(&str, Offload); 4] = [
+        ("xdp", Offload::Tuned),
+        ("xdp", Offload::Default),
+        ("xdp-generic", Offload::Default),
+        ("tc", Offload::Default),
+    ];
+
+    fn each(test: impl Fn(&str, Offload) -> Result<()>) {
+        for (hook, offload) in WAYS {
+            test(hook, offload).with_context(|| format!("{hook}, {offload:?}")).unwrap();
+        }
+    }
+
+    /// An exchange with the one server and a greeting of the other, through cookies.
+    fn talk(network: &Gateway, firewall: &Firewall<'_>, to: [SocketAddr; 2]) -> Result<()> {
+        let before = firewall.stat("syn-cookies-right")?;
+        let stream = exchange::connect(&network.client, to[0])?;
+        exchange::exchange(&stream, MANY, MANY).with_context(|| format!("{to:?}"))?;
+        let mut stream = exchange::connect(&network.client, to[1])?;
+        let mut greeting = Vec::new();
+        stream.read_to_end(&mut greeting).with_context(|| format!("{to:?}"))?;
+        ensure!(greeting == GREETING, "{to:?}: {greeting:?}");
+        let right = firewall.stat("syn-cookies-right")? - before;
+        ensure!(right >= 2, "{to:?}: {right} cookies came back");
+        Ok(())
+    }
+
+    #[test]
+    fn a_server_knows_a_masqueraded_client_by_the_gateways_address() {
+        needs!(capability::firewall());
+        each(|hook, offload| masqueraded(MASQUERADED, hook, offload));
+    }
+
+    #[test]
+    fn a_masquerade_holds_for_what_table_raw_does_not_track() {
+        needs!(capability::firewall());
+        let nat = "*nat\n-A POSTROUTING -o eth1 -j MASQUERADE\nCOMMIT\n";
+        masqueraded(&format!("{nat}{CLASSIC}"), "xdp", Offload::Tuned).unwrap();
+    }
+
+    fn masqueraded(rules: &str, hook: &str, offload: Offload) -> Result<()> {
+        let network = gateway(offload)?;
+        // It knows nobody but the gateway.
+        network.server.ip("route del default")?;
+        network.server.ip("-6 route del default")?;
+        let setup = Setup::on(&["eth0", "eth1"]).both(rules).option("--hook").option(hook);
+        let firewall = setup.start(network.gateway())?;
+        for family in FAMILIES {
+            let to = [PORT, GREETER].map(|port| server(&network, family, port));
+            talk(&network, &firewall, to)?;
+        }
+        Ok(())
+    }
+
+    const SENT_ON: [&str; 2] = ["198.51.100.2", "[2001:db8:2::2]"];
+    const GATEWAY: [&str; 2] = ["192.0.2.1", "2001:db8:1::1"];
+
+    /// Port forwards to both servers, and `more` of table nat.
+    fn port_forwards(hook: &str, more: &str) -> Setup {
+        let [rules, rules6] = SENT_ON.map(|to| {
+            let forwards: String = (0..3)
+                .map(|n| {
+                    format!(
+                        "-A PREROUTING -i eth0 -p tcp --dport {} -j DNAT --to-destination {to}:{}\n",
+                        FORWARDED + n,
+                        PORT + n
+                    )
+                })
+                .collect();
+            format!("*nat\n{forwards}{more}COMMIT\n{FORWARD}")
+        });
+        Setup::on(&["eth0", "eth1"]).rules(&rules).rules6(&rules6).option("--hook").option(hook)
+    }
+
+    fn called(family: Family, port: u16) -> SocketAddr {
+        let address = GATEWAY[usize::from(family == Family::V6)];
+        SocketAddr::new(address.parse().expect("an address"), port)
+    }
+
+    #[test]
+    fn a_port_forward_leads_to_a_server_behind_cookies() {
+        needs!(capability::firewall());
+        each(|hook, offload| forwarded(hook, offload, ""));
+    }
+
+    #[test]
+    fn so_does_one_behind_which_the_client_is_translated_as_well() {
+        needs!(capability::firewall());
+        each(|hook, offload| forwarded(hook, offload, "-A POSTROUTING -o eth1 -j MASQUERADE\n"));
+    }
+
+    fn forwarded(hook: &str, offload: Offload, more: &str) -> Result<()> {
+        let network = gateway(offload)?;
+        if !more.is_empty() {
+            network.server.ip("route del default")?;
+            network.server.ip("-6 route del default")?;
+        }
+        let firewall = port_forwards(hook, more).start(network.gateway())?;
+        for family in FAMILIES {
+            talk(&network, &firewall, [0, 1].map(|n| called(family, FORWARDED + n)))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_forwarded_server_that_comes_up_late_is_still_reached() {
+        needs!(capability::firewall());
+        for hook in ["xdp", "tc"] {
+            late(hook).with_context(|| hook).unwrap();
+        }
+    }
+
+    fn late(hook: &str) -> Result<()> {
+        let network = gateway(Offload::Tuned)?;
+        let firewall = port_forwards(hook, "").start(network.gateway())?;
+        network.server.run("ip link set eth0 arp off")?;
+        network.server.run("ip addr del 198.51.100.2/24 dev eth0")?;
+        let stream = exchange::connect(&network.client, called(Family::V4, FORWARDED))?;
+        wait::until_true("the SYN to the server", || {
+            firewall.stat("syn-cookies-right").is_ok_and(|right| right >= 1)
+        })?;
+        network.server.run("ip link set eth0 arp on")?;
+        network.server.address("eth0", "198.51.100.2/24")?;
+        network.server.ip("route replace default via 198.51.100.1")?;
+        exchange::exchange(&stream, 100_000, 100_000)
+    }
+
+    #[test]
+    fn a_redirect_leads_to_this_hosts_server_behind_cookies() {
+        needs!(capability::firewall());
+        each(redirected);
+    }
+
+    fn redirected(hook: &str, offload: Offload) -> Result<()> {
+        let network = Gateway::hosts(offload)?;
+        exchange::serve(&network.server)?;
+        let redirects: String = (0..2)
+            .map(|n| {
+                let (from, to) = (FORWARDED + n, PORT + n);
+                format!("-A PREROUTING -p tcp --dport {from} -j REDIRECT --to-ports {to}\n")
+            })
+            .collect();
+        let rules = format!("*nat\n{redirects}COMMIT\n{INPUT}");
+        let setup = Setup::on(&["eth0"]).both(&rules).option("--hook").option(hook);
+        let firewall = setup.start(&network.server)?;
+        for family in FAMILIES {
+            let to = [0, 1].map(|n| server(&network, family, FORWARDED + n));
+            talk(&network, &firewall, to)?;
+        }
+        Ok(())
+    }
+}
+
 mod to_this_host {
     use super::*;
 
@@ -179,10 +350,23 @@ mod to_this_host {
         exchange::serve(&network.server)?;
         let setup = Setup::on(&["eth0"]).both(INPUT).option("--hook").option(hook);
         let firewall = setup.start(&network.server)?;
-        for family in FAMILIES {
+        for family in [FAMILIES, FAMILIES].concat() {
             proxied(&network, &firewall, family)?;
         }
+        // Who is not told that its window is open asks for it, after some time, and each time.
+        let asked = window_probes(&network.client)?;
+        ensure!(asked < 4, "the client asked for its window {asked} times");
         Ok(())
+    }
+
+    /// How often the kernel of a namespace has asked whether a closed window is open.
+    fn window_probes(netns: &Netns) -> Result<u64> {
+        let text = netns.run("cat /proc/net/netstat")?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+        let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
+        let found =
+            names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "TCPWinProbe");
+        Ok(found.context("no TCPWinProbe")?.1.parse()?)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     flow_event,
     headers::Headers,
     mangle::change,
+    nat::mapping,
     scratch::Scratch,
     synproxy,
     tables::{FlowTable, Tables},
@@ -227,7 +228,11 @@ fn advance<T: Tables>(
     settle(scratch, flow, direction);
     let confirms = confirms(scratch, flow, was, direction, now);
     let is_new = confirms && !flow.has(status::ASSURED);
+    let ended = flow.expires;
     flow.expires = now.after(lifetime(tables, headers, flow, now));
+    if mapping::is_due(flow, ended, flow.expires) {
+        tables.renew_mapping(&scratch.key, flow);
+    }
     if matches!(direction, Direction::Reply) {
         flow.status |= status::SEEN_REPLY;
     }

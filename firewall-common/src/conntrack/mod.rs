@@ -268,6 +268,21 @@ pub fn begin_connection<T: Tables>(
     begin_tcp(tables, scratch, sender, now).pack()
 }
 
+/// The packet on the desk, which only has the ends of a flow, begins another one.
+#[inline(always)]
+pub fn begin_anew<'t, T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    sender: Sender,
+    now: Nanos,
+) -> Tracked<'t> {
+    let found = match scratch.headers.tuple.protocol {
+        protocol::TCP => Found::unpack(tables.begin_connection(scratch, sender, now)),
+        _ => fresh(NO_STATE, sender, helper::NONE),
+    };
+    found.tracked(tables, &scratch.proxy)
+}
+
 #[inline(always)]
 fn begin_tcp<'t, T: Tables>(
     tables: &T,

@@ -6,14 +6,16 @@ use super::{
     Desk, Kind, Order, choice,
     claim::{self, Ports, has_changeable_ports, scale, what},
     desk::done,
+    mapping::mode,
     order::flag,
     translation::face,
 };
 use crate::{
     addr::Addr,
     conntrack::find,
+    control::option,
     extra::need,
-    flow::{Direction, status},
+    flow::{Direction, protocol, status},
     rule::NO_ENTRY,
     scratch::Scratch,
     tables::Tables,
@@ -59,14 +61,18 @@ fn note_turn(nat: &mut Desk) {
 }
 
 /// Gives the packet the destination that the rule `walk.order_in` wants, before it is
-/// routed; `false` when that fails, and why stands on the desk.
+/// routed, and another source port where its ends are another flow's; `false` when that fails, and why stands on the desk.
 #[inline(always)]
 pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    if !choose_destination(tables, scratch) {
+    if scratch.walk.order_in == NO_ENTRY {
+        let Scratch { nat, headers, .. } = &mut *scratch;
+        nat.wire = headers.tuple;
+        nat.inside = headers.tuple;
+    } else if !choose_destination(tables, scratch) {
         return false;
     }
     let Scratch { nat, .. } = scratch;
-    if nat.inside == nat.wire {
+    if nat.inside == nat.wire && !nat.has(done::TWIN) {
         return true;
     }
     let is_possible = nat.inside.dport == nat.wire.dport || has_changeable_ports(nat.wire.protocol);
@@ -114,6 +120,7 @@ fn find_inside<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.ports.what = what::INSIDE;
     nat.ports.wants_another = 0;
     nat.ports.spares_sockets = 0;
+    nat.ports.mapping = mode::IGNORE;
     let (first, last) = Ports::class_of(nat.inside.protocol, nat.inside.sport);
     nat.ports.range(first, last);
     if !look(tables, scratch) {
@@ -150,7 +157,7 @@ pub fn bind<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if !choose_source(tables, scratch) {
         return false;
     }
-    if !look(tables, scratch) {
+    if !find_source(tables, scratch) {
         let reason = claim::refusal(&scratch.nat.ports);
         return refuse(scratch, reason);
     }
@@ -163,12 +170,48 @@ pub fn bind<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.claimed_inside = headers.tuple;
     nat.ports.is_full = 0;
     nat.ports.spares_sockets = 0;
+    nat.ports.mapping = mode::IGNORE;
     tables.note_face(&nat.wire.dst);
     if tables.attempt(scratch) {
         return true;
     }
     let is_full = scratch.nat.ports.is_full != 0;
     refuse(scratch, if is_full { DropReason::NatTableFull } else { DropReason::NatClash })
+}
+
+/// Finds the port of the source: that of the inside endpoint's mapping, or else one that
+/// becomes it.
+#[inline(always)]
+fn find_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
+    if scratch.nat.ports.mapping == mode::IGNORE {
+        return look(tables, scratch);
+    }
+    let own = scratch.nat.claimed.dport;
+    if keep_mapped(tables, scratch, own) {
+        return true;
+    }
+    if !look(tables, scratch) {
+        return false;
+    }
+    // Another packet of this endpoint may have been faster: its port is the endpoint's then.
+    let found = scratch.nat.claimed.dport;
+    let _ = tables.note_mapping(scratch) || keep_mapped(tables, scratch, found);
+    true
+}
+
+/// Claims the port that the inside endpoint's mapping has; where that fails, `other` is in hand
+/// again, and no mapping is made.
+#[inline(always)]
+fn keep_mapped<T: Tables>(tables: &T, scratch: &mut Scratch, other: u16) -> bool {
+    if !tables.recall_port(scratch) {
+        return false;
+    }
+    if tables.attempt(scratch) {
+        return tables.note_mapping(scratch);
+    }
+    scratch.nat.claimed.dport = other;
+    scratch.nat.ports.mapping = mode::SPARE;
+    false
 }
 
 /// Writes to `nat.claimed` how a reply is to come on the wire, and among which ports one may
@@ -181,6 +224,7 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.ports.what = what::WIRE;
     nat.ports.wants_another = 0;
     nat.ports.spares_sockets = 0;
+    nat.ports.mapping = mode::IGNORE;
     headers.tuple.turn_over(&mut nat.claimed_inside);
     nat.claimed = nat.claimed_inside;
     if !nat.has(done::TURNED) {
@@ -191,9 +235,13 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if is_led || rule == NO_ENTRY {
         return true;
     }
-    let Some(order) = load(tables, scratch, rule) else {
+    let Some(mut order) = load(tables, scratch, rule) else {
         return refuse(scratch, DropReason::RulesetBroken);
     };
+    if is_endpoint_independent(tables, scratch, &order) {
+        scratch.nat.ports.mapping = mode::MAKE;
+        order.flags |= flag::PERSISTENT;
+    }
     if matches!(order.kind, Kind::Masquerade) && !tables.own_address(scratch, false) {
         return refuse(scratch, DropReason::NatNoAddress);
     }
@@ -216,6 +264,16 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
         nat.ports.spares_sockets = u32::from(walk.in_ifindex != 0 && !is_named);
     }
     true
+}
+
+/// Whether the flow is to have the outside endpoint that others of its inside one have. This
+/// host's own have that of their socket.
+#[inline(always)]
+fn is_endpoint_independent<T: Tables>(tables: &T, scratch: &Scratch, order: &Order) -> bool {
+    scratch.headers.tuple.protocol == protocol::UDP
+        && scratch.walk.in_ifindex != 0
+        && matches!(order.kind, Kind::Source | Kind::Masquerade)
+        && tables.options().has(option::UDP_ENDPOINT_INDEPENDENT)
 }
 
 /// The claimed face is the flow's.

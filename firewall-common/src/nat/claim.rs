@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::{Desk, arrival::is_face_of};
+use super::{Desk, arrival::is_face_of, departure::comes_translated, mapping::mode};
 use crate::{
     conntrack::find,
     flow::{Flow, protocol, status},
@@ -46,6 +46,8 @@ pub struct Ports {
     pub spares_sockets: u32,
     /// 1 when the claim failed for want of space.
     pub is_full: u32,
+    /// One of [`mode`].
+    pub mapping: u32,
     pub now: Nanos,
 }
 
@@ -123,8 +125,14 @@ pub fn attempt<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
         _ if scratch.nat.ports.spares_sockets != 0 && tables.has_socket(&scratch.nat.claimed) => {
             false
         }
-        _ => claim(tables, scratch),
+        _ => is_unmapped(tables, scratch) && claim(tables, scratch),
     }
+}
+
+/// Whether the port in hand is no mapping's of another inside endpoint.
+#[inline(always)]
+fn is_unmapped<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
+    scratch.nat.ports.mapping == mode::IGNORE || tables.reserve_port(scratch)
 }
 
 /// The source's port in the face in hand: of a reply's face it is the destination's.
@@ -153,7 +161,10 @@ pub fn claim<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     tables.key_of(&nat.claimed_inside, &mut nat.owner_key);
     let is_inside = nat.claimed == nat.claimed_inside;
     // Who is known by these ends without any translation.
-    if nat.claimed_key != nat.owner_key && find(tables, &nat.claimed_key, now).is_some() {
+    if nat.claimed_key != nat.owner_key
+        && let Some((_, flow)) = find(tables, &nat.claimed_key, now)
+        && !comes_translated(flow, flow.direction(sender))
+    {
         return false;
     }
     nat.translation.lead(sender, &nat.claimed_inside, now);
@@ -174,7 +185,7 @@ pub fn claim<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     }
     let nat = &mut scratch.nat;
     let Some(found) = tables.translation(&nat.claimed_key) else { return false };
-    if !tables.renew(found, was, now) {
+    if !tables.renew(&mut found.claimed, was, now) {
         return false;
     }
     *found = nat.translation;

@@ -2,13 +2,15 @@
 
 use super::desk::done;
 use crate::{
-    flow::{Direction, Flow, status},
+    flow::{Direction, Flow, protocol, status},
+    headers::Headers,
     scratch::Scratch,
+    wire::tcp_flag::{ACK, FIN, RST, SYN},
 };
 
 /// Whether packets of this direction bear other ends when they come in than inside.
 #[inline(always)]
-const fn comes_translated(flow: &Flow, direction: Direction) -> bool {
+pub(super) const fn comes_translated(flow: &Flow, direction: Direction) -> bool {
     match direction {
         Direction::Original => flow.has(status::DESTINATION_TRANSLATED),
         Direction::Reply => flow.has(status::SOURCE_TRANSLATED),
@@ -22,6 +24,22 @@ const fn comes_right(scratch: &Scratch, flow: &Flow, direction: Direction) -> bo
     !comes_translated(flow, direction)
         || scratch.nat.has(done::CAME)
         || !scratch.nat.has(done::AT_ENTRANCE)
+}
+
+/// Whether a packet that is none of this flow, though it has its inside ends, may be the first
+/// one of another: its sender calls the server by the address that it really has.
+#[inline(always)]
+pub const fn may_be_twin(headers: &Headers, flow: &Flow, direction: Direction) -> bool {
+    const NO_SYN: u8 = ACK | FIN | RST;
+    let begins = match headers.tuple.protocol {
+        protocol::UDP => true,
+        protocol::TCP => headers.tcp_flags & (SYN | NO_SYN) == SYN,
+        _ => false,
+    };
+    begins
+        && matches!(direction, Direction::Original)
+        && flow.has(status::DESTINATION_TRANSLATED)
+        && !headers.is_icmp_error()
 }
 
 /// A packet of a translated flow, which goes in this direction: `false` when it is none of

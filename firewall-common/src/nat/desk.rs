@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::{Faces, Order, Translation, claim::Ports};
+use super::{Faces, Mapping, MappingKey, Order, Translation, claim::Ports};
 use crate::{
     addr::Addr,
     flow::{FlowKey, Tuple},
@@ -27,6 +27,9 @@ pub mod done {
     pub const STRANGER: u8 = 1 << 5;
     /// It was announced to come where it came, and bears the inside ends: it begins a flow.
     pub const LED: u8 = 1 << 6;
+    /// It begins a flow with the ends that another has inside, which come to that from its wire
+    /// face: this one gets another source port.
+    pub const TWIN: u8 = 1 << 7;
 }
 
 /// The ends of a packet are its addresses and ports; those of an ICMP error are those of a
@@ -62,6 +65,10 @@ pub struct Desk {
     pub owner: Tuple,
     pub owner_key: FlowKey,
     pub ports: Ports,
+    /// An entry that is looked for, what it is to be, and that of who has the port.
+    pub mapping_key: MappingKey,
+    pub mapping: Mapping,
+    pub holder_key: MappingKey,
 }
 
 /// An [`Order`], if there is one.

@@ -19,7 +19,8 @@
 //! The first packet of a flow is shown to the rules of table nat and gets its faces
 //! ([`birth`]); no two flows have the same one ([`claim`]). The tables of translations hold
 //! the way in from each wire face that is no inside one; the way out stands in the flow
-//! itself ([`translation::Faces`]).
+//! itself ([`translation::Faces`]). On request all flows of UDP that an inside endpoint begins
+//! share one outside port ([`mapping`]).
 
 pub mod arrival;
 pub mod birth;
@@ -27,11 +28,13 @@ pub mod choice;
 pub mod claim;
 pub mod departure;
 pub mod desk;
+pub mod mapping;
 pub mod order;
 pub mod rewrite;
 pub mod translation;
 
 pub use desk::Desk;
+pub use mapping::{Mapping, MappingKey};
 pub use order::{Kind, Order};
 pub use translation::{Faces, Translation};
 

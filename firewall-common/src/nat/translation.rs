@@ -89,6 +89,8 @@ impl Translation {
 pub mod face {
     /// The source is that of an interface (MASQUERADE): the flow ends when that loses it.
     pub const MASQUERADE: u8 = 1 << 0;
+    /// Its source is that of a mapping, which it keeps alive ([`super::super::mapping`]).
+    pub const MAPPED: u8 = 1 << 1;
 }
 
 /// What the ends of a flow are called on the wire, in [`Flow::faces`]. Each holds under its

@@ -20,6 +20,7 @@ use crate::{
     control::{device, option, slot},
     flow::{Direction, Flow, FlowKey, Side, State, helper, protocol, status},
     hop::{Hop, NOWHERE, Way, dscp, tick},
+    nat::mapping,
     seq::Seq,
     tables::{FlowTable, Rules, Tables},
     time::Nanos,
@@ -254,7 +255,11 @@ pub fn follow<'t, T: Tables>(
         true => remaining(timeouts, tables.options(), false, flow),
         false => exchange_remaining(timeouts, flow, now),
     };
+    let ended = flow.expires;
     flow.expires = now.after(time);
+    if mapping::is_due(flow, ended, flow.expires) {
+        tables.renew_mapping(&key, flow);
+    }
     // Of which the others follow: `verdict::spread`.
     tables.count(Stat::ForwardShort as u32);
     Some(Onward { hop, ends: way.ends })

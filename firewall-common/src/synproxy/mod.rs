@@ -35,6 +35,7 @@ use crate::{
     conntrack::{self, Effect, tcp::Segment as Kind},
     flow::{Direction, Flow, State, Tuple, protocol, status},
     headers::{Fragment, Headers},
+    nat::desk::done,
     packet::Packet,
     scratch::Scratch,
     tables::Tables,
@@ -93,17 +94,18 @@ pub struct Proof {
     pub stamp: u32,
     /// The class of its segment size: [`cookie::size_of_class`].
     pub class: u32,
-    /// What the rule offers: [`Offer::pack`].
-    pub offer: u32,
     /// As it stood in the client's ACK.
     pub window: u16,
-    /// The scale that the client was told.
+    /// The scale that the client was told; 0 until the rules have said it once more.
     pub told_scale: u8,
+    /// The client was told a scale.
+    pub is_scaled: u8,
     /// The SYN at hand is the firewall's own, for a client that is proven.
     pub is_proven: u8,
+    pub _pad: [u8; 3],
 }
 
-/// What the rules and the cookie say of an ACK that belongs to no flow.
+/// What the cookie and the rules say of an ACK that belongs to no flow.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -193,46 +195,57 @@ pub const fn may_prove(headers: &Headers, proxy: &Proxy) -> bool {
         && headers.fragment == Fragment::Whole as u8
 }
 
-/// Asks the rules about the SYN of an ACK's sender, and the kernel about the cookie.
-/// No counter moves. The proof stands on the desk when the answer is right.
+/// Asks the kernel about an ACK's cookie, and where that is not right the rules about the SYN of
+/// its sender. No counter moves. The proof stands on the desk when the answer is right: who
+/// has a cookie has had an answer, and the rules will judge the SYN that it proves.
 #[inline(always)]
 pub fn question<T: Tables>(tables: &T, scratch: &mut Scratch) -> Answer {
+    if is_right(tables, scratch) {
+        return Answer::Right;
+    }
     let ctstate = scratch.walk.ctstate;
-    let answer = ask(tables, scratch);
+    let is_asked = is_asked(tables, scratch);
     scratch.walk = Walk { ctstate, ..scratch.walk.restarted() };
-    answer
+    if is_asked { Answer::Wrong } else { Answer::NotAsked }
 }
 
+/// Whether the rules bring the SYN of the sender to SYNPROXY.
 #[inline(always)]
-fn ask<T: Tables>(tables: &T, scratch: &mut Scratch) -> Answer {
+fn is_asked<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     let flags = core::mem::replace(&mut scratch.headers.tcp_flags, SYN);
     scratch.walk.ctstate = crate::flow::CtState::New.bit();
     scratch.walk.is_question = 1;
     let outcome = tables.judge(scratch);
     scratch.headers.tcp_flags = flags;
-    if !matches!(outcome, Outcome::Proxy) {
-        return Answer::NotAsked;
-    }
-    let Scratch { headers, proxy, walk, .. } = scratch;
+    matches!(outcome, Outcome::Proxy)
+}
+
+#[inline(always)]
+fn is_right<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
+    let Scratch { headers, proxy, nat, .. } = scratch;
+    // The client was answered by whom it had called.
+    let tuple = if nat.has(done::CAME) { &nat.wire } else { &headers.tuple };
     let cookie = headers.ack.wrapping_sub(1);
     let mut isn = headers.seq.wrapping_sub(1);
-    let mut class = cookie::check(tables, &headers.tuple, isn, cookie);
+    let mut class = cookie::check(tables, tuple, isn, cookie);
     if class.is_none() && headers.payload_len == 0 {
         // A client that asks whether the window is still closed begins one byte
         // before what it would send (RFC 9293 section 3.8.6.1).
         isn = headers.seq;
-        class = cookie::check(tables, &headers.tuple, isn, cookie);
+        class = cookie::check(tables, tuple, isn, cookie);
     }
-    let Some(class) = class else { return Answer::Wrong };
-    proxy.proof = Proof {
-        cookie,
-        isn,
-        class,
-        offer: walk.argument,
-        window: headers.window,
-        ..Proof::default()
-    };
-    Answer::Right
+    let Some(class) = class else { return false };
+    proxy.proof = Proof { cookie, isn, class, window: headers.window, ..Proof::default() };
+    true
+}
+
+/// The rules have brought the SYN of a proven client to SYNPROXY once more: what that offers is
+/// what the client was told.
+#[inline(always)]
+pub const fn conclude(proof: &mut Proof, walk: &Walk) {
+    if proof.is_scaled != 0 {
+        proof.told_scale = Offer::unpack(walk.argument).scale & 15;
+    }
 }
 
 /// The SYN/ACK to a client's SYN, whose header is on the desk; what is left of an
@@ -279,16 +292,16 @@ pub fn answer<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool 
 #[inline(always)]
 pub fn prove(scratch: &mut Scratch) {
     let Scratch { headers, proxy, .. } = scratch;
-    let offer = Offer::unpack(proxy.proof.offer);
     let seen = proxy.header.options;
     let mut told = Options::default();
-    if seen.has(has::TIMESTAMPS) && offer.present & has::TIMESTAMPS != 0 {
+    // Who was told none has none (RFC 7323 section 3.2).
+    if seen.has(has::TIMESTAMPS) {
         told = cookie::told_by(seen.tsecr);
-        told.present = told.present & offer.present | has::TIMESTAMPS;
+        told.present |= has::TIMESTAMPS;
         proxy.proof.stamp = seen.tsecr;
     }
     let scales = told.has(has::SCALE);
-    proxy.proof.told_scale = if scales { offer.scale & 15 } else { 0 };
+    proxy.proof.is_scaled = u8::from(scales);
     let shift = if scales { told.scale & 15 } else { 0 };
     let window = u32::from(headers.window) << shift;
     let ecn = if told.has(has::ECN) { ECE | CWR } else { 0 };

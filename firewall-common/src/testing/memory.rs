@@ -27,7 +27,7 @@ use crate::{
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
     hop::{Hop, NOWHERE, station},
-    nat::{self, FACE_WORDS, Translation},
+    nat::{self, FACE_WORDS, Mapping, MappingKey, Translation},
     packet::Packet,
     path, report,
     rule::{Chain, Counter, PortSet, Rule, RulesetHeader, Target, flag},
@@ -95,6 +95,9 @@ pub struct Memory {
     translations: RefCell<HashMap<FlowKey, Box<UnsafeCell<Translation>>>>,
     /// Places in the table of translations.
     pub translations_size: usize,
+    mappings: RefCell<HashMap<MappingKey, Box<UnsafeCell<Mapping>>>>,
+    /// Places in the table of mappings.
+    pub mappings_size: usize,
     /// The address that the host uses towards another one.
     pub own_address: fn(Addr) -> Option<Addr>,
     /// Datagrams of which somebody keeps fragments.
@@ -158,6 +161,8 @@ impl Default for Memory {
             faces: RefCell::new([0; FACE_WORDS as usize]),
             translations: RefCell::default(),
             translations_size: usize::MAX,
+            mappings: RefCell::default(),
+            mappings_size: usize::MAX,
             own_address: |_| None,
             awaited: RefCell::default(),
             told: RefCell::default(),
@@ -629,12 +634,27 @@ impl Tables for Memory {
         self.translations.borrow_mut().remove(key);
     }
 
-    fn renew(&self, translation: &mut Translation, was: Nanos, now: Nanos) -> bool {
-        let is_there = translation.claimed == was;
+    fn renew(&self, time: &mut Nanos, was: Nanos, now: Nanos) -> bool {
+        let is_there = *time == was;
         if is_there {
-            translation.claimed = now;
+            *time = now;
         }
         is_there
+    }
+
+    fn mapping(&self, key: &MappingKey) -> Option<&mut Mapping> {
+        let mappings = self.mappings.borrow();
+        // SAFETY: as for flows.
+        mappings.get(key).map(|found| unsafe { &mut *found.get() })
+    }
+
+    fn add_mapping(&self, key: &MappingKey, mapping: &Mapping) -> bool {
+        let mut mappings = self.mappings.borrow_mut();
+        if mappings.contains_key(key) || mappings.len() >= self.mappings_size {
+            return false;
+        }
+        mappings.insert(*key, Box::new(UnsafeCell::new(*mapping)));
+        true
     }
 
     fn turn(&self, headers: &Headers, from: &Tuple, to: &Tuple) -> bool {

@@ -13,6 +13,8 @@ use aya_ebpf::{
 use firewall_common::{
     addr::{Addr, Family},
     checksum::Difference,
+    event::Hook,
+    fragment::Visit,
     headers::{Headers, Parsed},
     mangle::{
         change,
@@ -23,6 +25,7 @@ use firewall_common::{
     packet::Packet,
     rule::Chain,
     scratch::Scratch,
+    tables::{Place, Tables as _},
 };
 
 use super::{NUMBER, left_to_stack, put_down};
@@ -91,13 +94,12 @@ fn index_of(parcel: Parcel) -> u32 {
     }
 }
 
-/// A frame that the daemon sends back to where TC judges, with the mark that rules have set:
-/// its own tells whose it is.
+/// A judged frame that enters once more: one that the daemon sends back, with the mark that
+/// rules have set, since its own tells whose it is, or one that is said for a client.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tc_carry(skb: *mut __sk_buff, has_ethernet: u32) -> u32 {
+pub extern "C" fn tc_carry(skb: *mut __sk_buff, has_ethernet: u32, mark: u32) -> u32 {
     let packet = &SkbPacket { skb };
-    let mark = packet.priority();
     let changes = if mark == 0 { 0 } else { change::MARK };
     let mut parcel = Parcel { mark, changes, kind: kind::FORWARDED, ..Parcel::default() };
     if nat::tc::tc_recognize(skb, has_ethernet) != 0
@@ -153,7 +155,8 @@ pub extern "C" fn tc_send_off(skb: *mut __sk_buff, number: u32, has_ethernet: u3
     if is_written { NEXT } else { TC_ACT_SHOT }
 }
 
-/// An accepted packet that leaves and that rules have changed; gives the action.
+/// An accepted packet that leaves and that rules have changed, but for its source; gives the
+/// action.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn tc_mangled_egress(skb: *mut __sk_buff) -> i32 {
@@ -166,9 +169,6 @@ pub extern "C" fn tc_mangled_egress(skb: *mut __sk_buff) -> i32 {
     scratch.punt.mark = scratch.mangling.routing_mark();
     if scratch.mangling.has(change::MARK) {
         packet.set_mark(scratch.mangling.mark);
-    }
-    if scratch.nat.has(done::LEAVES) && nat::tc::tc_leave(skb, 1) == 0 {
-        return TC_ACT_SHOT;
     }
     NEXT
 }
@@ -184,9 +184,41 @@ pub extern "C" fn tc_redirect(skb: *mut __sk_buff) -> i32 {
     let Some(delivery) = DELIVERY.get(Program::TcEgress as u32) else { return TC_ACT_SHOT };
     let mut hop = NextHop::of(&scratch.headers, delivery.fib.dst);
     packet.set_tc_index(REROUTED);
-    let (out, len) = (scratch.walk.out_ifindex, size_of::<NextHop>() as i32);
+    let out = scratch.walk.out_ifindex;
+    if delivery.is_untold() {
+        // The helper looks for the hop by itself.
+        // SAFETY: it reads nothing.
+        return unsafe { bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0) as i32 };
+    }
+    let len = size_of::<NextHop>() as i32;
     // SAFETY: the helper reads what is as large as it is told.
     unsafe { bpf_redirect_neigh(out, (&raw mut hop).cast::<bpf_redir_neigh>(), len, 0) as i32 }
+}
+
+/// A frame that the daemon has held sets out once more, to where its destination and the mark
+/// that rules have set lead; gives the action.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_lead(skb: *mut __sk_buff, has_ethernet: u32) -> i32 {
+    let packet = &SkbPacket { skb };
+    let maps = &Maps::of_tc(skb, true);
+    let Some(scratch) = maps.scratch() else { return TC_ACT_SHOT };
+    let mark = packet.priority();
+    packet.set_mark(mark);
+    packet.set_priority(0);
+    let parsed = Parsed::unpack(stage::tc_headers(skb, &mut scratch.headers, has_ethernet));
+    if !matches!(parsed, Ok(Parsed::Ip)) {
+        return TC_ACT_SHOT;
+    }
+    let (hook, ifindex) = (Hook::Egress, packet.ifindex());
+    let place = Place { hook, ifindex, has_ethernet: has_ethernet != 0, visit: Visit::New };
+    let route = maps.reroute(place, &scratch.headers, mark);
+    // Where there is no way any more its sender repeats it, and is told so.
+    if !maps.has_next_hop() {
+        return TC_ACT_SHOT;
+    }
+    scratch.walk.out_ifindex = route.out_ifindex;
+    tc_redirect(skb)
 }
 
 /// `struct bpf_redir_neigh`, with a plain field in the place of its union.

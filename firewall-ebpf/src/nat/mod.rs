@@ -11,13 +11,13 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use firewall_common::{
     addr::Addr,
     flow::{Flow, FlowKey},
-    nat::{Translation, birth, claim, departure, face},
+    nat::{Mapping, MappingKey, Translation, birth, claim, departure, face, mapping},
     scratch::Scratch,
     time::Nanos,
 };
 
 use crate::{
-    maps::{EMBRYONIC_TRANSLATIONS, FACES, TRANSLATIONS},
+    maps::{EMBRYONIC_TRANSLATIONS, FACES, MAPPINGS, TRANSLATIONS},
     stage,
     tables::Maps,
 };
@@ -78,6 +78,19 @@ pub fn keep(key: &FlowKey) -> bool {
     is_kept
 }
 
+/// One of the two entries of a mapping.
+#[inline(always)]
+pub fn find_mapping(key: &MappingKey) -> Option<&'static mut Mapping> {
+    let found = MAPPINGS.get_ptr_mut(key)?;
+    // SAFETY: as above.
+    Some(unsafe { &mut *found })
+}
+
+#[inline(always)]
+pub fn add_mapping(key: &MappingKey, mapping: &Mapping) -> bool {
+    MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST)).is_ok()
+}
+
 /// A packet of a translated flow: with which ends it leaves; 0 when it is none of it.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -107,5 +120,43 @@ pub extern "C" fn keep_faces(scratch: *mut Scratch, flow: *const Flow) -> u32 {
     let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_ref()) };
     let (Some(scratch), Some(flow)) = (scratch, flow) else { return 0 };
     claim::keep(&Maps::without_packet(), scratch, flow);
+    0
+}
+
+/// Puts the port of the inside endpoint's mapping into hand; 0 when it has none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn recall_port(scratch: *mut Scratch) -> u32 {
+    // SAFETY: null, or memory of this type that nobody else uses meanwhile.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(mapping::recall(&Maps::without_packet(), scratch))
+}
+
+/// Keeps the outside endpoint in hand for the inside one; 0 when it is another's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reserve_port(scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(mapping::reserve(&Maps::without_packet(), scratch))
+}
+
+/// Makes the mapping of the port in hand; 0 when the inside endpoint has another.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn note_mapping(scratch: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    u32::from(mapping::note(&Maps::without_packet(), scratch))
+}
+
+/// Has the mapping of a flow live as long as that.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn renew_mapping(key: *const FlowKey, flow: *const Flow) -> u32 {
+    // SAFETY: null, or memory of these types; others may write the flow meanwhile.
+    let (key, flow) = unsafe { (key.as_ref(), flow.as_ref()) };
+    let (Some(key), Some(flow)) = (key, flow) else { return 0 };
+    mapping::renew(&Maps::without_packet(), key, flow);
     0
 }

@@ -32,7 +32,9 @@ use firewall_common::{
 
 use super::{compose, turned};
 use crate::{
-    answer, nat,
+    answer,
+    mangle::tc::tc_carry,
+    nat,
     packet::{SkbPacket, header_len},
     stage,
     tables::{Maps, now},
@@ -182,11 +184,16 @@ pub extern "C" fn tc_acknowledge(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     if !resize(packet, l3 + len) || !store(packet, written, l3, len) {
         return 0;
     }
-    let mark = packet.mark();
+    let (mark, tc_index) = (packet.mark(), packet.tc_index());
     packet.set_mark(REINJECT_INGRESS_MARK);
+    // A server elsewhere knows the client by another name where that is translated.
+    if is_egress == 0 && tc_carry(skb, u32::from(l3 != 0), 0) == 0 {
+        return 0;
+    }
     // SAFETY: as above.
     let answer = unsafe { bpf_clone_redirect(skb, out, u64::from(BPF_F_INGRESS)) };
     packet.set_mark(mark);
+    packet.set_tc_index(tc_index);
     u32::from(answer == 0)
 }
 

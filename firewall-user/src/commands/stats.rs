@@ -85,6 +85,7 @@ fn lost(what: Bounded, pressure: Pressure, counters: &[u64]) -> u64 {
         Bounded::Events => Stat::EventsLost as u32,
         Bounded::Translations => Stat::TranslationsFull as u32,
         Bounded::EmbryonicTranslations => drop_counter(DropReason::NatTableFull),
+        Bounded::Mappings => Stat::MappingsFull as u32,
         Bounded::Embryonic | Bounded::Expectations | Bounded::Masters | Bounded::Fragments => {
             return pressure.lost;
         }

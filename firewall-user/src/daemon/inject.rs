@@ -2,7 +2,7 @@
 //!
 //! Frames go out by packet sockets whose mark our TC program knows: it turns
 //! those of an ingress hook back into the ingress, and lets those of an egress
-//! hook leave; fragments that waited are judged there. The mark that rules have set goes with
+//! hook leave, or leads them to where they were routed; fragments that waited are judged there. The mark that rules have set goes with
 //! a held segment as its priority. The virtio header in front tells the stack of checksums
 //! and segments that the sender left to hardware.
 
@@ -18,7 +18,8 @@ use firewall_common::{
     checksum,
     control::{
         FRAGMENT_NO_SPACE_EGRESS_MARK, FRAGMENT_NO_SPACE_INGRESS_MARK, FRAGMENT_WAITED_EGRESS_MARK,
-        FRAGMENT_WAITED_INGRESS_MARK, REINJECT_EGRESS_MARK, REINJECT_INGRESS_MARK, device,
+        FRAGMENT_WAITED_INGRESS_MARK, REINJECT_EGRESS_MARK, REINJECT_ELSEWHERE_MARK,
+        REINJECT_INGRESS_MARK, device,
     },
     event::{Hook, Punt},
     flow::protocol,
@@ -57,11 +58,12 @@ impl Tokens {
     }
 }
 
-/// The sockets for both hooks.
+/// The sockets for both hooks, and for what is to find its way once more.
 #[derive(Debug)]
 pub struct Injector {
     ingress: OwnedFd,
     egress: OwnedFd,
+    elsewhere: OwnedFd,
 }
 
 /// `struct virtio_net_hdr` (virtio 1.2, section 5.1.6), in host byte order.
@@ -119,7 +121,11 @@ impl Injector {
     /// # Errors
     /// When packet sockets cannot be made: CAP_NET_RAW is needed.
     pub fn new() -> Result<Self> {
-        Ok(Self { ingress: socket(REINJECT_INGRESS_MARK)?, egress: socket(REINJECT_EGRESS_MARK)? })
+        Ok(Self {
+            ingress: socket(REINJECT_INGRESS_MARK)?,
+            egress: socket(REINJECT_EGRESS_MARK)?,
+            elsewhere: socket(REINJECT_ELSEWHERE_MARK)?,
+        })
     }
 
     /// Sends a held frame on. `token` is the source address for an interface with
@@ -136,6 +142,7 @@ impl Injector {
         let offload = Offload::of(punt, &headers, frame);
         let packet = with_offload(offload, frame, token.filter(|_| has_ethernet));
         let socket = match Hook::from_byte(punt.hook) {
+            Some(Hook::Egress) if punt.leaves_elsewhere != 0 => &self.elsewhere,
             Some(Hook::Egress) => &self.egress,
             _ => &self.ingress,
         };

@@ -175,6 +175,7 @@ impl Watchman {
                 let lost = since(drop_counter(DropReason::NatTableFull));
                 Reading { lost, ..recycling(sweep.embryonic_translations)? }
             }
+            Bounded::Mappings => table(sweep.mappings, since(Stat::MappingsFull as u32)),
         })
     }
 
@@ -254,6 +255,7 @@ fn name(what: Bounded, reading: &Reading) -> String {
         Bounded::EmbryonicTranslations => {
             format!("the table of embryonic translations ({size})")
         }
+        Bounded::Mappings => format!("the table of mappings ({size})"),
     }
 }
 
@@ -284,6 +286,10 @@ const fn consequence(what: Bounded) -> &'static str {
         Bounded::EmbryonicTranslations => {
             "connections that nobody has answered lose their translation to new ones; if this is \
              no flood, raise max_embryonic"
+        }
+        Bounded::Mappings => {
+            "what some hosts send by UDP from one port leaves from several; raise max_flows, or \
+             shorten udp_timeout"
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 50] = [
+const PINNED: [&str; 51] = [
     "assured",
     "awaited",
     "buckets",
@@ -41,6 +41,7 @@ const PINNED: [&str; 50] = [
     "helper_ports",
     "helper_stats",
     "hops",
+    "mappings",
     "masters",
     "options",
     "patterns",
@@ -154,6 +155,8 @@ impl Programs {
             // A flow has two faces at most.
             .map_max_entries("translations", sizes.assured.saturating_mul(2))
             .map_max_entries("embryonic_nat", sizes.embryonic)
+            // A mapping has two entries: there is one for every fourth flow.
+            .map_max_entries("mappings", (sizes.assured / 2).max(2))
             .map_max_entries("flow_events", FLOW_EVENTS)
             .map_max_entries("rule_counters", counter_place(cpus, 0));
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;

@@ -17,7 +17,7 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey, helper, protocol, status},
     helper_stats::HelperStats,
-    nat::{FACE_WORDS, Translation},
+    nat::{FACE_WORDS, Mapping, MappingKey, Translation},
     shift::Shifts,
     tables::FlowTable,
     time::Nanos,
@@ -286,6 +286,11 @@ impl Maps {
             }
         }
         Ok(None)
+    }
+
+    /// The outside ports that inside endpoints keep, and that they may have lost.
+    pub(super) fn mappings(&self) -> Result<Vec<(MappingKey, Mapping)>> {
+        self.entries("mappings")
     }
 
     /// The words of the table `faces`.

@@ -1,7 +1,7 @@
 //! Where an instance keeps what must outlive its daemon.
 //!
-//! Below the instance's directory on a bpffs: `v6/maps/NAME`,
-//! `v6/programs/NAME` and `v6/links/HOOK_IFINDEX`. The directory's version is
+//! Below the instance's directory on a bpffs: `v7/maps/NAME`,
+//! `v7/programs/NAME` and `v7/links/HOOK_IFINDEX`. The directory's version is
 //! that of the maps' layout.
 
 use std::{

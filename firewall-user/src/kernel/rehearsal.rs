@@ -130,6 +130,8 @@ impl Rehearsal {
         for name in ["expectations", "masters", "fragments", "translations", "embryonic_nat"] {
             loader.map_max_entries(name, FEW);
         }
+        let mappings = maps.mappings()?;
+        loader.map_max_entries("mappings", FEW + mappings.len() as u32);
         // And the connections that limits count.
         for name in ["assured", "embryonic"] {
             loader.map_max_entries(name, FEW + counted.len() as u32);
@@ -149,6 +151,9 @@ impl Rehearsal {
         }
         for (at, word) in (0..).zip(maps.faces()?) {
             rehearsal.array::<u64>("faces")?.set(at, Raw(word), 0)?;
+        }
+        for (key, mapping) in mappings {
+            rehearsal.hash("mappings")?.insert(Raw(key), Raw(mapping), 0)?;
         }
         for (key, (place, flow)) in counted {
             rehearsal.hash("counted")?.insert(Raw(key), Raw(place), 0)?;

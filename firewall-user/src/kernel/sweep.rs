@@ -26,7 +26,7 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
-    nat::{Translation, arrival::is_face_of},
+    nat::{Mapping, MappingKey, Translation, arrival::is_face_of},
     set::{Entry, EntryKey, set_flag},
     time::Nanos,
 };
@@ -91,6 +91,8 @@ pub struct Sweep {
     /// What the last sweep of them has seen, which may be another one.
     pub translations: Swept,
     pub embryonic_translations: Swept,
+    /// As translations.
+    pub mappings: Swept,
 }
 
 /// The tables, kept open.
@@ -103,6 +105,10 @@ pub struct Sweeper {
     fragments: Table<FragmentKey, FragmentGrant>,
     translations: [Table<FlowKey, Translation>; 2],
     translations_swept: [Swept; 2],
+    mappings: Table<MappingKey, Mapping>,
+    /// The same, to look at one entry while another is removed.
+    holders: Entries<MappingKey, Mapping>,
+    mappings_swept: Swept,
     /// Sweeps so far.
     count: u32,
     sets: SetTables,
@@ -120,6 +126,9 @@ impl Sweeper {
             fragments: Table::open(maps, "fragments")?,
             translations: [Table::open(maps, "translations")?, Table::open(maps, "embryonic_nat")?],
             translations_swept: [Swept::default(); 2],
+            mappings: Table::open(maps, "mappings")?,
+            holders: maps.hash("mappings")?,
+            mappings_swept: Swept::default(),
             count: 0,
             sets: SetTables::of(maps),
         })
@@ -169,6 +178,9 @@ impl Sweeper {
             for (table, swept) in self.translations.iter_mut().zip(&mut self.translations_swept) {
                 *swept = table.sweep(&pace, is_left, |_, _| {})?;
             }
+            let holders = &self.holders;
+            let is_over = |key: &MappingKey, mapping: &Mapping| is_free(holders, key, mapping, now);
+            self.mappings_swept = self.mappings.sweep(&pace, is_over, |_, _| {})?;
         }
         self.count = self.count.wrapping_add(1);
         self.sweep_sets(now, &pace)?;
@@ -181,6 +193,7 @@ impl Sweeper {
             fragments,
             translations,
             embryonic_translations,
+            mappings: self.mappings_swept,
         })
     }
 }
@@ -269,6 +282,24 @@ fn has_face(
         }
     }
     Ok(false)
+}
+
+/// Whether an entry of a mapping counts no more: that of an outside port does while an inside
+/// endpoint names it.
+fn is_free(
+    mappings: &Entries<MappingKey, Mapping>,
+    key: &MappingKey,
+    mapping: &Mapping,
+    now: Nanos,
+) -> Result<bool> {
+    if mapping.until.is_after(now) {
+        return Ok(false);
+    }
+    if key.is_inside() {
+        return Ok(true);
+    }
+    let holder = get(mappings, &key.holder(mapping))?;
+    Ok(!holder.is_some_and(|holder| holder.names(key.port, now)))
 }
 
 #[derive(Debug)]

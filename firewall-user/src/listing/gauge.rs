@@ -44,6 +44,7 @@ pub const fn name(what: Bounded) -> &'static str {
         Bounded::Events => "ring-events",
         Bounded::Translations => "table-translations",
         Bounded::EmbryonicTranslations => "table-embryonic-nat",
+        Bounded::Mappings => "table-mappings",
     }
 }
 

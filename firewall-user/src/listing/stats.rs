@@ -97,7 +97,8 @@ impl Kind {
             | Stat::ExpectationsUsed
             | Stat::SynCookiesRight
             | Stat::EventsLost
-            | Stat::FlowEventsLost => Self::Event,
+            | Stat::FlowEventsLost
+            | Stat::MappingsFull => Self::Event,
         }
     }
 

@@ -93,6 +93,7 @@ pub const ALL: &[Setting] = &[
     Setting { name: "tcp_max_retrans", place: Place::MaxRetrans },
     switch("tcp_ignore_invalid_rst", option::TCP_IGNORE_INVALID_RST),
     switch("checksum", option::CHECKSUM),
+    switch("udp_endpoint_independent", option::UDP_ENDPOINT_INDEPENDENT),
 ];
 
 // They have a bit each in a word.

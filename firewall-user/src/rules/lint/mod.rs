@@ -22,7 +22,7 @@ use super::ast::{Chain, DNAT, Match, Origin, Rule, RuleSpec, Ruleset, SNAT, Targ
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// `shadowed`, `related-wide`, `sport-20`, `locks-out`, `established-late`,
-    /// `masquerade-wide`, `dnat-closed`, `hairpin`, `dnat-synproxy`.
+    /// `masquerade-wide`, `dnat-closed`, `hairpin`.
     pub lint: &'static str,
     /// `None` where the whole file is meant.
     pub line: Option<u32>,

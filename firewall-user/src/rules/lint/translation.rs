@@ -1,6 +1,5 @@
 //! The classic mistakes with table nat: MASQUERADE towards everybody, a port forward that
-//! FORWARD does not let in, one that hosts of the server's own network cannot use, and one
-//! behind SYNPROXY.
+//! FORWARD does not let in, and one that hosts of the server's own network cannot use.
 
 use std::net::IpAddr;
 
@@ -46,7 +45,6 @@ pub fn lint(ruleset: &Ruleset, findings: &mut Vec<Finding>) {
             Kind::Destination => {
                 closed(ruleset, one, findings);
                 hairpin(&all, one, findings);
-                proxied(ruleset, one, findings);
             }
             Kind::Source | Kind::Redirect | Kind::Netmap => {}
         }
@@ -169,41 +167,6 @@ fn closed(ruleset: &Ruleset, one: &Translating<'_>, findings: &mut Vec<Finding>)
     findings.push(finding("dnat-closed", &one.rule.origin, message, advice));
 }
 
-/// The cookie of a client comes back to the address that it has called, of which the rules of
-/// table filter know nothing.
-fn proxied(ruleset: &Ruleset, one: &Translating<'_>, findings: &mut Vec<Finding>) {
-    let spec = &one.rule.spec;
-    let Some(forward) = Forward::of(spec, one.nat).filter(|it| it.port.is_some()) else { return };
-    let may_meet = |rule: &RuleSpec| match (&spec.input, &rule.input) {
-        (Some(one), Some(other)) => one == other,
-        _ => true,
-    };
-    let proxying = filter_rules(ruleset).find(|(_, _, rule)| {
-        matches!(rule.spec.target, Target::Proxy(_))
-            && may_meet(&rule.spec)
-            && forward.may_fit(&rule.spec, forward.port)
-    });
-    let Some((chain, at, _)) = proxying else { return };
-    let is_let_in = filter_rules(ruleset).any(|(other, place, rule)| {
-        other.name == chain.name
-            && place < at
-            && accepts(&rule.spec)
-            && forward.may_fit(&rule.spec, forward.port)
-    });
-    if is_let_in {
-        return;
-    }
-    let message = format!(
-        "{} asks for the SYN cookies of connections that {} has sent on: what proves one comes to \
-         the address that the client has called, is not known there, and the client is reset",
-        name(chain, at),
-        name(one.chain, one.at)
-    );
-    let advice = "let what is sent on do without: -A FORWARD -m conntrack --ctstate DNAT -j ACCEPT \
-                  in front of it";
-    findings.push(finding("dnat-synproxy", &one.rule.origin, message, advice));
-}
-
 /// A host beside the server gets its answer from the server itself, which it has not asked.
 fn hairpin(all: &[Translating<'_>], one: &Translating<'_>, findings: &mut Vec<Finding>) {
     let spec = &one.rule.spec;
@@ -280,26 +243,6 @@ mod tests {
         ] {
             assert_eq!(of(&[dnat], &format!("{closed}{rule}")), [], "{rule}");
         }
-    }
-
-    #[test]
-    fn a_port_forward_behind_synproxy_is_found() {
-        let dnat = "PREROUTING -i eth0 -p tcp --dport 8080 -j DNAT --to-destination 192.0.2.10:80";
-        let behind = |rule: &str| of(&[dnat], &format!("-A FORWARD {rule} -j SYNPROXY\n"));
-        for rule in ["-p tcp --dport 80 --syn", "-i eth0 -p tcp --syn -m conntrack --ctstate NEW"] {
-            assert_eq!(behind(rule), [("dnat-synproxy", 2)], "{rule}");
-        }
-        for rule in [
-            "-p tcp --dport 8080 --syn",
-            "-i eth1 -p tcp --dport 80 --syn",
-            "-d 192.0.2.11 -p tcp --dport 80 --syn",
-        ] {
-            assert_eq!(behind(rule), [], "{rule}");
-        }
-        let accepted = "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n";
-        let proxied = "-A FORWARD -p tcp --dport 80 --syn -j SYNPROXY\n";
-        assert_eq!(of(&[dnat], &format!("{accepted}{proxied}")), []);
-        assert_eq!(of(&[dnat], &format!("{proxied}{accepted}")), [("dnat-synproxy", 2)]);
     }
 
     #[test]

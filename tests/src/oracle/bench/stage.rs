@@ -307,7 +307,7 @@ fn acknowledging(step: &Step, chosen: u32) -> Draft {
 fn without_choices(arrivals: Vec<Arrival>, step: &Step, sent: &Draft, tag: u32) -> Vec<Arrival> {
     let chooses = |arrival: &Arrival| step.acknowledges_host || arrival.chosen_number().is_some();
     let plain = |arrival: Arrival| match arrival.is(&step.draft) {
-        true => arrival,
+        true => arrival.without_free_port(sent),
         false if arrival.carries(tag, sent) => arrival.without_free_port(sent),
         false if chooses(&arrival) => arrival.without_numbers().told_in_words(),
         false => arrival.told_in_words(),
