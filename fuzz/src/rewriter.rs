@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 
-use firewall_common::{flow::Direction, shift::TEXT};
+use firewall_common::flow::Direction;
 use firewall_user::{
     ftp::Conversation,
     helper::{Beginning, Hole, Names},
@@ -19,9 +19,6 @@ use firewall_user::{
 
 /// Longer texts only take longer.
 const MAX_TEXT: usize = 2_000;
-/// Bytes of a segment, and one: none announces more than there is always room for. Of more, the
-/// first ones stay as they are, since a later one takes their place.
-const MAX_SEGMENT: usize = 27;
 /// Begins a line of the server's.
 const SERVER: u8 = b'<';
 
@@ -30,10 +27,6 @@ pub fn rewriter(data: &[u8]) {
     let Some((count, rest)) = rest.split_first() else { return };
     let Some((steps, text)) = rest.split_at_checked(usize::from(*count) * 3) else { return };
     let text = &text[..text.len().min(MAX_TEXT)];
-    // The beginning of a longer line may go on as it is, and open nothing.
-    if text.split(|byte| *byte == b'\n').any(|line| line.len() > TEXT) {
-        return;
-    }
     let turns = turns(text);
     let first = u32::from_le_bytes(*first);
     // An odd number has its segments judged, which takes its time.
@@ -41,6 +34,8 @@ pub fn rewriter(data: &[u8]) {
     let undisturbed = converse(first, is_tracked, &[], &turns);
     let disturbed = converse(first, is_tracked, steps, &turns);
     assert_eq!(disturbed, undisturbed, "what is lost decides what is read");
+    let untold = disturbed.told.iter().find(|told| !told.stands);
+    assert_eq!(untold, None, "what is announced is told");
 }
 
 /// Who says what, one after another.
@@ -86,8 +81,7 @@ fn converse(first: u32, is_tracked: bool, steps: &[u8], turns: &[(Direction, Vec
 }
 
 fn step(bytes: &[u8]) -> Step {
-    let len = usize::from(bytes[1]) % MAX_SEGMENT;
-    Step { ahead: bytes[0] as isize - 128, len, fate: bytes[2] }
+    Step { ahead: bytes[0] as isize - 128, len: bytes[1].into(), fate: bytes[2] }
 }
 
 /// Between two hosts that know each other by other names.

@@ -33,7 +33,7 @@ pub use passages::{Due, Passages};
 pub use reader::Reader;
 pub use readers::Readers;
 pub use replacement::{Replacement, text_at};
-pub use rewriter::{Emission, Rewriter, emit};
+pub use rewriter::{Emission, Rewriter, emit, parts};
 pub use roster::{Bounds, Roster};
 pub use spelling::spell;
 pub use turns::Turns;

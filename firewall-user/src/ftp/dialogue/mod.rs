@@ -118,9 +118,9 @@ impl Dialogue {
         self.names = names;
     }
 
-    /// Whether the server's next lines may announce an endpoint that counts.
-    pub fn awaits_endpoint(&self) -> bool {
-        self.is_heard() && self.questions.await_endpoint()
+    /// Whether a 227 or 229 would be an answer now.
+    pub fn awaits(&self, code: Code) -> bool {
+        self.phase == Phase::Talking && self.questions.await_code(code)
     }
 
     /// Whether there is any sense in reading on.

@@ -131,11 +131,11 @@ impl Lines {
         if begun.len() + rest.len() > MAX_LINE {
             tell(Read::TooLong { whole });
         } else if begun.is_empty() {
-            tell(Read::Line(Line { text: without_end(rest), whole, at }));
+            tell(Read::Line(Line { text: without_end(rest), whole, at, len: rest.len() }));
         } else {
             let at = at.minus(begun.len());
             begun.extend_from_slice(rest);
-            tell(Read::Line(Line { text: without_end(&begun), whole, at }));
+            tell(Read::Line(Line { text: without_end(&begun), whole, at, len: begun.len() }));
         }
     }
 

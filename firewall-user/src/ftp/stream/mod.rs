@@ -52,6 +52,8 @@ pub struct Line<'a> {
     pub whole: bool,
     /// The place of its first byte.
     pub at: Seq,
+    /// Bytes before its newline.
+    pub len: usize,
 }
 
 /// Why a part of the stream was not read.
@@ -123,7 +125,8 @@ impl Stream {
     /// The line whose end is still to come.
     pub fn begun(&self) -> Option<Line<'_>> {
         let (text, next) = (self.lines.begun()?, self.next?);
-        Some(Line { text, whole: self.lines.is_whole(), at: next.minus(text.len()) })
+        let (whole, at) = (self.lines.is_whole(), next.minus(text.len()));
+        Some(Line { text, whole, at, len: text.len() })
     }
 
     /// Lets go of everything that is buffered, as if it had never come.
