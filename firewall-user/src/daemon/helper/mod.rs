@@ -148,6 +148,7 @@ impl Helper {
                     if hole != wire {
                         self.tellings.remember(control, hole, Some(wire));
                     }
+                    self.ledger.admit(control.client().ip(), control, wire, |_, _| true);
                     self.inherited.insert(control, hole);
                 }
             }
