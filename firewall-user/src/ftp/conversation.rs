@@ -247,7 +247,7 @@ fn client_said(dialogue: &mut Dialogue, read: Read<'_>, actions: &mut Actions) {
         }
         Read::Lost(loss) => {
             actions.note(Note::Lost { sender, loss });
-            dialogue.lost();
+            dialogue.lost_of_client(actions);
         }
         Read::Clear => dialogue.client_is_clear(actions),
     }

@@ -8,6 +8,7 @@
 
 mod action;
 mod announced;
+mod arrival;
 mod beginning;
 mod hole;
 mod ledger;
@@ -24,6 +25,7 @@ mod turns;
 
 pub use action::{Action, Actions, Note};
 pub use announced::{Announced, Form, Place, Unfinished};
+pub use arrival::passed_over;
 pub use beginning::Beginning;
 pub use hole::Hole;
 pub use ledger::Ledger;

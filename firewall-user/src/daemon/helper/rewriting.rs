@@ -21,7 +21,8 @@ use super::{Control, Helper, direction_of};
 use crate::{
     daemon::segment::{Numbers, Segment},
     helper::{
-        Action, Actions, Announced, Hole, Names, Replacement, Rewriter, emit, parts, text_at,
+        Action, Actions, Announced, Hole, Names, Reader, Replacement, Rewriter, emit, parts,
+        passed_over, text_at,
     },
     kernel::maps::now,
     listing::helper_event::{Early, HelperChange, Untold},
@@ -66,7 +67,7 @@ impl Helper {
         let Some(segment) = Segment::read(punt, frame) else { return Ok(()) };
         let (control, direction) = (Control::of(punt), direction_of(punt));
         let names = Names::of(flow);
-        self.follow(control, names, punt.picked_up != 0);
+        self.follow(punt, names);
         let standing = self.shifts.get(&control.key())?.filter(|it| it.created == control.created);
         let mut shifts = standing.unwrap_or_else(|| Shifts::of(control.created));
         let received = acknowledged(flow, direction);
@@ -86,16 +87,7 @@ impl Helper {
         };
         // In force before anything goes on that it is about.
         if standing != Some(shifts) && shifts != Shifts::of(control.created) {
-            let noted = self.shifts.insert(control.key(), shifts);
-            if noted.is_err() {
-                let text = "where its text was written anew cannot be noted: no segment goes on";
-                self.untold(control, Untold::NoRoom, text.to_owned());
-                if let Some(former) = former {
-                    self.shelves.of(&control).roster.restore(&control, former);
-                }
-            }
-            noted
-                .context("cannot note where a text was written anew: its segment is not sent on")?;
+            self.note_shifts(control, shifts, former)?;
         }
         self.stats.counts[HelperCount::Rewritten as usize] += said.told;
         for hole in said.in_part {
@@ -114,6 +106,25 @@ impl Helper {
             }
             _ => self.send_shifted(punt, frame, &segment, &shifts, said.before),
         }
+    }
+
+    /// Has the programs know where text was written anew. When they cannot, the reader becomes
+    /// the former one: it will read the same once more.
+    fn note_shifts(
+        &mut self,
+        control: Control,
+        shifts: Shifts,
+        former: Option<Box<dyn Reader>>,
+    ) -> Result<()> {
+        let noted = self.shifts.insert(control.key(), shifts);
+        if noted.is_err() {
+            let text = "where its text was written anew cannot be noted: no segment goes on";
+            self.untold(control, Untold::NoRoom, text.to_owned());
+            if let Some(former) = former {
+                self.shelves.of(&control).roster.restore(&control, former);
+            }
+        }
+        noted.context("cannot note where a text was written anew: its segment is not sent on")
     }
 
     /// Sends on what takes the place of a segment; `before` stands before what is withheld.
@@ -146,7 +157,8 @@ impl Helper {
     fn known(&mut self, punt: &Punt, received: Option<Seq>) -> Option<usize> {
         let (control, direction) = (Control::of(punt), direction_of(punt));
         let said = self.shelves.of(&control).roster.read(&control, |reader| {
-            let gaps = received.map(|it| reader.acknowledged(direction.reversed(), it.0));
+            let passed = passed_over(reader.expects(direction), received, punt.seq);
+            let gaps = passed.map(|it| reader.acknowledged(direction.reversed(), it));
             (gaps.unwrap_or_default(), reader.expects(direction))
         });
         let Some(((gaps, expected), _)) = said else { return Some(0) };
@@ -292,7 +304,7 @@ impl Helper {
 }
 
 /// What the receiver of a direction has acknowledged, in its sender's numbers.
-fn acknowledged(flow: &Flow, direction: Direction) -> Option<Seq> {
+pub(super) fn acknowledged(flow: &Flow, direction: Direction) -> Option<Seq> {
     let window = flow.side(direction.reversed()).window;
     window.has(window::MAX_ACK_KNOWN).then_some(window.max_ack)
 }

@@ -195,6 +195,14 @@ impl Dialogue {
         self.negotiated = self.negotiated.filter(|_| self.hole().is_some());
     }
 
+    /// A part of what the client said was missed. How it began must be known.
+    pub fn lost_of_client(&mut self, actions: &mut Actions) {
+        self.lost();
+        if self.is_heard() && self.beginning == Beginning::Seen && !self.spoken {
+            self.give_up(NotFtp::FirstLineUnseen, actions);
+        }
+    }
+
     /// The control connection has ended.
     pub fn ended(&mut self, actions: &mut Actions) {
         self.close(actions);
