@@ -16,7 +16,8 @@ use super::Segment;
 use crate::{
     ftp::Conversation,
     helper::{
-        Emission, Hole, Names, Place, Reader as _, Replacement, Rewriter, emit, parts, text_at,
+        Emission, Hole, Names, Place, Reader as _, Replacement, Rewriter, emit, parts, passed_over,
+        text_at,
     },
 };
 
@@ -137,7 +138,7 @@ impl Middle {
     }
 
     fn rewrite(&mut self, direction: Direction, segment: &Segment, ack: u32) -> Option<Segment> {
-        let Segment { seq, ref payload, is_last, .. } = *segment;
+        let Segment { seq, ref payload, is_last, window, .. } = *segment;
         let received = self.acknowledged(direction);
         let known = self.known(direction, seq)?.min(payload.len());
         self.reader.acknowledged(direction, ack);
@@ -158,7 +159,8 @@ impl Middle {
             emission.nudge(before);
         }
         let Emission { seq, bytes } = emission;
-        Some(Segment { seq, ack, payload: bytes, is_last: is_last && len == payload.len() })
+        let is_last = is_last && len == payload.len();
+        Some(Segment { seq, ack, window, payload: bytes, is_last })
     }
 
     /// Reads a part of a line; gives what stands before that which is withheld.
@@ -189,8 +191,9 @@ impl Middle {
 
     /// How many bytes of a segment were read already; `None` where something is missing before.
     fn known(&mut self, direction: Direction, seq: u32) -> Option<usize> {
-        if let Some(received) = self.acknowledged(direction) {
-            self.reader.acknowledged(direction.reversed(), received.0);
+        let received = self.acknowledged(direction);
+        if let Some(reached) = passed_over(self.reader.expects(direction), received, seq) {
+            self.reader.acknowledged(direction.reversed(), reached);
         }
         let Some(expected) = self.reader.expects(direction) else { return Some(0) };
         let is_early = Seq(seq).is_after(Seq(expected));

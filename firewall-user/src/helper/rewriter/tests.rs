@@ -9,7 +9,7 @@ use proptest::{collection::vec, prelude::*};
 use crate::{
     ftp::Conversation,
     helper::{Beginning, Names},
-    testing::{Middle, Segment, Step, Talk},
+    testing::{Host, Middle, Segment, Step, Talk},
 };
 
 const CLIENT: &str = "10.0.0.2";
@@ -131,12 +131,17 @@ fn hidden() -> impl Strategy<Value = Hidden> {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let fate = vec(any::<u8>(), 5).prop_map(|dice| {
+    let fate = vec(any::<u8>(), 6).prop_map(|dice| {
         let bits = dice.iter().enumerate().filter(|(_, dice)| **dice < 60);
         bits.fold(0, |fate, (bit, _)| fate | 1 << bit)
     });
     let step = (-30isize..60, 1usize..120, fate);
     vec(step.prop_map(|(ahead, len, fate)| Step { ahead: ahead.min(30), len, fate }), 1..200)
+}
+
+/// Of client and server: sometimes less than the text grows by.
+fn room() -> impl Strategy<Value = [usize; 2]> {
+    prop_oneof![Just([usize::MAX; 2]), [1usize..150, 1usize..150]]
 }
 
 const BOTH_WAYS: [Direction; 2] = [Direction::Original, Direction::Reply];
@@ -149,8 +154,9 @@ proptest! {
         hidden in hidden(),
         turns in turns(),
         steps in steps(),
+        room in room(),
     ) {
-        let mut talk = Talk::new(hidden.middle(), first).tracked();
+        let mut talk = Talk::new(hidden.middle(), first).with_room(room).tracked();
         let mut steps = steps.into_iter();
         let mut wanted = ["USER a\r\n".to_owned(), "220 ready\r\n230 ok\r\n".to_owned()];
         talk.say(Direction::Reply, b"220 ready\r\n", &mut steps);
@@ -181,7 +187,7 @@ fn greeted() -> Middle {
 }
 
 fn segment(seq: u32, ack: u32, payload: &[u8]) -> Segment {
-    Segment { seq, ack, payload: payload.to_vec(), is_last: false }
+    Segment { seq, ack, window: u16::MAX, payload: payload.to_vec(), is_last: false }
 }
 
 fn say(middle: &mut Middle, seq: u32, payload: &[u8]) -> Option<Segment> {
@@ -293,6 +299,63 @@ fn a_segment_that_overtakes_is_let_go_of() {
     assert!(say(&mut middle, 108, b"NOOP\r\n").is_some());
     let gone_on = say(&mut middle, 114, b"PORT 10,0,0,2,8,1\r\nNOOP\r\n").unwrap();
     assert!(gone_on.payload.starts_with(b"PORT 203,0,113,117,"), "{gone_on:?}");
+}
+
+#[test]
+fn a_text_that_outgrows_its_receivers_window_arrives_in_parts() {
+    let mut middle = greeted();
+    let [mut client, mut server] = [Host::new(100, 12), Host::new(12, 100).with_room(20)];
+    client.say(b"PORT 10,0,0,2,8,1\r\n");
+    let mut heard = Vec::new();
+    for _ in 0..2 {
+        let gone_on = middle.cross(Direction::Original, &client.segment(0..19)).expect("a segment");
+        server.take(&gone_on);
+        let answer = middle.cross(Direction::Reply, &server.acknowledgement()).expect("an answer");
+        client.take(&answer);
+        server.read();
+        heard.push(server.heard().len());
+    }
+    // What has come of a text in part has not arrived.
+    let wanted = format!("PORT {}\r\n", host_port(CLIENTS_NAME, told(0x801)));
+    assert_eq!((server.heard(), heard), (wanted.clone().into_bytes(), vec![20, wanted.len()]));
+    assert!(client.unacknowledged().is_empty());
+}
+
+/// A login, and an announcement behind it.
+const SESSION: &[u8] = b"USER a\r\nPORT 10,0,0,2,8,1\r\n";
+
+fn opens_nothing(middle: &mut Middle) {
+    let replies = b"331 password\r\n230 welcome\r\n200 port\r\n";
+    middle.cross(Direction::Reply, &segment(12, 100, replies)).expect("replies");
+    assert_eq!(middle.hole(), None);
+}
+
+#[test]
+fn a_server_that_claims_to_have_a_request_does_not_hide_it() {
+    let mut middle = greeted();
+    let request = b"POST / HTTP/1.1\r\n\r\n";
+    let behind = 100 + request.len() as u32;
+    middle.cross(Direction::Reply, &segment(12, behind, b"")).expect("an acknowledgement");
+    say(&mut middle, 100, request).expect("a request");
+    say(&mut middle, behind, SESSION).expect("a body");
+    opens_nothing(&mut middle);
+}
+
+#[test]
+fn where_the_clients_first_line_was_not_seen_nothing_opens() {
+    let mut middle = greeted();
+    middle.cross(Direction::Reply, &segment(12, 120, b"")).expect("an acknowledgement");
+    say(&mut middle, 120, SESSION).expect("what follows");
+    opens_nothing(&mut middle);
+}
+
+#[test]
+fn a_session_that_is_seen_from_its_first_line_on_opens() {
+    let mut middle = greeted();
+    say(&mut middle, 100, SESSION).expect("a session");
+    let replies = b"331 password\r\n230 welcome\r\n200 port\r\n";
+    middle.cross(Direction::Reply, &segment(12, 100, replies)).expect("replies");
+    assert!(middle.hole().is_some());
 }
 
 #[test]
