@@ -3,10 +3,11 @@
 //! happens, in the end all of them, and its peer learns that they have arrived. What is read
 //! does not depend on the network, and no tracker on the way finds a segment INVALID.
 //!
-//! Four bytes are the first sequence number, the next says how many segments are sent before
-//! everything is sent in order; three bytes say of each where it begins, how long it is, and
-//! what becomes of it; the rest is the text. The server says the lines that begin with `<`, each
-//! when everything before it has arrived.
+//! Four bytes are the first sequence number, whose bits say whether segments are judged and how
+//! much room the receivers have; the next says how many segments are sent before everything is
+//! sent in order; three bytes say of each where it begins, how long it is, and what becomes of it;
+//! the rest is the text. The server says the lines that begin with `<`, each when everything
+//! before it has arrived.
 
 use std::net::IpAddr;
 
@@ -64,7 +65,7 @@ struct Outcome {
 }
 
 fn converse(first: u32, is_tracked: bool, steps: &[u8], turns: &[(Direction, Vec<u8>)]) -> Outcome {
-    let mut talk = Talk::new(gateway(), [first, !first]);
+    let mut talk = Talk::new(gateway(), [first, !first]).with_room(room(first));
     if is_tracked {
         talk = talk.tracked();
     }
@@ -78,6 +79,14 @@ fn converse(first: u32, is_tracked: bool, steps: &[u8], turns: &[(Direction, Vec
     talk.end();
     let heard = [Direction::Original, Direction::Reply].map(|direction| talk.heard(direction));
     Outcome { heard, told: talk.middle().told().to_vec(), holes }
+}
+
+/// Of client and server: every second number leaves them less than a text may grow by.
+fn room(first: u32) -> [usize; 2] {
+    if first & 2 == 0 {
+        return [usize::MAX; 2];
+    }
+    [first >> 8, first >> 16].map(|bits| 1 + (bits & 127) as usize)
 }
 
 fn step(bytes: &[u8]) -> Step {
