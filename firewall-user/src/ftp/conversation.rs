@@ -8,8 +8,8 @@ use super::{
     dialogue::Dialogue,
     note::Note,
     parse::{
-        Code, Command, CommandError, Endpoint, ErrorKind, MAX_SPELLING, ParseError, ReplyReader,
-        Sight, argument_of, begun_argument, command,
+        Command, CommandError, ErrorKind, MAX_SPELLING, ParseError, ReplyReader, Sight,
+        argument_of, begun_argument, command,
     },
     policy::Policy,
     stream::{Line, Read, Seq, Stream},
@@ -98,28 +98,10 @@ impl Conversation {
         if self.dialogue.is_sealed() && !was_sealed {
             self.seal();
         }
-        self.announce_begun(actions);
-    }
-
-    /// An endpoint that stands whole in a line is told with that: the rest of the line may be
-    /// long, and come much later.
-    fn announce_begun(&mut self, actions: &mut Actions) {
-        if let Some((code, endpoint, place)) = self.named_in_begun()
-            && self.told != Some(place)
-            && self.dialogue.begins_to_announce(code, endpoint)
-        {
-            self.told = Some(place);
-            announce(&mut self.dialogue, Some(place), actions);
+        let Self { replies, reader, dialogue, told, .. } = self;
+        if let Some(line) = replies.begun() {
+            announce_within(dialogue, reader, told, line, actions);
         }
-    }
-
-    fn named_in_begun(&self) -> Option<(Code, Endpoint, Place)> {
-        let line = self.replies.begun()?;
-        let (code, Sight::Found(endpoint, text)) = self.reader.sight(line.text)? else {
-            return None;
-        };
-        let place = Place { at: line.at.plus(text.start).0, len: text.len() as u16 };
-        Some((code, endpoint, place))
     }
 
     /// Where what has come of a line may be the beginning of an announcement.
@@ -239,9 +221,9 @@ fn client_said(dialogue: &mut Dialogue, read: Read<'_>, actions: &mut Actions) {
     }
     match read {
         Read::Line(line) => command_line(dialogue, line, actions),
-        Read::TooLong { whole } => {
+        Read::TooLong(line) => {
             actions.note(Note::LineTooLong { sender });
-            if whole {
+            if line.whole {
                 dialogue.unreadable_command(actions);
             }
         }
@@ -286,7 +268,7 @@ fn server_said(
     actions: &mut Actions,
 ) {
     let sender = dialogue.server();
-    let told = told.take();
+    let mut told = told.take();
     if !dialogue.is_followed() {
         return;
     }
@@ -304,7 +286,8 @@ fn server_said(
                 announce(dialogue, Some(place), actions);
             }
         }
-        Read::TooLong { .. } => {
+        Read::TooLong(line) => {
+            announce_within(dialogue, reader, &mut told, line, actions);
             actions.note(Note::LineTooLong { sender });
             // Within a multi-line reply it is text; else it was a reply.
             if !reader.is_within() {
@@ -317,6 +300,23 @@ fn server_said(
             dialogue.lost();
         }
         Read::Clear => dialogue.server_is_clear(actions),
+    }
+}
+
+/// An endpoint that stands whole in the beginning of a line is told with that, once: the rest of
+/// the line may be long, and come much later.
+fn announce_within(
+    dialogue: &mut Dialogue,
+    reader: &ReplyReader,
+    told: &mut Option<Place>,
+    line: Line<'_>,
+    actions: &mut Actions,
+) {
+    let Some((code, Sight::Found(endpoint, text))) = reader.sight(line.text) else { return };
+    let place = Place { at: line.at.plus(text.start).0, len: text.len() as u16 };
+    if *told != Some(place) && dialogue.begins_to_announce(code, endpoint) {
+        *told = Some(place);
+        announce(dialogue, Some(place), actions);
     }
 }
 

@@ -34,10 +34,9 @@ pub use seq::Seq;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read<'a> {
     Line(Line<'a>),
-    /// A line of more than [`MAX_LINE`] bytes; it is skipped up to its end.
-    TooLong {
-        whole: bool,
-    },
+    /// A line of more than [`MAX_LINE`] bytes, of which these are the first; it is skipped up to
+    /// its end.
+    TooLong(Line<'a>),
     Lost(Loss),
     /// The TLS records have ended: text follows.
     Clear,

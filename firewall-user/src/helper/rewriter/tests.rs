@@ -244,6 +244,21 @@ fn what_looks_like_a_beginning_within_a_beginning_is_told_in_pieces() {
 }
 
 #[test]
+fn a_reply_too_long_to_be_read_says_the_same_however_it_comes() {
+    let said = format!("227 ({}) {}\r\n", host_port(SERVER, 0x801), "words ".repeat(500));
+    let heard = [1, 700, 2_100, said.len()].map(|len| {
+        let mut talk = Talk::new(Hidden::BOTH.middle(), [100, 1]);
+        let steps = vec![Step { len, ..Step::default() }; said.len()];
+        talk.say(Direction::Reply, b"220 ready\r\n", &mut std::iter::empty());
+        talk.say(Direction::Original, b"PASV\r\n", &mut std::iter::empty());
+        talk.say(Direction::Reply, said.as_bytes(), &mut steps.into_iter());
+        assert_eq!(talk.middle().hole(), None);
+        talk.heard(Direction::Reply)
+    });
+    assert!(heard.iter().all(|it| *it == heard[0]), "it depends on the pieces");
+}
+
+#[test]
 fn a_reply_to_another_question_stays_as_it_is_in_pieces_too() {
     let said = format!("227 ({})\r\n", host_port(SERVER, 0x801));
     for len in [3, 11, said.len()] {
