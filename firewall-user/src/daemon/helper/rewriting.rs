@@ -234,7 +234,7 @@ impl Helper {
             let read = reader.segment(direction, seq, part);
             (read, reader.unfinished(direction).filter(|_| is_going_on))
         });
-        let Some(((read, unfinished), shed)) = read else { return };
+        let ((read, unfinished), shed) = read.unwrap_or_default();
         self.stats.counts[HelperCount::Shed as usize] += shed as u64;
         let announced = read.announced().first().copied();
         let replaced = announced.and_then(|announced| {
