@@ -73,8 +73,9 @@ impl Helper {
         let received = acknowledged(flow, direction);
         // Also where it is not told: a stream begins where its receiver is.
         let known = self.known(punt, received);
-        let former = self.shelves.of(&control).roster.copy(&control);
-        let said = match (names.of_sender(direction), known) {
+        let address = names.of_sender(direction);
+        let former = address.and_then(|_| self.shelves.of(&control).roster.copy(&control));
+        let said = match (address, known) {
             (None, _) => self.listen(punt, segment.payload()),
             (Some(_), None) => {
                 self.early(control, Early::Overtook);
