@@ -3,14 +3,15 @@
 //! happens, in the end all of them, and its peer learns that they have arrived. What is read
 //! does not depend on the network, and no tracker on the way finds a segment INVALID.
 //!
-//! Four bytes are the first sequence number, the next says how many segments are sent before
-//! everything is sent in order; three bytes say of each where it begins, how long it is, and
-//! what becomes of it; the rest is the text. The server says the lines that begin with `<`, each
-//! when everything before it has arrived.
+//! Four bytes are the first sequence number, whose bits say whether segments are judged and how
+//! much room the receivers have; the next says how many segments are sent before everything is
+//! sent in order; three bytes say of each where it begins, how long it is, and what becomes of it;
+//! the rest is the text. The server says the lines that begin with `<`, each when everything
+//! before it has arrived.
 
 use std::net::IpAddr;
 
-use firewall_common::{flow::Direction, shift::TEXT};
+use firewall_common::flow::Direction;
 use firewall_user::{
     ftp::Conversation,
     helper::{Beginning, Hole, Names},
@@ -19,9 +20,6 @@ use firewall_user::{
 
 /// Longer texts only take longer.
 const MAX_TEXT: usize = 2_000;
-/// Bytes of a segment, and one: none announces more than there is always room for. Of more, the
-/// first ones stay as they are, since a later one takes their place.
-const MAX_SEGMENT: usize = 27;
 /// Begins a line of the server's.
 const SERVER: u8 = b'<';
 
@@ -30,10 +28,6 @@ pub fn rewriter(data: &[u8]) {
     let Some((count, rest)) = rest.split_first() else { return };
     let Some((steps, text)) = rest.split_at_checked(usize::from(*count) * 3) else { return };
     let text = &text[..text.len().min(MAX_TEXT)];
-    // The beginning of a longer line may go on as it is, and open nothing.
-    if text.split(|byte| *byte == b'\n').any(|line| line.len() > TEXT) {
-        return;
-    }
     let turns = turns(text);
     let first = u32::from_le_bytes(*first);
     // An odd number has its segments judged, which takes its time.
@@ -41,6 +35,8 @@ pub fn rewriter(data: &[u8]) {
     let undisturbed = converse(first, is_tracked, &[], &turns);
     let disturbed = converse(first, is_tracked, steps, &turns);
     assert_eq!(disturbed, undisturbed, "what is lost decides what is read");
+    let untold = disturbed.told.iter().find(|told| !told.stands);
+    assert_eq!(untold, None, "what is announced is told");
 }
 
 /// Who says what, one after another.
@@ -69,7 +65,7 @@ struct Outcome {
 }
 
 fn converse(first: u32, is_tracked: bool, steps: &[u8], turns: &[(Direction, Vec<u8>)]) -> Outcome {
-    let mut talk = Talk::new(gateway(), [first, !first]);
+    let mut talk = Talk::new(gateway(), [first, !first]).with_room(room(first));
     if is_tracked {
         talk = talk.tracked();
     }
@@ -85,9 +81,16 @@ fn converse(first: u32, is_tracked: bool, steps: &[u8], turns: &[(Direction, Vec
     Outcome { heard, told: talk.middle().told().to_vec(), holes }
 }
 
+/// Of client and server: every second number leaves them less than a text may grow by.
+fn room(first: u32) -> [usize; 2] {
+    if first & 2 == 0 {
+        return [usize::MAX; 2];
+    }
+    [first >> 8, first >> 16].map(|bits| 1 + (bits & 127) as usize)
+}
+
 fn step(bytes: &[u8]) -> Step {
-    let len = usize::from(bytes[1]) % MAX_SEGMENT;
-    Step { ahead: bytes[0] as isize - 128, len, fate: bytes[2] }
+    Step { ahead: bytes[0] as isize - 128, len: bytes[1].into(), fate: bytes[2] }
 }
 
 /// Between two hosts that know each other by other names.

@@ -55,8 +55,10 @@ impl Reading {
                 assert_eq!(&text[at..at + line.text.len()], line.text, "another place");
                 lines.push((line.at.0, Some(line.text.to_vec())));
             }
-            Read::TooLong { whole } => {
-                assert!(whole);
+            Read::TooLong(line) => {
+                assert!(line.whole && line.text.len() == MAX_LINE);
+                let at = line.at.bytes_after(START);
+                assert_eq!(&text[at..at + MAX_LINE], line.text, "another place");
                 lines.push((0, None));
             }
             Read::Lost(_) => *has_lost = true,

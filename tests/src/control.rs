@@ -91,6 +91,16 @@ impl Control {
         })
     }
 
+    /// Whether something has come that was not read.
+    pub fn has_more(&self) -> Result<bool> {
+        let mut unread: libc::c_int = 0;
+        // SAFETY: the call writes one int, where we say.
+        let asked =
+            unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::FIONREAD, &raw mut unread) };
+        ensure!(asked == 0, "FIONREAD: {}", std::io::Error::last_os_error());
+        Ok(unread > 0 || !self.lines.buffer().is_empty())
+    }
+
     /// One line, without its end; empty when the other side has closed.
     pub fn line(&mut self) -> Result<String> {
         let mut line = String::new();

@@ -7,16 +7,24 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use bytemuck::Zeroable as _;
+use firewall_common::{flow::FlowKey, shift::Shifts, time::Nanos};
 use firewall_tests::{
-    Family, Gateway, Offload, Translation, capability,
+    Family, Firewall, Gateway, Offload, Translation, capability,
     control::{Control, extended, host_port},
     ledger::refused_since,
     needs,
     server::own::{self, Own, Script, contents},
     wait,
+};
+use firewall_user::kernel::{
+    maps::{Maps, SequenceShifts},
+    pins::Pins,
 };
 
 /// A file by a data connection that the server opens to where the client has said; gives whom
@@ -287,4 +295,104 @@ fn explained() -> Result<()> {
         ensure!(under_way.contains(part), "no '{part}' in\n{under_way}");
     }
     Ok(())
+}
+
+#[test]
+fn a_hole_does_not_outlive_a_reply_whose_every_line_names_another() {
+    needs!(capability::firewall());
+    lines().unwrap();
+}
+
+/// The second reply to PASV has three lines, each with an address, and in a segment of its own.
+fn lines() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let asked = AtomicU32::new(0);
+    let script = Script::default().wording(move |reply| {
+        let is_second = reply.starts_with("227 ") && asked.fetch_add(1, Ordering::Relaxed) == 1;
+        let before: &[&str] = match is_second {
+            true => &["227-one (198,51,100,2,200,1)", "227-two (198,51,100,2,200,2)"],
+            false => &[],
+        };
+        let lines = before.iter().copied().chain([reply.as_str()]);
+        lines.map(|line| format!("{line}\r\n").into_bytes()).collect()
+    });
+    let _server = Own::start(&network.server, script)?;
+    let firewall = Translation::Forwarded.start(&network, "xdp")?;
+    let mut control = session(&network, Translation::Forwarded, Family::V4)?;
+    // Both are asked before the first is answered: its hole is there when the second comes.
+    control.write(b"PASV\r\nPASV\r\n")?;
+    let ports = [control.reply()?.port()?, control.reply()?.port()?];
+    ensure!(ports[0] != ports[1], "one port twice: {ports:?}");
+    let listed = firewall.text(&["expect", "list"])?;
+    let latest = format!("dport={}", ports[1]);
+    ensure!(listed.lines().count() == 1 && listed.contains(&latest), "{ports:?}, but\n{listed}");
+    Ok(())
+}
+
+#[test]
+fn where_nothing_more_can_be_noted_an_announcement_waits_for_room() {
+    needs!(capability::firewall());
+    no_room().unwrap();
+}
+
+fn no_room() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let _server = Own::start(&network.server, Script::default())?;
+    let firewall = Translation::Masqueraded.start(&network, "xdp")?;
+    // The daemon takes away what belongs to no flow: it may do so just before.
+    for _ in 0..5 {
+        let mut control = session(&network, Translation::Masqueraded, Family::V4)?;
+        let listener = network.client.enter(|| {
+            TcpListener::bind(SocketAddr::new(control.local()?.ip(), 0))
+                .map_err(anyhow::Error::from)
+        })?;
+        let [is_full, is_done] = [(); 2].map(|()| AtomicBool::new(false));
+        let has_waited = thread::scope(|scope| {
+            let filling = scope.spawn(|| keep_full(&firewall, &is_full, &is_done));
+            let waited = announce_in_vain(&firewall, &mut control, &listener, &is_full);
+            is_done.store(true, Ordering::Relaxed);
+            filling.join().expect("no panic").and(waited)
+        })?;
+        // The daemon makes room now, and the client says it again.
+        let reply = control.reply()?;
+        ensure!(reply.code == 200, "{reply:?}");
+        control.write(b"RETR file\r\n")?;
+        fetch_from(&mut control, &listener)?;
+        if has_waited {
+            return Ok(());
+        }
+    }
+    panic!("the table was never full");
+}
+
+/// Fills the table of connections whose text is written anew, until it is told to stop.
+fn keep_full(firewall: &Firewall, is_full: &AtomicBool, is_done: &AtomicBool) -> Result<()> {
+    let mut shifts = SequenceShifts::open(&Maps::open(&Pins::new(firewall.pin()))?)?;
+    let mut numbers = 1u32..;
+    while !is_done.load(Ordering::Relaxed) {
+        let number = numbers.next().context("a number")?;
+        let [low_port, high_port] = [number as u16, (number >> 16) as u16];
+        let key = FlowKey { low_port, high_port, ..FlowKey::zeroed() };
+        if shifts.insert(key, Shifts::of(Nanos(1))).is_err() {
+            is_full.store(true, Ordering::Relaxed);
+            thread::yield_now();
+        }
+    }
+    Ok(())
+}
+
+/// Announces a port when the table is full; says whether the daemon says so, before the server
+/// answers.
+fn announce_in_vain(
+    firewall: &Firewall,
+    control: &mut Control,
+    listener: &TcpListener,
+    is_full: &AtomicBool,
+) -> Result<bool> {
+    wait::until_true("a full table", || is_full.load(Ordering::Relaxed))?;
+    control.write(format!("PORT {}\r\n", host_port(listener.local_addr()?)).as_bytes())?;
+    wait::until("the announcement", wait::DEADLINE, || {
+        let waits = firewall.stat("helper-untold").ok()? > 0;
+        (waits || control.has_more().ok()?).then_some(waits)
+    })
 }

@@ -470,4 +470,45 @@ mod on_the_wire {
         conversation.say_again(End::Server, reply.len() as u32, reply)?;
         bench.refuses(&firewall, End::Server, &bench.syn(End::Server, 20_001, PORT))
     }
+
+    #[test]
+    fn a_greeting_whose_second_half_comes_first_is_one() {
+        needs!(capability::firewall());
+        greeted_in_the_wrong_order().unwrap();
+    }
+
+    fn greeted_in_the_wrong_order() -> Result<()> {
+        let bench = Bench::new()?;
+        let firewall = bench.firewall()?;
+        let mut conversation = Conversation::open(&bench.wires, Family::V4, 50_000)?;
+        let [one, other] = [&b"220 we"[..], b"lcome\r\n"];
+        conversation.say_early(End::Server, one.len() as u32, other)?;
+        conversation.say(End::Server, one)?;
+        conversation.skip(End::Server, other.len() as u32)?;
+        conversation.say(End::Client, b"PASV\r\n")?;
+        conversation.say(End::Server, &bench.announcement(End::Server))?;
+        bench.admits_once(&firewall, End::Client)
+    }
+
+    /// A page has a browser post text of which a segment begins with a command, and the server
+    /// behind it has greeted as one of FTP does: the order of the segments makes no beginning.
+    #[test]
+    fn a_request_whose_second_half_comes_first_opens_nothing() {
+        needs!(capability::firewall());
+        posted_in_the_wrong_order().unwrap();
+    }
+
+    fn posted_in_the_wrong_order() -> Result<()> {
+        let bench = Bench::new()?;
+        let firewall = bench.firewall()?;
+        let mut conversation = Conversation::open(&bench.wires, Family::V4, 50_000)?;
+        conversation.say(End::Server, b"220 ready\r\n")?;
+        let one = b"POST / HTTP/1.1\r\n\r\n";
+        let other = [b"USER a\r\n", &bench.announcement(End::Client)[..]].concat();
+        conversation.say_early(End::Client, one.len() as u32, &other)?;
+        conversation.say(End::Client, one)?;
+        conversation.skip(End::Client, other.len() as u32)?;
+        conversation.say(End::Server, b"331 password\r\n230 welcome\r\n200 fine\r\n")?;
+        bench.refuses(&firewall, End::Server, &bench.syn(End::Server, 20_000, PORT))
+    }
 }

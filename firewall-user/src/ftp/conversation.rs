@@ -7,7 +7,10 @@ use firewall_common::flow::Direction;
 use super::{
     dialogue::Dialogue,
     note::Note,
-    parse::{Command, ReplyReader, argument_of, begun_argument, command},
+    parse::{
+        Command, CommandError, ErrorKind, MAX_SPELLING, ParseError, ReplyReader, Sight,
+        argument_of, begun_argument, command,
+    },
     policy::Policy,
     stream::{Line, Read, Seq, Stream},
 };
@@ -23,6 +26,8 @@ pub struct Conversation {
     replies: Stream,
     reader: ReplyReader,
     dialogue: Dialogue,
+    /// Where the server's present line has announced an endpoint before its end has come.
+    told: Option<Place>,
 }
 
 impl Conversation {
@@ -38,6 +43,7 @@ impl Conversation {
             replies: Stream::new(is_seen),
             reader: ReplyReader::default(),
             dialogue: Dialogue::new(client, server, beginning, policy),
+            told: None,
         }
     }
 
@@ -86,10 +92,27 @@ impl Conversation {
 
     fn hear_server(&mut self, seq: Seq, payload: &[u8], actions: &mut Actions) {
         let was_sealed = self.dialogue.is_sealed();
-        let Self { replies, reader, dialogue, .. } = self;
-        replies.segment(seq, payload, &mut |read| server_said(dialogue, reader, read, actions));
+        let Self { replies, reader, dialogue, told, .. } = self;
+        replies
+            .segment(seq, payload, &mut |read| server_said(dialogue, reader, told, read, actions));
         if self.dialogue.is_sealed() && !was_sealed {
             self.seal();
+        }
+        let Self { replies, reader, dialogue, told, .. } = self;
+        if let Some(line) = replies.begun() {
+            announce_within(dialogue, reader, told, line, actions);
+        }
+    }
+
+    /// Where what has come of a line may be the beginning of an announcement.
+    fn begun_endpoint(&self, direction: Direction, line: &[u8]) -> Option<usize> {
+        if direction == Direction::Original {
+            let start = begun_argument(line).filter(|_| self.dialogue.is_heard())?;
+            return (line.len() - start < MAX_SPELLING).then_some(start);
+        }
+        match self.reader.sight(line)? {
+            (code, Sight::Begun(start)) => self.dialogue.awaits(code).then_some(start),
+            (_, Sight::Nothing | Sight::Found(..)) => None,
         }
     }
 
@@ -136,10 +159,10 @@ impl Reader for Conversation {
         if !self.dialogue.is_followed() {
             return actions;
         }
-        let Self { commands, replies, reader, dialogue } = self;
+        let Self { commands, replies, reader, dialogue, told } = self;
         match direction {
             Direction::Original => replies.acknowledged(Seq(ack), &mut |read| {
-                server_said(dialogue, reader, read, &mut actions);
+                server_said(dialogue, reader, told, read, &mut actions);
             }),
             Direction::Reply => commands.acknowledged(Seq(ack), &mut |read| {
                 client_said(dialogue, read, &mut actions);
@@ -153,17 +176,8 @@ impl Reader for Conversation {
     }
 
     fn unfinished(&self, direction: Direction) -> Option<Unfinished> {
-        if !self.dialogue.is_heard() {
-            return None;
-        }
         let line = self.stream(direction).begun()?;
-        let start = match direction {
-            Direction::Original => begun_argument(line.text),
-            Direction::Reply if self.dialogue.awaits_endpoint() => {
-                self.reader.begun_endpoint(line.text)
-            }
-            Direction::Reply => None,
-        }?;
+        let start = self.begun_endpoint(direction, line.text)?;
         let before = start.checked_sub(1).map_or(b'\n', |before| line.text[before]);
         let (at, bytes) = (line.at.plus(start).0, line.text[start..].to_vec());
         Some(Unfinished { at, before, bytes })
@@ -194,6 +208,10 @@ impl Reader for Conversation {
         self.reader.reset();
         self.dialogue.lost();
     }
+
+    fn copy(&self) -> Box<dyn Reader> {
+        Box::new(self.clone())
+    }
 }
 
 fn client_said(dialogue: &mut Dialogue, read: Read<'_>, actions: &mut Actions) {
@@ -203,26 +221,34 @@ fn client_said(dialogue: &mut Dialogue, read: Read<'_>, actions: &mut Actions) {
     }
     match read {
         Read::Line(line) => command_line(dialogue, line, actions),
-        Read::TooLong { whole } => {
+        Read::TooLong(line) => {
             actions.note(Note::LineTooLong { sender });
-            if whole {
+            if line.whole {
                 dialogue.unreadable_command(actions);
             }
         }
         Read::Lost(loss) => {
             actions.note(Note::Lost { sender, loss });
-            dialogue.lost();
+            dialogue.lost_of_client(actions);
         }
         Read::Clear => dialogue.client_is_clear(actions),
     }
 }
 
 fn command_line(dialogue: &mut Dialogue, line: Line<'_>, actions: &mut Actions) {
-    match command(line.text) {
+    let argument = argument_of(line.text);
+    let command = command(line.text).and_then(|command| match command {
+        // As much as is kept in mind while the end of the line is awaited.
+        Command::Active(what, _) if line.len - argument.start >= MAX_SPELLING => {
+            let error = ParseError { position: argument.start, kind: ErrorKind::TooLong };
+            Err(CommandError { what, error })
+        }
+        _ => Ok(command),
+    });
+    match command {
         Ok(Command::Unknown) if !line.whole => {}
         Ok(command) => {
             dialogue.command(command, actions);
-            let argument = argument_of(line.text);
             let at = line.at.plus(argument.start).0;
             announce(dialogue, Some(Place { at, len: argument.len() as u16 }), actions);
         }
@@ -237,10 +263,12 @@ fn command_line(dialogue: &mut Dialogue, line: Line<'_>, actions: &mut Actions) 
 fn server_said(
     dialogue: &mut Dialogue,
     reader: &mut ReplyReader,
+    told: &mut Option<Place>,
     read: Read<'_>,
     actions: &mut Actions,
 ) {
     let sender = dialogue.server();
+    let mut told = told.take();
     if !dialogue.is_followed() {
         return;
     }
@@ -250,13 +278,16 @@ fn server_said(
                 dialogue.reply(reply, actions);
                 // What an earlier line has named was told with that.
                 let place = reply.place.filter(|place| Seq(place.at).since(line.at) >= 0);
-                announce(dialogue, place, actions);
-            } else if let Some((code, endpoint, place)) = reader.named_within(line.at.0) {
-                dialogue.begins_to_announce(code, endpoint);
+                announce(dialogue, place.filter(|place| told != Some(*place)), actions);
+            } else if let Some((code, endpoint, place)) = reader.named_within(line.at.0)
+                && told != Some(place)
+                && dialogue.begins_to_announce(code, endpoint)
+            {
                 announce(dialogue, Some(place), actions);
             }
         }
-        Read::TooLong { .. } => {
+        Read::TooLong(line) => {
+            announce_within(dialogue, reader, &mut told, line, actions);
             actions.note(Note::LineTooLong { sender });
             // Within a multi-line reply it is text; else it was a reply.
             if !reader.is_within() {
@@ -269,6 +300,23 @@ fn server_said(
             dialogue.lost();
         }
         Read::Clear => dialogue.server_is_clear(actions),
+    }
+}
+
+/// An endpoint that stands whole in the beginning of a line is told with that, once: the rest of
+/// the line may be long, and come much later.
+fn announce_within(
+    dialogue: &mut Dialogue,
+    reader: &ReplyReader,
+    told: &mut Option<Place>,
+    line: Line<'_>,
+    actions: &mut Actions,
+) {
+    let Some((code, Sight::Found(endpoint, text))) = reader.sight(line.text) else { return };
+    let place = Place { at: line.at.plus(text.start).0, len: text.len() as u16 };
+    if *told != Some(place) && dialogue.begins_to_announce(code, endpoint) {
+        *told = Some(place);
+        announce(dialogue, Some(place), actions);
     }
 }
 

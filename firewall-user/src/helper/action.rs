@@ -84,6 +84,18 @@ impl Actions {
         &self.announced
     }
 
+    /// What a later segment, or part of one, asks for, too.
+    pub fn append(&mut self, later: Self) {
+        for action in later.list {
+            match action {
+                Action::Close(hole) => self.close(hole),
+                Action::Note(note) => self.note(note),
+                other => self.list.push(other),
+            }
+        }
+        self.announced.extend(later.announced);
+    }
+
     pub(crate) fn announce(&mut self, announced: Announced) {
         self.announced.push(announced);
     }
@@ -167,6 +179,16 @@ mod tests {
         actions.close(hole(1));
         actions.open(hole(1));
         assert_eq!(actions.as_slice(), [Action::Close(hole(1)), Action::Open(hole(1))]);
+    }
+
+    #[test]
+    fn a_hole_that_a_later_part_closes_is_left_out() {
+        let [mut actions, mut later] = [(); 2].map(|()| Actions::default());
+        actions.open(hole(1));
+        later.close(hole(1));
+        later.open(hole(2));
+        actions.append(later);
+        assert_eq!(actions.as_slice(), [Action::Open(hole(2))]);
     }
 
     #[test]

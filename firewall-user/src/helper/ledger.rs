@@ -34,13 +34,14 @@ impl<K: Copy + Eq + Hash, H> Ledger<K, H> {
         may
     }
 
-    pub fn remove(&mut self, client: IpAddr, control: &K) {
-        if let Some(holes) = self.by_client.get_mut(&client) {
-            holes.remove(control);
-            if holes.is_empty() {
-                self.by_client.remove(&client);
-            }
+    /// Gives the hole that it had.
+    pub fn remove(&mut self, client: IpAddr, control: &K) -> Option<H> {
+        let holes = self.by_client.get_mut(&client)?;
+        let hole = holes.remove(control);
+        if holes.is_empty() {
+            self.by_client.remove(&client);
         }
+        hole
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod action;
 mod announced;
+mod arrival;
 mod beginning;
 mod hole;
 mod ledger;
@@ -24,6 +25,7 @@ mod turns;
 
 pub use action::{Action, Actions, Note};
 pub use announced::{Announced, Form, Place, Unfinished};
+pub use arrival::passed_over;
 pub use beginning::Beginning;
 pub use hole::Hole;
 pub use ledger::Ledger;
@@ -33,7 +35,7 @@ pub use passages::{Due, Passages};
 pub use reader::Reader;
 pub use readers::Readers;
 pub use replacement::{Replacement, text_at};
-pub use rewriter::{Emission, Rewriter, emit};
+pub use rewriter::{Emission, Rewriter, emit, parts};
 pub use roster::{Bounds, Roster};
 pub use spelling::spell;
 pub use turns::Turns;

@@ -12,7 +12,8 @@ use super::{Actions, Hole, Unfinished};
 /// segment and refuses none: what it does not understand opens nothing.
 pub trait Reader: Debug + Send {
     /// Reads the payload of a segment or datagram. Its actions are due before it
-    /// goes on. `seq` is TCP's; 0 where the protocol has none.
+    /// goes on. `seq` is TCP's; 0 where the protocol has none. One line announces one endpoint
+    /// at most.
     fn segment(&mut self, direction: Direction, seq: u32, payload: &[u8]) -> Actions;
 
     /// What the sender of a direction has received of the other one, by TCP's
@@ -45,4 +46,7 @@ pub trait Reader: Debug + Send {
 
     /// Lets go of buffered bytes, as if they had been lost on the way.
     fn shed(&mut self) {}
+
+    /// One that has read the same.
+    fn copy(&self) -> Box<dyn Reader>;
 }

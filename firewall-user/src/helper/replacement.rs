@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use firewall_common::{
     seq::Seq,
-    shift::{Shift, edit},
+    shift::{Shift, TEXT, edit},
 };
 
 use super::{Announced, Place, spell};
@@ -25,6 +25,11 @@ impl Replacement {
         let Some(old) = old else { return Some(Self { place, text: Vec::new() }) };
         let text = spell(form, &old, told);
         (text != old).then_some(Self { place, text })
+    }
+
+    /// Whether there is a place for it: nothing else of its sender's text is as long.
+    pub(super) fn fits(&self) -> bool {
+        !self.text.is_empty() && self.text.len() <= TEXT
     }
 
     pub(super) const fn at(&self) -> Seq {

@@ -17,8 +17,8 @@ use firewall_common::{
 
 use super::{Replacement, Unfinished};
 
-/// Edits that one segment may need: an announcement, and the beginning of the next.
-const ROOM: usize = 2;
+/// Edits that one line, or a part of one, may need.
+const ROOM: usize = 1;
 /// Numbers further apart cannot be told before from behind.
 const FAR: u32 = 1 << 30;
 
@@ -54,7 +54,7 @@ impl<'s> Rewriter<'s> {
         Self { shift, received }
     }
 
-    /// Whether what is new in a segment that begins at this number may be read: there is room
+    /// Whether a line, or a part of one, may be read that begins at this number: there is room
     /// for what it may need. Else its sender must repeat it, when what came before has arrived;
     /// what was read already goes on.
     pub fn has_room(&mut self, seq: u32) -> bool {
@@ -73,8 +73,7 @@ impl<'s> Rewriter<'s> {
         let (Some(first), Some(received)) = (self.shift.edits().first(), self.received) else {
             return false;
         };
-        let is_owed = first.has(edit::OWED | edit::WITHHELD);
-        received.is_after(first.end()) || (received == first.end() && !is_owed)
+        received.is_after(first.end()) || (received == first.end() && !is_owed(first))
     }
 
     fn forget_first(&mut self) {
@@ -84,79 +83,58 @@ impl<'s> Rewriter<'s> {
         self.shift.edits[EDITS - 1] = Edit::zeroed();
     }
 
-    /// Takes in what reading a segment has told, which begins at `seq`: what is replaced, in
-    /// the order of the stream, and what of an announcement has no end yet. Says of each
-    /// replacement whether it stands: one whose beginning has gone on does not, and of more
-    /// than there is room for the first ones do not.
+    /// Takes in what reading a part of a line has told, which begins at `seq`: what is replaced,
+    /// or what of an announcement has no end yet. Says whether the replacement stands: one whose
+    /// beginning has gone on does not.
     pub fn revise(
         &mut self,
         seq: u32,
-        replacements: &[Replacement],
+        replacement: Option<&Replacement>,
         unfinished: Option<&Unfinished>,
-    ) -> Vec<bool> {
-        let mut stands = vec![false; replacements.len()];
-        let mut from = Seq(seq);
-        let mut first = 0;
-        if self.shift.edits().last().is_some_and(|it| it.has(edit::WITHHELD)) {
-            if let Some(more) = unfinished
-                && self.withhold_more(more)
-            {
-                return stands;
+    ) -> bool {
+        let held = self.shift.edits().last().copied().filter(|it| it.has(edit::WITHHELD));
+        let from = Seq(held.map_or(seq, |held| held.at));
+        let replacement = replacement.filter(|it| !it.at().is_before(from) && it.fits());
+        let unfinished = unfinished.filter(|begun| !Seq(begun.at).is_before(from));
+        match (held, replacement, unfinished) {
+            (Some(held), Some(replacement), _) if replacement.at().is_before(held.end()) => {
+                return self.settle(&held, replacement);
             }
-            let end = self.last().end();
-            first = usize::from(replacements.first().is_some_and(|it| it.at().is_before(end)));
-            if let Some(replacement) = replacements.first().filter(|_| first == 1) {
-                stands[0] = self.settle(replacement);
-            } else {
-                self.release();
+            (Some(held), None, Some(begun)) if Seq(begun.at).is_before(held.end()) => {
+                self.keep_back(&held, begun);
+                return false;
             }
-            from = self.last().end();
+            (Some(held), ..) => self.release(&held),
+            (None, ..) => {}
         }
-        let room = EDITS - self.shift.edits().len() - usize::from(unfinished.is_some());
-        let skipped = (replacements.len() - first).saturating_sub(room);
-        for index in first + skipped..replacements.len() {
-            let replacement = &replacements[index];
-            if replacement.at().is_before(from) || replacement.text.len() > TEXT {
-                continue;
-            }
-            stands[index] = true;
-            self.push(replacement.place.at, replacement.place.len, &replacement.text, 0);
-            from = replacement.end();
+        if let Some(Replacement { place, text }) = replacement {
+            return self.push(place.at, place.len, text, 0);
         }
-        if let Some(begun) = unfinished
-            && !Seq(begun.at).is_before(from)
-            && begun.bytes.len() <= TEXT
-            && self.shift.edits().len() < EDITS
-        {
-            let len = begun.bytes.len() as u16;
-            self.push(begun.at, len, &begun.bytes, edit::WITHHELD);
+        if let Some(begun) = unfinished {
+            self.push(begun.at, begun.bytes.len() as u16, &begun.bytes, edit::WITHHELD);
         }
-        stands
+        false
     }
 
-    fn last(&self) -> &Edit {
-        &self.shift.edits[self.shift.edits().len().saturating_sub(1)]
-    }
-
-    /// More of what is withheld already.
-    fn withhold_more(&mut self, more: &Unfinished) -> bool {
-        let is_same = self.last().at == more.at && more.bytes.len() <= TEXT;
-        if is_same {
-            self.rewrite_last(more.bytes.len() as u16, &more.bytes, edit::WITHHELD);
+    /// More of an announcement is withheld than before, and none of what stands before it: that
+    /// was no announcement, and is owed.
+    fn keep_back(&mut self, held: &Edit, begun: &Unfinished) {
+        let text = &begun.bytes[..begun.bytes.len().min(TEXT)];
+        let before = Seq(begun.at).since(Seq(held.at)) as usize;
+        if before == 0 {
+            return self.rewrite_last(text.len() as u16, text, edit::WITHHELD);
         }
-        is_same
+        self.rewrite_last(before as u16, &held.text()[..before], edit::OWED);
+        self.push(begun.at, text.len() as u16, text, edit::WITHHELD);
     }
 
     /// What was withheld, and its rest, get the text.
-    fn settle(&mut self, replacement: &Replacement) -> bool {
-        let held = *self.last();
+    fn settle(&mut self, held: &Edit, replacement: &Replacement) -> bool {
         let start = replacement.at().since(Seq(held.at)) as usize;
         let stop = (replacement.end().since(Seq(held.at)) as usize).min(held.text().len());
-        let mut text = held.text()[..start.min(held.text().len())].to_vec();
-        text.extend(&replacement.text);
-        text.extend(&held.text()[stop..]);
-        if replacement.at().is_before(Seq(held.at)) || text.len() > TEXT {
-            self.release();
+        let text = [&held.text()[..start], &replacement.text, &held.text()[stop..]].concat();
+        if text.len() > TEXT {
+            self.release(held);
             return false;
         }
         let end = replacement.end();
@@ -166,16 +144,17 @@ impl<'s> Rewriter<'s> {
     }
 
     /// It was no announcement after all: it goes on as it is.
-    fn release(&mut self) {
-        let held = *self.last();
+    fn release(&mut self, held: &Edit) {
         self.rewrite_last(held.old_len, held.text(), edit::OWED);
     }
 
-    fn push(&mut self, at: u32, old_len: u16, text: &[u8], flags: u8) {
-        let Some(place) = self.shift.edits.get_mut(self.shift.count as usize) else { return };
+    /// Says whether there was room.
+    fn push(&mut self, at: u32, old_len: u16, text: &[u8], flags: u8) -> bool {
+        let Some(place) = self.shift.edits.get_mut(self.shift.count as usize) else { return false };
         *place = Edit { at, ..Edit::zeroed() };
         self.shift.count += 1;
         self.rewrite_last(old_len, text, flags);
+        true
     }
 
     fn rewrite_last(&mut self, old_len: u16, text: &[u8], flags: u8) {
@@ -195,30 +174,50 @@ impl<'s> Rewriter<'s> {
     }
 }
 
+/// The parts of a segment that are read one by one, each with its number: the lines, and the
+/// beginning of the last one. Of those bytes, `known` were read already. One line announces one
+/// endpoint at most.
+pub fn parts(seq: u32, payload: &[u8], known: usize) -> impl Iterator<Item = (u32, &[u8])> {
+    let (before, mut rest) = payload.split_at(known.min(payload.len()));
+    let mut seq = seq.wrapping_add(before.len() as u32);
+    let mut is_first = true;
+    std::iter::from_fn(move || {
+        // Nothing new is a part, too: its sender may say that it has ended.
+        if rest.is_empty() && !std::mem::take(&mut is_first) {
+            return None;
+        }
+        is_first = false;
+        let newline = rest.iter().position(|byte| *byte == b'\n');
+        let (part, behind) = rest.split_at(newline.map_or(rest.len(), |at| at + 1));
+        let at = seq;
+        (seq, rest) = (seq.wrapping_add(part.len() as u32), behind);
+        Some((at, part))
+    })
+}
+
 /// What the receiver gets for a segment that is not empty. A segment that touches a place
-/// brings all of its text.
+/// brings all of its text, and what is owed directly before it.
 pub fn emit(shift: &Shift, seq: u32, payload: &[u8]) -> Emission {
     let end = Seq(seq).plus(payload.len() as u32);
     let part =
         |from: Seq, to: Seq| &payload[from.since(Seq(seq)) as usize..to.since(Seq(seq)) as usize];
-    let (mut at, mut added) = (Seq(seq), shift.before);
+    let first = first_touched(shift.edits(), Seq(seq));
+    let (behind, edits) = shift.edits().split_at(first);
+    let (mut at, mut added) = (Seq(seq), behind.last().map_or(shift.before, |last| last.after));
     let (mut start, mut bytes) = (None, Vec::new());
-    for edit in shift.edits() {
-        let is_behind = at.is_after(edit.end()) || (at == edit.end() && !edit.has(edit::OWED));
-        if !is_behind {
-            if !end.is_after(Seq(edit.at)) {
-                break;
-            }
-            if at.is_before(Seq(edit.at)) {
-                start.get_or_insert(at.plus(added));
-                bytes.extend(part(at, Seq(edit.at)));
-            }
-            start.get_or_insert(Seq(edit.at).plus(added));
-            if !edit.has(edit::WITHHELD) {
-                bytes.extend(edit.text());
-            }
-            at = edit.end();
+    for edit in edits {
+        if !end.is_after(Seq(edit.at)) {
+            break;
         }
+        if at.is_before(Seq(edit.at)) {
+            start.get_or_insert(at.plus(added));
+            bytes.extend(part(at, Seq(edit.at)));
+        }
+        start.get_or_insert(Seq(edit.at).plus(added));
+        if !edit.has(edit::WITHHELD) {
+            bytes.extend(edit.text());
+        }
+        at = edit.end();
         added = edit.after;
     }
     if at.is_before(end) {
@@ -226,6 +225,26 @@ pub fn emit(shift: &Shift, seq: u32, payload: &[u8]) -> Emission {
         bytes.extend(part(at, end));
     }
     Emission { seq: start.unwrap_or(at.plus(added)).0, bytes }
+}
+
+/// The first of the edits whose text a segment at this number brings, if it reaches so far.
+fn first_touched(edits: &[Edit], at: Seq) -> usize {
+    let is_behind = |edit: &Edit| at.is_after(edit.end()) || (at == edit.end() && !is_owed(edit));
+    let mut first = edits.iter().position(|edit| !is_behind(edit)).unwrap_or(edits.len());
+    // Its sender was told that all of what was withheld has arrived, and goes on behind that.
+    while let Some(before) = first.checked_sub(1)
+        && let Some(touched) = edits.get(first)
+        && at.is_after(Seq(touched.at))
+        && is_owed(&edits[before])
+        && edits[before].end() == Seq(touched.at)
+    {
+        first = before;
+    }
+    first
+}
+
+fn is_owed(edit: &Edit) -> bool {
+    edit.has(edit::OWED | edit::WITHHELD)
 }
 
 #[cfg(test)]

@@ -115,6 +115,23 @@ impl<K: Copy + Debug + Eq + Hash> Roster<K> {
         Some((said, self.shed()))
     }
 
+    /// A connection's reader as it is now.
+    pub fn copy(&self, key: &K) -> Option<Box<dyn Reader>> {
+        Some(self.held.get(key)?.reader.copy())
+    }
+
+    /// Puts back what a reader was before: what it has read since, it will read again.
+    pub fn restore(&mut self, key: &K, former: Box<dyn Reader>) {
+        let Some(held) = self.held.get_mut(key) else { return };
+        self.buffering.remove(&held.turn);
+        self.buffered -= held.heap;
+        (held.heap, held.reader) = (former.heap(), former);
+        self.buffered += held.heap;
+        if held.heap > 0 {
+            self.buffering.insert(held.turn, *key);
+        }
+    }
+
     /// The connection is over, or of no interest any more.
     pub fn remove(&mut self, key: &K) -> Option<Box<dyn Reader>> {
         let held = self.held.remove(key)?;

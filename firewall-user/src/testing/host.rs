@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Segment;
 
-/// Acknowledges every segment at once, and takes whatever it has not had.
+/// Acknowledges every segment at once, and takes whatever it has not had and has room for.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// The numbers of the first bytes, its own and its peer's.
@@ -15,6 +15,11 @@ pub struct Host {
     heard: Vec<Option<u8>>,
     /// Bytes at the beginning of what was heard without a gap.
     received: usize,
+    /// Those that its application has read, and how many more there is room for.
+    read: usize,
+    room: usize,
+    /// Bytes that its peer takes, as that has said last.
+    allowed: u16,
 }
 
 impl Host {
@@ -27,7 +32,16 @@ impl Host {
             acknowledged: 0,
             heard: Vec::new(),
             received: 0,
+            read: 0,
+            room: usize::MAX,
+            allowed: u16::MAX,
         }
+    }
+
+    /// The same, with room for so many bytes that its application has not read.
+    #[must_use]
+    pub fn with_room(self, room: usize) -> Self {
+        Self { room, ..self }
     }
 
     /// Has this to say, too.
@@ -45,11 +59,22 @@ impl Host {
         self.acknowledged..self.text.len()
     }
 
+    /// What of its text its peer would take.
+    pub fn allowed(&self) -> usize {
+        self.acknowledged + usize::from(self.allowed)
+    }
+
+    fn window(&self) -> u16 {
+        let free = self.room - (self.received - self.read);
+        free.try_into().unwrap_or(u16::MAX)
+    }
+
     /// The segment with these bytes of its text, none of them for an acknowledgement alone.
     pub fn segment(&self, range: Range<usize>) -> Segment {
         Segment {
             seq: self.first.wrapping_add(range.start as u32),
             ack: self.peers_first.wrapping_add(self.received as u32),
+            window: self.window(),
             payload: self.text[range].to_vec(),
             is_last: false,
         }
@@ -68,7 +93,14 @@ impl Host {
         let acknowledged = segment.ack.wrapping_sub(self.first).cast_signed();
         let acknowledged = usize::try_from(acknowledged).unwrap_or_default();
         assert!(acknowledged <= self.text.len(), "more was acknowledged than sent");
-        self.acknowledged = self.acknowledged.max(acknowledged);
+        if acknowledged >= self.acknowledged {
+            (self.acknowledged, self.allowed) = (acknowledged, segment.window);
+        }
+    }
+
+    /// Its application reads what has come.
+    pub const fn read(&mut self) {
+        self.read = self.received;
     }
 
     fn hear(&mut self, seq: u32, payload: &[u8]) {
@@ -78,6 +110,9 @@ impl Host {
             // What it has acknowledged it does not look at: a forgotten edit may lie there.
             if number.cast_signed() < 0 || place < self.received {
                 continue;
+            }
+            if place >= self.read.saturating_add(self.room) {
+                break;
             }
             if self.heard.len() <= place {
                 self.heard.resize(place + 1, None);

@@ -15,7 +15,10 @@ use firewall_common::{
 use super::Segment;
 use crate::{
     ftp::Conversation,
-    helper::{Emission, Hole, Names, Place, Reader as _, Replacement, Rewriter, emit, text_at},
+    helper::{
+        Emission, Hole, Names, Place, Reader as _, Replacement, Rewriter, emit, parts, passed_over,
+        text_at,
+    },
 };
 
 /// Turned over in a port that is told: it stays unprivileged, and is another one.
@@ -30,8 +33,7 @@ pub struct Told {
     pub place: Place,
     /// What its receiver reads.
     pub text: Vec<u8>,
-    /// Whether it does. Else it has gone on in part, or there was no room for so many at once;
-    /// then it stays as it is, and opens nothing.
+    /// Whether it does. Else it has gone on in part; then it stays as it is, and opens nothing.
     pub stands: bool,
 }
 
@@ -136,45 +138,62 @@ impl Middle {
     }
 
     fn rewrite(&mut self, direction: Direction, segment: &Segment, ack: u32) -> Option<Segment> {
-        let Segment { seq, ref payload, is_last, .. } = *segment;
+        let Segment { seq, ref payload, is_last, window, .. } = *segment;
         let received = self.acknowledged(direction);
-        let known = self.known(direction, seq)?;
-        let shift = &mut self.shifts[direction.index() & 1];
-        if !Rewriter::new(shift, received).has_room(seq) && known < payload.len() {
-            return (known > 0).then(|| {
-                let Emission { seq, bytes } = emit(shift, seq, &payload[..known]);
-                Segment { seq, ack, payload: bytes, is_last: false }
-            });
-        }
+        let known = self.known(direction, seq)?.min(payload.len());
         self.reader.acknowledged(direction, ack);
-        let read = self.reader.segment(direction, seq, payload);
-        let unfinished = self.reader.unfinished(direction).filter(|_| !is_last);
-        let mut replaced = Vec::new();
-        for announced in read.announced() {
-            let old = text_at(self.shift(direction), seq, payload, announced.place);
-            let Some(told) = self.endpoint(announced.hole) else { continue };
-            let replacement = Replacement::of(announced, old, told);
-            replaced.extend(replacement.map(|it| (announced.hole, it)));
+        let (mut len, mut before) = (known, None);
+        for (seq, part) in parts(seq, payload, known) {
+            let shift = &mut self.shifts[direction.index() & 1];
+            if !part.is_empty() && !Rewriter::new(shift, received).has_room(seq) {
+                break;
+            }
+            before = self.read_part(direction, seq, part, is_last);
+            len += part.len();
         }
-        let (holes, replacements): (Vec<_>, Vec<_>) = replaced.into_iter().unzip();
-        let shift = &mut self.shifts[direction.index() & 1];
-        let stands = Rewriter::new(shift, received).revise(seq, &replacements, unfinished.as_ref());
-        let mut emission = emit(shift, seq, payload);
+        if len == 0 {
+            return None;
+        }
+        let mut emission = emit(self.shift(direction), seq, &payload[..len]);
         if emission.bytes.is_empty() {
-            emission.nudge(unfinished.map(|begun| begun.before));
-        }
-        for ((hole, replacement), stands) in holes.into_iter().zip(replacements).zip(stands) {
-            let Replacement { place, text } = replacement;
-            self.told.push(Told { direction, hole, place, text, stands });
+            emission.nudge(before);
         }
         let Emission { seq, bytes } = emission;
-        Some(Segment { seq, ack, payload: bytes, is_last })
+        let is_last = is_last && len == payload.len();
+        Some(Segment { seq, ack, window, payload: bytes, is_last })
+    }
+
+    /// Reads a part of a line; gives what stands before that which is withheld.
+    fn read_part(
+        &mut self,
+        direction: Direction,
+        seq: u32,
+        part: &[u8],
+        is_last: bool,
+    ) -> Option<u8> {
+        let received = self.acknowledged(direction);
+        let read = self.reader.segment(direction, seq, part);
+        let unfinished = self.reader.unfinished(direction).filter(|_| !is_last);
+        assert!(read.announced().len() <= 1, "a line has announced {:?}", read.announced());
+        let replaced = read.announced().first().and_then(|announced| {
+            let old = text_at(self.shift(direction), seq, part, announced.place);
+            let told = self.endpoint(announced.hole)?;
+            Some((announced.hole, Replacement::of(announced, old, told)?))
+        });
+        let shift = &mut self.shifts[direction.index() & 1];
+        let replacement = replaced.as_ref().map(|(_, replacement)| replacement);
+        let stands = Rewriter::new(shift, received).revise(seq, replacement, unfinished.as_ref());
+        if let Some((hole, Replacement { place, text })) = replaced {
+            self.told.push(Told { direction, hole, place, text, stands });
+        }
+        unfinished.map(|begun| begun.before)
     }
 
     /// How many bytes of a segment were read already; `None` where something is missing before.
     fn known(&mut self, direction: Direction, seq: u32) -> Option<usize> {
-        if let Some(received) = self.acknowledged(direction) {
-            self.reader.acknowledged(direction.reversed(), received.0);
+        let received = self.acknowledged(direction);
+        if let Some(reached) = passed_over(self.reader.expects(direction), received, seq) {
+            self.reader.acknowledged(direction.reversed(), reached);
         }
         let Some(expected) = self.reader.expects(direction) else { return Some(0) };
         let is_early = Seq(seq).is_after(Seq(expected));

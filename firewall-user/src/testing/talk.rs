@@ -16,6 +16,8 @@ pub mod fate {
     pub const LATE: u8 = 1 << 3;
     /// Its acknowledgement does.
     pub const ANSWER_LATE: u8 = 1 << 4;
+    /// Its receiver's application reads nothing meanwhile.
+    pub const UNREAD: u8 = 1 << 5;
 }
 
 /// A segment that is sent, and what becomes of it.
@@ -56,6 +58,14 @@ impl Talk {
         let first = [0, 1].map(|side: usize| self.hosts[side].acknowledgement().seq);
         let trackers = Trackers::new(self.middle.hosts(), self.middle.names(), first);
         Self { trackers: Some(trackers), ..self }
+    }
+
+    /// Client and server have room for so many bytes that their applications have not read.
+    #[must_use]
+    pub fn with_room(self, [client, server]: [usize; 2]) -> Self {
+        let [of_client, of_server] = self.hosts;
+        let hosts = [of_client.with_room(client), of_server.with_room(server)];
+        Self { hosts, ..self }
     }
 
     pub const fn middle(&self) -> &Middle {
@@ -114,8 +124,10 @@ impl Talk {
         let before = std::mem::take(&mut self.late);
         let host = &self.hosts[direction.index()];
         let rest = host.unacknowledged();
-        let from = rest.start.saturating_add_signed(step.ahead).min(rest.end);
-        let to = from.saturating_add(step.len).min(rest.end);
+        // One byte asks whether there is room again (RFC 9293 section 3.8.6.1).
+        let end = rest.end.min(host.allowed().max(rest.start + 1));
+        let from = rest.start.saturating_add_signed(step.ahead).min(end);
+        let to = from.saturating_add(step.len).min(end);
         if from < to {
             let segment = host.segment(from..to);
             self.send(direction, &segment, step.fate);
@@ -142,10 +154,13 @@ impl Talk {
     /// A segment arrives, and is answered unless it is an answer itself.
     fn arrive(&mut self, direction: Direction, segment: &Segment, fate: u8) {
         self.take(direction, segment);
+        let back = direction.reversed();
+        if fate & fate::UNREAD == 0 {
+            self.hosts[back.index()].read();
+        }
         if segment.payload.is_empty() {
             return;
         }
-        let back = direction.reversed();
         let answer = self.hosts[back.index()].acknowledgement();
         let Some(gone_on) = self.cross(back, &answer) else { return };
         match fate {

@@ -65,10 +65,10 @@ impl Trackers {
 
     fn shakes(&self, direction: Direction, flags: u8, seq: u32, ack: u32) {
         for link in [0, 1] {
-            let frame = self.frame(link, direction, flags, seq, ack, b"");
+            let frame = self.frame(link, direction, flags, seq, ack).build();
             accepted(self.links[link].filter(&frame, NOW), &frame);
         }
-        let frame = self.frame(direction.index(), direction, flags, seq, ack, b"");
+        let frame = self.frame(direction.index(), direction, flags, seq, ack).build();
         accepted(self.gateway.cross(Hook::Ingress, 1, &frame, NOW).0, &frame);
     }
 
@@ -131,31 +131,23 @@ impl Trackers {
     }
 
     fn of(&self, link: usize, direction: Direction, segment: &Segment) -> Vec<u8> {
-        let Segment { seq, ack, ref payload, is_last } = *segment;
+        let Segment { seq, ack, window, ref payload, is_last } = *segment;
         let push = if payload.is_empty() { 0 } else { PSH };
         let last = if is_last { FIN } else { 0 };
-        self.frame(link, direction, ACK | push | last, seq, ack, payload)
+        let frame = self.frame(link, direction, ACK | push | last, seq, ack);
+        frame.window(window).payload(payload).build()
     }
 
-    fn frame(
-        &self,
-        link: usize,
-        direction: Direction,
-        flags: u8,
-        seq: u32,
-        ack: u32,
-        payload: &[u8],
-    ) -> Vec<u8> {
+    fn frame(&self, link: usize, direction: Direction, flags: u8, seq: u32, ack: u32) -> Frame {
         let [client, server] = self.ends[link].map(|end| end.to_string());
-        let frame = match direction {
+        match direction {
             Direction::Original => {
                 Frame::between(&client, &server).tcp_at(CLIENT_PORT, SERVER_PORT, flags, seq, ack)
             }
             Direction::Reply => {
                 Frame::between(&server, &client).tcp_at(SERVER_PORT, CLIENT_PORT, flags, seq, ack)
             }
-        };
-        frame.payload(payload).build()
+        }
     }
 }
 

@@ -67,6 +67,10 @@ impl Reader for Exchange {
         self.standing = Some(hole);
     }
 
+    fn copy(&self) -> Box<dyn Reader> {
+        Box::new(self.clone())
+    }
+
     fn heap(&self) -> usize {
         0
     }

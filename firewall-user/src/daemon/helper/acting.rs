@@ -97,8 +97,11 @@ impl Helper {
     }
 
     fn close(&mut self, control: Control, hole: Hole) -> Result<()> {
-        self.ledger.remove(control.client().ip(), &control);
-        let Some(hole) = self.tellings.wire(&control, hole) else { return Ok(()) };
+        // What was told longest ago may be forgotten.
+        let standing = self.ledger.remove(control.client().ip(), &control);
+        let Some(hole) = standing.or_else(|| self.tellings.wire(&control, hole)) else {
+            return Ok(());
+        };
         let key = hole.key();
         let standing = self.expectations.get(&key)?;
         if standing.is_some_and(|standing| Control::behind(&standing) == control) {

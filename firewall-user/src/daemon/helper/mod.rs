@@ -20,7 +20,7 @@ use firewall_common::{
     time::Nanos,
 };
 
-use self::{control::Control, shelf::Shelves, told::Tellings};
+use self::{control::Control, rewriting::acknowledged, shelf::Shelves, told::Tellings};
 use super::{
     events::Watchers,
     inject::{Injector, Tokens},
@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     ftp::PortRange,
-    helper::{Action, Beginning, Bounds, Hole, Ledger, Names, Passage, Passages, Readers, Turns},
+    helper::{
+        Action, Beginning, Bounds, Hole, Ledger, Names, Passage, Passages, Readers, Turns,
+        passed_over,
+    },
     kernel::maps::{Expectations, Flows, Maps, SequenceShifts, now, precise_now},
     log::RateLimit,
 };
@@ -148,6 +151,7 @@ impl Helper {
                     if hole != wire {
                         self.tellings.remember(control, hole, Some(wire));
                     }
+                    self.ledger.admit(control.client().ip(), control, wire, |_, _| true);
                     self.inherited.insert(control, hole);
                 }
             }
@@ -211,7 +215,7 @@ impl Helper {
 
     fn read(&mut self, punt: &Punt, payload: &[u8]) {
         let (control, direction) = (Control::of(punt), direction_of(punt));
-        self.follow(control, Names::default(), punt.picked_up != 0);
+        self.follow(punt, Names::default());
         let said = self.shelves.of(&control).roster.read(&control, |reader| {
             let gaps = reader.acknowledged(direction, punt.ack);
             (gaps, reader.segment(direction, punt.seq, payload))
@@ -223,15 +227,22 @@ impl Helper {
         }
     }
 
-    /// Begins to read a control connection whose hosts have these names, unless it is read.
-    fn follow(&mut self, control: Control, names: Names, picked_up: bool) {
+    /// Begins to read a segment's control connection, whose hosts have these names, unless it is
+    /// read.
+    fn follow(&mut self, punt: &Punt, names: Names) {
+        let control = Control::of(punt);
         if self.shelves.of(&control).roster.contains(&control) {
             return;
         }
-        let how = self.beginning(control, picked_up);
+        let how = self.beginning(control, punt.picked_up != 0);
         let Some(mut reader) = self.readers.begin(control.helper, &control.flow, names, how) else {
             return;
         };
+        if how == Beginning::Seen
+            && let Some(first) = self.first_of_server(punt)
+        {
+            reader.acknowledged(Direction::Original, first);
+        }
         if let Some(hole) = self.inherited.remove(&control) {
             reader.restore_hole(hole);
         }
@@ -246,6 +257,16 @@ impl Helper {
             self.act_on(gone, actions.filter(|action| !matches!(action, Action::Dismiss(_))));
             self.tellings.forget(&gone);
         }
+    }
+
+    /// The number of a server's first byte, when it speaks first: then its greeting is read,
+    /// whichever part of it comes before the other.
+    fn first_of_server(&self, punt: &Punt) -> Option<u32> {
+        let flow = self.flows.get(&Control::of(punt).key(), now()).ok().flatten()?;
+        let is_this = flow.created == punt.flow_created && !flow.has(status::PROXIED);
+        let direction = direction_of(punt);
+        let received = acknowledged(&flow, direction).filter(|_| is_this);
+        passed_over(None, received.filter(|_| direction == Direction::Reply), punt.seq)
     }
 
     fn beginning(&mut self, control: Control, picked_up: bool) -> Beginning {

@@ -3,9 +3,10 @@
 //! shifted.
 //!
 //! Segments of such a direction are read in their order alone: one that comes before what it
-//! follows is let go of, and its sender repeats it. Nobody knows yet where it will stand.
+//! follows is let go of, and its sender repeats it. Nobody knows yet where it will stand. The same
+//! holds for a segment, or the last lines of one, for which there is no room.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 use firewall_common::{
@@ -13,14 +14,15 @@ use firewall_common::{
     flow::{Direction, Flow, helper, protocol, window},
     helper_stats::HelperCount,
     seq::Seq,
-    shift::Shifts,
+    shift::{Shift, Shifts},
 };
 
 use super::{Control, Helper, direction_of};
 use crate::{
     daemon::segment::{Numbers, Segment},
     helper::{
-        Action, Actions, Announced, Hole, Names, Replacement, Rewriter, Unfinished, emit, text_at,
+        Action, Actions, Announced, Hole, Names, Reader, Replacement, Rewriter, emit, parts,
+        passed_over, text_at,
     },
     kernel::maps::now,
     listing::helper_event::{Early, HelperChange, Untold},
@@ -29,9 +31,24 @@ use crate::{
 /// What reading a segment has come to.
 #[derive(Debug, Default)]
 struct Said {
-    actions: Vec<Action>,
-    announced: Vec<Announced>,
-    unfinished: Option<Unfinished>,
+    actions: Actions,
+    /// Bytes that were read, now or before: they go on.
+    len: usize,
+    /// Announcements that are told, and those that cannot be.
+    told: u64,
+    in_part: Vec<Hole>,
+    /// What stands before that which is withheld.
+    before: Option<u8>,
+}
+
+/// A direction whose announcements are told by another address.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    control: Control,
+    direction: Direction,
+    address: IpAddr,
+    /// What has arrived of it, in its sender's numbers.
+    received: Option<Seq>,
 }
 
 impl Helper {
@@ -50,65 +67,65 @@ impl Helper {
         let Some(segment) = Segment::read(punt, frame) else { return Ok(()) };
         let (control, direction) = (Control::of(punt), direction_of(punt));
         let names = Names::of(flow);
-        self.follow(control, names, punt.picked_up != 0);
+        self.follow(punt, names);
         let standing = self.shifts.get(&control.key())?.filter(|it| it.created == control.created);
         let mut shifts = standing.unwrap_or_else(|| Shifts::of(control.created));
         let received = acknowledged(flow, direction);
-        let is_told = names.of_sender(direction).is_some();
         // Also where it is not told: a stream begins where its receiver is.
         let known = self.known(punt, received);
-        if is_told {
-            let Some(known) = known else {
+        let address = names.of_sender(direction);
+        let former = address.and_then(|_| self.shelves.of(&control).roster.copy(&control));
+        let said = match (address, known) {
+            (None, _) => self.listen(punt, segment.payload()),
+            (Some(_), None) => {
                 self.early(control, Early::Overtook);
                 return Ok(());
-            };
-            let mut rewriter = Rewriter::new(shifts.side_mut(direction), received);
-            if !rewriter.has_room(punt.seq) && known < segment.payload().len() {
-                // What is new must wait until something has arrived.
-                self.early(control, Early::Ahead);
-                return match known {
-                    0 => Ok(()),
-                    _ => self.send_shifted(punt, frame, &segment.up_to(known), &shifts, None),
-                };
             }
+            (Some(address), Some(known)) => {
+                let side = Side { control, direction, address, received };
+                self.listen_in_parts(punt, &segment, side, known, shifts.side_mut(direction))
+            }
+        };
+        // In force before anything goes on that it is about.
+        if standing != Some(shifts) && shifts != Shifts::of(control.created) {
+            self.note_shifts(control, shifts, former)?;
         }
-        let said = self.listen(punt, segment.payload(), is_told && !segment.is_last());
+        self.stats.counts[HelperCount::Rewritten as usize] += said.told;
+        for hole in said.in_part {
+            self.tellings.remember(control, hole, None);
+            let text = format!("{hole} is not opened: its announcement has gone on in part");
+            self.untold(control, Untold::InPart, text);
+        }
         let (closes, others): (Vec<_>, Vec<_>) =
             said.actions.into_iter().partition(|action| matches!(action, Action::Close(_)));
         self.act_on(control, closes);
-        let mut replaced = Vec::new();
-        for announced in &said.announced {
-            let old = text_at(shifts.side(direction), punt.seq, segment.payload(), announced.place);
-            replaced.extend(self.replacement(control, names, direction, announced, old));
-        }
-        let (holes, replacements): (Vec<_>, Vec<_>) = replaced.into_iter().unzip();
-        let stands = Rewriter::new(shifts.side_mut(direction), received).revise(
-            punt.seq,
-            &replacements,
-            said.unfinished.as_ref(),
-        );
-        for (hole, stands) in holes.into_iter().zip(stands) {
-            if stands {
-                self.stats.count(HelperCount::Rewritten);
-            } else {
-                self.tellings.remember(control, hole, None);
-                let text = format!("{hole} is not opened: its announcement has gone on in part");
-                self.untold(control, Untold::InPart, text);
-            }
-        }
-        // In force before anything goes on that it is about.
-        if standing != Some(shifts) && shifts != Shifts::of(control.created) {
-            let noted = self.shifts.insert(control.key(), shifts);
-            if noted.is_err() {
-                let text = "where its text was written anew cannot be noted: no segment goes on";
-                self.untold(control, Untold::NoRoom, text.to_owned());
-            }
-            noted
-                .context("cannot note where a text was written anew: its segment is not sent on")?;
-        }
         self.act_on(control, others);
-        let before = said.unfinished.map(|begun| begun.before);
-        self.send_shifted(punt, frame, &segment, &shifts, before)
+        match said.len {
+            0 => Ok(()),
+            len if len < segment.payload().len() => {
+                self.send_shifted(punt, frame, &segment.up_to(len), &shifts, None)
+            }
+            _ => self.send_shifted(punt, frame, &segment, &shifts, said.before),
+        }
+    }
+
+    /// Has the programs know where text was written anew. When they cannot, the reader becomes
+    /// the former one: it will read the same once more.
+    fn note_shifts(
+        &mut self,
+        control: Control,
+        shifts: Shifts,
+        former: Option<Box<dyn Reader>>,
+    ) -> Result<()> {
+        let noted = self.shifts.insert(control.key(), shifts);
+        if noted.is_err() {
+            let text = "where its text was written anew cannot be noted: no segment goes on";
+            self.untold(control, Untold::NoRoom, text.to_owned());
+            if let Some(former) = former {
+                self.shelves.of(&control).roster.restore(&control, former);
+            }
+        }
+        noted.context("cannot note where a text was written anew: its segment is not sent on")
     }
 
     /// Sends on what takes the place of a segment; `before` stands before what is withheld.
@@ -141,7 +158,8 @@ impl Helper {
     fn known(&mut self, punt: &Punt, received: Option<Seq>) -> Option<usize> {
         let (control, direction) = (Control::of(punt), direction_of(punt));
         let said = self.shelves.of(&control).roster.read(&control, |reader| {
-            let gaps = received.map(|it| reader.acknowledged(direction.reversed(), it.0));
+            let passed = passed_over(reader.expects(direction), received, punt.seq);
+            let gaps = passed.map(|it| reader.acknowledged(direction.reversed(), it));
             (gaps.unwrap_or_default(), reader.expects(direction))
         });
         let Some(((gaps, expected), _)) = said else { return Some(0) };
@@ -151,32 +169,100 @@ impl Helper {
         (!is_early).then(|| expected.wrapping_sub(punt.seq) as usize)
     }
 
-    /// Has the reader read a segment; `is_going_on` when more of its line may follow.
-    fn listen(&mut self, punt: &Punt, payload: &[u8], is_going_on: bool) -> Said {
+    /// Has the reader read a segment of a direction that goes on as it is.
+    fn listen(&mut self, punt: &Punt, payload: &[u8]) -> Said {
         let (control, direction) = (Control::of(punt), direction_of(punt));
-        let read = self.shelves.of(&control).roster.read(&control, |reader| {
-            let gaps = reader.acknowledged(direction, punt.ack);
-            let read: Actions = reader.segment(direction, punt.seq, payload);
-            (gaps, read, reader.unfinished(direction).filter(|_| is_going_on))
-        });
-        let Some(((gaps, read, unfinished), shed)) = read else { return Said::default() };
-        self.stats.counts[HelperCount::Shed as usize] += shed as u64;
-        let announced = read.announced().to_vec();
-        Said { actions: gaps.into_iter().chain(read).collect(), announced, unfinished }
+        let mut actions = self.heed(punt);
+        let read = self
+            .shelves
+            .of(&control)
+            .roster
+            .read(&control, |reader| reader.segment(direction, punt.seq, payload));
+        if let Some((read, shed)) = read {
+            self.stats.counts[HelperCount::Shed as usize] += shed as u64;
+            actions.append(read);
+        }
+        Said { actions, len: payload.len(), ..Said::default() }
     }
 
-    /// What the other side reads in the place of an announcement, and its hole; `None` where
-    /// that stays as it is.
+    /// Tells the reader what a segment acknowledges.
+    fn heed(&mut self, punt: &Punt) -> Actions {
+        let (control, direction) = (Control::of(punt), direction_of(punt));
+        let read = self
+            .shelves
+            .of(&control)
+            .roster
+            .read(&control, |reader| reader.acknowledged(direction, punt.ack));
+        read.map(|(gaps, _)| gaps).unwrap_or_default()
+    }
+
+    /// Has the reader read what is new in a segment, line by line, as long as there is room for
+    /// what a line may need. The rest must be repeated, when something has arrived.
+    fn listen_in_parts(
+        &mut self,
+        punt: &Punt,
+        segment: &Segment<'_>,
+        side: Side,
+        known: usize,
+        shift: &mut Shift,
+    ) -> Said {
+        let payload = segment.payload();
+        let known = known.min(payload.len());
+        let mut said = Said { actions: self.heed(punt), len: known, ..Said::default() };
+        for (seq, part) in parts(punt.seq, payload, known) {
+            if !part.is_empty() && !Rewriter::new(shift, side.received).has_room(seq) {
+                self.early(side.control, Early::Ahead);
+                break;
+            }
+            self.listen_to(side, seq, part, !segment.is_last(), shift, &mut said);
+            said.len += part.len();
+        }
+        said
+    }
+
+    /// Has the reader read a part of a line; `is_going_on` when more of it may follow.
+    fn listen_to(
+        &mut self,
+        side: Side,
+        seq: u32,
+        part: &[u8],
+        is_going_on: bool,
+        shift: &mut Shift,
+        said: &mut Said,
+    ) {
+        let Side { control, direction, received, .. } = side;
+        let read = self.shelves.of(&control).roster.read(&control, |reader| {
+            let read = reader.segment(direction, seq, part);
+            (read, reader.unfinished(direction).filter(|_| is_going_on))
+        });
+        let ((read, unfinished), shed) = read.unwrap_or_default();
+        self.stats.counts[HelperCount::Shed as usize] += shed as u64;
+        let announced = read.announced().first().copied();
+        let replaced = announced.and_then(|announced| {
+            let old = text_at(shift, seq, part, announced.place);
+            Some((announced.hole, self.replacement(side, &announced, old)?))
+        });
+        let replacement = replaced.as_ref().map(|(_, replacement)| replacement);
+        let stands = Rewriter::new(shift, received).revise(seq, replacement, unfinished.as_ref());
+        match replaced {
+            Some(_) if stands => said.told += 1,
+            Some((hole, _)) => said.in_part.push(hole),
+            None => {}
+        }
+        said.before = unfinished.map(|begun| begun.before);
+        said.actions.append(read);
+    }
+
+    /// What the other side reads in the place of an announcement; `None` where that stays as it
+    /// is.
     fn replacement(
         &mut self,
-        control: Control,
-        names: Names,
-        direction: Direction,
+        side: Side,
         announced: &Announced,
         old: Option<Vec<u8>>,
-    ) -> Option<(Hole, Replacement)> {
+    ) -> Option<Replacement> {
+        let Side { control, direction, address, .. } = side;
         let hole = announced.hole;
-        let address = names.of_sender(direction)?;
         let own = match direction {
             Direction::Original => control.client(),
             Direction::Reply => control.server(),
@@ -199,8 +285,7 @@ impl Helper {
             self.untold(control, Untold::NoPort, text);
             return None;
         };
-        let told = SocketAddr::new(wire.dst, wire.dport);
-        Some((hole, Replacement::of(announced, old, told)?))
+        Replacement::of(announced, old, SocketAddr::new(wire.dst, wire.dport))
     }
 
     /// Tells why an endpoint was not told.
@@ -220,7 +305,7 @@ impl Helper {
 }
 
 /// What the receiver of a direction has acknowledged, in its sender's numbers.
-fn acknowledged(flow: &Flow, direction: Direction) -> Option<Seq> {
+pub(super) fn acknowledged(flow: &Flow, direction: Direction) -> Option<Seq> {
     let window = flow.side(direction.reversed()).window;
     window.has(window::MAX_ACK_KNOWN).then_some(window.max_ack)
 }

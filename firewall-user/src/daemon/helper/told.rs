@@ -10,8 +10,8 @@ use crate::helper::Hole;
 const TRIES: usize = 128;
 /// What stands for a port that somebody has chosen has to be unprivileged, too.
 const LOWEST: u16 = 1_024;
-/// Endpoints of one control connection that are kept in mind: the one that is closed, and the
-/// one that takes its place.
+/// Endpoints of each host of a control connection that are kept in mind: the one that is closed,
+/// and the one that takes its place.
 const KEPT: usize = 2;
 
 /// An endpoint that was announced.
@@ -66,7 +66,10 @@ impl Tellings {
     pub(super) fn remember(&mut self, control: Control, hole: Hole, wire: Option<Hole>) {
         let all = self.by_control.entry(control).or_default();
         all.push(Told { hole, wire });
-        let gone = if all.len() > KEPT { all.remove(0).wire } else { None };
+        let is_of_host = |told: &Told| told.hole.dst == hole.dst;
+        let is_over = all.iter().filter(|it| is_of_host(it)).count() > KEPT;
+        let first = all.iter().position(is_of_host).filter(|_| is_over);
+        let gone = first.and_then(|first| all.remove(first).wire);
         let is_gone = gone.filter(|gone| all.iter().all(|it| it.wire != Some(*gone)));
         if let Some(gone) = is_gone {
             self.by_wire.remove(&gone);
@@ -143,6 +146,19 @@ mod tests {
         assert_eq!(tellings.wire(&control(1), none), None);
         let plain = hole("10.0.0.2", 4_001);
         assert_eq!(tellings.wire(&control(1), plain), Some(plain));
+    }
+
+    #[test]
+    fn what_a_server_says_line_by_line_is_not_told_in_its_clients_place() {
+        let mut tellings = Tellings::default();
+        let asked = hole("10.0.0.2", 4_000);
+        let told = tellings.tell(control(1), asked, ip("203.0.113.1"), |_| true);
+        for port in 5_000..5_010 {
+            let line = Hole::tcp(ip("10.0.0.2"), ip("198.51.100.2"), port);
+            tellings.tell(control(1), line, ip("192.0.2.1"), |_| true);
+        }
+        assert_eq!(tellings.wire(&control(1), asked), told);
+        assert_eq!(tellings.by_control[&control(1)].len(), 1 + KEPT);
     }
 
     #[test]

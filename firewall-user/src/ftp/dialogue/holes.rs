@@ -143,18 +143,16 @@ impl Dialogue {
         }
     }
 
-    /// A reply that goes on names an endpoint, which it announces if it ends so.
-    pub fn begins_to_announce(&mut self, code: Code, endpoint: Endpoint) {
+    /// A reply that goes on names an endpoint, which it announces if it ends so. Says whether
+    /// that would be admitted.
+    pub fn begins_to_announce(&mut self, code: Code, endpoint: Endpoint) -> bool {
         let what = match code {
             Code::PASSIVE => Announcement::Passive,
-            Code::EXTENDED_PASSIVE => Announcement::ExtendedPassive,
-            _ => return,
+            _ => Announcement::ExtendedPassive,
         };
-        if self.awaits_endpoint()
-            && let Ok(hole) = self.admit_passive(what, endpoint)
-        {
-            self.announced = Some((form(what, endpoint), hole));
-        }
+        let hole = self.awaits(code).then(|| self.admit_passive(what, endpoint).ok()).flatten();
+        self.announced = hole.map(|hole| (form(what, endpoint), hole));
+        hole.is_some()
     }
 
     fn admit_passive(&self, what: Announcement, endpoint: Endpoint) -> Result<Hole, Refusal> {

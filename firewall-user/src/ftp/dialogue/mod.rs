@@ -118,9 +118,9 @@ impl Dialogue {
         self.names = names;
     }
 
-    /// Whether the server's next lines may announce an endpoint that counts.
-    pub fn awaits_endpoint(&self) -> bool {
-        self.is_heard() && self.questions.await_endpoint()
+    /// Whether a 227 or 229 would be an answer now.
+    pub fn awaits(&self, code: Code) -> bool {
+        self.phase == Phase::Talking && self.questions.await_code(code)
     }
 
     /// Whether there is any sense in reading on.
@@ -193,6 +193,14 @@ impl Dialogue {
     pub fn lost(&mut self) {
         self.questions.clear();
         self.negotiated = self.negotiated.filter(|_| self.hole().is_some());
+    }
+
+    /// A part of what the client said was missed. How it began must be known.
+    pub fn lost_of_client(&mut self, actions: &mut Actions) {
+        self.lost();
+        if self.is_heard() && self.beginning == Beginning::Seen && !self.spoken {
+            self.give_up(NotFtp::FirstLineUnseen, actions);
+        }
     }
 
     /// The control connection has ended.

@@ -10,6 +10,7 @@ pub enum NotFtp {
     ClientSpokeFirst,
     NoGreeting(Code),
     FirstLine,
+    FirstLineUnseen,
     Http,
 }
 
@@ -19,6 +20,7 @@ impl fmt::Display for NotFtp {
             Self::ClientSpokeFirst => f.write_str("the client spoke before the server's greeting"),
             Self::NoGreeting(code) => write!(f, "the server greeted with {}, not 220", code.get()),
             Self::FirstLine => f.write_str("the client's first line is no FTP command"),
+            Self::FirstLineUnseen => f.write_str("the client's first line was not seen"),
             Self::Http => f.write_str("the client speaks HTTP"),
         }
     }

@@ -86,8 +86,8 @@ impl Questions {
     }
 
     /// Whether a 227 or 229 would answer one.
-    pub(super) fn await_endpoint(&self) -> bool {
-        self.queue.iter().any(|question| matches!(question, Question::Pasv | Question::Epsv))
+    pub(super) fn await_code(&self, code: Code) -> bool {
+        self.queue.iter().any(|question| question.owns(code))
     }
 
     pub(super) fn clear(&mut self) {

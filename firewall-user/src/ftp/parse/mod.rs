@@ -12,6 +12,7 @@ mod reply;
 
 use std::{fmt, net::IpAddr, num::NonZeroU16};
 
+pub use address::{MAX_SPELLING, Sight};
 pub use command::{Command, CommandError, argument_of, begun_argument, command};
 pub use reply::{Code, Named, Reply, ReplyReader};
 
@@ -45,6 +46,8 @@ pub enum ErrorKind {
     BadAddress,
     /// Text after the end of the argument.
     Trailing,
+    /// Not within [`MAX_SPELLING`] bytes.
+    TooLong,
     /// No place in the text looks like an address.
     NoAddress,
 }
@@ -60,6 +63,7 @@ impl fmt::Display for ErrorKind {
             Self::UnknownProtocol => f.write_str("wanted protocol 1 (IPv4) or 2 (IPv6)"),
             Self::BadAddress => f.write_str("not an address of the stated protocol"),
             Self::Trailing => f.write_str("unexpected text behind the port"),
+            Self::TooLong => write!(f, "not within {MAX_SPELLING} bytes"),
             Self::NoAddress => f.write_str("no address in it"),
         }
     }

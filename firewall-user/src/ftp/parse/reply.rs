@@ -3,8 +3,8 @@
 use crate::helper::Place;
 
 use super::{
-    Endpoint, ParseError,
-    address::{find_host_port, find_passive},
+    Endpoint, ParseError, Sight,
+    address::{find_host_port, find_passive, sight_host_port, sight_passive},
 };
 
 /// A three-digit reply code, 100 to 699 (6xx: RFC 2228).
@@ -131,21 +131,27 @@ impl ReplyReader {
         Some((code, endpoint, place))
     }
 
-    /// Where the endpoint of a 227 or 229 may begin in a line of which no more than this has
-    /// come.
-    pub fn begun_endpoint(&self, line: &[u8]) -> Option<usize> {
-        let code = match (&self.open, Code::read(line)) {
-            (Some(open), _) => open.code,
-            (None, Some(code)) => code,
-            (None, None) => return None,
+    /// What a line of which no more than this has come shows of the endpoint of a 227 or 229.
+    pub fn sight(&self, line: &[u8]) -> Option<(Code, Sight)> {
+        let separator = line.get(3);
+        let (code, from) = match (&self.open, Code::read(line)) {
+            (Some(Reply { code, .. }), Some(read)) if read == *code => {
+                let from = match separator {
+                    Some(b' ' | b'\t') => 3,
+                    Some(b'-') => 4,
+                    _ => 0,
+                };
+                (read, from)
+            }
+            (Some(open), _) => (open.code, 0),
+            (None, Some(code)) if matches!(separator, Some(b' ' | b'\t' | b'-')) => (code, 4),
+            (None, _) => return None,
         };
-        let from = if self.open.is_some() && Code::read(line).is_none() { 0 } else { 4 };
-        let may_begin: fn(&u8) -> bool = match code {
-            Code::PASSIVE => u8::is_ascii_digit,
-            Code::EXTENDED_PASSIVE => u8::is_ascii_punctuation,
-            _ => return None,
-        };
-        line.get(from..)?.iter().position(may_begin).map(|at| from + at)
+        match code {
+            Code::PASSIVE => Some((code, sight_host_port(line, from))),
+            Code::EXTENDED_PASSIVE => Some((code, sight_passive(line, from))),
+            _ => None,
+        }
     }
 
     /// Lines were missed: whatever reply was open may have ended.

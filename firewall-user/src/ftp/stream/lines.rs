@@ -45,7 +45,7 @@ impl Lines {
             bytes = &bytes[newline + 1..];
             at = at.plus(newline + 1);
         }
-        self.keep(bytes, tell);
+        self.keep(at, bytes, tell);
     }
 
     /// What of these bytes is text.
@@ -129,26 +129,40 @@ impl Lines {
         let state = std::mem::replace(&mut self.state, State::Within(Vec::new()));
         let State::Within(mut begun) = state else { return };
         if begun.len() + rest.len() > MAX_LINE {
-            tell(Read::TooLong { whole });
+            tell_too_long(begun, whole, at, rest, tell);
         } else if begun.is_empty() {
-            tell(Read::Line(Line { text: without_end(rest), whole, at }));
+            tell(Read::Line(Line { text: without_end(rest), whole, at, len: rest.len() }));
         } else {
             let at = at.minus(begun.len());
             begun.extend_from_slice(rest);
-            tell(Read::Line(Line { text: without_end(&begun), whole, at }));
+            tell(Read::Line(Line { text: without_end(&begun), whole, at, len: begun.len() }));
         }
     }
 
-    /// `bytes` belong to a line that is not finished.
-    fn keep(&mut self, bytes: &[u8], tell: &mut impl FnMut(Read<'_>)) {
+    /// `bytes` belong to a line that is not finished, and stand at `at`.
+    fn keep(&mut self, at: Seq, bytes: &[u8], tell: &mut impl FnMut(Read<'_>)) {
         let State::Within(begun) = &mut self.state else { return };
         if begun.len() + bytes.len() > MAX_LINE {
+            let begun = std::mem::take(begun);
             self.state = State::Skipping;
-            tell(Read::TooLong { whole: self.whole });
+            tell_too_long(begun, self.whole, at, bytes, tell);
         } else {
             begun.extend_from_slice(bytes);
         }
     }
+}
+
+/// What comes at `at` is too much for a line that has begun.
+fn tell_too_long(
+    mut begun: Vec<u8>,
+    whole: bool,
+    at: Seq,
+    rest: &[u8],
+    tell: &mut impl FnMut(Read<'_>),
+) {
+    let at = at.minus(begun.len());
+    begun.extend_from_slice(&rest[..MAX_LINE - begun.len()]);
+    tell(Read::TooLong(Line { text: &begun, whole, at, len: begun.len() }));
 }
 
 /// The NVT end of line (RFC 854: CR LF, CR NUL) in all its spellings.

@@ -34,10 +34,9 @@ pub use seq::Seq;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read<'a> {
     Line(Line<'a>),
-    /// A line of more than [`MAX_LINE`] bytes; it is skipped up to its end.
-    TooLong {
-        whole: bool,
-    },
+    /// A line of more than [`MAX_LINE`] bytes, of which these are the first; it is skipped up to
+    /// its end.
+    TooLong(Line<'a>),
     Lost(Loss),
     /// The TLS records have ended: text follows.
     Clear,
@@ -52,6 +51,8 @@ pub struct Line<'a> {
     pub whole: bool,
     /// The place of its first byte.
     pub at: Seq,
+    /// Bytes before its newline.
+    pub len: usize,
 }
 
 /// Why a part of the stream was not read.
@@ -123,7 +124,8 @@ impl Stream {
     /// The line whose end is still to come.
     pub fn begun(&self) -> Option<Line<'_>> {
         let (text, next) = (self.lines.begun()?, self.next?);
-        Some(Line { text, whole: self.lines.is_whole(), at: next.minus(text.len()) })
+        let (whole, at) = (self.lines.is_whole(), next.minus(text.len()));
+        Some(Line { text, whole, at, len: text.len() })
     }
 
     /// Lets go of everything that is buffered, as if it had never come.

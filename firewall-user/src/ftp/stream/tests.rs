@@ -22,7 +22,7 @@ fn words(read: Read<'_>) -> String {
             let tail = if line.whole { "" } else { "~" };
             format!("{tail}{}", String::from_utf8_lossy(line.text))
         }
-        Read::TooLong { .. } => "<too long>".to_owned(),
+        Read::TooLong(_) => "<too long>".to_owned(),
         Read::Lost(loss) => format!("<{loss:?}>"),
         Read::Clear => "<clear>".to_owned(),
     }
