@@ -39,6 +39,8 @@ impl Netns {
         command::output(Command::new("ip").args(["netns", "add", &name]))?;
         let file = File::open(Path::new(DIRECTORY).join(&name)).context("a new namespace")?;
         let netns = Self { name, file };
+        // Whoever still looks for duplicates of its address asks for no neighbour, for seconds.
+        netns.set("ipv6/conf/default/accept_dad", "0")?;
         netns.ip("link set lo up")?;
         Ok(netns)
     }
