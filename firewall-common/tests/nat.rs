@@ -343,6 +343,20 @@ mod masquerade {
     }
 
     #[test]
+    fn an_address_is_free_again_when_its_flow_was_deleted() {
+        let memory = masquerading();
+        let esp = |client: &str| Frame::between(client, SERVER).protocol(50).build();
+        pass(&memory, &esp("10.0.0.2")).unwrap();
+        memory.forget_flows();
+        let later = NOW.after(Nanos::from_millis(100));
+        let out = pass_at(&memory, Hook::Ingress, &esp("10.0.0.3"), later).unwrap();
+        assert_eq!(headers(&out).tuple.src, addr(PUBLIC));
+        let own = Frame::between(PUBLIC, SERVER).protocol(50).build();
+        let refused = Verdict::Drop(DropReason::NatPortsExhausted);
+        assert_eq!(pass_at(&memory, Hook::Egress, &own, later), Err(refused));
+    }
+
+    #[test]
     fn a_full_table_refuses_and_says_so() {
         let mut memory = masquerading();
         memory.translations_size = 1;

@@ -307,6 +307,12 @@ impl Memory {
         self.assured.borrow().len() + self.embryonic.borrow().len()
     }
 
+    /// As `conntrack -F`: what leads to them stays.
+    pub fn forget_flows(&self) {
+        self.assured.borrow_mut().clear();
+        self.embryonic.borrow_mut().clear();
+    }
+
     pub fn master(&self, key: &FlowKey) -> Option<Master> {
         self.masters.borrow().get(key).copied()
     }

@@ -163,8 +163,14 @@ impl<'a> Stage<'a> {
             }
             if alike[0] != alike[1] {
                 played.differences.push(format!(
-                    "packet {}, {:?} sends {:?}: with iptables {:?}, with the firewall {:?}",
-                    played.packets, step.by, step.draft, alike[0], alike[1]
+                    "packet {}, {:?} sends {:?}: with iptables {:?}, with the firewall {:?}; dropped \
+                     last: {}",
+                    played.packets,
+                    step.by,
+                    step.draft,
+                    alike[0],
+                    alike[1],
+                    self.firewall.text(&["why"])?.lines().next().unwrap_or_default()
                 ));
             }
             if alike[0] != alike[1] || is_end(step, &alike[0], is_forwarded) {
