@@ -343,6 +343,15 @@ mod masquerade {
     }
 
     #[test]
+    fn a_connection_that_is_joined_beside_synproxy_is_translated_by_the_rules() {
+        let mut memory = masquerading();
+        memory.header.has_proxy = 1;
+        let out = pass(&memory, &frame((CLIENT, 40_000), (SERVER, 443), ACK)).unwrap();
+        assert_eq!(ends(&out), "203.0.113.1:40000 > 192.0.2.80:443");
+        assert_eq!(memory.flow_count(), 1);
+    }
+
+    #[test]
     fn an_address_is_free_again_when_its_flow_was_deleted() {
         let memory = masquerading();
         let esp = |client: &str| Frame::between(client, SERVER).protocol(50).build();

@@ -203,9 +203,10 @@ pub fn question<T: Tables>(tables: &T, scratch: &mut Scratch) -> Answer {
     if is_right(tables, scratch) {
         return Answer::Right;
     }
-    let ctstate = scratch.walk.ctstate;
+    // What is known of the packet beside its rules.
+    let Walk { ctstate, nat, order_in, order_out, .. } = scratch.walk;
     let is_asked = is_asked(tables, scratch);
-    scratch.walk = Walk { ctstate, ..scratch.walk.restarted() };
+    scratch.walk = Walk { ctstate, nat, order_in, order_out, ..scratch.walk.restarted() };
     if is_asked { Answer::Wrong } else { Answer::NotAsked }
 }
 

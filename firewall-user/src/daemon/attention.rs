@@ -94,6 +94,8 @@ async fn attend(
             done = ring.gather(GATHERED, |record| helper.hold(record)) => {
                 done.context("cannot read held segments")?;
                 helper.serve();
+                // The clock's turn, also while the ring is never empty.
+                yield_now().await;
             }
             () = yield_now(), if helper.is_behind() => helper.serve(),
             _ = heartbeat.tick() => {

@@ -18,6 +18,8 @@ use firewall_common::{
 
 /// What every link carries, from the IP header on (RFC 791 section 3.2, RFC 8200 section 5).
 const SMALLEST_MTU: [u32; 2] = [576, 1_280];
+/// Bytes of the longest packet.
+const LONGEST: usize = 65_535;
 
 /// A segment that is whole, and whose checksum is right or left to hardware.
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl<'f> Segment<'f> {
         let head = self.headers.ip_len - self.headers.payload_len;
         let smallest = SMALLEST_MTU[usize::from(self.headers.version == 6)];
         let most = self.headers.ip_len.max(smallest).saturating_sub(head).max(1) as usize;
-        let most = if self.is_cut_later { usize::MAX } else { most };
+        let most = if self.is_cut_later { LONGEST - head as usize } else { most };
         if payload.len() <= most {
             return vec![self.frame(numbers, payload, true, &turn)];
         }

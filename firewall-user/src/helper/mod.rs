@@ -35,7 +35,7 @@ pub use passages::{Due, Passages};
 pub use reader::Reader;
 pub use readers::Readers;
 pub use replacement::{Replacement, text_at};
-pub use rewriter::{Emission, Rewriter, emit, parts};
+pub use rewriter::{Emission, Rewriter, emit, parts, told_within};
 pub use roster::{Bounds, Roster};
 pub use spelling::spell;
 pub use turns::Turns;

@@ -41,6 +41,14 @@ impl Emission {
     }
 }
 
+/// How many bytes of a segment that begins at this number stand before the end of what was told.
+/// A reader that knows nothing of them, as that of another daemon, must not read them again.
+pub fn told_within(shift: &Shift, seq: u32) -> usize {
+    let told = shift.edits().iter().rev().find(|edit| !edit.has(edit::WITHHELD));
+    let end = told.map(Edit::end).filter(|end| end.is_after(Seq(seq)));
+    end.map_or(0, |end| end.since(Seq(seq)) as usize)
+}
+
 /// The text of one direction.
 #[derive(Debug)]
 pub struct Rewriter<'s> {

@@ -15,7 +15,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use firewall_common::control::LAYOUT_VERSION;
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    libc,
+};
+use procfs::Lock;
 
 use super::batch;
 
@@ -253,7 +257,10 @@ impl Pins {
 fn holder(dir: &Path) -> String {
     let pid = fs::metadata(dir).ok().and_then(|dir| {
         let locks = procfs::locks().ok()?;
-        locks.into_iter().find(|lock| lock.inode == dir.ino())?.pid
+        let device = (libc::major(dir.dev()), libc::minor(dir.dev()));
+        let is_on_it =
+            |lock: &Lock| (lock.devmaj, lock.devmin, lock.inode) == (device.0, device.1, dir.ino());
+        locks.into_iter().find(is_on_it)?.pid
     });
     let name = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
     match (pid, name) {

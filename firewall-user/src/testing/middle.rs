@@ -17,7 +17,7 @@ use crate::{
     ftp::Conversation,
     helper::{
         Emission, Hole, Names, Place, Reader as _, Replacement, Rewriter, emit, parts, passed_over,
-        text_at,
+        text_at, told_within,
     },
 };
 
@@ -65,6 +65,11 @@ impl Middle {
     /// They have shaken hands: the first bytes of both directions have these numbers.
     pub fn begins(&mut self, first: [u32; 2]) {
         self.acknowledged = first.map(|first| Some(Seq(first)));
+    }
+
+    /// Another daemon goes on, with what stands in the map.
+    pub fn taken_over_by(&mut self, reader: Conversation) {
+        self.reader = reader.known_as(self.names);
     }
 
     pub const fn hosts(&self) -> [IpAddr; 2] {
@@ -195,7 +200,9 @@ impl Middle {
         if let Some(reached) = passed_over(self.reader.expects(direction), received, seq) {
             self.reader.acknowledged(direction.reversed(), reached);
         }
-        let Some(expected) = self.reader.expects(direction) else { return Some(0) };
+        let Some(expected) = self.reader.expects(direction) else {
+            return Some(told_within(self.shift(direction), seq));
+        };
         let is_early = Seq(seq).is_after(Seq(expected));
         (!is_early).then(|| expected.wrapping_sub(seq) as usize)
     }

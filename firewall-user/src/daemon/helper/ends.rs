@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Control, Helper};
-use crate::kernel::maps::now;
+use crate::{helper::Action, kernel::maps::now};
 
 /// Control connections that are looked at in one go: what is held meanwhile waits.
 const AT_ONCE: usize = 1_000;
@@ -17,7 +17,7 @@ impl Helper {
         self.dismiss_ended()?;
         self.forget_shifts()?;
         if self.to_check.is_empty() {
-            self.to_check = self.shelves.keys().collect();
+            self.to_check = self.shelves.keys().chain(self.inherited.keys().copied()).collect();
         }
         for control in some_of(&mut self.to_check) {
             if !self.is_alive(control)? {
@@ -28,6 +28,11 @@ impl Helper {
     }
 
     fn end(&mut self, control: Control) {
+        // It has ended between two daemons, or has not spoken since.
+        if let Some(hole) = self.inherited.remove(&control) {
+            self.act_on(control, [Action::Close(hole)]);
+            self.tellings.forget(&control);
+        }
         if let Some(mut reader) = self.shelves.of(&control).roster.remove(&control) {
             let actions = reader.ended();
             self.act_on(control, actions);

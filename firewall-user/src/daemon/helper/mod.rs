@@ -8,7 +8,11 @@ mod rewriting;
 mod shelf;
 mod told;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use firewall_common::{
@@ -36,8 +40,10 @@ use crate::{
     log::RateLimit,
 };
 
-/// Segments that are read before others tasks of the daemon get their turn.
+/// Segments that are read before the heart beats, and what else is due; and no longer than that:
+/// one of 64 KiB may hold as many lines.
 const AT_ONCE: usize = 64;
+const IN_A_ROW: Duration = Duration::from_millis(5);
 /// Lines a second in the log about what opened nothing, and in a row.
 const NOTES_A_SECOND: u32 = 10;
 const NOTES_IN_A_ROW: u32 = 100;
@@ -183,9 +189,13 @@ impl Helper {
 
     /// Reads some of the segments that wait, and sends them on.
     pub fn serve(&mut self) {
+        let begin = Instant::now();
         for _ in 0..AT_ONCE {
             let Some(record) = self.turns.take() else { return };
             self.segment(&record);
+            if begin.elapsed() > IN_A_ROW {
+                return;
+            }
         }
     }
 

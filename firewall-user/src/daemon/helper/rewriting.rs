@@ -22,7 +22,7 @@ use crate::{
     daemon::segment::{Numbers, Segment},
     helper::{
         Action, Actions, Announced, Hole, Names, Reader, Replacement, Rewriter, emit, parts,
-        passed_over, text_at,
+        passed_over, text_at, told_within,
     },
     kernel::maps::now,
     listing::helper_event::{Early, HelperChange, Untold},
@@ -72,7 +72,7 @@ impl Helper {
         let mut shifts = standing.unwrap_or_else(|| Shifts::of(control.created));
         let received = acknowledged(flow, direction);
         // Also where it is not told: a stream begins where its receiver is.
-        let known = self.known(punt, received);
+        let known = self.known(punt, received, shifts.side(direction));
         let address = names.of_sender(direction);
         let former = address.and_then(|_| self.shelves.of(&control).roster.copy(&control));
         let said = match (address, known) {
@@ -155,16 +155,16 @@ impl Helper {
 
     /// How many bytes of a segment were read already; `None` where something is still missing
     /// before it.
-    fn known(&mut self, punt: &Punt, received: Option<Seq>) -> Option<usize> {
+    fn known(&mut self, punt: &Punt, received: Option<Seq>, shift: &Shift) -> Option<usize> {
         let (control, direction) = (Control::of(punt), direction_of(punt));
         let said = self.shelves.of(&control).roster.read(&control, |reader| {
             let passed = passed_over(reader.expects(direction), received, punt.seq);
             let gaps = passed.map(|it| reader.acknowledged(direction.reversed(), it));
             (gaps.unwrap_or_default(), reader.expects(direction))
         });
-        let Some(((gaps, expected), _)) = said else { return Some(0) };
+        let Some(((gaps, expected), _)) = said else { return Some(told_within(shift, punt.seq)) };
         self.act_on(control, gaps);
-        let Some(expected) = expected else { return Some(0) };
+        let Some(expected) = expected else { return Some(told_within(shift, punt.seq)) };
         let is_early = Seq(punt.seq).is_after(Seq(expected));
         (!is_early).then(|| expected.wrapping_sub(punt.seq) as usize)
     }

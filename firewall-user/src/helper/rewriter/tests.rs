@@ -374,6 +374,28 @@ fn a_session_that_is_seen_from_its_first_line_on_opens() {
 }
 
 #[test]
+fn what_a_former_daemon_has_told_is_the_same_when_it_is_repeated() {
+    for times in 1..=4 {
+        let mut middle = greeted();
+        let line = b"PORT 10,0,0,2,8,1\r\n";
+        let sent: Vec<_> = (0..times).map(|at| (100 + at * line.len() as u32, &line[..])).collect();
+        let told: Vec<_> = sent.iter().map(|(seq, line)| say(&mut middle, *seq, line)).collect();
+        let shift = *middle.shift(Direction::Original);
+        let [client, server] = [CLIENT, SERVER].map(ip);
+        let reader = Conversation::new(client, server, Beginning::Missed, Default::default());
+        middle.taken_over_by(reader);
+        for ((seq, line), told) in sent.into_iter().zip(told) {
+            let [told, again] = [told, say(&mut middle, seq, line)].map(|it| it.expect("a text"));
+            // The end of the last line has no room while four texts have not arrived.
+            let end = if times == 4 && seq > 150 { 2 } else { 0 };
+            let bytes = told.payload.len() - end;
+            assert_eq!((again.seq, &*again.payload), (told.seq, &told.payload[..bytes]));
+        }
+        assert_eq!(*middle.shift(Direction::Original), shift);
+    }
+}
+
+#[test]
 fn while_four_texts_have_not_arrived_segments_wait() {
     let mut middle = greeted();
     let mut seq = 100;
