@@ -61,7 +61,8 @@ fn note_turn(nat: &mut Desk) {
 }
 
 /// Gives the packet the destination that the rule `walk.order_in` wants, before it is
-/// routed, and another source port where its ends are another flow's; `false` when that fails, and why stands on the desk.
+/// routed, and another source port where its ends are another flow's; `false` when that fails,
+/// and why stands on the desk.
 #[inline(always)]
 pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if scratch.walk.order_in == NO_ENTRY {
