@@ -28,6 +28,7 @@ fn main() {
         println!("cargo:rerun-if-changed={source}");
     }
     println!("cargo:rerun-if-env-changed=EBPF_TOOLCHAIN");
+    link_unwinder();
 
     let toolchain = toolchain().unwrap_or_else(|| {
         missing("no Rust toolchain with the sources of `core`");
@@ -41,6 +42,20 @@ fn main() {
     println!("cargo:rustc-env=FIREWALL_EBPF_OBJECT={}", built.join("firewall").display());
     // For the build scripts of dependents: DEP_FIREWALL_PROGRAMS_PEERS.
     println!("cargo:peers={}", built.join("peers").display());
+}
+
+/// Links the unwinder in, where the C compiler has it as an archive. As a shared library it is
+/// one more for the loader, and asks the processor at each start what it can do: a tenth of a
+/// millisecond on a virtual machine, which a script pays for each rule that it adds.
+fn link_unwinder() {
+    let answer = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
+    let path = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok());
+    // Where it is not found, the name comes back as it was asked.
+    let path = path.map(|path| PathBuf::from(path.trim())).filter(|path| path.is_absolute());
+    if let Some(directory) = path.as_deref().and_then(Path::parent) {
+        println!("cargo:rustc-link-search=native={}", directory.display());
+        println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
+    }
 }
 
 fn build(toolchain: &Path, linker: &Path, target_dir: &Path) {
