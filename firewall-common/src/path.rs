@@ -130,6 +130,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     } else {
         prepare(scratch, generation, &route);
     }
+    scratch.walk.is_for_many = u8::from(came_for_many(place, scratch));
     scratch.renumbering.is_due = 0;
     scratch.renumbering.waits = 0;
     scratch.proxy.task = task::NONE;
@@ -187,7 +188,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     if matches!(tracked.effect, Effect::Create(_)) {
         tables.begin_flow(scratch, tracked.is_expected, now);
     }
-    let is_remembered = is_remembered(&tracked, scratch);
+    let is_remembered = !scratch.walk.ends_before_forward() && is_remembered(&tracked, scratch);
     if !is_remembered && needs_facts(tables, scratch) {
         tables.gather(packet, scratch, &tracked, place.hook, now);
     }
@@ -221,6 +222,9 @@ fn whole<P: Packet + ?Sized, T: Tables>(
         }
     }
     match outcome {
+        Outcome::Accept if scratch.walk.ends_before_forward() => {
+            Verdict::Drop(DropReason::FrameForMany)
+        }
         Outcome::Accept => {
             let chain = chain(scratch, route.chain);
             tables.accept(packet, scratch, &mut tracked, chain, now)
@@ -610,7 +614,8 @@ pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Outcome {
     walk.out_patterns = tables.patterns(walk.out_ifindex, walk.slot);
     if !walk.set_out(header, is_v4) {
         // No rule stands before routing; table filter is always there.
-        let may_be_none = matches!(walk.part, part::ENTRANCE | part::SIEVE);
+        let may_be_none =
+            matches!(walk.part, part::ENTRANCE | part::SIEVE) || walk.ends_before_forward();
         return if may_be_none { Outcome::Accept } else { Outcome::Broken };
     }
     tables.walk(scratch);
@@ -631,6 +636,13 @@ fn prepare(scratch: &mut Scratch, generation: u32, route: &Route) {
     scratch.mangling.changes = 0;
 }
 
+/// Whether the frame came in for a group of stations, or for all.
+#[inline(always)]
+fn came_for_many(place: Place, scratch: &Scratch) -> bool {
+    let [first, ..] = scratch.headers.destination_mac;
+    place.has_ethernet && matches!(place.hook, Hook::Ingress) && first & 1 != 0
+}
+
 /// The kernel's filter never sees a frame that the stack ignores.
 #[inline(always)]
 fn is_for_another_station<T: Tables>(tables: &T, place: Place, scratch: &Scratch) -> bool {
@@ -644,15 +656,12 @@ fn is_for_another_station<T: Tables>(tables: &T, place: Place, scratch: &Scratch
 
 /// Whether an accepted packet needs nothing that only the stack does: the first
 /// packets of a flow have their reverse path and source checked there, and routers
-/// read IP options, answer an ended TTL, write VLAN tags, and send on no frame that came for
-/// many.
+/// read IP options, answer an ended TTL and write VLAN tags.
 #[inline(always)]
 pub const fn may_bypass_stack(headers: &Headers, walk: &Walk) -> bool {
-    let [first, ..] = headers.destination_mac;
     walk.ctstate == CtState::Established.bit()
         && headers.vlan == 0
         && headers.ttl > 1
-        && first & 1 == 0
         && !headers.has_ip_options()
 }
 

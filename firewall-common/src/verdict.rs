@@ -85,6 +85,9 @@ drop_reasons! {
     TableFull = "table-full",
     /// Not IP, and the configuration says to drop such frames.
     NonIp = "non-ip",
+    /// The frame came for many stations, and its packet is for one host elsewhere: routers
+    /// send none on (RFC 1812 section 5.3.4).
+    FrameForMany = "frame-for-many",
     /// An ACK that began no connection: the SYN cookie in it is wrong or too old.
     SynCookieWrong = "syn-cookie-wrong",
     /// No address and port was free that a new flow could have been translated to.

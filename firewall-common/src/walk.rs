@@ -158,6 +158,8 @@ pub struct Walk {
     /// Nobody has asked where the packet goes: its chain and the interface by which it leaves
     /// are not known.
     pub is_unrouted: u8,
+    /// The frame came in for many stations.
+    pub is_for_many: u8,
     /// One of [`proof`].
     pub proof: u8,
     /// The rules of table nat that decided, or [`NO_ENTRY`]. They count where [`Walk::nat`]
@@ -176,6 +178,7 @@ impl Walk {
             in_ifindex: self.in_ifindex,
             out_ifindex: self.out_ifindex,
             chain: self.chain,
+            is_for_many: self.is_for_many,
             ..Self::default()
         }
     }
@@ -234,7 +237,7 @@ impl Walk {
         if self.part == part::SIEVE {
             (self.stations[1], self.stations[2]) = (NO_ENTRY, NO_ENTRY);
         }
-        if !matches!(self.part, part::ENTRANCE | part::SIEVE) {
+        if !matches!(self.part, part::ENTRANCE | part::SIEVE) && !self.ends_before_forward() {
             [self.stations[3], self.stations[4], self.stations[5], self.stations[6]] = rest;
         }
         if self.is_sifted != 0 {
@@ -256,6 +259,13 @@ impl Walk {
             self.ctstate = 0;
         }
         true
+    }
+
+    /// Whether the way ends behind routing: a router drops what came for many and would leave
+    /// it again, before FORWARD sees it (kernel: `ip_forward`).
+    #[inline(always)]
+    pub const fn ends_before_forward(&self) -> bool {
+        self.is_for_many != 0 && self.chain == Chain::Forward as u8
     }
 
     /// Goes to the chain of the first station from this one on that has rules; `false` when

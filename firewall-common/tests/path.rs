@@ -620,6 +620,27 @@ mod frames {
     }
 
     #[test]
+    fn a_frame_for_many_goes_no_further_than_to_this_host() {
+        const ALL: [u8; 6] = [0xff; 6];
+        let mut memory = Memory::default();
+        let for_all = |flags| to_server(flags).macs([2, 0, 0, 0, 0, 1], ALL);
+        let stopped = Verdict::Drop(DropReason::FrameForMany);
+        assert_eq!(counted(&memory, &for_all(SYN)), stopped);
+        assert_eq!((memory.flow_count(), packets(&memory)), (0, 0), "no rule has seen it");
+        connect(&memory);
+        let known = || memory.known(&key(CLIENT, SERVER, 40_000, 80, 6)).unwrap().1.sides;
+        let (flow, seen) = (known(), packets(&memory));
+        assert_eq!(counted(&memory, &for_all(ACK | PSH)), stopped);
+        assert_eq!((known(), packets(&memory)), (flow, seen), "nor of a connection");
+
+        // What the host sends to many it has been asked to send.
+        let out = memory.filter_at(Hook::Egress, 2, &for_all(ACK).build(), NOW);
+        assert_eq!(out, Verdict::Accept(Chain::Output));
+        memory.route = |_| (Chain::Input, 0);
+        assert_eq!(counted(&memory, &for_all(SYN)), Verdict::Accept(Chain::Input));
+    }
+
+    #[test]
     fn chains_are_told_apart_by_where_the_packet_goes() {
         let mut memory = Memory::default();
         memory.route = |_| (Chain::Input, 0);

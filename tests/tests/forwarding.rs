@@ -137,10 +137,14 @@ mod a_flow {
             // The packet behind it tells that it has been judged.
             let mut for_many = wires.client.frame(&question);
             for_many[..6].fill(0xff);
-            let before = firewall.stat("forward-fast")?;
+            let read = || -> Result<_> {
+                let names = ["accept-forward", "frame-for-many"];
+                Ok([firewall.stat(names[0])?, firewall.stat(names[1])?])
+            };
+            let [accepted, dropped] = read()?;
             wires.client.send_frame(&for_many)?;
             wires.cross(End::Client, &question)?;
-            ensure!(firewall.stat("forward-fast")? == before + 1, "{family:?}: it was redirected");
+            ensure!(read()? == [accepted + 1, dropped + 1], "{family:?}: {:?}", read()?);
             wires.server.has_not_seen(&question)?;
         }
         Ok(())

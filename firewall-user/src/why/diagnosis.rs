@@ -59,6 +59,7 @@ pub struct Diagnosis {
 /// Why a packet was dropped, if it is a classic mistake; what is most certain comes first.
 pub fn of_drop(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
     translation_failed(drop)
+        .or_else(|| for_many(drop))
         .or_else(|| related_missing(drop, facts))
         .or_else(|| reply_not_allowed(drop))
         .or_else(|| forwarding_off(drop, facts))
@@ -107,6 +108,23 @@ fn translation_failed(drop: &Dropped) -> Option<Diagnosis> {
     };
     let name = drop.reason?.name();
     Some(Diagnosis { name, message, advice: advice.to_owned() })
+}
+
+fn for_many(drop: &Dropped) -> Option<Diagnosis> {
+    if drop.reason != Some(DropReason::FrameForMany) {
+        return None;
+    }
+    let to = drop.tuple.dst.to_ip();
+    Some(Diagnosis {
+        name: DropReason::FrameForMany.name(),
+        message: format!(
+            "it is for {to} alone, but its frame came for a group or for all, and \
+             routers send none of these on"
+        ),
+        advice: "look how the sender comes to that Ethernet address: a static neighbour, or a \
+             cluster that shares one"
+            .into(),
+    })
 }
 
 fn related_missing(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
