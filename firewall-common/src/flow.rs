@@ -388,12 +388,13 @@ pub const CACHED_HITS: usize = 4;
 /// A verdict of ACCEPT that holds for the next packets of a direction, with
 /// the counters that each of them moves.
 ///
-/// It holds under one ruleset generation and between one pair of interfaces.
+/// It holds under one ruleset generation, until a set changes, and between one pair of
+/// interfaces.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CachedVerdict {
-    /// Ruleset generation, counted from 1; 0 when nothing is cached.
-    pub generation: u32,
+    /// [`crate::generation::stamp`]; 0 when nothing is cached.
+    pub stamp: u32,
     /// Interface indexes; 0 for none (INPUT has no `out`, OUTPUT no `in`).
     pub in_ifindex: u32,
     pub out_ifindex: u32,

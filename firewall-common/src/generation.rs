@@ -89,6 +89,16 @@ impl InForce {
     }
 }
 
+/// What a remembered verdict is stamped with: it holds for the ruleset that it was found with,
+/// and until a set changes.
+///
+/// Generations that count one after another are further apart by fewer than 4,096, also where a
+/// trial ends; so two stamps are the same only a million changes later.
+#[inline(always)]
+pub const fn stamp(generation: u32, set_changes: u32) -> u32 {
+    generation.wrapping_add(set_changes << 12)
+}
+
 const _: () = assert!(size_of::<InForce>() == 32);
 
 #[cfg(test)]

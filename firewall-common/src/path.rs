@@ -6,6 +6,7 @@ use crate::{
     event::{Hook, NO_CHAIN, Punt},
     extra::need,
     flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
+    generation::stamp,
     headers::{Fragment, Headers, Parsed},
     mangle::{Mangling, change},
     nat::{birth, departure, desk::done},
@@ -128,7 +129,7 @@ fn ip<P: Packet + ?Sized, T: Tables>(
     if scratch.walk.is_sifted != 0 {
         scratch.walk.route(&route);
     } else {
-        prepare(scratch, generation, &route);
+        prepare(tables, scratch, generation, &route);
     }
     scratch.walk.is_for_many = u8::from(came_for_many(place, scratch));
     scratch.renumbering.is_due = 0;
@@ -287,7 +288,7 @@ pub fn sift<T: Tables>(
     }
     // Until it is known where the packet goes.
     let route = Route { chain: Chain::Input, in_ifindex, out_ifindex: 0 };
-    prepare(scratch, generation, &route);
+    prepare(tables, scratch, generation, &route);
     scratch.walk.is_unrouted = 1;
     scratch.walk.part = part::SIEVE;
     scratch.facts.of_headers(&scratch.headers, now);
@@ -624,9 +625,10 @@ pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Outcome {
 
 /// The facts of this packet for the walk.
 #[inline(always)]
-fn prepare(scratch: &mut Scratch, generation: u32, route: &Route) {
+fn prepare<T: Tables>(tables: &T, scratch: &mut Scratch, generation: u32, route: &Route) {
     scratch.walk = Walk {
         generation,
+        stamp: stamp(generation, tables.set_changes()),
         slot: slot(generation),
         in_ifindex: route.in_ifindex,
         out_ifindex: route.out_ifindex,
@@ -676,10 +678,10 @@ fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
     holds(&flow.side(tracked.direction).cached, &scratch.walk)
 }
 
-/// Whether a remembered verdict is of this ruleset and between these interfaces.
+/// Whether a remembered verdict is of this ruleset and these sets, and between these interfaces.
 #[inline(always)]
 const fn holds(cached: &CachedVerdict, walk: &Walk) -> bool {
-    cached.generation == walk.generation
+    cached.stamp == walk.stamp
         && cached.in_ifindex == walk.in_ifindex
         && cached.out_ifindex == walk.out_ifindex
 }
@@ -730,7 +732,7 @@ fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
 #[inline(always)]
 pub(crate) const fn verdict_to_remember(walk: &Walk) -> CachedVerdict {
     CachedVerdict {
-        generation: walk.generation,
+        stamp: walk.stamp,
         in_ifindex: walk.in_ifindex,
         out_ifindex: walk.out_ifindex,
         hits: walk.hits,

@@ -243,6 +243,8 @@ pub mod flag {
     /// ([`crate::headers::Headers::is_plain`]): what holds for all of them, or for none, is
     /// no such thing.
     pub const PER_PACKET: u8 = 1 << 2;
+    /// Asks a set: [`crate::set::Search::is_fleeting`].
+    pub const ASKS_SETS: u8 = 1 << 3;
 }
 
 /// One rule: a packet matches when every condition in `present` holds.

@@ -144,6 +144,17 @@ pub trait Rules: Lists {
     /// Notes that packets bring single addresses, in a set of networks.
     #[inline(always)]
     fn note_hosts(&self, _store: u32) {}
+    /// Counts one more in [`Tables::set_changes`].
+    #[inline(always)]
+    fn note_set_change(&self) {}
+    /// Notes that a set has answered what may be otherwise for the next packet.
+    #[inline(always)]
+    fn note_fleeting(&self) {}
+    /// Whether one has, since this was asked before.
+    #[inline(always)]
+    fn take_fleeting(&self) -> bool {
+        false
+    }
     /// Moves the counters of an element.
     #[inline(always)]
     fn count_entry(&self, _store: u32, _key: &EntryKey, _bytes: u64) {}
@@ -169,6 +180,9 @@ pub trait Rules: Lists {
             if search.step(self, facts) {
                 break;
             }
+        }
+        if search.take_fleeting() {
+            self.note_fleeting();
         }
         search.holds()
     }
@@ -198,6 +212,8 @@ pub trait Rules: Lists {
 pub trait Tables: Rules {
     /// The ruleset generation that counts now.
     fn generation(&self, now: Nanos) -> u32;
+    /// How often a set has changed, other than by time.
+    fn set_changes(&self) -> u32;
     fn options(&self) -> Options;
     /// How the wall clock stands to the kernel's atomic time.
     fn clock(&self) -> Clock;

@@ -107,6 +107,8 @@ pub struct Walk {
     pub in_ifindex: u32,
     pub out_ifindex: u32,
     pub generation: u32,
+    /// [`crate::generation::stamp`].
+    pub stamp: u32,
     pub slot: u32,
     /// The rule to look at next.
     pub index: u32,
@@ -174,6 +176,7 @@ impl Walk {
     pub fn restarted(&self) -> Self {
         Self {
             generation: self.generation,
+            stamp: self.stamp,
             slot: self.slot,
             in_ifindex: self.in_ifindex,
             out_ifindex: self.out_ifindex,
@@ -408,9 +411,12 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &mut Facts, walk: &m
     if rule.flags & flag::PER_PACKET != 0 {
         walk.is_per_packet = 1;
     }
-    if !fits_packet(rule, headers)
-        || rule.extra_count != 0 && !tables.extras_hold(rule, facts, Asking::of(walk))
-    {
+    let holds = fits_packet(rule, headers)
+        && (rule.extra_count == 0 || tables.extras_hold(rule, facts, Asking::of(walk)));
+    if rule.flags & flag::ASKS_SETS != 0 && tables.take_fleeting() {
+        walk.is_per_packet = 1;
+    }
+    if !holds {
         return walk.go_on();
     }
     if rule.flags & flag::CHAIN_END == 0 && walk.is_question == 0 {

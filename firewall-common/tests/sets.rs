@@ -31,7 +31,7 @@ fn syn() -> Frame {
 fn asking(question: Question, sets: impl FnOnce(&mut Memory)) -> Memory {
     let extra = Extra { test: Test::Set as u8, arguments: question.pack(), ..Extra::default() };
     ruled(
-        Rule { extra_count: 1, flags: flag::PER_PACKET, chain_end: 1, ..Rule::default() },
+        Rule { extra_count: 1, flags: flag::ASKS_SETS, chain_end: 1, ..Rule::default() },
         extra,
         sets,
     )
@@ -303,5 +303,119 @@ mod target {
         let nobody = Frame::between("0.0.0.0", SERVER).udp(68, 67);
         let _ = memory.filter(&nobody.build(), NOW);
         assert_eq!(memory.sets.get(0, &network("0.0.0.0", 32)), None);
+    }
+}
+
+mod remembered {
+    use firewall_common::{
+        control::slot,
+        tables::{Rules, Tables},
+        verdict::Stat,
+        wire::tcp_flag::{ACK, PSH},
+    };
+
+    use super::*;
+
+    /// An established connection behind a rule that asks the set, of which this was put in.
+    fn connected(change: impl FnOnce(&mut Memory)) -> Memory {
+        let memory = asking(source(0), change);
+        let there = |flags| Frame::between(CLIENT, SERVER).tcp(40_000, 80, flags);
+        let back = Frame::between(SERVER, CLIENT).tcp(80, 40_000, SYN | ACK);
+        for frame in [there(SYN), back, there(ACK)] {
+            assert!(matches!(memory.filter(&frame.build(), NOW), Verdict::Accept(_)));
+        }
+        memory
+    }
+
+    fn data() -> Frame {
+        Frame::between(CLIENT, SERVER).tcp(40_000, 80, ACK | PSH)
+    }
+
+    /// Whether the packet's verdict was remembered; counted is it either way, if it is to be.
+    fn is_remembered(memory: &Memory, now: Nanos) -> bool {
+        let before = memory.stat(Stat::CacheHit as u32);
+        assert!(matches!(memory.filter(&data().build(), now), Verdict::Accept(_)));
+        memory.stat(Stat::CacheHit as u32) > before
+    }
+
+    fn hosts(memory: &mut Memory, change: impl FnOnce(&mut firewall_common::set::SetHeader)) {
+        memory.sets.add(Kind::HashIp, change);
+    }
+
+    #[test]
+    fn is_a_verdict_of_who_is_in_no_set_until_a_set_changes() {
+        let mut memory = connected(|memory| hosts(memory, |_| {}));
+        is_remembered(&memory, NOW);
+        assert!(is_remembered(&memory, NOW));
+        memory.sets.insert(0, network(CLIENT, 32), Entry::default());
+        memory.note_set_change();
+        let before = memory.rule_counter(0).packets;
+        assert!(!is_remembered(&memory, NOW));
+        assert_eq!(memory.rule_counter(0).packets, before + 1, "and the rule sees who is listed");
+        assert!(is_remembered(&memory, NOW), "who is in a set that forgets nobody is remembered");
+        assert_eq!(memory.rule_counter(0).packets, before + 2);
+    }
+
+    #[test]
+    fn is_none_of_an_element_that_has_an_end_or_counts() {
+        let ending = Entry { expires: Tick::after(NOW, 600), ..Entry::default() };
+        for (flags, entry) in [
+            (set_flag::TIMEOUT, ending),
+            (set_flag::COUNTERS, Entry::default()),
+            (set_flag::TIMEOUT, Entry { flags: entry_flag::NOMATCH, ..ending }),
+        ] {
+            let memory = connected(|memory| {
+                memory.sets.add(Kind::HashNet, |header| header.flags = flags);
+                memory.sets.insert(0, network(CLIENT, 32), entry);
+            });
+            for _ in 0..3 {
+                assert!(!is_remembered(&memory, NOW), "{flags} {entry:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn is_one_behind_an_element_whose_end_has_come() {
+        let ended = Entry { expires: Tick::after(NOW, 1), ..Entry::default() };
+        let memory = connected(|memory| {
+            hosts(memory, |header| header.flags = set_flag::TIMEOUT);
+            memory.sets.insert(0, network(CLIENT, 32), ended);
+        });
+        assert!(!is_remembered(&memory, NOW));
+        let later = Nanos(NOW.0 + 3_000_000_000);
+        is_remembered(&memory, later);
+        assert!(is_remembered(&memory, later));
+    }
+
+    #[test]
+    fn ends_when_a_packet_changes_a_set_and_not_when_it_renews_an_element() {
+        let order = |exist| {
+            let order = Order { add: Some((0, 1, 1)), exist, ..Order::default() };
+            Extra { test: Test::Order as u8, arguments: order.pack(), ..Extra::default() }
+        };
+        let rule = Rule { target: Target::Set as u8, chain_end: 1, ..Rule::default() };
+        for exist in [false, true] {
+            let memory = ruled(rule, order(exist), |memory| {
+                hosts(memory, |header| (header.flags, header.timeout) = (set_flag::TIMEOUT, 600));
+            });
+            assert_eq!(memory.set_changes(), 0);
+            for _ in 0..3 {
+                assert!(matches!(memory.filter(&syn().build(), NOW), Verdict::Accept(_)));
+            }
+            assert_eq!(memory.set_changes(), 1, "exist: {exist}");
+        }
+    }
+
+    #[test]
+    fn are_stamps_of_all_that_count_one_after_another_different() {
+        use firewall_common::generation::stamp;
+        // A trial that ends, and sets that change meanwhile.
+        let stamps: Vec<_> =
+            [(5, 0), (6, 0), (6, 1), (5, 1), (5, 2), (8, 2)].map(|(a, b)| stamp(a, b)).into();
+        let mut different = stamps.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), stamps.len());
+        assert_eq!(slot(5), slot(7), "two slots take turns");
     }
 }

@@ -261,6 +261,10 @@ pub static SETS: Array<SetHeader> = Array::with_max_entries(STORES, 0);
 #[map(name = "set_hosts")]
 pub static SET_HOSTS: Array<u32> = Array::with_max_entries(STORES, 0);
 
+/// How often the sets have changed, other than by time.
+#[map(name = "set_changes")]
+pub static SET_CHANGES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// A look into a set, for each CPU.
 #[map(name = "set_search")]
 pub static SET_SEARCH: PerCpuArray<set::Search> = PerCpuArray::with_max_entries(1, 0);

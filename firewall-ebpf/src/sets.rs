@@ -19,7 +19,7 @@ use firewall_common::{
 };
 
 use crate::{
-    maps::{OPTIONS, SET_HOSTS, SET_SEARCH, SET_SLOTS, SETS},
+    maps::{OPTIONS, SET_CHANGES, SET_HOSTS, SET_SEARCH, SET_SLOTS, SETS},
     tables::RuleMaps,
     verifier::opaque,
 };
@@ -136,6 +136,28 @@ pub fn ask(words: &[u32; 8], facts: &Facts, is_question: bool) -> bool {
     }
     // SAFETY: as above.
     unsafe { &*search }.holds()
+}
+
+/// [`Search::take_fleeting`] of all that this CPU has asked.
+#[inline(always)]
+pub fn take_fleeting() -> bool {
+    // SAFETY: this CPU's search; one program runs on one CPU at a time.
+    SET_SEARCH.get_ptr_mut(0).is_some_and(|search| unsafe { &mut *search }.take_fleeting())
+}
+
+#[inline(always)]
+pub fn changes() -> u32 {
+    SET_CHANGES.get(0).map_or(0, |changes| *changes as u32)
+}
+
+#[inline(always)]
+pub fn note_change() {
+    if let Some(changes) = SET_CHANGES.get_ptr_mut(0)
+        && is_real()
+    {
+        // SAFETY: a word of the map, which all add to in the same way.
+        unsafe { atomic_xadd::<u64, u64, { Relaxed }>(changes, 1) };
+    }
 }
 
 #[inline(always)]

@@ -264,6 +264,16 @@ impl Rules for RuleMaps {
     }
 
     #[inline(always)]
+    fn note_set_change(&self) {
+        sets::note_change();
+    }
+
+    #[inline(always)]
+    fn take_fleeting(&self) -> bool {
+        sets::take_fleeting()
+    }
+
+    #[inline(always)]
     fn count_entry(&self, store: u32, key: &EntryKey, bytes: u64) {
         sets::count(store, key, bytes);
     }
@@ -353,6 +363,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn generation(&self, now: Nanos) -> u32 {
         GENERATION.get(0).map_or(0, |in_force| in_force.at(now))
+    }
+
+    #[inline(always)]
+    fn set_changes(&self) -> u32 {
+        sets::changes()
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use firewall_tests::{
     command::{Finished, finish},
     firewall::Setup,
     needs,
-    packet::Packet,
+    packet::{Packet, Segment, flag},
     wait,
     wire::{End, Wires},
 };
@@ -338,6 +338,61 @@ fn rules_put_senders_into_sets_and_later_ones_see_them() {
         bench.text("ipset add trap 192.0.2.77")?;
         bench.is_blocked()
     });
+}
+
+#[test]
+fn a_connection_behind_a_list_takes_the_short_way_until_it_is_on_it() {
+    needs!(capability::firewall());
+    let sets = "create block hash:net\ncreate trap hash:ip timeout 60\n";
+    let rules = "*filter\n\
+        -A FORWARD -m set --match-set block src -j DROP\n\
+        -A FORWARD -m set --match-set trap src -j DROP\n\
+        -A FORWARD -p udp --dport 7 -j SET --add-set trap src\n\
+        COMMIT\n";
+    by_hook("xdp", sets, rules, |bench| {
+        let client = bench.wires.client.endpoint(Family::V4, 40_000);
+        let server = |port| bench.wires.server.endpoint(Family::V4, port);
+        let segment = |flags, seq, ack, payload: &[u8]| Segment {
+            flags,
+            seq,
+            ack,
+            payload: payload.to_vec(),
+        };
+        let syn = Packet::tcp(client, server(80), segment(flag::SYN, 1_000, 0, b""));
+        let accept = segment(flag::SYN | flag::ACK, 5_000, 1_001, b"");
+        let accept = Packet::tcp(server(80), client, accept);
+        let question = segment(flag::ACK | flag::PSH, 1_001, 5_001, b"?");
+        let question = Packet::tcp(client, server(80), question);
+        let trapped = Packet::udp(client, server(7), b"trap");
+        bench.wires.cross(End::Client, &syn)?;
+        bench.wires.cross(End::Server, &accept)?;
+        let is_short = |bench: &Bench<'_>| -> Result<bool> {
+            let before = bench.firewall.stat("forward-short")?;
+            bench.wires.cross(End::Client, &question)?;
+            Ok(bench.firewall.stat("forward-short")? > before)
+        };
+        wait::until_true("the short way", || is_short(bench).unwrap_or(false))?;
+        let is_dropped = |bench: &Bench<'_>| -> Result<()> {
+            let before = bench.dropped()?;
+            bench.wires.client.send(&question)?;
+            wait::until_true("a rule to drop it", || {
+                bench.dropped().is_ok_and(|dropped| dropped > before)
+            })?;
+            bench.wires.server.has_not_seen(&question)
+        };
+        for (set, element) in [("block", "192.0.0.0/16"), ("trap", "192.0.2.77")] {
+            bench.firewall.text(&["set", "add", set, element])?;
+            is_dropped(bench).with_context(|| format!("{element} in {set}"))?;
+            bench.firewall.text(&["set", "del", set, element])?;
+            wait::until_true("the short way again", || is_short(bench).unwrap_or(false))?;
+        }
+        // And when a packet puts its sender there.
+        bench.wires.cross(End::Client, &trapped)?;
+        is_dropped(bench).context("trapped")?;
+        bench.firewall.text(&["set", "flush", "trap"])?;
+        wait::until_true("the short way at last", || is_short(bench).unwrap_or(false))
+    })
+    .unwrap();
 }
 
 #[test]

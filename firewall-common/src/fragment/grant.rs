@@ -50,6 +50,8 @@ impl FragmentKey {
 pub struct FragmentGrant {
     pub expires: Nanos,
     pub tuple: Tuple,
+    /// Its stamp is the generation alone: the datagram is judged once, whatever becomes of the
+    /// sets meanwhile.
     pub verdict: CachedVerdict,
     /// What rules have made of it.
     pub mangling: Mangling,

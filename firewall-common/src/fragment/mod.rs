@@ -62,6 +62,7 @@ pub fn grant<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) {
     scratch.grant = FragmentGrant::of_first(&scratch.headers);
     scratch.grant.expires = now.after(tables.timeouts().fragment);
     scratch.grant.verdict = path::verdict_to_remember(&scratch.walk);
+    scratch.grant.verdict.stamp = scratch.walk.generation;
     scratch.grant.chain = scratch.walk.chain;
     scratch.grant.mangling = scratch.mangling;
     scratch.grant.mangling.changes &= change::OF_FRAGMENTS;
@@ -163,7 +164,7 @@ pub fn inherit<T: Tables>(
         return Inherited::Drop(DropReason::FragmentOverlap);
     }
     // Rules of an older generation have no counters any more.
-    if grant.verdict.generation == scratch.walk.generation {
+    if grant.verdict.stamp == scratch.walk.generation {
         scratch.walk.hits = grant.verdict.hits;
         path::count_hits(tables, scratch);
     }

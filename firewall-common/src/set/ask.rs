@@ -1,6 +1,6 @@
 //! `-m set`: whether a packet is in a set, as xt_set and the types of ip_set see it.
 
-use super::{Entry, EntryKey, HOST, Kind, MEMBERS, SetHeader, entry_flag, set_flag};
+use super::{Entry, EntryKey, HOST, Kind, MEMBERS, SetHeader, Tick, entry_flag, set_flag};
 use crate::{
     addr::Addr,
     extra::{
@@ -105,7 +105,8 @@ pub struct Search {
     is_question: u8,
     /// 1 when the packet is in the set.
     answer: u32,
-    _pad: u32,
+    /// 1 when an answer was given that time may change, or that counted the packet.
+    is_fleeting: u32,
 }
 
 impl Search {
@@ -144,6 +145,16 @@ impl Search {
     #[inline(always)]
     pub const fn holds(&self) -> bool {
         self.answer != 0
+    }
+
+    /// Whether an answer since this was asked before may be another one for the next packet,
+    /// though nobody changes a set: an element was found that has an end, or that counts. Where
+    /// nothing is found, only what is put in can change that.
+    #[inline(always)]
+    pub const fn take_fleeting(&mut self) -> bool {
+        let is_fleeting = self.is_fleeting != 0;
+        self.is_fleeting = 0;
+        is_fleeting
     }
 
     /// Says when to stop.
@@ -188,6 +199,13 @@ impl Search {
             return false;
         }
         self.entry = entry;
+        let list_flags = if self.list == 0 { 0 } else { self.list_flags };
+        if entry.expires.0 != Tick::NEVER.0
+            || self.flags & set_flag::COUNTERS != 0
+            || list_flags & (set_flag::COUNTERS | set_flag::TIMEOUT) != 0
+        {
+            self.is_fleeting = 1;
+        }
         if self.flags & set_flag::COUNTERS != 0 && !self.is_counted(tables, facts) {
             return false;
         }

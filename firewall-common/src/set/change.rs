@@ -93,10 +93,8 @@ fn add<T: Rules>(tables: &T, side: (u32, u32, u32), order: &Order, facts: &Facts
     let Some(header) = tables.set_header(store) else { return };
     let Some(key) = element(tables, store, header, sources, dimensions, facts) else { return };
     let now = facts.now;
-    if !order.exist
-        && let Some(entry) = tables.set_entry(store, &key)
-        && !entry.is_expired(now)
-    {
+    let before = tables.set_entry(store, &key).filter(|entry| !entry.is_expired(now));
+    if !order.exist && before.is_some() {
         return;
     }
     let seconds = match order.timeout {
@@ -116,6 +114,14 @@ fn add<T: Rules>(tables: &T, side: (u32, u32, u32), order: &Order, facts: &Facts
         tables.note_hosts(store);
     }
     tables.put_entry(store, &key, &entry);
+    // What has an end already is remembered by nobody; that it has another one is nothing new.
+    let is_known = before.is_some_and(|before| {
+        before.flags == 0
+            && (before.expires.0 == Tick::NEVER.0) == (entry.expires.0 == Tick::NEVER.0)
+    });
+    if !is_known {
+        tables.note_set_change();
+    }
 }
 
 #[inline(always)]
@@ -123,8 +129,11 @@ fn remove<T: Rules>(tables: &T, side: (u32, u32, u32), facts: &Facts) {
     let (slot, sources, dimensions) = side;
     let Some(store) = tables.set_store(slot) else { return };
     let Some(header) = tables.set_header(store) else { return };
-    if let Some(key) = element(tables, store, header, sources, dimensions, facts) {
+    if let Some(key) = element(tables, store, header, sources, dimensions, facts)
+        && tables.set_entry(store, &key).is_some()
+    {
         tables.remove_entry(store, &key);
+        tables.note_set_change();
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     },
     control::{device, option, slot},
     flow::{Direction, Flow, FlowKey, Side, State, helper, protocol, status},
+    generation::stamp,
     hop::{Hop, NOWHERE, Way, dscp, tick},
     nat::mapping,
     seq::Seq,
@@ -236,7 +237,8 @@ pub fn follow<'t, T: Tables>(
         Direction::Reply => (reply, original),
     };
     // What is for this host has no way out.
-    let is_known = side.cached.generation == generation && side.cached.in_ifindex == in_ifindex;
+    let stamp = stamp(generation, tables.set_changes());
+    let is_known = side.cached.stamp == stamp && side.cached.in_ifindex == in_ifindex;
     if !is_known || side.cached.out_ifindex == 0 {
         return None;
     }

@@ -380,6 +380,18 @@ impl Rules for Memory {
         self.sets.entry(store, key)
     }
 
+    fn note_set_change(&self) {
+        self.sets.changes.set(self.sets.changes.get() + 1);
+    }
+
+    fn note_fleeting(&self) {
+        self.sets.is_fleeting.set(true);
+    }
+
+    fn take_fleeting(&self) -> bool {
+        self.sets.is_fleeting.take()
+    }
+
     fn count_entry(&self, store: u32, key: &EntryKey, bytes: u64) {
         self.sets.count(store, key, bytes);
     }
@@ -487,6 +499,10 @@ impl Lists for Memory {
 impl Tables for Memory {
     fn generation(&self, _now: Nanos) -> u32 {
         self.generation
+    }
+
+    fn set_changes(&self) -> u32 {
+        self.sets.changes.get()
     }
 
     fn options(&self) -> Options {

@@ -1,6 +1,9 @@
 //! Sets in memory: a slot is its place, and leads to the store behind it.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
 
 use bytemuck::Zeroable;
 
@@ -8,7 +11,13 @@ use crate::set::{Entry, EntryKey, Kind, SetHeader};
 
 /// Sets by their slots.
 #[derive(Debug, Default)]
-pub struct Sets(Vec<Set>);
+pub struct Sets {
+    all: Vec<Set>,
+    /// [`crate::tables::Tables::set_changes`]; who changes one here says so himself.
+    pub changes: Cell<u32>,
+    /// [`crate::tables::Rules::take_fleeting`].
+    pub(super) is_fleeting: Cell<bool>,
+}
 
 #[derive(Debug)]
 struct Set {
@@ -24,28 +33,28 @@ impl Sets {
         header.family = if kind.has_address() { 4 } else { 0 };
         header.maxelem = 65_536;
         change(&mut header);
-        self.0.push(Set { header, entries: RefCell::default() });
-        self.0.len() as u32 - 1
+        self.all.push(Set { header, entries: RefCell::default() });
+        self.all.len() as u32 - 1
     }
 
     /// Puts an element in, and its prefix length among those that are looked for.
     pub fn insert(&mut self, slot: u32, key: EntryKey, entry: Entry) {
-        let set = &mut self.0[slot as usize];
+        let set = &mut self.all[slot as usize];
         set.header.add_prefix(key.prefix);
         set.entries.borrow_mut().insert(key, entry);
     }
 
     /// An element of a slot's set.
     pub fn get(&self, slot: u32, key: &EntryKey) -> Option<Entry> {
-        self.0[slot as usize].entries.borrow().get(key).copied()
+        self.all[slot as usize].entries.borrow().get(key).copied()
     }
 
     fn of_store(&self, store: u32) -> Option<&Set> {
-        self.0.get((store as usize).checked_sub(1)?)
+        self.all.get((store as usize).checked_sub(1)?)
     }
 
     pub(super) fn store(&self, slot: u32) -> Option<u32> {
-        ((slot as usize) < self.0.len()).then_some(slot + 1)
+        ((slot as usize) < self.all.len()).then_some(slot + 1)
     }
 
     pub(super) fn header(&self, store: u32) -> Option<&SetHeader> {

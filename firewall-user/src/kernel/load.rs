@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 51] = [
+const PINNED: [&str; 52] = [
     "assured",
     "awaited",
     "buckets",
@@ -56,6 +56,7 @@ const PINNED: [&str; 51] = [
     "rules",
     "rulesets",
     "ruleset_text",
+    "set_changes",
     "SET_COMMENTS",
     "SET_ENTRIES",
     "set_hosts",

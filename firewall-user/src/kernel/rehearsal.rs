@@ -34,7 +34,7 @@ use super::{
 
 /// The maps of the instance: nothing that programs write, but in sets, of which
 /// [`option::REHEARSAL`] says that they stay.
-const SHARED: [&str; 18] = [
+const SHARED: [&str; 19] = [
     "awaited",
     "clock",
     "devices",
@@ -48,6 +48,7 @@ const SHARED: [&str; 18] = [
     "rule_index",
     "rules",
     "rulesets",
+    "set_changes",
     "SET_ENTRIES",
     "set_hosts",
     "set_slots",

@@ -16,7 +16,13 @@ use firewall_common::{
 };
 use nix::fcntl::Flock;
 
-use super::{batch, maps::Maps, quiescence::wait_for_programs, raw::Raw, view::View};
+use super::{
+    batch,
+    maps::Maps,
+    quiescence::wait_for_programs,
+    raw::Raw,
+    view::{View, WritableView},
+};
 
 /// The outer maps.
 const ENTRIES: &str = "SET_ENTRIES";
@@ -184,6 +190,20 @@ impl SetTables {
             }
             self.set_header(*store, &empty)?;
         }
+        Ok(())
+    }
+
+    /// Says that a set has changed: what was remembered of it holds no more. Whoever has
+    /// changed one says so, then.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn note_change(&self) -> Result<()> {
+        const CHANGES: &str = "set_changes";
+        let map = self.maps.open_map(CHANGES)?;
+        let view: WritableView<u64> =
+            View::to_write(map, 0, 1).with_context(|| format!("cannot write map {CHANGES}"))?;
+        view.count_up(0);
         Ok(())
     }
 

@@ -241,7 +241,11 @@ impl Sweeper {
             }
             match entries.take(key)? {
                 // A packet has put it in again.
-                Some(entry) if !entry.is_expired(now) => entries.put(key, &entry)?,
+                Some(entry) if !entry.is_expired(now) => {
+                    entries.put(key, &entry)?;
+                    // Who looked meanwhile has missed it.
+                    self.sets.note_change()?;
+                }
                 _ => {
                     if let Some(comments) = comments {
                         comments.remove(key)?;

@@ -12,6 +12,7 @@ use std::{
     os::fd::AsFd,
     ptr::NonNull,
     slice,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use bytemuck::Pod;
@@ -111,6 +112,17 @@ impl<V> Drop for View<V> {
 /// As [`View`], to be written to.
 #[derive(Debug)]
 pub(super) struct WritableView<V>(View<V>);
+
+impl WritableView<u64> {
+    /// Adds one to a number that programs add to, too.
+    pub(super) fn count_up(&self, place: usize) {
+        assert!(place < self.0.count, "the view shows {} numbers", self.0.count);
+        // SAFETY: a word of the pages, aligned as the array has it, which everybody changes in
+        // one step.
+        let number = unsafe { AtomicU64::from_ptr(self.0.first.add(place).as_ptr()) };
+        number.fetch_add(1, Ordering::Release);
+    }
+}
 
 impl<V: Pod> Deref for WritableView<V> {
     type Target = [V];

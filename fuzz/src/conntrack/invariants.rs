@@ -42,7 +42,7 @@ fn of_flow(memory: &Memory, key: &FlowKey, table: FlowTable, flow: &Flow, now: N
     for side in flow.sides {
         assert!(side.window.scale <= MAX_SCALE, "{flow:?}");
         assert_eq!(side.window.flags & !WINDOW_FLAGS, 0, "{flow:?}");
-        assert!(side.cached.generation == 0 || side.cached.generation == memory.generation);
+        assert!(side.cached.stamp == 0 || side.cached.stamp == memory.generation);
         assert!(side.bytes >= side.packets * 20, "{flow:?}");
     }
     assert!(flow.last.segment <= 5 && flow.last.direction <= 1, "{flow:?}");

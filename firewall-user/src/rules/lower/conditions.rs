@@ -194,7 +194,7 @@ impl Lowering {
             Match::Icmp(icmp) => self.icmp(*icmp),
             Match::Extra(extra) => self.extra(extra, pool),
             Match::Set(set) => {
-                self.rule.flags |= flag::PER_PACKET;
+                self.rule.flags |= flag::ASKS_SETS;
                 self.sets.push((self.extras.len(), set.set.name.clone()));
                 self.extras.push(extras::set(set));
                 Ok(())

@@ -330,7 +330,7 @@ fn sieve(rules: &[Rule], extras: &[Extra], origins: &[Origin], header: &RulesetH
         return 0;
     }
     let keeps_no_verdict = |entry: u32| match rules.get(entry as usize) {
-        Some(rule) => rule.present == 0 && rule.flags & flag::PER_PACKET != 0,
+        Some(rule) => rule.present == 0 && rule.flags & (flag::PER_PACKET | flag::ASKS_SETS) != 0,
         None => true,
     };
     match [true, false].into_iter().all(|is_v4| keeps_no_verdict(header.raw_entry(is_v4))) {

@@ -43,11 +43,11 @@ fn what_iptables_prints_stays_as_it_is() {
 }
 
 #[test]
-fn names_become_slots_and_the_verdict_is_not_remembered() {
+fn names_become_slots_and_the_set_says_whether_its_answer_lasts() {
     let mut rules = compiled("-p tcp -m length --length 5 -m set --match-set b dst,src -j ACCEPT");
     rules.bind(&|name| (name == "b").then_some(7)).unwrap();
     let rule = rules.rules[0];
-    assert!(rule.flags & flag::PER_PACKET != 0 && rule.extra_count == 2);
+    assert!(rule.flags & flag::ASKS_SETS != 0 && rule.extra_count == 2);
     let question = Question::unpack(&rules.extras[usize::from(rule.extra_first) + 1].arguments);
     assert_eq!((question.slot, question.sources, question.dimensions), (7, 0b10, 2));
 
