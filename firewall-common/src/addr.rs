@@ -39,6 +39,13 @@ impl Addr {
         }
     }
 
+    /// The bits of it that no address of IPv4 has; zero for one of IPv4.
+    #[inline(always)]
+    pub const fn beyond_ipv4(self) -> u32 {
+        let [a, b, c, _] = self.words;
+        a | b | (c ^ MAPPED)
+    }
+
     /// Whether the bits under `mask` equal `prefix`, which holds no others.
     #[inline(always)]
     pub const fn matches(self, prefix: Self, mask: Self) -> bool {

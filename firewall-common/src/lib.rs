@@ -24,6 +24,7 @@ pub mod generation;
 pub mod headers;
 pub mod helper_stats;
 pub mod hop;
+pub mod ipv4_key;
 pub mod mangle;
 pub mod nat;
 pub mod packet;

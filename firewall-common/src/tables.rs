@@ -2,7 +2,7 @@
 //! plain memory in tests.
 
 use crate::{
-    addr::Addr,
+    addr::{Addr, Family},
     conntrack::{
         self, Tracked,
         connection::{self, Judgement},
@@ -21,6 +21,7 @@ use crate::{
     fragment::{self, Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     hop::Hop,
+    ipv4_key::Ipv4Key,
     nat::{self, Mapping, MappingKey, Translation},
     packet::Packet,
     path::{self, Sifted},
@@ -35,7 +36,7 @@ use crate::{
         header::{MAX_OPTIONS, TcpHeader},
     },
     time::Nanos,
-    verdict::{DropReason, Verdict},
+    verdict::{DropReason, Stat, Verdict},
     walk::Outcome,
 };
 
@@ -284,6 +285,19 @@ pub trait Tables: Rules {
 
     #[allow(clippy::mut_from_ref, reason = "flows live in memory shared by all CPUs")]
     fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow>;
+    /// A live flow of this key: [`conntrack::find`].
+    #[allow(clippy::mut_from_ref, reason = "as for flows")]
+    #[inline(always)]
+    fn find(&self, key: &FlowKey, now: Nanos) -> Option<(FlowTable, &mut Flow)> {
+        let assured = self.flow(FlowTable::Assured, key);
+        conntrack::first_live(assured, || self.flow(FlowTable::Embryonic, key), now)
+    }
+    /// A flow of IPv4 in the assured table.
+    #[allow(clippy::mut_from_ref, reason = "as for flows")]
+    #[inline(always)]
+    fn confirmed(&self, key: &Ipv4Key) -> Option<&mut Flow> {
+        self.flow(FlowTable::Assured, &key.wide())
+    }
     /// Puts a new flow into the embryonic table; `false` when there is no space.
     fn create(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// As [`Tables::create`]; `false` also when one stands there.
@@ -308,10 +322,10 @@ pub trait Tables: Rules {
     /// The way in under a wire face.
     #[allow(clippy::mut_from_ref, reason = "as for flows")]
     fn translation(&self, key: &FlowKey) -> Option<&mut Translation>;
-    /// The same, of a confirmed flow.
+    /// The same, of a confirmed flow of IPv4.
     #[inline(always)]
-    fn kept_translation(&self, key: &FlowKey) -> Option<&Translation> {
-        self.translation(key).map(|found| &*found)
+    fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
+        self.translation(&key.wide()).map(|found| &*found)
     }
     /// Puts one down where none stands.
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
@@ -654,6 +668,14 @@ pub trait Tables: Rules {
 
     /// Adds one to a counter of the `stats` map.
     fn count(&self, counter: u32);
+    /// Counts something of the flow of this key, and what is of IPv6 among it once more.
+    #[inline(always)]
+    fn count_flow(&self, [all, of_ipv6]: [Stat; 2], key: &FlowKey) {
+        self.count(all as u32);
+        if matches!(key.low.family(), Family::Ipv6) {
+            self.count(of_ipv6 as u32);
+        }
+    }
     fn report(&self, event: &Event);
     fn report_flow(&self, event: &FlowEvent);
 

@@ -134,18 +134,30 @@ stats! {
     CacheHit = "cache-hit",
     /// Flows created.
     FlowsCreated = "flows-created",
+    /// Of them, those of IPv6.
+    FlowsCreated6 = "flows-created6",
     /// Flows that became assured.
     FlowsAssured = "flows-assured",
+    /// Of them, those of IPv6.
+    FlowsAssured6 = "flows-assured6",
     /// Tries of embryonic flows to become assured, one with each packet, that failed
     /// because the table of assured flows is full.
     AssuredFull = "assured-full",
+    /// Of them, those of IPv6, whose table is another one.
+    AssuredFull6 = "assured-full6",
     /// Ways into confirmed flows that stay where a flood of new ones reaches them, because
     /// the table of translations is full.
     TranslationsFull = "translations-full",
+    /// Of them, those of IPv6.
+    TranslationsFull6 = "translations-full6",
     /// Embryonic flows that a reset ended before anybody had answered.
     FlowsForgotten = "flows-forgotten",
+    /// Of them, those of IPv6.
+    FlowsForgotten6 = "flows-forgotten6",
     /// Embryonic flows in whose place a new one with the same endpoints stepped.
     FlowsReplaced = "flows-replaced",
+    /// Of them, those of IPv6.
+    FlowsReplaced6 = "flows-replaced6",
     /// Expectations used by a flow.
     ExpectationsUsed = "expectations-used",
     /// SYNs that were answered with a cookie.
@@ -174,6 +186,30 @@ pub fn spread(counters: &mut [u64; STAT_PLACES]) {
         let counter = &mut counters[stat as usize];
         *counter = counter.wrapping_add(short);
     }
+}
+
+/// What is counted of flows of both families, with that of IPv6 among it: each family has
+/// tables of its own.
+pub mod family {
+    use super::Stat;
+    use crate::addr::Family;
+
+    /// What is counted of one family.
+    pub fn count(counters: &[u64], [all, of_ipv6]: [Stat; 2], family: Family) -> u64 {
+        let value = |stat: Stat| counters.get(stat as usize).copied().unwrap_or(0);
+        match family {
+            // Both are read at once, and counted one after the other.
+            Family::Ipv4 => value(all).saturating_sub(value(of_ipv6)),
+            Family::Ipv6 => value(of_ipv6),
+        }
+    }
+
+    pub const CREATED: [Stat; 2] = [Stat::FlowsCreated, Stat::FlowsCreated6];
+    pub const ASSURED: [Stat; 2] = [Stat::FlowsAssured, Stat::FlowsAssured6];
+    pub const FORGOTTEN: [Stat; 2] = [Stat::FlowsForgotten, Stat::FlowsForgotten6];
+    pub const REPLACED: [Stat; 2] = [Stat::FlowsReplaced, Stat::FlowsReplaced6];
+    pub const ASSURED_FULL: [Stat; 2] = [Stat::AssuredFull, Stat::AssuredFull6];
+    pub const TRANSLATIONS_FULL: [Stat; 2] = [Stat::TranslationsFull, Stat::TranslationsFull6];
 }
 
 /// All counters of the `stats` map.

@@ -610,6 +610,19 @@ mod frames {
     }
 
     #[test]
+    fn an_ipv6_error_that_quotes_ipv4_addresses_is_related_to_no_ipv4_flow() {
+        let memory = Memory::default();
+        connect(&memory);
+        let mapped = [CLIENT, SERVER].map(|address| format!("::ffff:{address}"));
+        let quoted = Frame::between(&mapped[0], &mapped[1]).tcp(40_000, 80, ACK);
+        let error = Frame::between("2001:db8::1", "2001:db8::2").icmp_error(1, 3, &quoted);
+        assert_eq!(state_of(&memory, &error), CtState::Invalid);
+        let quoted = Frame::between(CLIENT, SERVER).tcp(40_000, 80, ACK);
+        let error = Frame::between("203.0.113.1", CLIENT).icmp_error(3, 1, &quoted);
+        assert_eq!(state_of(&memory, &error), CtState::Related);
+    }
+
+    #[test]
     fn a_frame_for_another_station_is_left_to_the_stack() {
         let mut memory = Memory::default();
         memory.add_device(1, [2, 0, 0, 0, 0, 9]);

@@ -18,7 +18,8 @@ use firewall_common::{
 };
 
 use crate::{
-    maps::{ASSURED, BLANK_RECENT, BUCKETS, COUNTED, EMBRYONIC, RECENT},
+    families::{CONFIRMED, NEW},
+    maps::{BLANK_RECENT, BUCKETS, COUNTED, RECENT},
     memory,
     tables::{Maps, RuleMaps},
 };
@@ -75,11 +76,9 @@ impl Lists for RuleMaps {
     fn connection(&self, key: &PlaceKey, own: &FlowKey, now: Nanos) -> (Found, u32) {
         // SAFETY: as above.
         let Some(place) = (unsafe { COUNTED.get(key) }) else { return (Found::Nothing, 0) };
-        // SAFETY: as above.
-        let flow = match unsafe { ASSURED.get(&place.flow) } {
-            Some(flow) => Some(flow),
-            // SAFETY: as above.
-            None => unsafe { EMBRYONIC.get(&place.flow) },
+        let flow = match CONFIRMED.find(&place.flow) {
+            Some(flow) => Some(&*flow),
+            None => NEW.find(&place.flow).map(|flow| &*flow),
         };
         (place.find(own, flow, now), place.last)
     }

@@ -14,6 +14,7 @@ mod answer;
 mod chunks;
 mod cookie;
 mod decide;
+mod families;
 mod hops;
 mod lists;
 mod mangle;

@@ -26,6 +26,7 @@ use firewall_common::{
     generation::InForce,
     helper_stats::HelperStats,
     hop::{HOPS as HOP_PLACES, Hop},
+    ipv4_key::Ipv4Key,
     mangle::parcel::{PARCELS as PARCELS_AT_ONCE, Parcel},
     nat::{FACE_WORDS, Mapping, MappingKey, Translation},
     pressure::{PRESSURES, Pressure},
@@ -90,13 +91,21 @@ pub static HOPS: Array<Hop> = Array::with_max_entries(HOP_PLACES, 0);
 #[map(name = "epoch")]
 pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Size set at load.
+/// Confirmed flows of IPv4. Size set at load.
 #[map(name = "assured")]
-pub static ASSURED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(262_144, 0);
+pub static ASSURED: HashMap<Ipv4Key, Flow> = HashMap::with_max_entries(262_144, 0);
 
-/// Size set at load.
+/// Those of IPv6, which take memory as they come. Size set at load.
+#[map(name = "assured6")]
+pub static ASSURED6: HashMap<FlowKey, Flow> = HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+
+/// Flows of IPv4 that nobody has confirmed. Size set at load.
 #[map(name = "embryonic")]
-pub static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(65_536, 0);
+pub static EMBRYONIC: LruHashMap<Ipv4Key, Flow> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Those of IPv6. Size set at load.
+#[map(name = "embryonic6")]
+pub static EMBRYONIC6: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Size set at load.
 #[map(name = "expectations")]
@@ -107,15 +116,25 @@ pub static EXPECTATIONS: HashMap<ExpectationKey, Expectation> =
 #[map(name = "masters")]
 pub static MASTERS: LruHashMap<FlowKey, Master> = LruHashMap::with_max_entries(16_384, 0);
 
-/// The ways from wire faces to the inside, of confirmed flows. Size set at load.
+/// The ways from wire faces to the inside, of confirmed flows of IPv4. Size set at load.
 #[map(name = "translations")]
-pub static TRANSLATIONS: HashMap<FlowKey, Translation> =
+pub static TRANSLATIONS: HashMap<Ipv4Key, Translation> =
     HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
 
-/// The same of flows that nobody has confirmed. Size set at load.
+/// The same of IPv6. Size set at load.
+#[map(name = "translations6")]
+pub static TRANSLATIONS6: HashMap<FlowKey, Translation> =
+    HashMap::with_max_entries(524_288, BPF_F_NO_PREALLOC);
+
+/// The same of flows of IPv4 that nobody has confirmed. Size set at load.
 #[map(name = "embryonic_nat")]
-pub static EMBRYONIC_TRANSLATIONS: LruHashMap<FlowKey, Translation> =
+pub static EMBRYONIC_TRANSLATIONS: LruHashMap<Ipv4Key, Translation> =
     LruHashMap::with_max_entries(65_536, 0);
+
+/// The same of IPv6. Size set at load.
+#[map(name = "embryonic_nat6")]
+pub static EMBRYONIC_TRANSLATIONS6: LruHashMap<FlowKey, Translation> =
+    LruHashMap::with_max_entries(16_384, 0);
 
 /// The outside ports that inside endpoints of UDP keep, where that is asked for. Size set at
 /// load.

@@ -28,6 +28,7 @@ use firewall_common::{
     fragment::{Early, FragmentGrant, FragmentKey, Inherited, Visit},
     headers::Headers,
     hop::Hop,
+    ipv4_key::Ipv4Key,
     nat::{Mapping, MappingKey, Translation},
     packet::Packet,
     path::Sifted,
@@ -45,16 +46,18 @@ use firewall_common::{
     },
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{DropReason, Packed, STAT_PLACES, Stat, Verdict},
+    verdict::{DropReason, Packed, STAT_PLACES, Stat, Verdict, family},
     walk::{self, Outcome},
 };
 
 use crate::{
-    accept, cookie, decide, hops,
+    accept, cookie, decide,
+    families::{CONFIRMED, Entries as _, NEW, find_live},
+    hops,
     maps::{
-        ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EMBRYONIC, EPOCH, EVENTS, EXPECTATIONS,
-        EXTRAS, FIRST, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS,
-        MASTERS, OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
+        ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EPOCH, EVENTS, EXPECTATIONS, EXTRAS,
+        FIRST, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS,
+        OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
         STATISTICS, TIMEOUTS, WINDOW,
     },
     memory, nat,
@@ -474,51 +477,59 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow> {
-        let flow = match table {
-            FlowTable::Assured => ASSURED.get_ptr_mut(key),
-            FlowTable::Embryonic => EMBRYONIC.get_ptr_mut(key),
-        }?;
-        // SAFETY: the memory stays mapped while the program runs.
-        Some(unsafe { &mut *flow })
+        match table {
+            FlowTable::Assured => CONFIRMED.find(key),
+            FlowTable::Embryonic => NEW.find(key),
+        }
+    }
+
+    #[inline(always)]
+    fn find(&self, key: &FlowKey, now: Nanos) -> Option<(FlowTable, &mut Flow)> {
+        find_live(key, now)
+    }
+
+    #[inline(always)]
+    fn confirmed(&self, key: &Ipv4Key) -> Option<&mut Flow> {
+        ASSURED.find(key)
     }
 
     #[inline(always)]
     fn create(&self, key: &FlowKey, flow: &Flow) -> bool {
-        if EMBRYONIC.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok() {
+        if NEW.put(key, flow, BPF_NOEXIST) {
             return true;
         }
-        if EMBRYONIC.insert(key, flow, u64::from(BPF_EXIST)).is_ok() {
-            self.count(Stat::FlowsReplaced as u32);
+        if NEW.put(key, flow, BPF_EXIST) {
+            self.count_flow(family::REPLACED, key);
             return true;
         }
         // What stood here has gone meanwhile, or there is no room.
-        EMBRYONIC.insert(key, flow, u64::from(BPF_ANY)).is_ok()
+        NEW.put(key, flow, BPF_ANY)
     }
 
     #[inline(always)]
     fn create_first(&self, key: &FlowKey, flow: &Flow) -> bool {
-        EMBRYONIC.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
+        NEW.put(key, flow, BPF_NOEXIST)
     }
 
     #[inline(always)]
     fn promote(&self, key: &FlowKey, flow: &Flow) -> bool {
-        if ASSURED.insert(key, flow, u64::from(BPF_NOEXIST)).is_err() {
+        if !CONFIRMED.put(key, flow, BPF_NOEXIST) {
             return false;
         }
-        let _ = EMBRYONIC.remove(key);
+        let _ = NEW.take(key);
         true
     }
 
     #[inline(always)]
     fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
         match table {
-            FlowTable::Assured => ASSURED.remove(key).is_ok(),
+            FlowTable::Assured => CONFIRMED.take(key),
             FlowTable::Embryonic => {
-                if EMBRYONIC.remove(key).is_err() {
-                    return false;
+                let was_there = NEW.take(key);
+                if was_there {
+                    self.count_flow(family::FORGOTTEN, key);
                 }
-                self.count(Stat::FlowsForgotten as u32);
-                true
+                was_there
             }
         }
     }
@@ -555,7 +566,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn kept_translation(&self, key: &FlowKey) -> Option<&Translation> {
+    fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
         nat::kept_translation(key)
     }
 

@@ -277,7 +277,7 @@ mod of_flows_that_expire {
         let firewall = start(&network)?;
         let watcher = watch(&firewall, &["conntrack", "events", "-p", "udp", "--dport", "7"])?;
         let maps = Maps::open(&Pins::new(firewall.pin()))?;
-        let mut flows = FlowTables::open(&maps)?;
+        let flows = FlowTables::open(&maps)?;
         for port in 1..=FLOWS {
             let address = |last| std::net::IpAddr::from([192, 0, 2, last]).into();
             let original = Tuple {

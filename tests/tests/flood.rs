@@ -237,7 +237,7 @@ mod a_table_full_of_living_flows {
         // All end: a connection that begins then is assured at once.
         more.iter().chain(&*kept).try_for_each(|it| site.wires.client.send(&it.reset()))?;
         wait::until("room", CALM, || {
-            let words = format!("confirmed flows ({SIZE}) has room again");
+            let words = format!("confirmed IPv4 flows ({SIZE}) has room again");
             firewall.said().contains(&words).then_some(())
         })?;
         connect(&Caller::new(NEWCOMERS, 2 * MORE))?;
@@ -256,7 +256,7 @@ mod a_table_full_of_living_flows {
                 gauge["full_since"].is_string() && gauge["lost"] == tries && gauge["value"] == SIZE
             })
         })?;
-        let words = format!("confirmed flows ({SIZE}) is full: connections stay embryonic");
+        let words = format!("confirmed IPv4 flows ({SIZE}) is full: connections stay embryonic");
         wait::until_true("the daemon to say so", || firewall.said().contains(&words))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, capability,
+    Family, Firewall, Gateway, Offload, capability,
     conversation::Conversation,
     firewall::Setup,
     needs,
@@ -52,37 +52,45 @@ mod a_flood_of_embryonic_flows {
     #[test]
     fn is_told_once_counted_exactly_and_over_in_the_end() {
         needs!(capability::firewall());
-        flood().unwrap();
+        flood(Family::V4, "IPv4", ["table-embryonic", "table-embryonic6"]).unwrap();
     }
 
-    fn flood() -> Result<()> {
+    #[test]
+    fn is_told_of_ipv6_alone_whose_table_is_another_one() {
+        needs!(capability::firewall());
+        flood(Family::V6, "IPv6", ["table-embryonic6", "table-embryonic"]).unwrap();
+    }
+
+    fn flood(family: Family, named: &str, [table, other]: [&str; 2]) -> Result<()> {
         const SYNS: u16 = 500;
         let (network, wires) = quiet_gateway()?;
         let mut firewall = setup(&["--max-embryonic", "64"]).start(network.gateway())?;
-        send(&wires, 20_000, SYNS)?;
+        send(&wires, family, 20_000, SYNS)?;
         wait::until_true("every flow to begin", || {
             firewall.stat("flows-created").is_ok_and(|flows| flows == u64::from(SYNS))
         })?;
         // Each flow is there, or lost its place.
         wait::until_true("what was lost to be counted", || {
-            gauge(&firewall, "table-embryonic").is_ok_and(|gauge| {
+            gauge(&firewall, table).is_ok_and(|gauge| {
                 let sum = number(&gauge, "value").ok().zip(number(&gauge, "lost").ok());
                 sum.is_some_and(|(here, lost)| lost > 0 && here + lost == u64::from(SYNS))
             })
         })
         .with_context(|| firewall.text(&["stats"]).unwrap_or_default())?;
-        let full = gauge(&firewall, "table-embryonic")?;
+        let full = gauge(&firewall, table)?;
         ensure!(full["full_since"].is_string() && full["times_full"] == 1, "{full}");
         wait::until("the daemon to say so", wait::DEADLINE, || {
-            said(&mut firewall, "embryonic flows (64) is full").ok().filter(|times| *times > 0)
+            let words = format!("embryonic {named} flows (64) is full");
+            said(&mut firewall, &words).ok().filter(|times| *times > 0)
         })?;
-        ensure!(said(&mut firewall, "most are from: 192.0.2.77")? == 1, "nobody is named");
+        let source = format!("most are from: {}", wires.client.address(family));
+        ensure!(said(&mut firewall, &source)? == 1, "nobody is named");
 
         // The flood goes on, and is not told again.
-        send(&wires, 30_000, SYNS)?;
+        send(&wires, family, 30_000, SYNS)?;
         let lost = number(&full, "lost")?;
         wait::until_true("more to be lost", || {
-            let now = gauge(&firewall, "table-embryonic").and_then(|now| number(&now, "lost"));
+            let now = gauge(&firewall, table).and_then(|now| number(&now, "lost"));
             now.is_ok_and(|now| now > lost)
         })?;
         ensure!(said(&mut firewall, "is full")? == 1, "told again");
@@ -90,18 +98,21 @@ mod a_flood_of_embryonic_flows {
         // It ends, and its flows expire.
         firewall.text(&["conntrack", "flush"])?;
         wait::until("room", CALM, || {
-            said(&mut firewall, "embryonic flows (64) has room again").ok().filter(|n| *n > 0)
+            let words = format!("embryonic {named} flows (64) has room again");
+            said(&mut firewall, &words).ok().filter(|n| *n > 0)
         })?;
-        let over = gauge(&firewall, "table-embryonic")?;
+        let over = gauge(&firewall, table)?;
         ensure!(over["full_since"].is_null() && over["last_full"].is_string(), "{over}");
         ensure!(over["times_full"] == 1 && number(&over, "lost")? > lost, "{over}");
+        let other = gauge(&firewall, other)?;
+        ensure!(other["times_full"] == 0 && other["lost"] == 0, "{other}");
         Ok(())
     }
 
-    fn send(wires: &Wires, first: u16, count: u16) -> Result<()> {
-        let server = wires.server.endpoint(Family::V4, 80);
+    fn send(wires: &Wires, family: Family, first: u16, count: u16) -> Result<()> {
+        let server = wires.server.endpoint(family, 80);
         for port in first..first + count {
-            wires.client.send(&Packet::syn(wires.client.endpoint(Family::V4, port), server))?;
+            wires.client.send(&Packet::syn(wires.client.endpoint(family, port), server))?;
         }
         Ok(())
     }
@@ -129,7 +140,7 @@ mod a_full_table_of_confirmed_flows {
         let (here, lost) = (number(&table, "value")?, number(&table, "lost")?);
         ensure!(here + lost >= u64::from(CONVERSATIONS) && here >= 16, "{table}");
         wait::until("the daemon to say so", wait::DEADLINE, || {
-            let words = "confirmed flows (16) is full: connections stay embryonic";
+            let words = "confirmed IPv4 flows (16) is full: connections stay embryonic";
             said(&mut firewall, words).ok().filter(|times| *times == 1)
         })?;
         ensure!(said(&mut firewall, "most are from: 192.0.2.77 (16, 100 %)")? == 1);
@@ -137,6 +148,38 @@ mod a_full_table_of_confirmed_flows {
         ensure!(text.contains("top sources of table-assured (16 flows):\n  192.0.2.77 16 100 %"));
         ensure!(!text.contains("top sources of table-embryonic"), "{text}");
         ensure!(text.contains("of 16, full since "), "{text}");
+        Ok(())
+    }
+
+    #[test]
+    fn of_ipv6_leaves_ipv4_its_own() {
+        needs!(capability::firewall());
+        leaves_ipv4_its_own().unwrap();
+    }
+
+    fn leaves_ipv4_its_own() -> Result<()> {
+        const CONVERSATIONS: u16 = 24;
+        let network = Gateway::new(Offload::Tuned)?;
+        let wires = Wires::across(&network)?;
+        let options = ["--max-flows", "16", "--ftp-ports", "none"];
+        let mut firewall = setup(&options).start(network.gateway())?;
+        for port in 0..CONVERSATIONS {
+            Conversation::open(&wires, Family::V6, 50_000 + port)?;
+        }
+        wait::until("the daemon to say so", wait::DEADLINE, || {
+            let words = "confirmed IPv6 flows (16) is full: connections stay embryonic";
+            said(&mut firewall, words).ok().filter(|times| *times == 1)
+        })?;
+        let full = gauge(&firewall, "table-assured6")?;
+        ensure!(number(&full, "value")? == 16 && number(&full, "lost")? > 0, "{full}");
+        for port in 0..8 {
+            Conversation::open(&wires, Family::V4, 50_000 + port)?;
+        }
+        let free = gauge(&firewall, "table-assured")?;
+        ensure!(number(&free, "value")? == 8 && number(&free, "lost")? == 0, "{free}");
+        ensure!(number(&free, "times_full")? == 0, "{free}");
+        let listed = firewall.json(&["conntrack", "list", "-p", "tcp"])?;
+        ensure!(listed.len() == usize::from(CONVERSATIONS) + 8, "{} flows", listed.len());
         Ok(())
     }
 
@@ -163,7 +206,7 @@ mod a_full_table_of_confirmed_flows {
         // The next daemon does not take it for new.
         firewall.text(&["conntrack", "flush"])?;
         wait::until("room", CALM, || {
-            said(&mut firewall, "confirmed flows (16) has room again").ok().filter(|n| *n == 1)
+            said(&mut firewall, "confirmed IPv4 flows (16) has room again").ok().filter(|n| *n == 1)
         })?;
         ensure!(said(&mut firewall, "is full")? == 0, "told again");
         ensure!(gauge(&firewall, "table-assured")?["times_full"] == 1);

@@ -31,7 +31,7 @@ use firewall_user::kernel::{
     flows::FlowTables,
     maps::{Maps, now},
     pins::Pins,
-    sweep::Sweeper,
+    sweep::{Sweeper, Swept},
 };
 use nix::libc;
 
@@ -57,7 +57,7 @@ fn measure() -> Result<()> {
     // The sweep is this process's own: the daemon's would come when it likes.
     firewall.kill();
     let maps = Maps::open(&Pins::new(firewall.pin()))?;
-    fill(&mut FlowTables::open(&maps)?)?;
+    fill(&FlowTables::open(&maps)?)?;
     let mut sweeper = Sweeper::open(&maps)?;
 
     let begun = Instant::now();
@@ -76,8 +76,9 @@ fn measure() -> Result<()> {
         Ok((swept?, took, busy))
     })?;
     busy.print("during a sweep");
-    eprintln!("{} of {} flows swept in {took:.2?}", swept.assured.removed, swept.assured.found);
-    ensure!(swept.assured.removed == u64::from(FLOWS), "{swept:?}");
+    let Swept { removed, found, .. } = swept.assured.ipv4;
+    eprintln!("{removed} of {found} flows swept in {took:.2?}");
+    ensure!(removed == u64::from(FLOWS), "{swept:?}");
     if capability::full() {
         ensure!(busy.longest() < quiet.longest() + STALL, "held up for {:?}", busy.longest());
     }
@@ -85,7 +86,7 @@ fn measure() -> Result<()> {
 }
 
 /// Flows that have expired.
-fn fill(flows: &mut FlowTables) -> Result<()> {
+fn fill(flows: &FlowTables) -> Result<()> {
     for number in 0..FLOWS {
         let [_, a, b, c] = number.to_be_bytes();
         let tuple = Tuple {

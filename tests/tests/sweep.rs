@@ -122,20 +122,23 @@ fn sweep(pins: &Pins, flows: u32) -> Result<()> {
     let swept = sweeper.sweep(now(), &AtomicBool::new(false), &|_| false, None)?;
     let (took, busy) = (begin.elapsed(), on_cpu()? - busy);
     let grown = resident()?.saturating_sub(memory);
-    let removed = swept.assured.removed;
+    let removed = swept.assured.ipv4.removed;
     eprintln!("{removed} swept in {took:?}, {busy:?} of CPU, {grown} KiB more");
-    ensure!(swept.assured.found == u64::from(flows + LASTING), "{swept:?}");
-    ensure!(swept.assured.removed == u64::from(flows), "{swept:?}");
+    ensure!(swept.assured.ipv4.found == u64::from(flows + LASTING), "{swept:?}");
+    ensure!(swept.assured.ipv4.removed == u64::from(flows), "{swept:?}");
     ensure!(bench.used()? == LASTING, "{} are left", bench.used()?);
     ensure!(grown < 8 << 10, "{grown} KiB for a sweep");
 
     let begin = Instant::now();
     let again = sweeper.sweep(now(), &AtomicBool::new(false), &|_| false, None)?;
-    eprintln!("{} looked at in {:?}", again.assured.found, begin.elapsed());
-    ensure!(again.assured.removed == 0 && again.assured.left() == u64::from(LASTING), "{again:?}");
+    eprintln!("{} looked at in {:?}", again.assured.ipv4.found, begin.elapsed());
+    ensure!(
+        again.assured.ipv4.removed == 0 && again.assured.ipv4.left() == u64::from(LASTING),
+        "{again:?}"
+    );
     // Told to stop, it does.
     let stopped = sweeper.sweep(now(), &AtomicBool::new(true), &|_| false, None)?;
-    ensure!(stopped.assured.found <= u64::from(LASTING), "{stopped:?}");
+    ensure!(stopped.assured.ipv4.found <= u64::from(LASTING), "{stopped:?}");
     Ok(())
 }
 

@@ -51,7 +51,7 @@ const fn sizes() -> TableSizes {
 }
 
 /// Established connections to one server.
-fn fill(flows: &mut FlowTables) -> Result<()> {
+fn fill(flows: &FlowTables) -> Result<()> {
     for number in 0..FLOWS {
         let (address, port) = client(number);
         let original = Tuple {
@@ -94,7 +94,7 @@ fn half_a_million_flows_are_listed_counted_and_deleted_quickly_and_in_little_mem
 fn measure(pins: &Pins) -> Result<()> {
     pins.create()?;
     let _programs = Programs::load(pins, sizes())?;
-    fill(&mut FlowTables::open(&Maps::open(pins)?)?)?;
+    fill(&FlowTables::open(&Maps::open(pins)?)?)?;
     let file = tempfile::NamedTempFile::new()?;
     for (line, lines) in [
         ("conntrack count", 1),
@@ -134,8 +134,8 @@ fn compare(netns: &Netns, pins: &Pins) -> Result<()> {
     const RUNS: usize = 5;
     pins.create()?;
     let _programs = netns.enter(|| Programs::load(pins, sizes()))?;
-    let mut flows = FlowTables::open(&Maps::open(pins)?)?;
-    fill(&mut flows)?;
+    let flows = FlowTables::open(&Maps::open(pins)?)?;
+    fill(&flows)?;
     let _limit = ConntrackMax::set(2 * FLOWS)?;
     fill_kernel(netns)?;
     let counted = netns.run("conntrack -C")?;

@@ -12,7 +12,7 @@ use crate::{
     synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
-    verdict::{DropReason, Stat},
+    verdict::{DropReason, Stat, family},
     wire::tcp_flag::RST,
 };
 
@@ -118,7 +118,7 @@ fn create<T: Tables>(
     if !is_created {
         return Err(DropReason::TableFull);
     }
-    tables.count(Stat::FlowsCreated as u32);
+    tables.count_flow(family::CREATED, &scratch.key);
     Ok(())
 }
 
@@ -292,13 +292,13 @@ const fn settle(scratch: &Scratch, flow: &mut Flow, direction: Direction) {
 fn assure<T: Tables>(tables: &T, scratch: &mut Scratch, flow: &mut Flow) {
     flow.status |= status::ASSURED;
     if tables.promote(&scratch.key, flow) {
-        tables.count(Stat::FlowsAssured as u32);
+        tables.count_flow(family::ASSURED, &scratch.key);
         if flow.is_translated() {
             tables.keep_faces(scratch, flow);
         }
     } else {
         flow.status &= !status::ASSURED;
-        tables.count(Stat::AssuredFull as u32);
+        tables.count_flow(family::ASSURED_FULL, &scratch.key);
     }
 }
 

@@ -140,12 +140,22 @@ pub fn find<'t, T: Tables>(
     key: &FlowKey,
     now: Nanos,
 ) -> Option<(FlowTable, &'t mut Flow)> {
-    if let Some(flow) = tables.flow(FlowTable::Assured, key)
+    tables.find(key, now)
+}
+
+/// The same, of what the two tables have.
+#[inline(always)]
+pub fn first_live<'t>(
+    assured: Option<&'t mut Flow>,
+    embryonic: impl FnOnce() -> Option<&'t mut Flow>,
+    now: Nanos,
+) -> Option<(FlowTable, &'t mut Flow)> {
+    if let Some(flow) = assured
         && !flow.is_expired(now)
     {
         return Some((FlowTable::Assured, flow));
     }
-    if let Some(flow) = tables.flow(FlowTable::Embryonic, key)
+    if let Some(flow) = embryonic()
         && !flow.is_expired(now)
     {
         return Some((FlowTable::Embryonic, flow));

@@ -9,7 +9,7 @@ use crate::{
     scratch::Scratch,
     tables::Tables,
     time::Nanos,
-    verdict::{DropReason, Stat},
+    verdict::{DropReason, family},
 };
 
 /// A claim counts so long without its flow, which the same run of a program creates: some ticks
@@ -231,6 +231,6 @@ pub fn keep<T: Tables>(tables: &T, scratch: &mut Scratch, flow: &Flow) {
 #[inline(always)]
 fn keep_one<T: Tables>(tables: &T, nat: &Desk) {
     if !tables.keep_translation(&nat.claimed_key) {
-        tables.count(Stat::TranslationsFull as u32);
+        tables.count_flow(family::TRANSLATIONS_FULL, &nat.claimed_key);
     }
 }

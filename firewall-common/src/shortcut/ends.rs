@@ -3,7 +3,8 @@
 use crate::{
     addr::Addr,
     checksum::Difference,
-    flow::{Direction, Flow, FlowKey, Sender, Tuple, protocol, status},
+    flow::{Direction, Flow, Sender, Tuple, protocol, status},
+    ipv4_key::Ipv4Key,
     nat::{Faces, Translation, arrival::is_face_of},
 };
 
@@ -37,10 +38,11 @@ impl Ends {
         bytemuck::cast([self.sport, self.dport])
     }
 
-    /// Puts the key of their flow down; gives which endpoint sends.
+    /// The key of their flow, and which of its endpoints sends.
     #[inline(always)]
-    pub fn write_key(&self, protocol: u8, key: &mut FlowKey) -> Sender {
-        key.assign(&self.tuple(protocol))
+    pub const fn key(&self, protocol: u8) -> (Ipv4Key, Sender) {
+        let (sport, dport) = (u16::from_be(self.sport), u16::from_be(self.dport));
+        Ipv4Key::between(protocol, (self.src, sport), (self.dst, dport))
     }
 
     /// What they are inside, where a wire face leads there.

@@ -18,12 +18,12 @@ use crate::{
         window::{Connection, Seen},
     },
     control::{device, option, slot},
-    flow::{Direction, Flow, FlowKey, Side, State, helper, protocol, status},
+    flow::{Direction, Flow, Side, State, helper, protocol, status},
     generation::stamp,
     hop::{Hop, NOWHERE, Way, dscp, tick},
     nat::mapping,
     seq::Seq,
-    tables::{FlowTable, Rules, Tables},
+    tables::{Rules, Tables},
     time::Nanos,
     verdict::Stat,
     wire::{Ethernet, Ipv4, Tcp, Udp, ether_type, tcp_flag},
@@ -206,8 +206,7 @@ pub fn follow<'t, T: Tables>(
 ) -> Option<Onward<'t>> {
     let generation = tables.generation(now);
     let protocol = plain.ip().protocol;
-    let mut key = FlowKey::default();
-    let mut sender = plain.ends().write_key(protocol, &mut key);
+    let (mut key, mut sender) = plain.ends().key(protocol);
     let mut arrival = Arrival { inside: plain.ends(), is_translated: false };
     // Something may be translated that is addressed so.
     if tables.is_face(&Addr::v4(plain.ip().dst))
@@ -215,9 +214,9 @@ pub fn follow<'t, T: Tables>(
         && found.is_from(sender)
     {
         arrival = Arrival { inside: Ends::inside(found), is_translated: true };
-        sender = arrival.inside.write_key(protocol, &mut key);
+        (key, sender) = arrival.inside.key(protocol);
     }
-    let flow = tables.flow(FlowTable::Assured, &key)?;
+    let flow = tables.confirmed(&key)?;
     let state = if plain.is_tcp() { State::Established } else { State::None };
     if !is_usual(flow, state, now) {
         return None;
@@ -260,7 +259,7 @@ pub fn follow<'t, T: Tables>(
     let ended = flow.expires;
     flow.expires = now.after(time);
     if mapping::is_due(flow, ended, flow.expires) {
-        tables.renew_mapping(&key, flow);
+        tables.renew_mapping(&key.wide(), flow);
     }
     // Of which the others follow: `verdict::spread`.
     tables.count(Stat::ForwardShort as u32);

@@ -37,7 +37,7 @@ use crate::{
     shortcut::{self, Ends, Plain, Turned},
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
-    verdict::{self, STAT_PLACES, Stat, Verdict},
+    verdict::{self, STAT_PLACES, Stat, Verdict, family},
     walk,
 };
 
@@ -585,7 +585,7 @@ impl Tables for Memory {
             return false;
         }
         if flows.insert(*key, Box::new(UnsafeCell::new(*flow))).is_some() {
-            self.count(Stat::FlowsReplaced as u32);
+            self.count_flow(family::REPLACED, key);
         }
         true
     }
@@ -607,7 +607,7 @@ impl Tables for Memory {
     fn take(&self, table: FlowTable, key: &FlowKey) -> bool {
         let was_there = self.table(table).borrow_mut().remove(key).is_some();
         if was_there && matches!(table, FlowTable::Embryonic) {
-            self.count(Stat::FlowsForgotten as u32);
+            self.count_flow(family::FORGOTTEN, key);
         }
         was_there
     }

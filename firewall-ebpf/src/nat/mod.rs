@@ -11,13 +11,15 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use firewall_common::{
     addr::Addr,
     flow::{Flow, FlowKey},
+    ipv4_key::Ipv4Key,
     nat::{Mapping, MappingKey, Translation, birth, claim, departure, face, mapping},
     scratch::Scratch,
     time::Nanos,
 };
 
 use crate::{
-    maps::{EMBRYONIC_TRANSLATIONS, FACES, MAPPINGS, TRANSLATIONS},
+    families::{NEW_WAYS_IN, WAYS_IN, find_way_in},
+    maps::{FACES, MAPPINGS, TRANSLATIONS},
     stage,
     tables::Maps,
 };
@@ -40,40 +42,34 @@ pub fn note_face(address: &Addr) {
 /// The way in under a wire face, of a confirmed flow first.
 #[inline(always)]
 pub fn translation(key: &FlowKey) -> Option<&'static mut Translation> {
-    let found = match TRANSLATIONS.get_ptr_mut(key) {
-        Some(found) => found,
-        None => EMBRYONIC_TRANSLATIONS.get_ptr_mut(key)?,
-    };
-    // SAFETY: the memory stays mapped while the program runs.
-    Some(unsafe { &mut *found })
+    find_way_in(key)
 }
 
-/// The way in under a wire face of a confirmed flow.
+/// The way in under a wire face of a confirmed flow of IPv4.
 #[inline(always)]
-pub fn kept_translation(key: &FlowKey) -> Option<&'static Translation> {
-    // SAFETY: as above.
+pub fn kept_translation(key: &Ipv4Key) -> Option<&'static Translation> {
+    // SAFETY: the memory stays mapped while the program runs.
     unsafe { TRANSLATIONS.get(key) }
 }
 
 #[inline(always)]
 pub fn add(key: &FlowKey, translation: &Translation) -> bool {
-    EMBRYONIC_TRANSLATIONS.insert(key, translation, u64::from(BPF_NOEXIST)).is_ok()
+    NEW_WAYS_IN.put(key, translation, BPF_NOEXIST)
 }
 
 #[inline(always)]
 pub fn forget(key: &FlowKey) {
-    let _ = TRANSLATIONS.remove(key);
-    let _ = EMBRYONIC_TRANSLATIONS.remove(key);
+    let _ = WAYS_IN.take(key);
+    let _ = NEW_WAYS_IN.take(key);
 }
 
 /// Moves a way in to where floods cannot reach it.
 #[inline(always)]
 pub fn keep(key: &FlowKey) -> bool {
-    let Some(found) = EMBRYONIC_TRANSLATIONS.get_ptr_mut(key) else { return true };
-    // SAFETY: as above.
-    let is_kept = TRANSLATIONS.insert(key, unsafe { &*found }, u64::from(BPF_ANY)).is_ok();
+    let Some(found) = NEW_WAYS_IN.find(key) else { return true };
+    let is_kept = WAYS_IN.put(key, found, BPF_ANY);
     if is_kept {
-        let _ = EMBRYONIC_TRANSLATIONS.remove(key);
+        let _ = NEW_WAYS_IN.take(key);
     }
     is_kept
 }

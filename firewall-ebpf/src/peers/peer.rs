@@ -13,18 +13,13 @@ use aya_ebpf::{
     maps::{HashMap, LpmTrie, lpm_trie::Key},
     programs::XdpContext,
 };
-use bytemuck::Zeroable;
-use firewall_common::{
-    addr::Addr,
-    checksum,
-    flow::{Flow, FlowKey, Tuple},
-};
+use firewall_common::{checksum, flow::Flow, ipv4_key::Ipv4Key};
 
 use crate::frame::headers;
 
-/// Flows as the firewall holds them; as large as the bench asks.
+/// Flows as the firewall holds those of IPv4; as large as the bench asks.
 #[map(name = "flows")]
-static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(1, 0);
+static FLOWS: HashMap<Ipv4Key, Flow> = HashMap::with_max_entries(1, 0);
 
 /// A list of prefixes to drop.
 #[map(name = "blocked")]
@@ -58,14 +53,9 @@ pub fn parse(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn look_up(ctx: XdpContext) -> u32 {
     let Some(headers) = headers(ctx.ctx) else { return XDP_ABORTED };
-    let (key, _) = FlowKey::of(&Tuple {
-        src: Addr::v4(headers.ip.src),
-        dst: Addr::v4(headers.ip.dst),
-        sport: u16::from_be(headers.ports.sport),
-        dport: u16::from_be(headers.ports.dport),
-        protocol: headers.ip.protocol,
-        ..Tuple::zeroed()
-    });
+    let (sport, dport) = (u16::from_be(headers.ports.sport), u16::from_be(headers.ports.dport));
+    let (src, dst) = ((headers.ip.src, sport), (headers.ip.dst, dport));
+    let (key, _) = Ipv4Key::between(headers.ip.protocol, src, dst);
     match FLOWS.get_ptr_mut(&key) {
         // SAFETY: the entry is read as one word.
         Some(flow) if unsafe { (*flow).expires.0 } != 0 => XDP_PASS,

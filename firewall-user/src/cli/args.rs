@@ -176,11 +176,12 @@ pub struct HelperOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection tracking")]
 pub struct Tracking {
-    /// Confirmed flows that the table holds [default: 262144]
+    /// Confirmed flows of each family that its table holds [default: 262144]
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
     pub max_flows: Option<u32>,
 
-    /// Flows seen in one direction only that the table holds [default: 262144]
+    /// Flows of IPv4 seen in one direction only that their table holds; that of IPv6 holds a
+    /// fourth [default: 262144]
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
     pub max_embryonic: Option<u32>,
 

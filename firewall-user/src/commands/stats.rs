@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use firewall_common::{
+    addr::Family,
     pressure::{Bounded, Pressure},
-    tables::FlowTable,
     time::Nanos,
-    verdict::{DropReason, Stat, drop_counter},
+    verdict::{DropReason, Stat, drop_counter, family},
 };
 
 use super::{maps, output::print};
@@ -45,9 +45,12 @@ pub fn stats(global: &Global, command: &args::Stats) -> Result<()> {
 pub fn tables(maps: &Maps) -> Result<Tables> {
     Ok(Tables {
         assured: shown(maps.fill(Bounded::Assured)?),
+        assured6: shown(maps.fill(Bounded::Assured6)?),
         embryonic: shown(maps.fill(Bounded::Embryonic)?),
+        embryonic6: shown(maps.fill(Bounded::Embryonic6)?),
         expectations: shown(maps.fill(Bounded::Expectations)?),
         translations: shown(maps.fill(Bounded::Translations)?),
+        translations6: shown(maps.fill(Bounded::Translations6)?),
     })
 }
 
@@ -79,29 +82,36 @@ fn time(at: Nanos) -> Option<SystemTime> {
 /// What found no room: counted by the programs where they see it, also while no
 /// daemon runs.
 fn lost(what: Bounded, pressure: Pressure, counters: &[u64]) -> u64 {
+    let of = |stats, family| family::count(counters, stats, family);
     let counter = match what {
-        Bounded::Assured => Stat::AssuredFull as u32,
+        Bounded::Assured => return of(family::ASSURED_FULL, Family::Ipv4),
+        Bounded::Assured6 => return of(family::ASSURED_FULL, Family::Ipv6),
+        Bounded::Translations => return of(family::TRANSLATIONS_FULL, Family::Ipv4),
+        Bounded::Translations6 => return of(family::TRANSLATIONS_FULL, Family::Ipv6),
         Bounded::Punts => drop_counter(DropReason::HelperBusy),
         Bounded::Events => Stat::EventsLost as u32,
-        Bounded::Translations => Stat::TranslationsFull as u32,
         Bounded::EmbryonicTranslations => drop_counter(DropReason::NatTableFull),
         Bounded::Mappings => Stat::MappingsFull as u32,
-        Bounded::Embryonic | Bounded::Expectations | Bounded::Masters | Bounded::Fragments => {
-            return pressure.lost;
-        }
+        Bounded::Embryonic
+        | Bounded::Embryonic6
+        | Bounded::EmbryonicTranslations6
+        | Bounded::Expectations
+        | Bounded::Masters
+        | Bounded::Fragments => return pressure.lost,
     };
     counters.get(counter as usize).copied().unwrap_or(0)
 }
 
 fn sources(maps: &Maps, gauges: &[GaugeView], is_asked: bool) -> Result<Vec<SourcesView>> {
     let mut views = Vec::new();
-    for (what, table) in
-        [(Bounded::Assured, FlowTable::Assured), (Bounded::Embryonic, FlowTable::Embryonic)]
-    {
-        let gauge = gauges.iter().find(|gauge| gauge.what == what);
-        let is_crowded = gauge.is_some_and(|gauge| gauge.fill.percent() >= CROWDED);
-        if is_asked || is_crowded {
-            let sources = maps.sources(table)?;
+    for gauge in gauges {
+        let what = gauge.what;
+        let Some((table, family)) = what.flows() else { continue };
+        let is_crowded = gauge.fill.percent() >= CROWDED;
+        // Nobody asks for those of a family that is not spoken here.
+        let is_told = is_asked && (gauge.fill.used > 0 || matches!(family, Family::Ipv4));
+        if is_told || is_crowded {
+            let sources = maps.sources(table, family)?;
             let top = sources.top(TOP).into_iter();
             let top = top.map(|(source, flows)| (source.to_ip(), flows)).collect();
             views.push(SourcesView { what, total: sources.total, top });

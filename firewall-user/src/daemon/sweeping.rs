@@ -15,10 +15,10 @@ use std::{
 
 use anyhow::Result;
 use firewall_common::{
+    addr::Family,
     flow::{Flow, FlowKey},
     pressure::{Bounded, Pressure},
-    tables::FlowTable,
-    verdict::{DropReason, STAT_PLACES, Stat, drop_counter},
+    verdict::{DropReason, STAT_PLACES, Stat, drop_counter, family},
 };
 
 use super::{events::Watchers, homes::Homes};
@@ -82,7 +82,7 @@ pub struct Watchman {
     maps: Maps,
     sweeper: Sweeper,
     counters: Counters,
-    recycled: Recycled,
+    recycled: [Recycled; 2],
     refused: Refused,
     watchers: Watchers,
     homes: Homes,
@@ -152,14 +152,23 @@ impl Watchman {
             let counter = counter as usize;
             counters[counter].saturating_sub(self.counters[counter])
         };
+        let before = &self.counters;
+        let of = |stats, family| {
+            family::count(counters, stats, family)
+                .saturating_sub(family::count(before, stats, family))
+        };
         Ok(match what {
-            Bounded::Assured => table(sweep.assured, since(Stat::AssuredFull as u32)),
+            Bounded::Assured => table(sweep.assured.ipv4, of(family::ASSURED_FULL, Family::Ipv4)),
+            Bounded::Assured6 => table(sweep.assured.ipv6, of(family::ASSURED_FULL, Family::Ipv6)),
             Bounded::Embryonic => {
+                // A table that recycles has room; what had none is not told by family.
                 let lost = since(drop_counter(DropReason::TableFull));
-                let Swept { found, .. } = sweep.embryonic;
-                let left = sweep.embryonic.left();
-                let recycled = self.recycled.look(departures(counters), found, left);
-                table(sweep.embryonic, lost + recycled)
+                let swept = sweep.embryonic.ipv4;
+                table(swept, lost + self.recycled(Family::Ipv4, counters, swept))
+            }
+            Bounded::Embryonic6 => {
+                let swept = sweep.embryonic.ipv6;
+                table(swept, self.recycled(Family::Ipv6, counters, swept))
             }
             Bounded::Expectations => {
                 table(sweep.expectations, self.refused.swap(0, Ordering::Relaxed))
@@ -169,22 +178,32 @@ impl Watchman {
             Bounded::Punts => ring(since(drop_counter(DropReason::HelperBusy))),
             Bounded::Events => ring(since(Stat::EventsLost as u32)),
             Bounded::Translations => {
-                table(sweep.translations, since(Stat::TranslationsFull as u32))
+                table(sweep.translations.ipv4, of(family::TRANSLATIONS_FULL, Family::Ipv4))
+            }
+            Bounded::Translations6 => {
+                table(sweep.translations.ipv6, of(family::TRANSLATIONS_FULL, Family::Ipv6))
             }
             Bounded::EmbryonicTranslations => {
                 let lost = since(drop_counter(DropReason::NatTableFull));
-                Reading { lost, ..recycling(sweep.embryonic_translations)? }
+                Reading { lost, ..recycling(sweep.embryonic_translations.ipv4)? }
             }
+            Bounded::EmbryonicTranslations6 => recycling(sweep.embryonic_translations.ipv6)?,
             Bounded::Mappings => table(sweep.mappings, since(Stat::MappingsFull as u32)),
         })
     }
 
+    /// How many embryonic flows of a family lost their place since the last look.
+    fn recycled(&mut self, family: Family, counters: &Counters, swept: Swept) -> u64 {
+        let departures = departures(counters, family);
+        self.recycled[family as usize].look(departures, swept.found, swept.left())
+    }
+
     fn tell_full(&self, what: Bounded, reading: &Reading) {
         let consequence = consequence(what);
-        let Some(table) = flow_table(what) else {
+        let Some((table, family)) = what.flows() else {
             return tracing::warn!("{} is full: {consequence}", name(what, reading));
         };
-        match self.maps.sources(table) {
+        match self.maps.sources(table, family) {
             Ok(sources) => tracing::warn!(
                 "{} is full: {consequence}; most are from: {sources}",
                 name(what, reading)
@@ -197,26 +216,21 @@ impl Watchman {
     }
 }
 
-/// Begins to count recycled flows.
-fn count_embryonic(maps: &Maps) -> Result<Recycled> {
-    let before = departures(&maps.stats()?);
-    let embryonic = maps.fill(Bounded::Embryonic)?;
-    let after = departures(&maps.stats()?);
-    let full_from = recycles_from(embryonic.size.into())?;
-    let meanwhile = after.created.saturating_sub(before.created);
-    Ok(Recycled::new(full_from, before, embryonic.used.into(), meanwhile))
+/// Begins to count recycled flows, by the number of [`Family`].
+fn count_embryonic(maps: &Maps) -> Result<[Recycled; 2]> {
+    let count = |what: Bounded, family: Family| {
+        let before = departures(&maps.stats()?, family);
+        let embryonic = maps.fill(what)?;
+        let after = departures(&maps.stats()?, family);
+        let full_from = recycles_from(embryonic.size.into())?;
+        let meanwhile = after.created.saturating_sub(before.created);
+        anyhow::Ok(Recycled::new(full_from, before, embryonic.used.into(), meanwhile))
+    };
+    Ok([count(Bounded::Embryonic, Family::Ipv4)?, count(Bounded::Embryonic6, Family::Ipv6)?])
 }
 
 fn tell_room(what: Bounded, reading: &Reading) {
     tracing::warn!("{} has room again: {} are used", name(what, reading), reading.used);
-}
-
-const fn flow_table(what: Bounded) -> Option<FlowTable> {
-    match what {
-        Bounded::Assured => Some(FlowTable::Assured),
-        Bounded::Embryonic => Some(FlowTable::Embryonic),
-        _ => None,
-    }
 }
 
 fn table(swept: Swept, lost: u64) -> Reading {
@@ -232,28 +246,35 @@ const fn ring(lost: u64) -> Reading {
     Reading { used: 0, size: 0, full_from: u64::MAX, lost }
 }
 
-const fn departures(counters: &Counters) -> Departures {
+fn departures(counters: &Counters, family: Family) -> Departures {
+    let count = |stats| family::count(counters, stats, family);
     Departures {
-        created: counters[Stat::FlowsCreated as usize],
-        assured: counters[Stat::FlowsAssured as usize],
-        forgotten: counters[Stat::FlowsForgotten as usize],
-        replaced: counters[Stat::FlowsReplaced as usize],
+        created: count(family::CREATED),
+        assured: count(family::ASSURED),
+        forgotten: count(family::FORGOTTEN),
+        replaced: count(family::REPLACED),
     }
 }
 
 fn name(what: Bounded, reading: &Reading) -> String {
     let Reading { size, .. } = reading;
     match what {
-        Bounded::Assured => format!("the table of confirmed flows ({size})"),
-        Bounded::Embryonic => format!("the table of embryonic flows ({size})"),
+        Bounded::Assured => format!("the table of confirmed IPv4 flows ({size})"),
+        Bounded::Assured6 => format!("the table of confirmed IPv6 flows ({size})"),
+        Bounded::Embryonic => format!("the table of embryonic IPv4 flows ({size})"),
+        Bounded::Embryonic6 => format!("the table of embryonic IPv6 flows ({size})"),
         Bounded::Expectations => format!("the table of expectations ({size})"),
         Bounded::Masters => format!("the table of control connections ({size})"),
         Bounded::Fragments => format!("the table of fragments ({size})"),
         Bounded::Punts => "the ring of held segments".into(),
         Bounded::Events => "the ring of LOG lines and drops".into(),
-        Bounded::Translations => format!("the table of translations ({size})"),
+        Bounded::Translations => format!("the table of IPv4 translations ({size})"),
+        Bounded::Translations6 => format!("the table of IPv6 translations ({size})"),
         Bounded::EmbryonicTranslations => {
-            format!("the table of embryonic translations ({size})")
+            format!("the table of embryonic IPv4 translations ({size})")
+        }
+        Bounded::EmbryonicTranslations6 => {
+            format!("the table of embryonic IPv6 translations ({size})")
         }
         Bounded::Mappings => format!("the table of mappings ({size})"),
     }
@@ -262,11 +283,11 @@ fn name(what: Bounded, reading: &Reading) -> String {
 /// What it means, and what to do.
 const fn consequence(what: Bounded) -> &'static str {
     match what {
-        Bounded::Assured => {
+        Bounded::Assured | Bounded::Assured6 => {
             "connections stay embryonic, where a flood reaches them; raise max_flows, or shorten \
              timeouts"
         }
-        Bounded::Embryonic => {
+        Bounded::Embryonic | Bounded::Embryonic6 => {
             "connections that nobody has answered lose their place to new ones; if this is no \
              flood, raise max_embryonic"
         }
@@ -279,11 +300,11 @@ const fn consequence(what: Bounded) -> &'static str {
         Bounded::Fragments => "later fragments of some datagrams are dropped; raise max_fragments",
         Bounded::Punts => "segments of control connections are dropped until their sender repeats",
         Bounded::Events => "some LOG lines and drops are not told",
-        Bounded::Translations => {
+        Bounded::Translations | Bounded::Translations6 => {
             "translated connections stay where a flood reaches them; raise max_flows, or shorten \
              timeouts"
         }
-        Bounded::EmbryonicTranslations => {
+        Bounded::EmbryonicTranslations | Bounded::EmbryonicTranslations6 => {
             "connections that nobody has answered lose their translation to new ones; if this is \
              no flood, raise max_embryonic"
         }

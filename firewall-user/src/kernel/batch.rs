@@ -33,6 +33,9 @@ const LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const UPDATE_BATCH: libc::c_long = 26;
 const DELETE_BATCH: libc::c_long = 27;
 const LINK_DETACH: libc::c_long = 34;
+/// An update where nothing stands, and one of what stands there.
+const NOEXIST: u64 = 1;
+const EXIST: u64 = 2;
 /// Entries asked for at once: more than any bucket holds.
 const ENTRIES: usize = 4096;
 /// Where there are seldom more.
@@ -353,7 +356,32 @@ pub(super) fn get_into<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &mut V) -
 /// # Errors
 /// What the kernel said; `E2BIG` when the map is full.
 pub(super) fn put<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V) -> io::Result<()> {
+    update(map, key, value, 0)
+}
+
+/// Puts an entry into a map where none stands.
+///
+/// # Errors
+/// As [`put`]; `EEXIST` when one stands there.
+pub(super) fn add<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V) -> io::Result<()> {
+    update(map, key, value, NOEXIST)
+}
+
+/// Puts an entry into a map over the one that stands there; `false` when none does.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn replace<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V) -> io::Result<bool> {
+    match update(map, key, value, EXIST) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn update<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V, flags: u64) -> io::Result<()> {
     let mut attributes = EntryAttributes {
+        flags,
         map_fd: map.as_fd().as_raw_fd() as u32,
         key: std::ptr::from_ref(key) as u64,
         value: std::ptr::from_ref(value) as u64,

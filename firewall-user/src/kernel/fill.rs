@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use firewall_common::{
-    addr::Addr,
+    addr::{Addr, Family},
     flow::{Flow, FlowKey},
     pressure::{Bounded, Pressure},
     tables::FlowTable,
@@ -20,7 +20,8 @@ use nix::{
 
 use super::{
     batch,
-    maps::{Maps, cpus, table_name},
+    families::{ByFamily, flow_names},
+    maps::{Maps, cpus},
     raw::Raw,
 };
 use crate::pressure::{Candidates, Sources};
@@ -77,17 +78,17 @@ impl Maps {
             .context("cannot write map pressure")
     }
 
-    /// Who began most of the flows in a table. It is walked twice, in bounded
-    /// memory.
+    /// Who began most of the flows of a family in a table. They are walked twice, in
+    /// bounded memory.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn sources(&self, table: FlowTable) -> Result<Sources> {
-        let data = self.data(table_name(table))?;
+    pub fn sources(&self, table: FlowTable, family: Family) -> Result<Sources> {
+        let flows = ByFamily::open(self, flow_names(table))?;
         let mut candidates = Candidates::default();
-        batch::for_each(data.fd(), |key, flow| candidates.see(originator(key, flow)))?;
+        flows.for_each_of(family, |key, flow| candidates.see(originator(key, flow)))?;
         let mut sources = candidates.into_sources();
-        batch::for_each(data.fd(), |key, flow| sources.see(originator(key, flow)))?;
+        flows.for_each_of(family, |key, flow| sources.see(originator(key, flow)))?;
         Ok(sources)
     }
 }

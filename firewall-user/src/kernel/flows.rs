@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aya::maps::{HashMap, MapData};
 use firewall_common::{
     expectation::Master,
@@ -13,44 +13,27 @@ use firewall_common::{
 };
 
 use super::{
-    batch,
-    maps::{Maps, get, table_name},
+    families::{ByFamily, flow_names},
+    maps::{Maps, get},
     raw::Raw,
 };
-
-/// An insertion where nothing stands.
-const BPF_NOEXIST: u64 = 1;
 
 /// Both tables, kept open.
 #[derive(Debug)]
 pub struct FlowTables {
-    assured: Table,
-    embryonic: Table,
-}
-
-/// A table, for single entries and for batches.
-#[derive(Debug)]
-struct Table {
-    map: HashMap<MapData, Raw<FlowKey>, Raw<Flow>>,
-    data: MapData,
-}
-
-impl Table {
-    fn open(maps: &Maps, table: FlowTable) -> Result<Self> {
-        let name = table_name(table);
-        Ok(Self { map: maps.hash(name)?, data: maps.data(name)? })
-    }
+    assured: ByFamily<Flow>,
+    embryonic: ByFamily<Flow>,
 }
 
 impl FlowTables {
     /// # Errors
     /// When the maps cannot be opened.
     pub fn open(maps: &Maps) -> Result<Self> {
-        let open = |table| Table::open(maps, table);
+        let open = |table| ByFamily::open(maps, flow_names(table));
         Ok(Self { assured: open(FlowTable::Assured)?, embryonic: open(FlowTable::Embryonic)? })
     }
 
-    const fn table(&self, table: FlowTable) -> &Table {
+    const fn table(&self, table: FlowTable) -> &ByFamily<Flow> {
         match table {
             FlowTable::Assured => &self.assured,
             FlowTable::Embryonic => &self.embryonic,
@@ -80,8 +63,7 @@ impl FlowTables {
                 is_stopped = answer.is_break();
                 answer
             };
-            batch::for_each_until(self.table(table).data.fd(), show)
-                .with_context(|| format!("cannot read map {}", table_name(table)))?;
+            self.table(table).for_each_until(show)?;
         }
         Ok(())
     }
@@ -104,8 +86,7 @@ impl FlowTables {
     /// # Errors
     /// When the kernel refuses.
     pub fn take(&self, table: FlowTable, key: &FlowKey) -> Result<Option<Flow>> {
-        batch::take(self.table(table).data.fd(), key)
-            .with_context(|| format!("cannot delete from map {}", table_name(table)))
+        self.table(table).take(key)
     }
 
     /// Takes all flows out, expired ones included.
@@ -114,8 +95,7 @@ impl FlowTables {
     /// When a table cannot be emptied.
     pub fn take_all(&self, mut ended: impl FnMut(&FlowKey, &Flow)) -> Result<()> {
         for table in [FlowTable::Embryonic, FlowTable::Assured] {
-            batch::take_all(self.table(table).data.fd(), &mut ended)
-                .with_context(|| format!("cannot empty map {}", table_name(table)))?;
+            self.table(table).take_all(&mut ended)?;
         }
         Ok(())
     }
@@ -124,13 +104,8 @@ impl FlowTables {
     ///
     /// # Errors
     /// When one stands there, or the table is full.
-    pub fn insert(&mut self, table: FlowTable, key: FlowKey, flow: Flow) -> Result<()> {
-        let map = match table {
-            FlowTable::Assured => &mut self.assured.map,
-            FlowTable::Embryonic => &mut self.embryonic.map,
-        };
-        map.insert(Raw(key), Raw(flow), BPF_NOEXIST)
-            .with_context(|| format!("cannot insert into map {}", table_name(table)))
+    pub fn insert(&self, table: FlowTable, key: FlowKey, flow: Flow) -> Result<()> {
+        self.table(table).add(&key, &flow)
     }
 }
 

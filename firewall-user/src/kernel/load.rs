@@ -16,8 +16,9 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 52] = [
+const PINNED: [&str; 56] = [
     "assured",
+    "assured6",
     "awaited",
     "buckets",
     "by_hand",
@@ -26,7 +27,9 @@ const PINNED: [&str; 52] = [
     "devices",
     "early",
     "embryonic",
+    "embryonic6",
     "embryonic_nat",
+    "embryonic_nat6",
     "epoch",
     "events",
     "expectations",
@@ -69,16 +72,22 @@ const PINNED: [&str; 52] = [
     "stats",
     "timeouts",
     "translations",
+    "translations6",
 ];
 
 /// Bytes of the ring of flow events: 37,000 of them, or a third of a second of
 /// what one CPU can report while the daemon does something else.
 const FLOW_EVENTS: u32 = 8 << 20;
 
+/// Embryonic flows that take so little memory that IPv6 has as many.
+const FEW: u32 = 4_096;
+
 /// How large the tables are, in entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSizes {
+    /// Of each family.
     pub assured: u32,
+    /// Of IPv4; of IPv6 see [`TableSizes::embryonic6`].
     pub embryonic: u32,
     /// Announced connections, and as many data connections whose control
     /// connection is known.
@@ -121,6 +130,14 @@ impl SizesNamed {
     }
 }
 
+impl TableSizes {
+    /// Embryonic flows of IPv6: a fourth of those of IPv4, where that is not few. A table that
+    /// recycles takes all its memory at the start, on hosts without IPv6, too.
+    pub fn embryonic6(&self) -> u32 {
+        (self.embryonic / 4).max(self.embryonic.min(FEW))
+    }
+}
+
 impl Default for TableSizes {
     /// As many embryonic flows as confirmed ones: who is answered after 100,000 SYNs of
     /// others must still be known (`tests/tests/flood.rs`).
@@ -149,13 +166,17 @@ impl Programs {
         }
         loader
             .map_max_entries("assured", sizes.assured)
+            .map_max_entries("assured6", sizes.assured)
             .map_max_entries("embryonic", sizes.embryonic)
+            .map_max_entries("embryonic6", sizes.embryonic6())
             .map_max_entries("expectations", sizes.expectations)
             .map_max_entries("masters", sizes.expectations)
             .map_max_entries("fragments", sizes.fragments)
             // A flow has two faces at most.
             .map_max_entries("translations", sizes.assured.saturating_mul(2))
+            .map_max_entries("translations6", sizes.assured.saturating_mul(2))
             .map_max_entries("embryonic_nat", sizes.embryonic)
+            .map_max_entries("embryonic_nat6", sizes.embryonic6())
             // A mapping has two entries: there is one for every fourth flow.
             .map_max_entries("mappings", (sizes.assured / 2).max(2))
             .map_max_entries("flow_events", FLOW_EVENTS)

@@ -5,6 +5,7 @@ use std::{
     borrow::Borrow,
     collections::BTreeMap,
     io,
+    ops::ControlFlow,
     os::fd::OwnedFd,
     time::{Duration, SystemTime},
 };
@@ -25,10 +26,13 @@ use firewall_common::{
 };
 use nix::time::{ClockId, clock_gettime};
 
-use super::{batch, pins::Pins, raw::Raw};
-
-/// An update of an entry that is there, and no new one.
-const BPF_EXIST: u64 = 2;
+use super::{
+    batch,
+    families::{ByFamily, TRANSLATIONS, flow_names},
+    flows::FlowTables,
+    pins::Pins,
+    raw::Raw,
+};
 
 /// The maps of an instance.
 #[derive(Clone, Debug)]
@@ -258,19 +262,18 @@ impl Maps {
     /// The live flows of both tables.
     pub fn flows(&self, now: Nanos) -> Result<Vec<(FlowTable, FlowKey, Flow)>> {
         let mut flows = Vec::new();
-        for table in [FlowTable::Assured, FlowTable::Embryonic] {
-            let all = self.entries::<FlowKey, Flow>(table_name(table))?;
-            let live = all.into_iter().filter(|(_, flow)| !flow.is_expired(now));
-            flows.extend(live.map(|(key, flow)| (table, key, flow)));
-        }
+        FlowTables::open(self)?.for_each(now, |table, key, flow| {
+            flows.push((table, *key, *flow));
+            ControlFlow::Continue(())
+        })?;
         Ok(flows)
     }
 
     /// A live flow.
     pub fn flow(&self, key: &FlowKey, now: Nanos) -> Result<Option<(FlowTable, Flow)>> {
         for table in [FlowTable::Assured, FlowTable::Embryonic] {
-            let map = self.hash::<FlowKey, Flow>(table_name(table))?;
-            if let Some(flow) = get(&map, key)?.filter(|flow| !flow.is_expired(now)) {
+            let found = ByFamily::<Flow>::open(self, flow_names(table))?.get(key)?;
+            if let Some(flow) = found.filter(|flow| !flow.is_expired(now)) {
                 return Ok(Some((table, flow)));
             }
         }
@@ -279,9 +282,8 @@ impl Maps {
 
     /// The way in under a wire face, whether its flow lives or not.
     pub fn translation(&self, wire: &FlowKey) -> Result<Option<Translation>> {
-        for name in ["translations", "embryonic_nat"] {
-            let map = self.hash::<FlowKey, Translation>(name)?;
-            if let Some(translation) = get(&map, wire)? {
+        for names in TRANSLATIONS {
+            if let Some(translation) = ByFamily::open(self, names)?.get(wire)? {
                 return Ok(Some(translation));
             }
         }
@@ -306,14 +308,8 @@ impl Maps {
                 true => flow.status |= status::ENCRYPTED,
                 false => flow.status &= !status::ENCRYPTED,
             }
-            let mut flows = self.hash::<FlowKey, Flow>(table_name(table))?;
             // Its peers wait for the answer that is held: nothing changes it meanwhile.
-            match flows.insert(Raw(*key), Raw(flow), BPF_EXIST) {
-                Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(MapError::SyscallError(error))
-                    if error.io_error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
+            ByFamily::open(self, flow_names(table))?.replace(key, &flow)?;
         }
         Ok(())
     }
@@ -392,19 +388,20 @@ impl SequenceShifts {
 
 /// The flow tables, kept open for the helper.
 #[derive(Debug)]
-pub struct Flows([HashMap<MapData, Raw<FlowKey>, Raw<Flow>>; 2]);
+pub struct Flows([ByFamily<Flow>; 2]);
 
 impl Flows {
     /// # Errors
     /// When the maps cannot be opened.
     pub fn open(maps: &Maps) -> Result<Self> {
-        Ok(Self([maps.hash("assured")?, maps.hash("embryonic")?]))
+        let open = |table| ByFamily::open(maps, flow_names(table));
+        Ok(Self([open(FlowTable::Assured)?, open(FlowTable::Embryonic)?]))
     }
 
     /// A live flow.
     pub fn get(&self, key: &FlowKey, now: Nanos) -> Result<Option<Flow>> {
-        for map in &self.0 {
-            if let Some(flow) = get(map, key)?.filter(|flow: &Flow| !flow.is_expired(now)) {
+        for table in &self.0 {
+            if let Some(flow) = table.get(key)?.filter(|flow| !flow.is_expired(now)) {
                 return Ok(Some(flow));
             }
         }
@@ -439,13 +436,6 @@ fn there(mut found: Device) -> Option<Device> {
     let is_there = found.flags & device::THERE != 0;
     found.flags &= !device::THERE;
     is_there.then_some(found)
-}
-
-pub(super) const fn table_name(table: FlowTable) -> &'static str {
-    match table {
-        FlowTable::Assured => "assured",
-        FlowTable::Embryonic => "embryonic",
-    }
 }
 
 pub(super) fn get<T: Borrow<MapData>, K: Pod, V: Pod>(

@@ -6,6 +6,7 @@ mod batch;
 mod clock;
 pub mod counters;
 mod cpus;
+mod families;
 pub mod fill;
 pub mod first_fragments;
 pub mod flows;

@@ -20,6 +20,7 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey},
     extra::EXTRAS_PER_GENERATION,
     flow::{Flow, FlowKey},
+    ipv4_key::Ipv4Key,
     nat::Translation,
     scratch::Scratch,
     tables::FlowTable,
@@ -27,8 +28,9 @@ use firewall_common::{
 };
 
 use super::{
+    families::{Names, TRANSLATIONS, flow_names},
     load::{OBJECT, Programs, refused},
-    maps::{Maps, cpus, get, table_name, zeroes},
+    maps::{Maps, cpus, get, zeroes},
     raw::Raw,
 };
 
@@ -55,6 +57,8 @@ const SHARED: [&str; 19] = [
     "sets",
     "timeouts",
 ];
+
+const TABLES: [FlowTable; 2] = [FlowTable::Assured, FlowTable::Embryonic];
 
 /// Entries of a private table: one packet concerns a handful.
 const FEW: u32 = 64;
@@ -128,13 +132,15 @@ impl Rehearsal {
             loader.map_pin_path(name, maps.pins().map(name));
         }
         let counted = maps.counted()?;
-        for name in ["expectations", "masters", "fragments", "translations", "embryonic_nat"] {
+        let translations = TRANSLATIONS.concat();
+        for name in ["expectations", "masters", "fragments"].iter().chain(&translations) {
             loader.map_max_entries(name, FEW);
         }
         let mappings = maps.mappings()?;
         loader.map_max_entries("mappings", FEW + mappings.len() as u32);
         // And the connections that limits count.
-        for name in ["assured", "embryonic"] {
+        let flows = TABLES.map(flow_names).concat();
+        for name in &flows {
             loader.map_max_entries(name, FEW + counted.len() as u32);
         }
         let ebpf = loader.load(OBJECT).context("cannot make the maps of a rehearsal")?;
@@ -174,7 +180,7 @@ impl Rehearsal {
     /// # Errors
     /// When the map cannot be written.
     pub fn put_flow(&mut self, table: FlowTable, key: FlowKey, flow: Flow) -> Result<()> {
-        Ok(self.hash(table_name(table))?.insert(Raw(key), Raw(flow), 0)?)
+        self.put_by_family(flow_names(table), key, flow)
     }
 
     /// # Errors
@@ -188,7 +194,20 @@ impl Rehearsal {
     /// # Errors
     /// As [`Rehearsal::put_flow`].
     pub fn put_translation(&mut self, wire: FlowKey, way: Translation) -> Result<()> {
-        Ok(self.hash("translations")?.insert(Raw(wire), Raw(way), 0)?)
+        let [confirmed, _] = TRANSLATIONS;
+        self.put_by_family(confirmed, wire, way)
+    }
+
+    fn put_by_family<V: bytemuck::Pod>(
+        &mut self,
+        [ipv4, ipv6]: Names,
+        key: FlowKey,
+        value: V,
+    ) -> Result<()> {
+        match Ipv4Key::of(&key) {
+            Some(key) => Ok(self.hash(ipv4)?.insert(Raw(key), Raw(value), 0)?),
+            None => Ok(self.hash(ipv6)?.insert(Raw(key), Raw(value), 0)?),
+        }
     }
 
     /// A flow as the packets have left it.
@@ -196,8 +215,13 @@ impl Rehearsal {
     /// # Errors
     /// When the map cannot be read.
     pub fn flow(&mut self, key: &FlowKey) -> Result<Option<(FlowTable, Flow)>> {
-        for table in [FlowTable::Assured, FlowTable::Embryonic] {
-            if let Some(flow) = get(&self.hash::<FlowKey, Flow>(table_name(table))?, key)? {
+        for table in TABLES {
+            let [ipv4, ipv6] = flow_names(table);
+            let flow = match Ipv4Key::of(key) {
+                Some(key) => get(&self.hash::<Ipv4Key, Flow>(ipv4)?, &key)?,
+                None => get(&self.hash::<FlowKey, Flow>(ipv6)?, key)?,
+            };
+            if let Some(flow) = flow {
                 return Ok(Some((table, flow)));
             }
         }

@@ -26,13 +26,16 @@ use firewall_common::{
     expectation::{Expectation, ExpectationKey, Master},
     flow::{Flow, FlowKey},
     fragment::{FragmentGrant, FragmentKey},
+    ipv4_key::Ipv4Key,
     nat::{Mapping, MappingKey, Translation, arrival::is_face_of},
     set::{Entry, EntryKey, set_flag},
+    tables::FlowTable,
     time::Nanos,
 };
 
 use super::{
     batch,
+    families::{ByFamily, Names, TRANSLATIONS, flow_names},
     maps::{Maps, get},
     raw::Raw,
     sets::{CommentBytes, Inner, SetTables},
@@ -80,17 +83,24 @@ impl Swept {
     }
 }
 
+/// What a sweep has seen of a table of which each family has a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweptFamilies {
+    pub ipv4: Swept,
+    pub ipv6: Swept,
+}
+
 /// What a sweep has seen of all tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sweep {
-    pub assured: Swept,
-    pub embryonic: Swept,
+    pub assured: SweptFamilies,
+    pub embryonic: SweptFamilies,
     pub expectations: Swept,
     pub masters: Swept,
     pub fragments: Swept,
     /// What the last sweep of them has seen, which may be another one.
-    pub translations: Swept,
-    pub embryonic_translations: Swept,
+    pub translations: SweptFamilies,
+    pub embryonic_translations: SweptFamilies,
     /// As translations.
     pub mappings: Swept,
 }
@@ -98,13 +108,15 @@ pub struct Sweep {
 /// The tables, kept open.
 #[derive(Debug)]
 pub struct Sweeper {
-    assured: Table<FlowKey, Flow>,
-    embryonic: Table<FlowKey, Flow>,
+    assured: Families<Flow>,
+    embryonic: Families<Flow>,
+    /// The same, to look at one flow while something else is removed.
+    flows: [ByFamily<Flow>; 2],
     expectations: Table<ExpectationKey, Expectation>,
     masters: Table<FlowKey, Master>,
     fragments: Table<FragmentKey, FragmentGrant>,
-    translations: [Table<FlowKey, Translation>; 2],
-    translations_swept: [Swept; 2],
+    translations: [Families<Translation>; 2],
+    translations_swept: [SweptFamilies; 2],
     mappings: Table<MappingKey, Mapping>,
     /// The same, to look at one entry while another is removed.
     holders: Entries<MappingKey, Mapping>,
@@ -118,14 +130,17 @@ impl Sweeper {
     /// # Errors
     /// When a map cannot be opened.
     pub fn open(maps: &Maps) -> Result<Self> {
+        let [assured, embryonic] = [FlowTable::Assured, FlowTable::Embryonic].map(flow_names);
+        let [kept, others] = TRANSLATIONS;
         Ok(Self {
-            assured: Table::open(maps, "assured")?,
-            embryonic: Table::open(maps, "embryonic")?,
+            assured: Families::open(maps, assured)?,
+            embryonic: Families::open(maps, embryonic)?,
+            flows: [ByFamily::open(maps, assured)?, ByFamily::open(maps, embryonic)?],
             expectations: Table::open(maps, "expectations")?,
             masters: Table::open(maps, "masters")?,
             fragments: Table::open(maps, "fragments")?,
-            translations: [Table::open(maps, "translations")?, Table::open(maps, "embryonic_nat")?],
-            translations_swept: [Swept::default(); 2],
+            translations: [Families::open(maps, kept)?, Families::open(maps, others)?],
+            translations_swept: [SweptFamilies::default(); 2],
             mappings: Table::open(maps, "mappings")?,
             holders: maps.hash("mappings")?,
             mappings_swept: Swept::default(),
@@ -164,7 +179,7 @@ impl Sweeper {
         )?;
         let fragments =
             self.fragments.sweep(&pace, |_, grant| Ok(!grant.expires.is_after(now)), |_, _| {})?;
-        let flows = [&self.assured.entries, &self.embryonic.entries];
+        let flows = &self.flows;
         let is_orphan = |key: &FlowKey, master: &Master| {
             Ok(now.since(master.child_created).is_after(MASTER_BEFORE_FLOW)
                 && !has_flow(flows, key, master)?)
@@ -260,9 +275,9 @@ impl Sweeper {
 type Entries<K, V> = HashMap<MapData, Raw<K>, Raw<V>>;
 
 /// Whether the data connection is there whose master this is.
-fn has_flow(flows: [&Entries<FlowKey, Flow>; 2], key: &FlowKey, master: &Master) -> Result<bool> {
+fn has_flow(flows: &[ByFamily<Flow>; 2], key: &FlowKey, master: &Master) -> Result<bool> {
     for table in flows {
-        if get(table, key)?.is_some_and(|flow| flow.created == master.child_created) {
+        if table.get(key)?.is_some_and(|flow| flow.created == master.child_created) {
             return Ok(true);
         }
     }
@@ -270,17 +285,13 @@ fn has_flow(flows: [&Entries<FlowKey, Flow>; 2], key: &FlowKey, master: &Master)
 }
 
 /// Whether a flow is there that has this face.
-fn has_face(
-    flows: [&Entries<FlowKey, Flow>; 2],
-    key: &FlowKey,
-    translation: &Translation,
-) -> Result<bool> {
+fn has_face(flows: &[ByFamily<Flow>; 2], key: &FlowKey, translation: &Translation) -> Result<bool> {
     let wire = key.tuple(translation.sender());
     let mut inside = wire;
     translation.apply(&mut inside);
     let (key, sender) = FlowKey::of(&inside);
     for table in flows {
-        let flow = get(table, &key)?;
+        let flow = table.get(&key)?;
         if flow.is_some_and(|flow| is_face_of(&flow, flow.direction(sender), &wire)) {
             return Ok(true);
         }
@@ -304,6 +315,33 @@ fn is_free(
     }
     let holder = get(mappings, &key.holder(mapping))?;
     Ok(!holder.is_some_and(|holder| holder.names(key.port, now)))
+}
+
+/// A table's maps.
+#[derive(Debug)]
+struct Families<V> {
+    ipv4: Table<Ipv4Key, V>,
+    ipv6: Table<FlowKey, V>,
+}
+
+impl<V: Pod> Families<V> {
+    fn open(maps: &Maps, [ipv4, ipv6]: Names) -> Result<Self> {
+        Ok(Self { ipv4: Table::open(maps, ipv4)?, ipv6: Table::open(maps, ipv6)? })
+    }
+
+    fn sweep(
+        &mut self,
+        pace: &Pace<'_>,
+        is_over: impl Fn(&FlowKey, &V) -> Result<bool>,
+        mut ended: impl FnMut(&FlowKey, &V),
+    ) -> Result<SweptFamilies> {
+        let ipv4 = self.ipv4.sweep(
+            pace,
+            |key, value| is_over(&key.wide(), value),
+            |key, value| ended(&key.wide(), value),
+        )?;
+        Ok(SweptFamilies { ipv4, ipv6: self.ipv6.sweep(pace, is_over, ended)? })
+    }
 }
 
 #[derive(Debug)]

@@ -36,14 +36,18 @@ pub struct SourcesView {
 pub const fn name(what: Bounded) -> &'static str {
     match what {
         Bounded::Assured => "table-assured",
+        Bounded::Assured6 => "table-assured6",
         Bounded::Embryonic => "table-embryonic",
+        Bounded::Embryonic6 => "table-embryonic6",
         Bounded::Expectations => "table-expectations",
         Bounded::Masters => "table-masters",
         Bounded::Fragments => "table-fragments",
         Bounded::Punts => "ring-punts",
         Bounded::Events => "ring-events",
         Bounded::Translations => "table-translations",
+        Bounded::Translations6 => "table-translations6",
         Bounded::EmbryonicTranslations => "table-embryonic-nat",
+        Bounded::EmbryonicTranslations6 => "table-embryonic-nat6",
         Bounded::Mappings => "table-mappings",
     }
 }
@@ -100,6 +104,8 @@ pub fn json(view: &GaugeView) -> String {
 const fn sources_name(what: Bounded) -> &'static str {
     match what {
         Bounded::Assured => "sources-assured",
+        Bounded::Assured6 => "sources-assured6",
+        Bounded::Embryonic6 => "sources-embryonic6",
         _ => "sources-embryonic",
     }
 }

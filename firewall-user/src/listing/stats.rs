@@ -28,10 +28,13 @@ pub struct StatsView {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tables {
     pub assured: Fill,
+    pub assured6: Fill,
     pub embryonic: Fill,
+    pub embryonic6: Fill,
     pub expectations: Fill,
     /// Of confirmed connections.
     pub translations: Fill,
+    pub translations6: Fill,
 }
 
 /// How full a table is.
@@ -49,12 +52,15 @@ impl Fill {
 
 impl Tables {
     /// The names of the gauges; none of them is the name of a counter.
-    pub const fn named(&self) -> [(&'static str, Fill); 4] {
+    pub const fn named(&self) -> [(&'static str, Fill); 7] {
         [
             ("table-assured", self.assured),
+            ("table-assured6", self.assured6),
             ("table-embryonic", self.embryonic),
+            ("table-embryonic6", self.embryonic6),
             ("table-expectations", self.expectations),
             ("table-translations", self.translations),
+            ("table-translations6", self.translations6),
         ]
     }
 }
@@ -89,11 +95,17 @@ impl Kind {
             | Stat::ForwardStack
             | Stat::CacheHit
             | Stat::FlowsCreated
+            | Stat::FlowsCreated6
             | Stat::FlowsAssured
+            | Stat::FlowsAssured6
             | Stat::AssuredFull
+            | Stat::AssuredFull6
             | Stat::TranslationsFull
+            | Stat::TranslationsFull6
             | Stat::FlowsForgotten
+            | Stat::FlowsForgotten6
             | Stat::FlowsReplaced
+            | Stat::FlowsReplaced6
             | Stat::ExpectationsUsed
             | Stat::SynCookiesRight
             | Stat::EventsLost
@@ -233,7 +245,7 @@ mod tests {
         let (text, _) = text.split_once("helpers:").unwrap();
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("  ")).collect();
         assert_eq!(lines.len(), STATS as usize + Bounded::ALL.len());
-        assert_eq!(lines[0], "  accept-input         1");
+        assert_eq!(lines[0], "  accept-input          1");
         let widths = lines.iter().map(|line| line.split(" of ").next().unwrap().len());
         assert!({ widths }.all(|width| width == lines[0].len()), "{text}");
     }

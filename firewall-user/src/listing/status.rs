@@ -48,7 +48,7 @@ pub struct InterfaceStatus {
 pub fn text(view: &StatusView) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<13}{value}");
+        let _ = writeln!(text, "{name:<14}{value}");
     };
     fact("daemon", &daemon(view));
     if let Some(since) = view.since {
@@ -164,9 +164,12 @@ mod tests {
             tftp_ports: vec![],
             tables: Tables {
                 assured: Fill { used: 812, size: 262_144 },
+                assured6: Fill { used: 4, size: 262_144 },
                 embryonic: Fill { used: 3, size: 65_536 },
+                embryonic6: Fill { used: 0, size: 16_384 },
                 expectations: Fill { used: 1, size: 4_096 },
                 translations: Fill { used: 2, size: 524_288 },
+                translations6: Fill { used: 0, size: 524_288 },
             },
         }
     }
@@ -174,34 +177,37 @@ mod tests {
     #[test]
     fn the_facts_stand_one_to_a_line() {
         let expected = "\
-daemon       running, pid 4711
-since        1970-01-01T00:00:00.000Z
-pinned at    /sys/fs/bpf/firewall
-interface    eth0 (index 2): xdp, tc-egress (as --hook or the configuration asks)
-interface    tun0 (index 5): tc-ingress, tc-egress (as --hook or the configuration asks)
-ruleset      generation 3, 17 rules
-ftp ports    21, 2121
-assured      812 of 262144
-embryonic    3 of 65536
-expectations 1 of 4096
-translations 2 of 524288";
+daemon        running, pid 4711
+since         1970-01-01T00:00:00.000Z
+pinned at     /sys/fs/bpf/firewall
+interface     eth0 (index 2): xdp, tc-egress (as --hook or the configuration asks)
+interface     tun0 (index 5): tc-ingress, tc-egress (as --hook or the configuration asks)
+ruleset       generation 3, 17 rules
+ftp ports     21, 2121
+assured       812 of 262144
+assured6      4 of 262144
+embryonic     3 of 65536
+embryonic6    0 of 16384
+expectations  1 of 4096
+translations  2 of 524288
+translations6 0 of 524288";
         assert_eq!(text(&view()), expected);
     }
 
     #[test]
     fn without_a_daemon_it_says_whether_anything_is_enforced() {
         let dead = StatusView { daemon: None, ..view() };
-        assert!(text(&dead).starts_with("daemon       not running; what it loaded goes on"));
+        assert!(text(&dead).starts_with("daemon        not running; what it loaded goes on"));
         let nothing = StatusView { interfaces: vec![], generation: 0, ..dead };
         let text = text(&nothing);
-        assert!(text.starts_with("daemon       not running\n"), "{text}");
-        assert!(text.contains("interface    none: nothing is judged\nruleset      none\n"));
+        assert!(text.starts_with("daemon        not running\n"), "{text}");
+        assert!(text.contains("interface     none: nothing is judged\nruleset       none\n"));
     }
 
     #[test]
     fn a_ruleset_on_trial_shows_its_deadline() {
         let trial = StatusView { confirm_until: Some(UNIX_EPOCH), ..view() };
-        assert!(text(&trial).contains("confirm      `firewall confirm` before 1970-01-01T"));
+        assert!(text(&trial).contains("confirm       `firewall confirm` before 1970-01-01T"));
     }
 
     #[test]

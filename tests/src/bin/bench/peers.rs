@@ -11,7 +11,8 @@ use aya::{
 use bytemuck::{Pod, Zeroable};
 use firewall_common::{
     bench::{MEASURED, Seen, Traffic},
-    flow::{Flow, FlowKey},
+    flow::Flow,
+    ipv4_key::Ipv4Key,
     time::Nanos,
 };
 
@@ -74,8 +75,8 @@ impl Peers {
     }
 
     /// Flows for `look_up` to find.
-    pub fn know(&mut self, keys: impl Iterator<Item = FlowKey>) -> Result<()> {
-        let mut flows = HashMap::<_, Raw<FlowKey>, Raw<Flow>>::try_from(self.map("flows")?)?;
+    pub fn know(&mut self, keys: impl Iterator<Item = Ipv4Key>) -> Result<()> {
+        let mut flows = HashMap::<_, Raw<Ipv4Key>, Raw<Flow>>::try_from(self.map("flows")?)?;
         for key in keys {
             flows.insert(Raw(key), Raw(Flow { expires: Nanos(1), ..Flow::zeroed() }), 0)?;
         }

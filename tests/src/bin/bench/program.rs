@@ -2,11 +2,7 @@
 //! before it is judged, and what that costs is taken off.
 
 use anyhow::{Context as _, Result, ensure};
-use bytemuck::Zeroable as _;
-use firewall_common::{
-    addr::Addr,
-    flow::{FlowKey, Tuple, protocol},
-};
+use firewall_common::{flow::protocol, ipv4_key::Ipv4Key};
 use firewall_tests::firewall::Setup;
 
 use crate::{
@@ -70,18 +66,11 @@ pub fn measure(report: &mut Report, rounds: usize, flows: u32) -> Result<()> {
 }
 
 /// The connection of a client, as `look_up` asks for it.
-fn key(number: u32) -> FlowKey {
+fn key(number: u32) -> Ipv4Key {
     let (host, port) = client(number);
     let server: std::net::Ipv4Addr = SERVER.parse().expect("an address");
-    let tuple = Tuple {
-        src: Addr::v4(u32::from(host).to_be()),
-        dst: Addr::v4(u32::from(server).to_be()),
-        sport: port,
-        dport: SERVED,
-        protocol: protocol::TCP,
-        ..Tuple::zeroed()
-    };
-    FlowKey::of(&tuple).0
+    let [src, dst] = [host, server].map(|address| u32::from(address).to_be());
+    Ipv4Key::between(protocol::TCP, (src, port), (dst, SERVED)).0
 }
 
 /// What the making of packets costs.
