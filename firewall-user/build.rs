@@ -48,6 +48,9 @@ fn main() {
 /// one more for the loader, and asks the processor at each start what it can do: a tenth of a
 /// millisecond on a virtual machine, which a script pays for each rule that it adds.
 fn link_unwinder() {
+    if env::var_os("HOST") != env::var_os("TARGET") {
+        return;
+    }
     let answer = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
     let path = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok());
     // Where it is not found, the name comes back as it was asked.

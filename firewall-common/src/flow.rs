@@ -388,12 +388,12 @@ pub const CACHED_HITS: usize = 4;
 /// A verdict of ACCEPT that holds for the next packets of a direction, with
 /// the counters that each of them moves.
 ///
-/// It holds under one ruleset generation, until a set changes, and between one pair of
-/// interfaces.
+/// It holds under one ruleset generation, behind a rule that asks a set until one changes, and
+/// between one pair of interfaces.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CachedVerdict {
-    /// [`crate::generation::stamp`]; 0 when nothing is cached.
+    /// One of [`crate::generation::stamp`].
     pub stamp: u32,
     /// Interface indexes; 0 for none (INPUT has no `out`, OUTPUT no `in`).
     pub in_ifindex: u32,

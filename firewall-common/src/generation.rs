@@ -89,14 +89,40 @@ impl InForce {
     }
 }
 
-/// What a remembered verdict is stamped with: it holds for the ruleset that it was found with,
-/// and until a set changes.
-///
-/// Generations that count one after another are further apart by fewer than 4,096, also where a
-/// trial ends; so two stamps are the same only a million changes later.
-#[inline(always)]
-pub const fn stamp(generation: u32, set_changes: u32) -> u32 {
-    generation.wrapping_add(set_changes << 12)
+/// What a remembered verdict is stamped with: it holds while its stamp is one of those that
+/// count. 0 is none.
+pub mod stamp {
+    /// In the map `set_changes`: somebody is changing sets.
+    pub const IS_CHANGING: u64 = 1 << 63;
+    /// The stamp says how the sets were.
+    const OF_SETS: u32 = 1 << 31;
+
+    /// Of a verdict behind rules that asked no set.
+    #[inline(always)]
+    pub const fn of_rules(generation: u32) -> u32 {
+        generation & !OF_SETS
+    }
+
+    /// Of one behind a rule that did; [`NONE`] while sets are being changed.
+    ///
+    /// Generations that count one after another are apart by fewer than 4,096, also where a
+    /// trial ends; so two of these stamps are the same only half a million changes later.
+    #[inline(always)]
+    pub const fn of_sets(generation: u32, set_changes: u64) -> u32 {
+        if set_changes & IS_CHANGING != 0 {
+            return NONE;
+        }
+        OF_SETS | generation.wrapping_add((set_changes as u32) << 12)
+    }
+
+    /// Whether it is one of [`of_sets`].
+    #[inline(always)]
+    pub const fn is_of_sets(stamp: u32) -> bool {
+        stamp & OF_SETS != 0
+    }
+
+    /// Nothing is to be remembered.
+    pub const NONE: u32 = 0;
 }
 
 const _: () = assert!(size_of::<InForce>() == 32);

@@ -628,7 +628,7 @@ pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Outcome {
 fn prepare<T: Tables>(tables: &T, scratch: &mut Scratch, generation: u32, route: &Route) {
     scratch.walk = Walk {
         generation,
-        stamp: stamp(generation, tables.set_changes()),
+        stamp: stamp::of_sets(generation, tables.set_changes()),
         slot: slot(generation),
         in_ifindex: route.in_ifindex,
         out_ifindex: route.out_ifindex,
@@ -681,7 +681,7 @@ fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
 /// Whether a remembered verdict is of this ruleset and these sets, and between these interfaces.
 #[inline(always)]
 const fn holds(cached: &CachedVerdict, walk: &Walk) -> bool {
-    cached.stamp == walk.stamp
+    walk.has_stamp(cached.stamp)
         && cached.in_ifindex == walk.in_ifindex
         && cached.out_ifindex == walk.out_ifindex
 }
@@ -693,7 +693,14 @@ fn count_remembered<T: Tables>(
     tracked: &Tracked<'_>,
 ) -> Outcome {
     if let Some((_, flow)) = &tracked.flow {
+        let sifted = scratch.walk.hit_count as usize;
         scratch.walk.hits = flow.side(tracked.direction).cached.hits;
+        // Those of table raw stand first, and have counted if it was asked before.
+        for (at, hit) in scratch.walk.hits.iter_mut().enumerate() {
+            if at < sifted {
+                *hit = 0;
+            }
+        }
         count_hits(tables, scratch);
     }
     tables.count(Stat::CacheHit as u32);
@@ -705,7 +712,7 @@ fn count_remembered<T: Tables>(
 pub(crate) fn count_hits<T: Tables>(tables: &T, scratch: &Scratch) {
     for hit in scratch.walk.hits {
         if hit == 0 {
-            return;
+            continue;
         }
         let bytes = u64::from(scratch.headers.ip_len);
         tables.count_rule(scratch.walk.slot, u32::from(hit) - 1, bytes);
@@ -732,7 +739,7 @@ fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
 #[inline(always)]
 pub(crate) const fn verdict_to_remember(walk: &Walk) -> CachedVerdict {
     CachedVerdict {
-        stamp: walk.stamp,
+        stamp: walk.stamp_to_remember(),
         in_ifindex: walk.in_ifindex,
         out_ifindex: walk.out_ifindex,
         hits: walk.hits,

@@ -145,7 +145,10 @@ pub trait Rules: Lists {
     /// Notes that packets bring single addresses, in a set of networks.
     #[inline(always)]
     fn note_hosts(&self, _store: u32) {}
-    /// Counts one more in [`Tables::set_changes`].
+    /// How often a set has changed, other than by time, and
+    /// [`crate::generation::stamp::IS_CHANGING`].
+    fn set_changes(&self) -> u64;
+    /// Counts one more there.
     #[inline(always)]
     fn note_set_change(&self) {}
     /// Notes that a set has answered what may be otherwise for the next packet.
@@ -159,11 +162,16 @@ pub trait Rules: Lists {
     /// Moves the counters of an element.
     #[inline(always)]
     fn count_entry(&self, _store: u32, _key: &EntryKey, _bytes: u64) {}
-    /// Puts an element in, over one that is there; nothing happens where there is no room.
+    /// Puts an element in, over one that is there; `false` where there is no room.
     #[inline(always)]
-    fn put_entry(&self, _store: u32, _key: &EntryKey, _entry: &Entry) {}
+    fn put_entry(&self, _store: u32, _key: &EntryKey, _entry: &Entry) -> bool {
+        false
+    }
+    /// `false` where it was not there.
     #[inline(always)]
-    fn remove_entry(&self, _store: u32, _key: &EntryKey) {}
+    fn remove_entry(&self, _store: u32, _key: &EntryKey) -> bool {
+        false
+    }
     /// [`set::mask`].
     #[inline(always)]
     fn prefix_mask(&self, length: u8) -> Addr {
@@ -213,8 +221,6 @@ pub trait Rules: Lists {
 pub trait Tables: Rules {
     /// The ruleset generation that counts now.
     fn generation(&self, now: Nanos) -> u32;
-    /// How often a set has changed, other than by time.
-    fn set_changes(&self) -> u32;
     fn options(&self) -> Options;
     /// How the wall clock stands to the kernel's atomic time.
     fn clock(&self) -> Clock;

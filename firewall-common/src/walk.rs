@@ -8,6 +8,7 @@ use bytemuck::Zeroable;
 use crate::{
     extra::{Asking, Facts},
     flow::{CACHED_HITS, CtState, helper},
+    generation::stamp,
     headers::Headers,
     mangle,
     rule::{
@@ -107,7 +108,7 @@ pub struct Walk {
     pub in_ifindex: u32,
     pub out_ifindex: u32,
     pub generation: u32,
-    /// [`crate::generation::stamp`].
+    /// [`crate::generation::stamp::of_sets`], as it was before the first look into one.
     pub stamp: u32,
     pub slot: u32,
     /// The rule to look at next.
@@ -162,6 +163,8 @@ pub struct Walk {
     pub is_unrouted: u8,
     /// The frame came in for many stations.
     pub is_for_many: u8,
+    /// A rule that names a set was looked at.
+    pub asks_sets: u8,
     /// One of [`proof`].
     pub proof: u8,
     /// The rules of table nat that decided, or [`NO_ENTRY`]. They count where [`Walk::nat`]
@@ -301,7 +304,23 @@ impl Walk {
     /// counters and be accepted too.
     #[inline(always)]
     pub const fn is_cacheable(&self) -> bool {
-        self.is_per_packet == 0 && self.hit_count as usize <= CACHED_HITS
+        self.is_per_packet == 0
+            && self.hit_count as usize <= CACHED_HITS
+            && self.stamp_to_remember() != stamp::NONE
+    }
+
+    #[inline(always)]
+    pub const fn stamp_to_remember(&self) -> u32 {
+        if self.asks_sets != 0 { self.stamp } else { stamp::of_rules(self.generation) }
+    }
+
+    /// Whether what is remembered under a stamp is what this walk would find.
+    #[inline(always)]
+    pub const fn has_stamp(&self, remembered: u32) -> bool {
+        match stamp::is_of_sets(remembered) {
+            true => remembered == self.stamp,
+            false => remembered == stamp::of_rules(self.generation),
+        }
     }
 
     #[inline(always)]
@@ -413,8 +432,11 @@ pub fn step<T: Rules>(tables: &T, headers: &Headers, facts: &mut Facts, walk: &m
     }
     let holds = fits_packet(rule, headers)
         && (rule.extra_count == 0 || tables.extras_hold(rule, facts, Asking::of(walk)));
-    if rule.flags & flag::ASKS_SETS != 0 && tables.take_fleeting() {
-        walk.is_per_packet = 1;
+    if rule.flags & flag::ASKS_SETS != 0 {
+        walk.asks_sets = 1;
+        if tables.take_fleeting() {
+            walk.is_per_packet = 1;
+        }
     }
     if !holds {
         return walk.go_on();

@@ -309,7 +309,8 @@ mod target {
 mod remembered {
     use firewall_common::{
         control::slot,
-        tables::{Rules, Tables},
+        generation::stamp,
+        tables::Rules,
         verdict::Stat,
         wire::tcp_flag::{ACK, PSH},
     };
@@ -407,11 +408,52 @@ mod remembered {
     }
 
     #[test]
+    fn is_a_verdict_that_no_set_was_asked_for_whatever_changes_in_sets() {
+        let mut memory = connected(|memory| hosts(memory, |_| {}));
+        memory.rules[0].present = firewall_common::rule::condition::PROTOCOL;
+        memory.rules[0].protocol = protocol::UDP;
+        memory.generation += 2;
+        for _ in 0..2 {
+            is_remembered(&memory, NOW);
+        }
+        memory.note_set_change();
+        assert!(is_remembered(&memory, NOW));
+    }
+
+    #[test]
+    fn is_none_while_somebody_changes_sets() {
+        let memory = connected(|memory| hosts(memory, |_| {}));
+        is_remembered(&memory, NOW);
+        assert!(is_remembered(&memory, NOW));
+        let changes = memory.set_changes();
+        memory.sets.changes.set(changes | stamp::IS_CHANGING);
+        for _ in 0..3 {
+            assert!(!is_remembered(&memory, NOW));
+        }
+        memory.sets.changes.set(changes + 1);
+        assert!(!is_remembered(&memory, NOW));
+        assert!(is_remembered(&memory, NOW));
+    }
+
+    #[test]
+    fn ends_with_no_packet_for_which_a_set_has_no_room() {
+        let order = Order { add: Some((0, 1, 1)), ..Order::default() };
+        let extra = Extra { test: Test::Order as u8, arguments: order.pack(), ..Extra::default() };
+        let rule = Rule { target: Target::Set as u8, chain_end: 1, ..Rule::default() };
+        let memory = ruled(rule, extra, |memory| hosts(memory, |header| header.maxelem = 1));
+        for source in ["192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.3"] {
+            let syn = Frame::between(source, SERVER).tcp(40_000, 80, SYN);
+            assert!(matches!(memory.filter(&syn.build(), NOW), Verdict::Accept(_)));
+        }
+        assert_eq!(memory.set_changes(), 1);
+    }
+
+    #[test]
     fn are_stamps_of_all_that_count_one_after_another_different() {
-        use firewall_common::generation::stamp;
         // A trial that ends, and sets that change meanwhile.
-        let stamps: Vec<_> =
-            [(5, 0), (6, 0), (6, 1), (5, 1), (5, 2), (8, 2)].map(|(a, b)| stamp(a, b)).into();
+        let all = [(5, 0), (6, 0), (6, 1), (5, 1), (5, 2), (8, 2)];
+        let mut stamps: Vec<_> = all.map(|(a, b)| stamp::of_sets(a, b)).into();
+        stamps.extend([5, 6, 8, 4_101].map(stamp::of_rules));
         let mut different = stamps.clone();
         different.sort_unstable();
         different.dedup();

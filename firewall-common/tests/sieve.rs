@@ -57,7 +57,7 @@ fn gateway(needs: u32) -> Memory {
             Rule {
                 target: Target::Drop as u8,
                 extra_count: 1,
-                flags: flag::PER_PACKET,
+                flags: flag::ASKS_SETS,
                 chain_end: 2,
                 ..Rule::default()
             },
@@ -184,7 +184,6 @@ proptest! {
     #[test]
     fn nothing_is_another_for_it(frames in prop::collection::vec(any_frame(), 1..40)) {
         let plain = gateway(0);
-        // No verdict is remembered behind the rule that looks into a set.
         let sieves = [gateway(need::SIEVE), gateway(ALL)];
         for (at, frame) in frames.iter().enumerate() {
             let now = NOW.after(Nanos::from_secs(at as u64));

@@ -15,6 +15,7 @@ use firewall_common::{
     addr::Addr,
     control::option,
     extra::Facts,
+    generation::stamp,
     set::{self, COMMENT, Entry, EntryKey, STORES, Search, SetHeader},
 };
 
@@ -88,21 +89,15 @@ pub fn count(store: u32, key: &EntryKey, bytes: u64) {
 }
 
 #[inline(always)]
-pub fn put(store: u32, key: &EntryKey, entry: &Entry) {
-    if let Some(entries) = SET_ENTRIES.get(store)
-        && is_real()
-    {
-        let _ = entries.insert(key, entry, u64::from(BPF_ANY));
-    }
+pub fn put(store: u32, key: &EntryKey, entry: &Entry) -> bool {
+    let Some(entries) = SET_ENTRIES.get(store) else { return false };
+    is_real() && entries.insert(key, entry, u64::from(BPF_ANY)).is_ok()
 }
 
 #[inline(always)]
-pub fn remove(store: u32, key: &EntryKey) {
-    if let Some(entries) = SET_ENTRIES.get(store)
-        && is_real()
-    {
-        let _ = entries.remove(key);
-    }
+pub fn remove(store: u32, key: &EntryKey) -> bool {
+    let Some(entries) = SET_ENTRIES.get(store) else { return false };
+    is_real() && entries.remove(key).is_ok()
 }
 
 /// A rehearsal looks at the sets in force and changes none.
@@ -146,8 +141,8 @@ pub fn take_fleeting() -> bool {
 }
 
 #[inline(always)]
-pub fn changes() -> u32 {
-    SET_CHANGES.get(0).map_or(0, |changes| *changes as u32)
+pub fn changes() -> u64 {
+    SET_CHANGES.get(0).copied().unwrap_or(stamp::IS_CHANGING)
 }
 
 #[inline(always)]

@@ -267,6 +267,11 @@ impl Rules for RuleMaps {
     }
 
     #[inline(always)]
+    fn set_changes(&self) -> u64 {
+        sets::changes()
+    }
+
+    #[inline(always)]
     fn note_set_change(&self) {
         sets::note_change();
     }
@@ -282,13 +287,13 @@ impl Rules for RuleMaps {
     }
 
     #[inline(always)]
-    fn put_entry(&self, store: u32, key: &EntryKey, entry: &Entry) {
-        sets::put(store, key, entry);
+    fn put_entry(&self, store: u32, key: &EntryKey, entry: &Entry) -> bool {
+        sets::put(store, key, entry)
     }
 
     #[inline(always)]
-    fn remove_entry(&self, store: u32, key: &EntryKey) {
-        sets::remove(store, key);
+    fn remove_entry(&self, store: u32, key: &EntryKey) -> bool {
+        sets::remove(store, key)
     }
 
     #[inline(always)]
@@ -352,6 +357,11 @@ impl Rules for Maps {
     }
 
     #[inline(always)]
+    fn set_changes(&self) -> u64 {
+        RuleMaps.set_changes()
+    }
+
+    #[inline(always)]
     fn random(&self) -> u32 {
         RuleMaps.random()
     }
@@ -366,11 +376,6 @@ impl Tables for Maps {
     #[inline(always)]
     fn generation(&self, now: Nanos) -> u32 {
         GENERATION.get(0).map_or(0, |in_force| in_force.at(now))
-    }
-
-    #[inline(always)]
-    fn set_changes(&self) -> u32 {
-        sets::changes()
     }
 
     #[inline(always)]

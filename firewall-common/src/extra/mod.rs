@@ -57,7 +57,9 @@ pub mod need {
     /// Table raw drops packets by what stands in their headers and by sets alone: those that
     /// may begin or end a connection are shown to it first ([`crate::path::sift`]).
     pub const SIEVE: u32 = 1 << 13;
-    /// With it: no packet that table raw lets pass has its verdict remembered, so that all are.
+    /// With it: all packets are, where its first rule looks into a set, or at each packet, without
+    /// other conditions. What stands on a list is refused for the price of looking there, a flood
+    /// of datagrams, too.
     pub const SIEVE_FOR_ALL: u32 = 1 << 14;
 }
 

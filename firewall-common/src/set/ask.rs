@@ -1,6 +1,6 @@
 //! `-m set`: whether a packet is in a set, as xt_set and the types of ip_set see it.
 
-use super::{Entry, EntryKey, HOST, Kind, MEMBERS, SetHeader, Tick, entry_flag, set_flag};
+use super::{Entry, EntryKey, HOST, Kind, MEMBERS, SetHeader, entry_flag, set_flag};
 use crate::{
     addr::Addr,
     extra::{
@@ -200,7 +200,7 @@ impl Search {
         }
         self.entry = entry;
         let list_flags = if self.list == 0 { 0 } else { self.list_flags };
-        if entry.expires.0 != Tick::NEVER.0
+        if !entry.expires.is_never()
             || self.flags & set_flag::COUNTERS != 0
             || list_flags & (set_flag::COUNTERS | set_flag::TIMEOUT) != 0
         {

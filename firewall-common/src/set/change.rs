@@ -93,6 +93,7 @@ fn add<T: Rules>(tables: &T, side: (u32, u32, u32), order: &Order, facts: &Facts
     let Some(header) = tables.set_header(store) else { return };
     let Some(key) = element(tables, store, header, sources, dimensions, facts) else { return };
     let now = facts.now;
+    let changes = tables.set_changes();
     let before = tables.set_entry(store, &key).filter(|entry| !entry.is_expired(now));
     if !order.exist && before.is_some() {
         return;
@@ -113,11 +114,16 @@ fn add<T: Rules>(tables: &T, side: (u32, u32, u32), order: &Order, facts: &Facts
     if key.prefix == HOST && header.prefixes[2] == 0 {
         tables.note_hosts(store);
     }
-    tables.put_entry(store, &key, &entry);
-    // What has an end already is remembered by nobody; that it has another one is nothing new.
+    if !tables.put_entry(store, &key, &entry) {
+        return;
+    }
+    // What has an end is remembered by nobody, and that it has another one is nothing new: unless
+    // it had gone meanwhile, or was about to.
     let is_known = before.is_some_and(|before| {
         before.flags == 0
-            && (before.expires.0 == Tick::NEVER.0) == (entry.expires.0 == Tick::NEVER.0)
+            && before.expires.is_never() == entry.expires.is_never()
+            && !before.is_expired(now.after(Tick::LENGTH))
+            && tables.set_changes() == changes
     });
     if !is_known {
         tables.note_set_change();
@@ -130,9 +136,8 @@ fn remove<T: Rules>(tables: &T, side: (u32, u32, u32), facts: &Facts) {
     let Some(store) = tables.set_store(slot) else { return };
     let Some(header) = tables.set_header(store) else { return };
     if let Some(key) = element(tables, store, header, sources, dimensions, facts)
-        && tables.set_entry(store, &key).is_some()
+        && tables.remove_entry(store, &key)
     {
-        tables.remove_entry(store, &key);
         tables.note_set_change();
     }
 }

@@ -228,6 +228,12 @@ pub struct Tick(pub u32);
 impl Tick {
     pub const NEVER: Self = Self(0);
     const SHIFT: u32 = 27;
+    pub const LENGTH: Nanos = Nanos(1 << Self::SHIFT);
+
+    #[inline(always)]
+    pub const fn is_never(self) -> bool {
+        self.0 == Self::NEVER.0
+    }
 
     #[inline(always)]
     pub const fn of(time: Nanos) -> Self {

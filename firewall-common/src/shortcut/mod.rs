@@ -236,9 +236,13 @@ pub fn follow<'t, T: Tables>(
         Direction::Reply => (reply, original),
     };
     // What is for this host has no way out.
-    let stamp = stamp(generation, tables.set_changes());
-    let is_known = side.cached.stamp == stamp && side.cached.in_ifindex == in_ifindex;
-    if !is_known || side.cached.out_ifindex == 0 {
+    let remembered = side.cached.stamp;
+    let current = match stamp::is_of_sets(remembered) {
+        true => stamp::of_sets(generation, tables.set_changes()),
+        false => stamp::of_rules(generation),
+    };
+    if remembered != current || side.cached.in_ifindex != in_ifindex || side.cached.out_ifindex == 0
+    {
         return None;
     }
     let hop = way_out(plain, &way, side, tables, now)?;

@@ -380,6 +380,10 @@ impl Rules for Memory {
         self.sets.entry(store, key)
     }
 
+    fn set_changes(&self) -> u64 {
+        self.sets.changes.get()
+    }
+
     fn note_set_change(&self) {
         self.sets.changes.set(self.sets.changes.get() + 1);
     }
@@ -396,12 +400,12 @@ impl Rules for Memory {
         self.sets.count(store, key, bytes);
     }
 
-    fn put_entry(&self, store: u32, key: &EntryKey, entry: &Entry) {
-        self.sets.put(store, key, entry);
+    fn put_entry(&self, store: u32, key: &EntryKey, entry: &Entry) -> bool {
+        self.sets.put(store, key, entry)
     }
 
-    fn remove_entry(&self, store: u32, key: &EntryKey) {
-        self.sets.remove(store, key);
+    fn remove_entry(&self, store: u32, key: &EntryKey) -> bool {
+        self.sets.remove(store, key)
     }
 
     fn rule(&self, _slot: u32, index: u32) -> Option<&Rule> {
@@ -499,10 +503,6 @@ impl Lists for Memory {
 impl Tables for Memory {
     fn generation(&self, _now: Nanos) -> u32 {
         self.generation
-    }
-
-    fn set_changes(&self) -> u32 {
-        self.sets.changes.get()
     }
 
     fn options(&self) -> Options {

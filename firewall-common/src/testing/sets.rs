@@ -13,8 +13,8 @@ use crate::set::{Entry, EntryKey, Kind, SetHeader};
 #[derive(Debug, Default)]
 pub struct Sets {
     all: Vec<Set>,
-    /// [`crate::tables::Tables::set_changes`]; who changes one here says so himself.
-    pub changes: Cell<u32>,
+    /// [`crate::tables::Rules::set_changes`]; who changes one here says so himself.
+    pub changes: Cell<u64>,
     /// [`crate::tables::Rules::take_fleeting`].
     pub(super) is_fleeting: Cell<bool>,
 }
@@ -74,15 +74,17 @@ impl Sets {
         }
     }
 
-    pub(super) fn put(&self, store: u32, key: &EntryKey, entry: &Entry) {
-        if let Some(set) = self.of_store(store) {
-            set.entries.borrow_mut().insert(*key, *entry);
+    pub(super) fn put(&self, store: u32, key: &EntryKey, entry: &Entry) -> bool {
+        let Some(set) = self.of_store(store) else { return false };
+        let mut entries = set.entries.borrow_mut();
+        let has_room = entries.contains_key(key) || entries.len() < set.header.maxelem as usize;
+        if has_room {
+            entries.insert(*key, *entry);
         }
+        has_room
     }
 
-    pub(super) fn remove(&self, store: u32, key: &EntryKey) {
-        if let Some(set) = self.of_store(store) {
-            set.entries.borrow_mut().remove(key);
-        }
+    pub(super) fn remove(&self, store: u32, key: &EntryKey) -> bool {
+        self.of_store(store).is_some_and(|set| set.entries.borrow_mut().remove(key).is_some())
     }
 }

@@ -127,6 +127,10 @@ impl Rules for RuleTables {
     }
 
     /// As good as any: [`RuleTables::has_chance`].
+    fn set_changes(&self) -> u64 {
+        0
+    }
+
     fn random(&self) -> u32 {
         u32::MAX / 2
     }
@@ -289,6 +293,10 @@ impl Rules for One<'_> {
         let mut count = Count::zeroed();
         count.begin(extra, facts, asking);
         connections::holds(self, extra, &mut count)
+    }
+
+    fn set_changes(&self) -> u64 {
+        0
     }
 
     fn random(&self) -> u32 {

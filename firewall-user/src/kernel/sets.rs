@@ -5,13 +5,14 @@
 
 use std::{
     collections::HashMap, fs::File, io, marker::PhantomData, ops::ControlFlow, os::fd::OwnedFd,
-    rc::Rc,
+    rc::Rc, sync::atomic::Ordering,
 };
 
 use anyhow::{Context, Result};
 use bytemuck::Pod;
 use firewall_common::{
     control::slot,
+    generation::stamp,
     set::{COMMENT, Entry, EntryKey, HOST, SLOTS, STORES, SetHeader},
 };
 use nix::fcntl::Flock;
@@ -193,23 +194,50 @@ impl SetTables {
         Ok(())
     }
 
-    /// Says that a set has changed: what was remembered of it holds no more. Whoever has
-    /// changed one says so, then.
+    /// Says that sets are being changed: from now on, and until the change is ended, no verdict is
+    /// remembered of them, and none that was remembered counts. Whoever changes one in force says
+    /// so before, under the lock.
     ///
     /// # Errors
     /// When the map cannot be written.
-    pub fn note_change(&self) -> Result<()> {
+    pub fn begin_change(&self) -> Result<Change> {
         const CHANGES: &str = "set_changes";
         let map = self.maps.open_map(CHANGES)?;
         let view: WritableView<u64> =
             View::to_write(map, 0, 1).with_context(|| format!("cannot write map {CHANGES}"))?;
-        view.count_up(0);
+        view.shared(0).fetch_or(stamp::IS_CHANGING, Ordering::SeqCst);
+        Ok(Change(view))
+    }
+
+    /// Ends a change whose command has ended before it.
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn end_forgotten_change(&self) -> Result<()> {
+        let changes: Vec<u64> = self.array("set_changes", 0, 1)?;
+        if changes.iter().any(|changes| changes & stamp::IS_CHANGING != 0) {
+            let _lock = self.lock()?;
+            drop(self.begin_change()?);
+        }
         Ok(())
     }
 
     pub(super) fn array<V: Pod>(&self, name: &str, start: u32, count: u32) -> Result<Vec<V>> {
         batch::read_array(self.maps.data(name)?.fd(), start, count as usize, 1)
             .with_context(|| format!("cannot read map {name}"))
+    }
+}
+
+/// A change of sets on its way; it ends with this.
+#[derive(Debug)]
+pub struct Change(WritableView<u64>);
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        let changes = self.0.shared(0);
+        // Before the mark goes, so that what was remembered before is of another time.
+        changes.fetch_add(1, Ordering::SeqCst);
+        changes.fetch_and(!stamp::IS_CHANGING, Ordering::SeqCst);
     }
 }
 

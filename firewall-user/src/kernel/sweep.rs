@@ -217,6 +217,7 @@ impl Sweeper {
     /// Removes what has expired in the sets that have timeouts. Whoever adds it anew
     /// meanwhile has the lock, which is not taken for more than a batch.
     fn sweep_sets(&self, now: Nanos, pace: &Pace<'_>) -> Result<()> {
+        self.sets.end_forgotten_change()?;
         for set in self.sets.names()? {
             if !self.sets.header(set.store)?.has(set_flag::TIMEOUT) {
                 continue;
@@ -250,6 +251,7 @@ impl Sweeper {
             return Ok(());
         }
         let _lock = self.sets.lock()?;
+        let mut change = None;
         for key in keys {
             if entries.get(key)?.is_none_or(|entry| !entry.is_expired(now)) {
                 continue;
@@ -259,7 +261,7 @@ impl Sweeper {
                 Some(entry) if !entry.is_expired(now) => {
                     entries.put(key, &entry)?;
                     // Who looked meanwhile has missed it.
-                    self.sets.note_change()?;
+                    change.get_or_insert(self.sets.begin_change()?);
                 }
                 _ => {
                     if let Some(comments) = comments {

@@ -12,7 +12,7 @@ use std::{
     os::fd::AsFd,
     ptr::NonNull,
     slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::AtomicU64,
 };
 
 use bytemuck::Pod;
@@ -114,13 +114,11 @@ impl<V> Drop for View<V> {
 pub(super) struct WritableView<V>(View<V>);
 
 impl WritableView<u64> {
-    /// Adds one to a number that programs add to, too.
-    pub(super) fn count_up(&self, place: usize) {
+    /// A number that programs change, too, each in one step.
+    pub(super) fn shared(&self, place: usize) -> &AtomicU64 {
         assert!(place < self.0.count, "the view shows {} numbers", self.0.count);
-        // SAFETY: a word of the pages, aligned as the array has it, which everybody changes in
-        // one step.
-        let number = unsafe { AtomicU64::from_ptr(self.0.first.add(place).as_ptr()) };
-        number.fetch_add(1, Ordering::Release);
+        // SAFETY: a word of the pages, aligned as the array has it, for as long as they are there.
+        unsafe { AtomicU64::from_ptr(self.0.first.add(place).as_ptr()) }
     }
 }
 

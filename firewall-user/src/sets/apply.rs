@@ -27,8 +27,8 @@ impl Plan {
     pub fn commit(mut self) -> Result<()> {
         let before = self.tables.names()?;
         let made = self.make_new()?;
+        let change = self.tables.begin_change()?;
         if let Err(error) = self.change_old() {
-            self.tables.note_change()?;
             self.tables.give_back(&made)?;
             return Err(error);
         }
@@ -43,7 +43,7 @@ impl Plan {
                 self.tables.set_slot(slot, name, store)?;
             }
         }
-        self.tables.note_change()?;
+        drop(change);
         let kept: Vec<u32> = self.reached().filter_map(|at| self.contents[at].store).collect();
         let gone = before.iter().map(|set| set.store).filter(|store| !kept.contains(store));
         self.tables.give_back(&gone.collect::<Vec<_>>())

@@ -72,6 +72,10 @@ impl Rules for Tables<'_> {
         None
     }
 
+    fn set_changes(&self) -> u64 {
+        0
+    }
+
     fn random(&self) -> u32 {
         unreachable!("no rule here is left to chance")
     }

@@ -89,6 +89,10 @@ impl Rules for Memory<'_> {
         unreachable!("no random rule keeps something in mind")
     }
 
+    fn set_changes(&self) -> u64 {
+        0
+    }
+
     fn random(&self) -> u32 {
         unreachable!("no random rule is left to chance")
     }
