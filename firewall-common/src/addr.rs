@@ -12,7 +12,8 @@ pub enum Family {
     Ipv6,
 }
 
-const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+/// The third word of an address of IPv4, behind two of zeros.
+pub const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
 
 /// An address of either family; the words are in network byte order.
 #[repr(C)]
@@ -37,13 +38,6 @@ impl Addr {
             [0, 0, MAPPED, _] => Family::Ipv4,
             _ => Family::Ipv6,
         }
-    }
-
-    /// The bits of it that no address of IPv4 has; zero for one of IPv4.
-    #[inline(always)]
-    pub const fn beyond_ipv4(self) -> u32 {
-        let [a, b, c, _] = self.words;
-        a | b | (c ^ MAPPED)
     }
 
     /// Whether the bits under `mask` equal `prefix`, which holds no others.

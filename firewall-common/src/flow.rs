@@ -8,7 +8,14 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{addr::Addr, hop::Way, nat::Faces, seq::Seq, time::Nanos};
+use crate::{
+    addr::{Addr, Family, MAPPED},
+    hop::Way,
+    ipv4_key::Ipv4Key,
+    nat::Faces,
+    seq::Seq,
+    time::Nanos,
+};
 
 /// IP protocol numbers that the tracker knows by name.
 pub mod protocol {
@@ -137,18 +144,17 @@ impl Tuple {
     }
 }
 
-/// The canonical key of a flow; `low` is the smaller endpoint.
+/// The canonical key of a flow, of either family.
+///
+/// That of IPv4 stands in it as the maps of IPv4 want it, so that they are asked with a part of
+/// this one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct FlowKey {
-    pub low: Addr,
-    pub high: Addr,
-    pub low_port: u16,
-    pub high_port: u16,
-    pub protocol: u8,
-    pub icmp_type: u8,
-    pub icmp_code: u8,
-    pub _pad: u8,
+    /// The first three words of both addresses, those of the low endpoint first.
+    networks: [u64; 3],
+    /// The last word of both, and all that is no address.
+    ends: Ipv4Key,
 }
 
 /// Which endpoint of the key sent a packet.
@@ -169,6 +175,9 @@ impl Sender {
 }
 
 impl FlowKey {
+    /// [`FlowKey::networks`] of IPv4: those of v4-mapped addresses.
+    const IPV4: [u64; 3] = networks([0, 0, MAPPED], [0, 0, MAPPED]);
+
     /// The key of the flow to which a packet with this tuple belongs, and
     /// which of its endpoints sent it.
     #[inline(always)]
@@ -182,58 +191,116 @@ impl FlowKey {
     /// which of its endpoints sent it.
     #[inline(always)]
     pub fn assign(&mut self, tuple: &Tuple) -> Sender {
-        self.protocol = tuple.protocol;
-        self.icmp_type = tuple.icmp_type;
-        self.icmp_code = tuple.icmp_code;
-        self._pad = tuple._pad;
-        if is_lower(&tuple.src, tuple.sport, &tuple.dst, tuple.dport) {
-            (self.low, self.low_port) = (tuple.src, tuple.sport);
-            (self.high, self.high_port) = (tuple.dst, tuple.dport);
+        let kind = [tuple.protocol, tuple.icmp_type, tuple.icmp_code];
+        let (src, dst) = ((&tuple.src, tuple.sport), (&tuple.dst, tuple.dport));
+        if is_lower(src.0, src.1, dst.0, dst.1) {
+            self.write(src, dst, kind);
             Sender::Low
         } else {
-            (self.low, self.low_port) = (tuple.dst, tuple.dport);
-            (self.high, self.high_port) = (tuple.src, tuple.sport);
+            self.write(dst, src, kind);
             Sender::High
         }
+    }
+
+    #[inline(always)]
+    const fn write(&mut self, low: (&Addr, u16), high: (&Addr, u16), kind: [u8; 3]) {
+        let ([a, b, c, low_end], [d, e, f, high_end]) = (low.0.words, high.0.words);
+        self.networks = networks([a, b, c], [d, e, f]);
+        self.ends = Ipv4Key::ordered((low_end, low.1), (high_end, high.1), kind);
+    }
+
+    #[inline(always)]
+    pub const fn of_ipv4(key: Ipv4Key) -> Self {
+        Self { networks: Self::IPV4, ends: key }
+    }
+
+    /// As the maps of IPv4 have it; `None` for a key of IPv6.
+    #[inline(always)]
+    pub const fn ipv4(&self) -> Option<&Ipv4Key> {
+        let ([a, b, c], [x, y, z]) = (self.networks, Self::IPV4);
+        // One test: the verifier follows each.
+        if (a ^ x) | (b ^ y) | (c ^ z) == 0 { Some(&self.ends) } else { None }
+    }
+
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        match self.ipv4() {
+            Some(_) => Family::Ipv4,
+            None => Family::Ipv6,
+        }
+    }
+
+    /// Address and port of the smaller endpoint.
+    #[inline(always)]
+    pub const fn low(&self) -> (Addr, u16) {
+        let ([a, b, _], (end, port)) = (self.networks, self.ends.low());
+        (Addr { words: [a as u32, (a >> 32) as u32, b as u32, end] }, port)
+    }
+
+    #[inline(always)]
+    pub const fn high(&self) -> (Addr, u16) {
+        let ([_, b, c], (end, port)) = (self.networks, self.ends.high());
+        (Addr { words: [(b >> 32) as u32, c as u32, (c >> 32) as u32, end] }, port)
+    }
+
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.ends.protocol()
+    }
+
+    /// Whether both are one, compared in place: not every program of the kernel can call a
+    /// function for it.
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        let ([a, b, c], [x, y, z]) = (self.networks, other.networks);
+        (a ^ x) | (b ^ y) | (c ^ z) | self.ends.difference(&other.ends) == 0
     }
 
     /// Writes the tuple of the packets that `sender` sends.
     #[inline(always)]
     pub const fn write_tuple(&self, sender: Sender, into: &mut Tuple) {
+        let (low, high) = (self.low(), self.high());
         match sender {
             Sender::Low => {
-                (into.src, into.sport) = (self.low, self.low_port);
-                (into.dst, into.dport) = (self.high, self.high_port);
+                (into.src, into.sport) = low;
+                (into.dst, into.dport) = high;
             }
             Sender::High => {
-                (into.src, into.sport) = (self.high, self.high_port);
-                (into.dst, into.dport) = (self.low, self.low_port);
+                (into.src, into.sport) = high;
+                (into.dst, into.dport) = low;
             }
         }
-        into.protocol = self.protocol;
-        into.icmp_type = self.icmp_type;
-        into.icmp_code = self.icmp_code;
+        into.protocol = self.ends.protocol();
+        into.icmp_type = self.ends.icmp_type();
+        into.icmp_code = self.ends.icmp_code();
         into._pad = 0;
     }
 
     /// The tuple of the packets that `sender` sends.
     #[inline(always)]
     pub const fn tuple(&self, sender: Sender) -> Tuple {
+        let ((src, sport), (dst, dport)) = (self.low(), self.high());
         let low_to_high = Tuple {
-            src: self.low,
-            dst: self.high,
-            sport: self.low_port,
-            dport: self.high_port,
-            protocol: self.protocol,
-            icmp_type: self.icmp_type,
-            icmp_code: self.icmp_code,
-            _pad: self._pad,
+            src,
+            dst,
+            sport,
+            dport,
+            protocol: self.ends.protocol(),
+            icmp_type: self.ends.icmp_type(),
+            icmp_code: self.ends.icmp_code(),
+            _pad: 0,
         };
         match sender {
             Sender::Low => low_to_high,
             Sender::High => low_to_high.reversed(),
         }
     }
+}
+
+/// The first words of two addresses, as [`FlowKey`] holds them.
+#[inline(always)]
+const fn networks([a, b, c]: [u32; 3], [d, e, f]: [u32; 3]) -> [u64; 3] {
+    [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32, e as u64 | (f as u64) << 32]
 }
 
 /// Whether endpoint `a` comes first in a key. Any fixed order would do; this
@@ -574,22 +641,21 @@ const _: () = assert!(size_of::<Flow>() == 224);
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
+    use core::net::{Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
 
     use super::*;
 
     fn any_tuple() -> impl Strategy<Value = Tuple> {
-        (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>()).prop_map(|(a, b, sport, dport)| {
-            Tuple {
-                src: Ipv4Addr::from(a).into(),
-                dst: Ipv4Addr::from(b).into(),
-                sport,
-                dport,
-                protocol: protocol::TCP,
-                ..Tuple::default()
-            }
+        let ipv4 = (any::<u32>(), any::<u32>())
+            .prop_map(|(a, b)| [a, b].map(|bits| Addr::from(Ipv4Addr::from(bits))));
+        let ipv6 = (any::<u128>(), any::<u128>())
+            .prop_map(|(a, b)| [a, b].map(|bits| Addr::from(Ipv6Addr::from(bits))));
+        let rest = (any::<u16>(), any::<u16>(), any::<[u8; 3]>());
+        (prop_oneof![ipv4, ipv6], rest).prop_map(|([src, dst], (sport, dport, kind))| {
+            let [protocol, icmp_type, icmp_code] = kind;
+            Tuple { src, dst, sport, dport, protocol, icmp_type, icmp_code, _pad: 0 }
         })
     }
 
@@ -601,6 +667,8 @@ mod tests {
             prop_assert_eq!(key, back);
             prop_assert!(sender != other || tuple == tuple.reversed());
             prop_assert_eq!(key.tuple(sender), tuple);
+            prop_assert_eq!(key.family(), tuple.src.family());
+            prop_assert!(key.is(&back) && key.protocol() == tuple.protocol);
         }
     }
 

@@ -678,7 +678,7 @@ pub trait Tables: Rules {
     #[inline(always)]
     fn count_flow(&self, [all, of_ipv6]: [Stat; 2], key: &FlowKey) {
         self.count(all as u32);
-        if matches!(key.low.family(), Family::Ipv6) {
+        if matches!(key.family(), Family::Ipv6) {
             self.count(of_ipv6 as u32);
         }
     }

@@ -79,8 +79,12 @@ fn connected(options: &[u8], change: impl FnOnce(&mut Memory)) -> Memory {
 }
 
 fn key() -> FlowKey {
+    key_of(protocol::TCP)
+}
+
+fn key_of(protocol: u8) -> FlowKey {
     let [src, dst] = [CLIENT, SERVER].map(|text| text.parse::<std::net::IpAddr>().unwrap().into());
-    let ports = Tuple { sport: 40_000, dport: 80, protocol: protocol::TCP, ..Tuple::default() };
+    let ports = Tuple { sport: 40_000, dport: 80, protocol, ..Tuple::default() };
     FlowKey::of(&Tuple { src, dst, ..ports }).0
 }
 
@@ -227,7 +231,7 @@ fn datagram(is_reply: bool, len: usize) -> Frame {
 }
 
 fn exchange_key() -> FlowKey {
-    FlowKey { protocol: protocol::UDP, ..key() }
+    key_of(protocol::UDP)
 }
 
 fn exchange(memory: &Memory) -> Option<Flow> {

@@ -74,8 +74,8 @@ impl<A, B> Table<A, B> {
         A: Entries<Ipv4Key, V>,
         B: Entries<FlowKey, V>,
     {
-        match Ipv4Key::of(key) {
-            Some(key) => self.ipv4.find(&key),
+        match key.ipv4() {
+            Some(key) => self.ipv4.find(key),
             None => self.ipv6.find(key),
         }
     }
@@ -87,8 +87,8 @@ impl<A, B> Table<A, B> {
         A: Entries<Ipv4Key, V>,
         B: Entries<FlowKey, V>,
     {
-        match Ipv4Key::of(key) {
-            Some(key) => self.ipv4.put(&key, value, flags),
+        match key.ipv4() {
+            Some(key) => self.ipv4.put(key, value, flags),
             None => self.ipv6.put(key, value, flags),
         }
     }
@@ -100,8 +100,8 @@ impl<A, B> Table<A, B> {
         A: Entries<Ipv4Key, V>,
         B: Entries<FlowKey, V>,
     {
-        match Ipv4Key::of(key) {
-            Some(key) => self.ipv4.take(&key),
+        match key.ipv4() {
+            Some(key) => self.ipv4.take(key),
             None => self.ipv6.take(key),
         }
     }
@@ -110,8 +110,8 @@ impl<A, B> Table<A, B> {
 /// A live flow, the confirmed ones first.
 #[inline(always)]
 pub fn find_live(key: &FlowKey, now: Nanos) -> Option<(FlowTable, &'static mut Flow)> {
-    match Ipv4Key::of(key) {
-        Some(key) => first_live(ASSURED.find(&key), || EMBRYONIC.find(&key), now),
+    match key.ipv4() {
+        Some(key) => first_live(ASSURED.find(key), || EMBRYONIC.find(key), now),
         None => first_live(ASSURED6.find(key), || EMBRYONIC6.find(key), now),
     }
 }
@@ -119,8 +119,8 @@ pub fn find_live(key: &FlowKey, now: Nanos) -> Option<(FlowTable, &'static mut F
 /// The way in under a wire face, of a confirmed flow first.
 #[inline(always)]
 pub fn find_way_in(key: &FlowKey) -> Option<&'static mut Translation> {
-    match Ipv4Key::of(key) {
-        Some(key) => TRANSLATIONS.find(&key).or_else(|| EMBRYONIC_TRANSLATIONS.find(&key)),
+    match key.ipv4() {
+        Some(key) => TRANSLATIONS.find(key).or_else(|| EMBRYONIC_TRANSLATIONS.find(key)),
         None => TRANSLATIONS6.find(key).or_else(|| EMBRYONIC_TRANSLATIONS6.find(key)),
     }
 }

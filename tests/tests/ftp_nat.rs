@@ -12,8 +12,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bytemuck::Zeroable as _;
-use firewall_common::{flow::FlowKey, shift::Shifts, time::Nanos};
+use firewall_common::{
+    flow::{FlowKey, Tuple},
+    shift::Shifts,
+    time::Nanos,
+};
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, Translation, capability,
     control::{Control, extended, host_port},
@@ -371,8 +374,8 @@ fn keep_full(firewall: &Firewall, is_full: &AtomicBool, is_done: &AtomicBool) ->
     let mut numbers = 1u32..;
     while !is_done.load(Ordering::Relaxed) {
         let number = numbers.next().context("a number")?;
-        let [low_port, high_port] = [number as u16, (number >> 16) as u16];
-        let key = FlowKey { low_port, high_port, ..FlowKey::zeroed() };
+        let (sport, dport) = (number as u16, (number >> 16) as u16);
+        let (key, _) = FlowKey::of(&Tuple { sport, dport, ..Tuple::default() });
         if shifts.insert(key, Shifts::of(Nanos(1))).is_err() {
             is_full.store(true, Ordering::Relaxed);
             thread::yield_now();

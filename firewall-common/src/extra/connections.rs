@@ -63,31 +63,19 @@ impl Place {
     /// `flow` is what the tables know under this key.
     #[inline(always)]
     pub fn find(&self, own: &FlowKey, flow: Option<&Flow>, now: Nanos) -> Found {
-        if is_same(&self.flow, own) {
+        if self.flow.is(own) {
             return Found::Own(self.created);
         }
         match flow {
             Some(flow)
-                if flow.created.0 == self.created.0 && !is_over(flow, self.flow.protocol, now) =>
+                if flow.created.0 == self.created.0
+                    && !is_over(flow, self.flow.protocol(), now) =>
             {
                 Found::Other
             }
             _ => Found::Ended(self.created),
         }
     }
-}
-
-/// Compared in place: the kernel's programs cannot call a function from here.
-#[inline(always)]
-const fn is_same(a: &FlowKey, b: &FlowKey) -> bool {
-    let ([k, l, m, n], [p, q, r, s]) = (a.low.words, a.high.words);
-    let ([t, u, v, w], [x, y, z, o]) = (b.low.words, b.high.words);
-    let ports = (a.low_port ^ b.low_port) | (a.high_port ^ b.high_port);
-    let kinds =
-        (a.protocol ^ b.protocol) | (a.icmp_type ^ b.icmp_type) | (a.icmp_code ^ b.icmp_code);
-    (k ^ t) | (l ^ u) | (m ^ v) | (n ^ w) | (p ^ x) | (q ^ y) | (r ^ z) | (s ^ o) == 0
-        && ports == 0
-        && kinds == 0
 }
 
 /// Whether a connection has ended, or only waits for stray segments.

@@ -218,8 +218,8 @@ pub const fn is_due(flow: &Flow, was: Nanos, expires: Nanos) -> bool {
 #[inline(always)]
 pub fn renew<T: Tables>(tables: &T, key: &FlowKey, flow: &Flow) {
     let (inside, port) = match flow.originator() {
-        Sender::Low => (key.low, key.low_port),
-        Sender::High => (key.high, key.high_port),
+        Sender::Low => key.low(),
+        Sender::High => key.high(),
     };
     let [outside, _] = flow.faces.source;
     let key = MappingKey { inside, outside, port, _pad: [0; 6] };

@@ -44,8 +44,8 @@ impl<V: Pod> ByFamily<V> {
     /// # Errors
     /// When the map cannot be read.
     pub fn get(&self, key: &FlowKey) -> Result<Option<V>> {
-        match Ipv4Key::of(key) {
-            Some(key) => self.done("read", Family::Ipv4, batch::get(&self.ipv4, &key)),
+        match key.ipv4() {
+            Some(key) => self.done("read", Family::Ipv4, batch::get(&self.ipv4, key)),
             None => self.done("read", Family::Ipv6, batch::get(&self.ipv6, key)),
         }
     }
@@ -55,8 +55,8 @@ impl<V: Pod> ByFamily<V> {
     /// # Errors
     /// When the kernel refuses.
     pub fn take(&self, key: &FlowKey) -> Result<Option<V>> {
-        match Ipv4Key::of(key) {
-            Some(key) => self.done("delete from", Family::Ipv4, batch::take(&self.ipv4, &key)),
+        match key.ipv4() {
+            Some(key) => self.done("delete from", Family::Ipv4, batch::take(&self.ipv4, key)),
             None => self.done("delete from", Family::Ipv6, batch::take(&self.ipv6, key)),
         }
     }
@@ -66,10 +66,8 @@ impl<V: Pod> ByFamily<V> {
     /// # Errors
     /// When one stands there, or the map is full.
     pub fn add(&self, key: &FlowKey, value: &V) -> Result<()> {
-        match Ipv4Key::of(key) {
-            Some(key) => {
-                self.done("insert into", Family::Ipv4, batch::add(&self.ipv4, &key, value))
-            }
+        match key.ipv4() {
+            Some(key) => self.done("insert into", Family::Ipv4, batch::add(&self.ipv4, key, value)),
             None => self.done("insert into", Family::Ipv6, batch::add(&self.ipv6, key, value)),
         }
     }
@@ -79,11 +77,11 @@ impl<V: Pod> ByFamily<V> {
     /// # Errors
     /// When the kernel refuses.
     pub fn replace(&self, key: &FlowKey, value: &V) -> Result<()> {
-        let replaced = match Ipv4Key::of(key) {
-            Some(key) => batch::replace(&self.ipv4, &key, value),
+        let replaced = match key.ipv4() {
+            Some(key) => batch::replace(&self.ipv4, key, value),
             None => batch::replace(&self.ipv6, key, value),
         };
-        self.done("write", key.low.family(), replaced.map(drop))
+        self.done("write", key.family(), replaced.map(drop))
     }
 
     /// Shows every entry until `visit` says to stop; it may take out what it is shown.

@@ -204,8 +204,8 @@ impl Rehearsal {
         key: FlowKey,
         value: V,
     ) -> Result<()> {
-        match Ipv4Key::of(&key) {
-            Some(key) => Ok(self.hash(ipv4)?.insert(Raw(key), Raw(value), 0)?),
+        match key.ipv4() {
+            Some(key) => Ok(self.hash(ipv4)?.insert(Raw(*key), Raw(value), 0)?),
             None => Ok(self.hash(ipv6)?.insert(Raw(key), Raw(value), 0)?),
         }
     }
@@ -217,8 +217,8 @@ impl Rehearsal {
     pub fn flow(&mut self, key: &FlowKey) -> Result<Option<(FlowTable, Flow)>> {
         for table in TABLES {
             let [ipv4, ipv6] = flow_names(table);
-            let flow = match Ipv4Key::of(key) {
-                Some(key) => get(&self.hash::<Ipv4Key, Flow>(ipv4)?, &key)?,
+            let flow = match key.ipv4() {
+                Some(key) => get(&self.hash::<Ipv4Key, Flow>(ipv4)?, key)?,
                 None => get(&self.hash::<FlowKey, Flow>(ipv6)?, key)?,
             };
             if let Some(flow) = flow {

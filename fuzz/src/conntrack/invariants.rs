@@ -32,7 +32,7 @@ pub(super) fn hold(memory: &Memory, flows: &HashMap<FlowKey, (FlowTable, Flow)>,
 fn of_flow(memory: &Memory, key: &FlowKey, table: FlowTable, flow: &Flow, now: Nanos) {
     assert!(flow.originator <= 1, "{flow:?}");
     let state = State::from_byte(flow.state).expect("a state");
-    assert_eq!(state == State::None, key.protocol != protocol::TCP, "{key:?} {flow:?}");
+    assert_eq!(state == State::None, key.protocol() != protocol::TCP, "{key:?} {flow:?}");
     assert_eq!(flow.has(status::ASSURED), table == FlowTable::Assured, "{flow:?}");
     if flow.has(status::ASSURED) {
         assert!(flow.has(status::SEEN_REPLY), "ASSURED without an answer: {flow:?}");

@@ -168,7 +168,7 @@ impl Seen<'_> {
         assert_eq!((is.created, is.originator), (was.created, was.originator));
         assert_eq!(is.status & was.status, was.status, "a status was taken back");
         let is_tracked = !matches!(self.ctstate(), Some(CtState::Invalid | CtState::Untracked));
-        if self.key.protocol != protocol::TCP {
+        if self.key.protocol() != protocol::TCP {
             assert_eq!(counted, u64::from(is_tracked), "{:?}", self.ctstate());
         }
         if counted == 1 {
@@ -229,7 +229,7 @@ fn only_counts(before: &Flows, after: &Flows) {
         for (side, former) in changed.sides.iter_mut().zip(&flow.sides) {
             counted += side.packets - former.packets;
             (side.packets, side.bytes) = (former.packets, former.bytes);
-            if key.protocol == protocol::TCP {
+            if key.protocol() == protocol::TCP {
                 assert!(!side.window.end.is_before(former.window.end), "{key:?}");
                 side.window.end = former.window.end;
             }

@@ -41,7 +41,7 @@ impl FlowView {
     }
 
     fn state(&self) -> &'static str {
-        state::name(self.key.protocol, self.flow.state)
+        state::name(self.key.protocol(), self.flow.state)
     }
 
     /// The helper as conntrack(8) would print it; `ftp(tls)` where the connection is

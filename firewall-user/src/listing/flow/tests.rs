@@ -418,7 +418,7 @@ proptest! {
     #[test]
     fn a_line_reads_back_as_the_flow(view in any_view()) {
         let (words, sides) = read(&text(&view));
-        prop_assert_eq!(&words[1], &view.key.protocol.to_string());
+        prop_assert_eq!(&words[1], &view.key.protocol().to_string());
         prop_assert_eq!(&words[2], &view.timeout().to_string());
         let has = |word: &str| words.iter().any(|it| it == word);
         prop_assert_eq!(has("[UNREPLIED]"), !view.flow.has(status::SEEN_REPLY));
