@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 51] = [
+const PINNED: [&str; 53] = [
     "assured",
     "awaited",
     "buckets",
@@ -68,6 +68,8 @@ const PINNED: [&str; 51] = [
     "stats",
     "timeouts",
     "translations",
+    "unread",
+    "unread_untold",
 ];
 
 /// Bytes of the ring of flow events: 37,000 of them, or a third of a second of

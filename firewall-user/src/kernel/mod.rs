@@ -25,6 +25,7 @@ pub mod sweep;
 mod texts;
 pub mod trial;
 mod types;
+pub mod unread;
 mod view;
 pub mod workbench;
 pub mod worlds;

@@ -4,6 +4,7 @@
 mod acting;
 mod control;
 mod ends;
+mod losses;
 mod rewriting;
 mod shelf;
 mod told;
@@ -16,10 +17,10 @@ use std::{
 
 use anyhow::Result;
 use firewall_common::{
-    control::option,
+    control::{HEARTBEAT_LIMIT, option},
     event::Punt,
     expectation::{Expectation, ExpectationKey},
-    flow::{Direction, FlowKey, protocol, status},
+    flow::{Direction, FlowKey, Tuple, protocol, status},
     helper_stats::{HelperCount, HelperStats},
     time::Nanos,
 };
@@ -36,7 +37,10 @@ use crate::{
         Action, Beginning, Bounds, Hole, Ledger, Names, Passage, Passages, Readers, Turns,
         passed_over,
     },
-    kernel::maps::{Expectations, Flows, Maps, SequenceShifts, now, precise_now},
+    kernel::{
+        maps::{Expectations, Flows, Maps, SequenceShifts, now, precise_now},
+        unread::Losses,
+    },
     log::RateLimit,
 };
 
@@ -72,6 +76,10 @@ pub struct Helper {
     /// Connections made later, and not picked up in their middle, are known from
     /// their first segment on.
     started: Nanos,
+    /// When the heart beat last, and until when it had stood still before that so long that
+    /// segments went on unread.
+    beaten: Nanos,
+    away_until: Nanos,
     refused: Refused,
     shelves: Shelves,
     turns: Turns<Control>,
@@ -79,6 +87,7 @@ pub struct Helper {
     ledger: Ledger<Control, Hole>,
     tellings: Tellings,
     shifts: SequenceShifts,
+    losses: Losses,
     max_holes_per_host: usize,
     passages: Passages<Control>,
     /// What a former daemon has opened, for those that have not spoken since.
@@ -87,6 +96,7 @@ pub struct Helper {
     to_check: Vec<Control>,
     claims_to_check: Vec<(Passage, Control)>,
     shifts_to_check: Vec<FlowKey>,
+    losses_to_check: Vec<Tuple>,
     /// Bits of the options that are set for what stands in the map.
     switched_on: u32,
     stats: HelperStats,
@@ -113,18 +123,22 @@ impl Helper {
             readers,
             watchers,
             started: now(),
+            beaten: now(),
+            away_until: now(),
             refused: Refused::default(),
             shelves: Shelves::new(bounds, datagram_bounds),
             turns: Turns::default(),
             ledger: Ledger::new(max_holes_per_host),
             tellings: Tellings::default(),
             shifts: SequenceShifts::open(&maps)?,
+            losses: Losses::open(&maps)?,
             max_holes_per_host,
             passages: Passages::default(),
             inherited: HashMap::new(),
             to_check: Vec::new(),
             claims_to_check: Vec::new(),
             shifts_to_check: Vec::new(),
+            losses_to_check: Vec::new(),
             switched_on: 0,
             stats,
             told: HelperStats::default(),
@@ -179,6 +193,7 @@ impl Helper {
         };
         if !self.turns.push(Control::of(&punt), record) {
             self.stats.count(HelperCount::Crowded);
+            self.miss(&punt);
         }
     }
 
@@ -226,13 +241,15 @@ impl Helper {
     fn read(&mut self, punt: &Punt, payload: &[u8]) {
         let (control, direction) = (Control::of(punt), direction_of(punt));
         self.follow(punt, Names::default());
-        let said = self.shelves.of(&control).roster.read(&control, |reader| {
-            let gaps = reader.acknowledged(direction, punt.ack);
-            (gaps, reader.segment(direction, punt.seq, payload))
-        });
-        if let Some(((gaps, read), shed)) = said {
+        let gaps = self.arrived(control, direction.reversed(), punt.ack);
+        let said = self
+            .shelves
+            .of(&control)
+            .roster
+            .read(&control, |reader| reader.segment(direction, punt.seq, payload));
+        self.act_on(control, gaps);
+        if let Some((read, shed)) = said {
             self.stats.counts[HelperCount::Shed as usize] += shed as u64;
-            self.act_on(control, gaps);
             self.act_on(control, read);
         }
     }
@@ -244,7 +261,7 @@ impl Helper {
         if self.shelves.of(&control).roster.contains(&control) {
             return;
         }
-        let how = self.beginning(control, punt.picked_up != 0);
+        let how = self.beginning(punt);
         let Some(mut reader) = self.readers.begin(control.helper, &control.flow, names, how) else {
             return;
         };
@@ -279,18 +296,36 @@ impl Helper {
         passed_over(None, received.filter(|_| direction == Direction::Reply), punt.seq)
     }
 
-    fn beginning(&mut self, control: Control, picked_up: bool) -> Beginning {
-        if !picked_up && control.created.is_after(self.shelves.of(&control).forgot) {
+    fn beginning(&mut self, punt: &Punt) -> Beginning {
+        let (control, picked_up) = (Control::of(punt), punt.picked_up != 0);
+        let has_lost = self.begins_behind_a_loss(punt);
+        let unread_until = self.shelves.of(&control).forgot.max(self.away_until);
+        if !has_lost && !picked_up && control.created.is_after(unread_until) {
             return Beginning::Seen;
         }
         let flow = self.flows.get(&control.key(), now()).ok().flatten();
         if flow.is_some_and(|flow| flow.has(status::ENCRYPTED)) {
             return Beginning::Encrypted;
         }
-        match !picked_up && control.created.is_after(self.started) {
+        match has_lost || !picked_up && control.created.is_after(self.started) {
             true => Beginning::Forgotten,
             false => Beginning::Missed,
         }
+    }
+
+    /// Tells the programs that held segments are read.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn beat(&mut self) -> Result<()> {
+        self.maps.set_heartbeat(now())?;
+        let beaten = now();
+        // They have let segments pass, if it was too long.
+        if beaten.since(self.beaten).is_after(HEARTBEAT_LIMIT) {
+            self.away_until = beaten;
+        }
+        self.beaten = beaten;
+        Ok(())
     }
 
     /// Writes down how it fared, when anything has changed.
