@@ -14,7 +14,10 @@ use nix::libc;
 use tokio::{runtime, sync::oneshot, task::yield_now};
 
 use super::{HEARTBEAT, every, helper::Helper, report};
-use crate::kernel::{pins::Pins, rings::Ring};
+use crate::{
+    kernel::{pins::Pins, rings::Ring},
+    log::speak_aside,
+};
 
 /// How often some control connections are looked at for their end.
 const LOOK_AT_ENDS: Duration = Duration::from_millis(200);
@@ -42,6 +45,9 @@ impl Attention {
         let (tell, failed) = oneshot::channel();
         let attend = move || {
             go_before_others();
+            if let Err(error) = speak_aside() {
+                tracing::warn!("who does not read the log holds segments up: {error:#}");
+            }
             let done = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

@@ -5,8 +5,10 @@ mod acting;
 mod control;
 mod ends;
 mod losses;
+mod portions;
 mod rewriting;
 mod shelf;
+mod switches;
 mod told;
 
 use std::{
@@ -25,7 +27,10 @@ use firewall_common::{
     time::Nanos,
 };
 
-use self::{control::Control, rewriting::acknowledged, shelf::Shelves, told::Tellings};
+use self::{
+    control::Control, portions::portions, rewriting::acknowledged, shelf::Shelves,
+    switches::Switches, told::Tellings,
+};
 use super::{
     events::Watchers,
     inject::{Injector, Tokens},
@@ -44,8 +49,8 @@ use crate::{
     log::RateLimit,
 };
 
-/// Segments that are read before the heart beats, and what else is due; and no longer than that:
-/// one of 64 KiB may hold as many lines.
+/// Segments, or portions of long ones, that are read before the heart beats, and what else is due;
+/// and no longer than that.
 const AT_ONCE: usize = 64;
 const IN_A_ROW: Duration = Duration::from_millis(5);
 /// Lines a second in the log about what opened nothing, and in a row.
@@ -97,8 +102,8 @@ pub struct Helper {
     claims_to_check: Vec<(Passage, Control)>,
     shifts_to_check: Vec<FlowKey>,
     losses_to_check: Vec<Tuple>,
-    /// Bits of the options that are set for what stands in the map.
-    switched_on: u32,
+    /// For what stands in the map.
+    switches: Switches,
     stats: HelperStats,
     /// As the map has them.
     told: HelperStats,
@@ -139,7 +144,7 @@ impl Helper {
             claims_to_check: Vec::new(),
             shifts_to_check: Vec::new(),
             losses_to_check: Vec::new(),
-            switched_on: 0,
+            switches: Switches::new(maps.clone()),
             stats,
             told: HelperStats::default(),
             limit: RateLimit::new(NOTES_A_SECOND, NOTES_IN_A_ROW),
@@ -178,23 +183,34 @@ impl Helper {
         }
         // The options begin without these bits.
         if self.inherited.values().any(|hole| hole.protocol == protocol::UDP) {
-            self.switch_on(option::UDP_EXPECTED)?;
+            self.switches.turn_on(option::UDP_EXPECTED)?;
         }
         Ok(())
     }
 
     /// Takes a record of the ring: it waits for its connection's turn.
     pub fn hold(&mut self, record: &[u8]) {
-        let Some((punt, _)) = split(record) else {
+        let Some((punt, frame)) = split(record) else {
             return tracing::error!(
                 "a record of {} bytes on the ring of held segments",
                 record.len()
             );
         };
-        if !self.turns.push(Control::of(&punt), record) {
-            self.stats.count(HelperCount::Crowded);
-            self.miss(&punt);
+        match portions(&punt, frame) {
+            None => drop(self.wait(&punt, record)),
+            // Behind what is let go of, all comes again.
+            Some(all) => drop(all.iter().all(|(punt, record)| self.wait(punt, record))),
         }
+    }
+
+    /// Has a record wait, if there is room; else it is missed.
+    fn wait(&mut self, punt: &Punt, record: &[u8]) -> bool {
+        let waits = self.turns.push(Control::of(punt), record);
+        if !waits {
+            self.stats.count(HelperCount::Crowded);
+            self.miss(punt);
+        }
+        waits
     }
 
     /// Whether segments wait for their turn.
