@@ -610,7 +610,7 @@ pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, nee
         }
         scratch.facts.turn(&scratch.headers, &scratch.key, &scratch.nat.wire);
     }
-    let mut mark = 0;
+    let mut mark = tables.own_mark();
     let mut is_routed_anew = scratch.nat.has(done::TURNED);
     if needs & need::MANGLING != 0 {
         scratch.facts.route();
