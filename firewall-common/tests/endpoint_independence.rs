@@ -42,6 +42,7 @@ const fn masquerade() -> Order {
         last: Addr::ANY,
         first_port: 0,
         last_port: 0,
+        base: 0,
     }
 }
 

@@ -34,7 +34,15 @@ fn addr(text: &str) -> Addr {
 }
 
 fn order(kind: Kind) -> Order {
-    Order { kind, flags: 0, first: Addr::ANY, last: Addr::ANY, first_port: 0, last_port: 0 }
+    Order {
+        kind,
+        flags: 0,
+        first: Addr::ANY,
+        last: Addr::ANY,
+        first_port: 0,
+        last_port: 0,
+        base: 0,
+    }
 }
 
 fn to(kind: Kind, first: &str, last: &str) -> Order {

@@ -340,6 +340,11 @@ fn load<T: Tables>(tables: &T, scratch: &mut Scratch, rule: u32) -> Option<Order
     if let Some(extra) = Order::extra_of(rule) {
         order.words = tables.extra(slot, extra)?.arguments;
     }
+    order.base = 0;
+    if let Some(extra) = Order::base_of(rule) {
+        let [base, ..] = tables.extra(slot, extra)?.arguments;
+        order.base = base;
+    }
     order.read()
 }
 
