@@ -116,6 +116,11 @@ fn nothing_is_missing(firewall: &Firewall<'_>, way: Tuple) -> Result<()> {
     wait::until_true("nothing to be missing", || losses.get(&way).is_ok_and(|it| it.is_none()))
 }
 
+/// With the next daemon.
+fn restarted(firewall: &mut Firewall<'_>) -> Result<()> {
+    firewall.restart()
+}
+
 /// Login and PORT; whether the firewall expects the server's connection then.
 fn opens(firewall: &Firewall<'_>, conversation: &mut Conversation<'_>) -> Result<bool> {
     conversation.say(End::Client, b"USER a\r\n")?;
@@ -141,7 +146,7 @@ mod a_request_that_the_server_acknowledges_all_the_same {
     #[test]
     fn is_known_to_the_next_daemon() {
         needs!(capability::firewall());
-        acknowledged(|firewall| firewall.restart()).unwrap();
+        acknowledged(restarted).unwrap();
     }
 
     fn acknowledged(then: impl FnOnce(&mut Firewall<'_>) -> Result<()>) -> Result<()> {
@@ -192,7 +197,7 @@ mod a_segment_that_comes_again {
     #[test]
     fn leaves_the_next_daemon_no_doubt() {
         needs!(capability::firewall());
-        again(|firewall| firewall.restart()).unwrap();
+        again(restarted).unwrap();
     }
 
     /// First the greeting is lost, then the client's first line, then the announcement.
