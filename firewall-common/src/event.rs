@@ -59,7 +59,7 @@ pub struct Punt {
     pub helper: u8,
     /// 1 when the beginning of the connection was not seen.
     pub picked_up: u8,
-    /// The mark that rules have set, 0 for none.
+    /// The mark that rules have set, 0 for none; of one that leaves else its own.
     pub mark: u32,
     /// 1 when it leaves by another way than that on which it was held.
     pub leaves_elsewhere: u8,

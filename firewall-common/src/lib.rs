@@ -45,6 +45,7 @@ pub mod tables;
 pub mod testing;
 pub mod time;
 pub mod transport;
+pub mod unread;
 pub mod verdict;
 pub mod walk;
 pub mod wire;

@@ -19,7 +19,7 @@ use crate::{
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
     walk::{Outcome, Walk, nat as shown, part, proof},
-    wire::tcp_flag::SYN,
+    wire::tcp_flag::{ACK, SYN},
 };
 
 /// Decides about one packet, from cheap to dear, and counts the verdict:
@@ -170,7 +170,7 @@ fn whole<P: Packet + ?Sized, T: Tables>(
     }
     let is_stray =
         scratch.nat.has(done::CAME | done::LED) && matches!(tracked.ctstate, CtState::Invalid);
-    let may_prove = synproxy::may_prove(&scratch.headers, &scratch.proxy);
+    let mut may_prove = synproxy::may_prove(&scratch.headers, &scratch.proxy);
     if is_stray && !may_prove {
         return estrange(tables, scratch);
     }
@@ -184,6 +184,10 @@ fn whole<P: Packet + ?Sized, T: Tables>(
             scratch.nat.done |= done::TWIN;
             tracked = conntrack::begin_anew(tables, scratch, tracked.sender, now);
         }
+    }
+    if !may_prove && has_passed_by(tables, scratch, &tracked, now) {
+        scratch.proxy.is_open = 1;
+        may_prove = synproxy::may_prove(&scratch.headers, &scratch.proxy);
     }
     scratch.walk.ctstate = tracked.ctstate.bit();
     if matches!(tracked.effect, Effect::Create(_)) {
@@ -220,6 +224,10 @@ fn whole<P: Packet + ?Sized, T: Tables>(
         scratch.proxy.proof.is_proven = 0;
         if is_untracked(scratch) {
             tracked.effect = Effect::Nothing;
+            // The rule that has asked for the cookie is gone, and no flow knows these ends.
+            if scratch.nat.has(done::TWIN) && scratch.nat.has(done::TURNED) {
+                return Verdict::Drop(DropReason::NatClash);
+            }
         }
     }
     match outcome {
@@ -238,6 +246,26 @@ fn whole<P: Packet + ?Sized, T: Tables>(
         },
         Outcome::Proxy => Verdict::Cookie,
         Outcome::Running | Outcome::Broken => Verdict::Drop(refusal(scratch)),
+    }
+}
+
+/// Whether an INVALID segment, which may bring a cookie back, is none of the flow that has its ends
+/// inside: it has passed by the wire face of that, and answers whom it has called.
+#[inline(always)]
+fn has_passed_by<T: Tables>(
+    tables: &T,
+    scratch: &mut Scratch,
+    tracked: &Tracked<'_>,
+    now: Nanos,
+) -> bool {
+    let is_strange = matches!(tracked.ctstate, CtState::Invalid) && !scratch.nat.has(done::CAME);
+    if !is_strange || !scratch.headers.has_tcp_flag(ACK) || !has_proxy(tables, scratch) {
+        return false;
+    }
+    let sender = tables.key_of(&scratch.headers.tuple, &mut scratch.key);
+    match conntrack::find(tables, &scratch.key, now) {
+        Some((_, flow)) => departure::has_passed_by(flow, flow.direction(sender)),
+        None => false,
     }
 }
 
@@ -577,15 +605,17 @@ pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Out
 /// destination cannot be had.
 #[inline(always)]
 pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, needs: u32) -> bool {
-    let is_twin = scratch.nat.has(done::TWIN) && !is_untracked(scratch);
+    // What a cookie has proven begins a flow, though table raw wants none.
+    let begins = !is_untracked(scratch) || scratch.proxy.proof.is_proven != 0;
+    let is_twin = scratch.nat.has(done::TWIN) && begins;
     let is_turned = scratch.walk.order_in != NO_ENTRY || is_twin;
     if scratch.walk.nat == shown::ALL && is_turned {
         if !birth::turn(tables, scratch) {
             return false;
         }
-        scratch.facts.turn(&scratch.headers, &scratch.key);
+        scratch.facts.turn(&scratch.headers, &scratch.key, &scratch.nat.wire);
     }
-    let mut mark = 0;
+    let mut mark = tables.own_mark();
     let mut is_routed_anew = scratch.nat.has(done::TURNED);
     if needs & need::MANGLING != 0 {
         scratch.facts.route();

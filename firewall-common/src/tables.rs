@@ -578,6 +578,12 @@ pub trait Tables: Rules {
         path::take_turn(self, scratch, place, needs)
     }
 
+    /// The mark with which the packet at hand has come.
+    #[inline(always)]
+    fn own_mark(&self) -> u32 {
+        0
+    }
+
     /// Where a packet goes whose mark or type of service rules have changed, or its
     /// destination.
     #[inline(always)]

@@ -15,7 +15,7 @@ use firewall_common::{
     rule::{Chain, Rule, Target, flag},
     testing::{Frame, Memory},
     time::Nanos,
-    verdict::{Stat, Verdict},
+    verdict::{DropReason, Stat, Verdict},
     wire::tcp_flag::SYN,
 };
 use proptest::prelude::*;
@@ -42,6 +42,7 @@ const fn masquerade() -> Order {
         last: Addr::ANY,
         first_port: 0,
         last_port: 0,
+        base: 0,
     }
 }
 
@@ -237,6 +238,24 @@ fn tcp_is_as_it_was() {
     assert_eq!(syn(CLIENT, SERVER), PORT);
     assert_ne!(syn(OTHER, SERVER), PORT);
     assert_eq!(syn(OTHER, SECOND), PORT);
+}
+
+#[test]
+fn where_every_port_is_some_mappings_one_is_shared_towards_others() {
+    let memory = gateway(&with_ports(masquerade(), 2_000, 2_001));
+    let taken: Vec<u16> =
+        [5_000, 5_001].map(|own| port(&memory, (CLIENT, own), SERVER, NOW)).into();
+    assert!(taken.contains(&2_000) && taken.contains(&2_001), "{taken:?}");
+    // Towards the same server both are taken, towards another one neither is.
+    let towards =
+        |to: &str| leaves(&memory, Hook::Ingress, &datagram((OTHER, PORT), (to, 3_478)), NOW);
+    assert_eq!(towards(SERVER), Err(Verdict::Drop(DropReason::NatPortsExhausted)));
+    let shared = towards(SECOND).expect("a port that is free towards the second server").sport;
+    assert!(taken.contains(&shared), "{shared}");
+    // It is nobody else's for that: its mapping keeps it towards all others.
+    assert_eq!(memory.scratch().nat.faces.flags & face::MAPPED, 0);
+    let own = 5_000 + u16::from(taken[0] != shared);
+    assert_eq!(port(&memory, (CLIENT, own), "192.0.2.82", NOW), shared);
 }
 
 #[test]

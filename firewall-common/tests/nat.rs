@@ -7,12 +7,13 @@ use firewall_common::{
     addr::{Addr, Family},
     checksum::Verification,
     event::Hook,
-    extra::{Extra, need},
-    flow::{Flow, FlowKey, Tuple, status},
+    extra::{Extra, facts::number, need},
+    flow::{CtState, Flow, FlowKey, Tuple, status},
     headers::Headers,
     nat::{Kind, Order, desk::done, order::flag as wish, rewrite},
     packet::Packet,
     rule::{Chain, PortRange, Rule, Target, condition, flag},
+    synproxy::offer::Offer,
     testing::{Frame, Memory, Written},
     time::Nanos,
     verdict::{DropReason, Verdict},
@@ -33,7 +34,15 @@ fn addr(text: &str) -> Addr {
 }
 
 fn order(kind: Kind) -> Order {
-    Order { kind, flags: 0, first: Addr::ANY, last: Addr::ANY, first_port: 0, last_port: 0 }
+    Order {
+        kind,
+        flags: 0,
+        first: Addr::ANY,
+        last: Addr::ANY,
+        first_port: 0,
+        last_port: 0,
+        base: 0,
+    }
 }
 
 fn to(kind: Kind, first: &str, last: &str) -> Order {
@@ -241,7 +250,7 @@ mod masquerade {
         let past = frame((SERVER, 80), (CLIENT, 40_000), SYN | ACK);
         let _ = pass(&memory, &past);
         let scratch = memory.scratch();
-        assert_eq!(scratch.walk.ctstate, firewall_common::flow::CtState::Invalid.bit());
+        assert_eq!(scratch.walk.ctstate, CtState::Invalid.bit());
     }
 
     #[test]
@@ -253,7 +262,7 @@ mod masquerade {
         let stray = frame((SERVER, 80), (PUBLIC, 40_000), 0);
         assert_eq!(pass(&memory, &stray).unwrap(), stray);
         let walk = memory.scratch().walk;
-        assert_eq!(walk.ctstate, firewall_common::flow::CtState::Invalid.bit());
+        assert_eq!(walk.ctstate, CtState::Invalid.bit());
         assert_eq!(walk.chain, Chain::Input as u8);
         assert_eq!(only_flow(&memory), before);
         // The next one is looked at for itself.
@@ -525,6 +534,82 @@ mod destination {
         assert_eq!(memory.flow_count(), 2);
     }
 
+    /// As the kernel calls it, which gives that one another source port.
+    #[test]
+    fn the_second_connection_has_its_source_translated_and_not_its_destination() {
+        const DNAT: u32 = 1 << 6;
+        const SNAT: u32 = 1 << 5;
+        let mut memory = forwarding();
+        memory.header.needs |= need::FACTS;
+        let states = |memory: &Memory| memory.scratch().facts.number(number::CT_TRANSLATED, true);
+        let begun = pass(&memory, &frame((SERVER, 40_000), (PUBLIC, 80), SYN)).unwrap();
+        assert_eq!(
+            (ends(&begun), states(&memory)),
+            ("192.0.2.80:40000 > 10.0.1.5:8080".into(), DNAT)
+        );
+        let called = (INNER, 8_080);
+        let twin = pass(&memory, &frame((SERVER, 40_000), called, SYN)).unwrap();
+        assert_eq!(states(&memory), 0);
+        let port = headers(&twin).tuple.sport;
+        pass(&memory, &frame(called, (SERVER, port), SYN | ACK)).unwrap();
+        assert_eq!(states(&memory), SNAT);
+        pass(&memory, &frame((SERVER, 40_000), called, ACK)).unwrap();
+        assert_eq!(states(&memory), SNAT);
+        let told = |(_, key, flow): &(_, FlowKey, Flow)| flow.translations(key);
+        let mut told: Vec<_> = memory.flows().iter().map(told).collect();
+        told.sort_unstable();
+        assert_eq!(told, [status::SOURCE_TRANSLATED, status::DESTINATION_TRANSLATED]);
+    }
+
+    #[test]
+    fn the_second_connection_through_a_synproxy_leaves_the_first_alone() {
+        let mut memory = forwarding();
+        let first = memory.rules.len() as u32;
+        let own = towards(INNER, 8_080);
+        let [untrack, accept] = [Target::Untrack, Target::Accept].map(|it| it as u8);
+        let proxy = Rule {
+            target: Target::Proxy as u8,
+            tcp_mask: SYN | ACK | RST,
+            tcp_flags: SYN,
+            present: own.present | condition::TCP_FLAGS | condition::STATES,
+            states: CtState::Untracked.bit(),
+            argument: Offer { mss: 1_400, scale: 7, present: 0 }.pack(),
+            ..own
+        };
+        let syn = Rule { present: own.present | condition::TCP_FLAGS, ..proxy };
+        memory.rules.extend([
+            Rule { target: untrack, chain_end: first + 1, ..syn },
+            Rule { flags: flag::POLICY, target: accept, ..Rule::default() },
+            Rule { chain_end: first + 3, ..proxy },
+            Rule { flags: flag::POLICY, target: accept, ..Rule::default() },
+        ]);
+        for family in &mut memory.header.entries {
+            family[Chain::RawPrerouting as usize] = first;
+            family[Chain::Forward as usize] = first + 2;
+        }
+        memory.header.has_proxy = 1;
+        pass(&memory, &frame((SERVER, 40_000), (PUBLIC, 80), SYN)).unwrap();
+        pass(&memory, &frame((INNER, 8_080), (SERVER, 40_000), SYN | ACK)).unwrap();
+        let (key, flow) = only_flow(&memory);
+
+        let segment = |flags, seq, ack| {
+            let frame = Frame::between(SERVER, INNER).tcp_at(40_000, 8_080, flags, seq, ack);
+            memory.carry(&frame.build(), NOW)
+        };
+        let asked = segment(SYN, 9_000, 0);
+        assert_eq!(asked.verdict, Verdict::Cookie);
+        let cookie = headers(&asked.back.unwrap()).seq;
+        let proven = segment(ACK, 9_001, cookie.wrapping_add(1));
+        assert!(proven.onward.is_some(), "{:?}", proven.verdict);
+        let flows = memory.flows();
+        assert_eq!(flows.len(), 2, "{flows:?}");
+        let (_, former) = memory.known(&key).unwrap();
+        assert_eq!(former, flow);
+        let second = flows.iter().find(|(_, other, _)| *other != key).unwrap();
+        assert!(second.2.has(status::PROXIED));
+        assert_eq!(text(&second.2.wire_original(&second.1)), "192.0.2.80:40000 > 10.0.1.5:8080");
+    }
+
     #[test]
     fn who_says_more_past_the_wire_face_is_invalid() {
         let memory = forwarding();
@@ -532,7 +617,7 @@ mod destination {
         let before = only_flow(&memory);
         let past = frame((SERVER, 40_000), (INNER, 8_080), ACK);
         assert_eq!(pass(&memory, &past).unwrap(), past);
-        let invalid = firewall_common::flow::CtState::Invalid.bit();
+        let invalid = CtState::Invalid.bit();
         assert_eq!(memory.scratch().walk.ctstate, invalid);
         assert_eq!(only_flow(&memory), before);
     }

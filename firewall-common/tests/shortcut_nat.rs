@@ -59,7 +59,7 @@ fn addr(text: &str) -> Addr {
 fn order(kind: Kind, to: &str, ports: Option<(u16, u16)>) -> Order {
     let (first_port, last_port) = ports.unwrap_or_default();
     let flags = wish::ADDRESSES | if ports.is_some() { wish::PORTS } else { 0 };
-    Order { kind, flags, first: addr(to), last: addr(to), first_port, last_port }
+    Order { kind, flags, first: addr(to), last: addr(to), first_port, last_port, base: 0 }
 }
 
 fn masquerade() -> Order {

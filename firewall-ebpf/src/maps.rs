@@ -21,7 +21,7 @@ use firewall_common::{
         recent::{self, RecentEntry, RecentKey},
         text::{self, PATTERNS_PER_GENERATION, Pattern, Window},
     },
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, Tuple},
     fragment::{FragmentGrant, FragmentKey},
     generation::InForce,
     helper_stats::HelperStats,
@@ -36,6 +36,7 @@ use firewall_common::{
     set::{self, SLOTS, STORES, SetHeader},
     shift::Shifts,
     time::Nanos,
+    unread::{MAX_UNREAD, Unread},
     verdict::STAT_PLACES,
 };
 
@@ -147,6 +148,15 @@ pub static MAPPINGS: HashMap<MappingKey, Mapping> =
 #[map(name = "sequence_shifts")]
 pub static SEQUENCE_SHIFTS: HashMap<FlowKey, Shifts> =
     HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Directions of control connections of which a held segment was lost.
+#[map(name = "unread")]
+pub static UNREAD: HashMap<Tuple, Unread> =
+    HashMap::with_max_entries(MAX_UNREAD, BPF_F_NO_PREALLOC);
+
+/// When one was lost of which no entry there tells: it was full.
+#[map(name = "unread_untold")]
+pub static UNREAD_UNTOLD: Array<Nanos> = Array::with_max_entries(1, 0);
 
 /// Bits of addresses that something is translated from: [`firewall_common::nat::face`].
 #[map(name = "faces")]

@@ -6,17 +6,20 @@ use core::{ffi::c_void, mem::size_of};
 
 use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, maps::RingBuf};
 use firewall_common::{
+    event::Punt,
+    flow::{helper, protocol},
     rule::Chain,
     scratch::Scratch,
     tables::Tables,
     time::Nanos,
+    unread::Unread,
     verdict::{DropReason, Stat, Verdict, drop_counter},
 };
 
 use crate::{
     answer::Quote,
-    maps::{EARLY, PUNTS},
-    tables::Maps,
+    maps::{EARLY, PUNTS, UNREAD, UNREAD_UNTOLD},
+    tables::{Maps, now},
     verifier::opaque,
 };
 
@@ -29,12 +32,34 @@ pub fn hold<P: Quote>(packet: &P, maps: &Maps, scratch: &mut Scratch) -> bool {
     // SAFETY: the call takes nothing.
     scratch.punt.at = Nanos(unsafe { bpf_ktime_get_ns() });
     let is_held = copy(packet, &PUNTS, &scratch.punt, scratch.punt.frame_len);
+    if !is_held {
+        miss(&scratch.punt);
+    }
     let verdict = match Chain::from_byte(scratch.walk.chain) {
         Some(chain) if is_held => Verdict::Punt(chain),
         _ => Verdict::Drop(DropReason::HelperBusy),
     };
     maps.count(verdict.counter());
     is_held
+}
+
+/// Notes that the helper has not read a segment, which goes no further.
+#[inline(always)]
+fn miss(punt: &Punt) {
+    if helper::protocol(punt.helper) != Some(protocol::TCP) {
+        return;
+    }
+    let (way, lost) = (punt.way(), Unread::of(punt));
+    if let Some(unread) = UNREAD.get_ptr_mut(way) {
+        // SAFETY: the entry is the map's; others write a whole word of it, if any.
+        return unsafe { (*unread).add(&lost) };
+    }
+    if UNREAD.insert(way, lost, 0).is_err()
+        && let Some(untold) = UNREAD_UNTOLD.get_ptr_mut(0)
+    {
+        // SAFETY: the word is the map's.
+        unsafe { untold.write(now()) };
+    }
 }
 
 /// Copies an early fragment to the ring where it waits. It counts when it is judged,

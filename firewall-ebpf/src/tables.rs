@@ -882,6 +882,14 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn own_mark(&self) -> u32 {
+        match self.program {
+            Program::Xdp => 0,
+            Program::TcIngress | Program::TcEgress => SkbPacket { skb: self.ctx.cast() }.mark(),
+        }
+    }
+
+    #[inline(always)]
     fn reroute(&self, place: Place, headers: &Headers, mark: u32) -> Route {
         match (place.hook, self.ingress_ifindex) {
             (Hook::Ingress, _) => {

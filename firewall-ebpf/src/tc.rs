@@ -12,6 +12,7 @@ use firewall_common::{
     event::Hook,
     fragment::Visit,
     headers::Headers,
+    mangle::change,
     nat::desk::done,
     packet::Packet,
     reject::{Answer, Lengths},
@@ -36,6 +37,7 @@ use crate::{
     proxy, punt,
     stage::{self, decision},
     tables::{Maps, is_ours},
+    verifier::opaque,
     xdp::{note, parcel_in, token},
 };
 
@@ -321,6 +323,11 @@ pub extern "C" fn tc_hold(skb: *mut __sk_buff, is_egress: u32) -> u32 {
     let leads_elsewhere = is_egress != 0 && leads_elsewhere(scratch, packet.ifindex());
     scratch.punt.leaves_elsewhere = u8::from(leads_elsewhere);
     scratch.punt.gso_size = packet.gso_size();
+    // Its own mark leads it once more, where rules have set none.
+    let own = opaque(packet.mark() as usize) as u32;
+    if is_egress != 0 && !scratch.mangling.has(change::MARK | change::MARK_OUT) {
+        scratch.punt.mark = own;
+    }
     u32::from(punt::hold(&packet, &maps, scratch))
 }
 

@@ -1,6 +1,7 @@
 //! A control connection between two wires, of which every segment is the test's.
 
 use anyhow::Result;
+use firewall_common::flow::{Tuple, protocol};
 
 use crate::{
     Family,
@@ -67,8 +68,33 @@ impl<'a> Conversation<'a> {
         self.acknowledge(from.other())
     }
 
-    fn acknowledge(&self, from: End) -> Result<()> {
+    /// Sends what will not cross, again and again the same.
+    pub fn send(&self, from: End, bytes: &[u8]) -> Result<()> {
+        self.wires.at(from).send(&self.segment(from, 0, bytes))
+    }
+
+    /// Sends what will not cross, and goes on behind it.
+    pub fn lose(&mut self, from: End, bytes: &[u8]) -> Result<()> {
+        self.send(from, bytes)?;
+        self.next[from as usize] += bytes.len() as u32;
+        Ok(())
+    }
+
+    pub fn acknowledge(&self, from: End) -> Result<()> {
         self.control(from, flag::ACK)
+    }
+
+    /// What its packets from one end bear.
+    pub fn way(&self, from: End) -> Tuple {
+        let Packet { source, destination, .. } = self.packet(from, flag::ACK, 0, b"");
+        Tuple {
+            src: source.ip().into(),
+            dst: destination.ip().into(),
+            sport: source.port(),
+            dport: destination.port(),
+            protocol: protocol::TCP,
+            ..Tuple::default()
+        }
     }
 
     fn segment(&self, from: End, back: u32, bytes: &[u8]) -> Packet {

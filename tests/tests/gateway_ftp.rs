@@ -7,16 +7,26 @@
 //! The addresses that end in 9 are the gateway's, too; nobody has 203.0.113.5, which seems to be
 //! behind the client.
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd as _,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
     Family, Firewall, Gateway, Netns, Offload, Translation, capability,
     client::{Client, Manner, transfer_calling},
+    control::Control,
     files::Load,
     firewall::Setup,
     needs,
-    server::{Kind, Server},
+    server::{
+        Kind, Server,
+        own::{Own, Script},
+    },
+};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt::Mark,
 };
 
 /// What stands in table nat, and whom clients call for that; IPv4 and IPv6.
@@ -69,6 +79,37 @@ mod own_clients {
         for hook in hooks("xdp-generic") {
             transfers(Kind::PureFtpd, Way { rules, called }, hook).context(hook).unwrap();
         }
+    }
+
+    /// Where only the mark of the client's own socket leads.
+    #[test]
+    fn go_where_their_mark_leads_behind_dnat_of_output() {
+        needs!(capability::firewall());
+        marked().unwrap();
+    }
+
+    const MARK: u32 = 7;
+
+    fn marked() -> Result<()> {
+        let network = network()?;
+        let gateway = network.gateway();
+        gateway.ip(&format!("rule add fwmark {MARK} lookup 100"))?;
+        gateway.ip("route add 198.51.100.2 dev eth1 table 100")?;
+        gateway.ip("route add blackhole 198.51.100.2")?;
+        let _server = Own::start(&network.server, Script::default())?;
+        let rules = ["-A OUTPUT -p tcp -d 203.0.113.5 -j DNAT --to-destination 198.51.100.2", ""];
+        let way = Way { rules, called: ["203.0.113.5:21", ""] };
+        let _firewall = start(gateway, way, RELATED, "tc")?;
+        let stream = gateway.enter(|| -> Result<TcpStream> {
+            let flags = SockFlag::empty();
+            let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+            setsockopt(&socket, Mark, &MARK)?;
+            connect(socket.as_raw_fd(), &SockaddrIn::new(203, 0, 113, 5, 21))?;
+            Ok(socket.into())
+        });
+        let mut control = Control::new(stream.context("the control connection")?)?;
+        ensure!(control.reply()?.code == 220, "no greeting");
+        control.login(("a", "b"))
     }
 
     fn transfers(kind: Kind, way: Way, hook: &str) -> Result<()> {

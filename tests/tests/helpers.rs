@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +19,7 @@ use firewall_tests::{
     stats::TcpLoss,
     wait,
 };
+use firewall_user::kernel::pins::Pins;
 
 const RULES: &str = "\
 *filter
@@ -183,6 +185,39 @@ mod tftp {
         for hook in ["xdp", "xdp-generic", "tc"] {
             on_hook(hook).with_context(|| hook.to_owned()).unwrap();
         }
+    }
+
+    #[test]
+    fn no_request_waits_for_whoever_keeps_the_settings() {
+        needs!(capability::firewall());
+        while_locked().unwrap();
+    }
+
+    fn while_locked() -> Result<()> {
+        let network = Gateway::new(Offload::Default)?;
+        let configuration = Configuration::new("[helper.tftp]\nports = [69]\n")?;
+        let firewall = start(&configuration, &network, RULES, "auto")?;
+        let lock = Pins::new(firewall.pin()).lock_settings()?;
+        let server = SocketAddr::new(network.server_address(Family::V4), 69);
+        let listener = network.server.enter(|| UdpSocket::bind(server))?;
+        listener.set_read_timeout(Some(wait::DEADLINE))?;
+        let own = SocketAddr::new(network.client_address(Family::V4), 0);
+        let client = network.client.enter(|| UdpSocket::bind(own))?;
+        client.send_to(REQUEST, server)?;
+        listener.recv_from(&mut [0; 600]).context("the request")?;
+        let expected = firewall.text(&["expect", "list"])?;
+        ensure!(expected.contains("helper=tftp"), "nothing is expected: {expected:?}");
+        drop(lock);
+        // Whoever has waited for that asks for what is expected: another one is answered.
+        let answer = || {
+            client.send_to(REQUEST, server).ok()?;
+            let (_, from) = listener.recv_from(&mut [0; 600]).ok()?;
+            let session = network.server.enter(|| UdpSocket::bind((server.ip(), 0))).ok()?;
+            session.send_to(DATA, from).ok()?;
+            client.set_read_timeout(Some(Duration::from_millis(200))).ok()?;
+            client.recv_from(&mut [0; 600]).ok().map(drop)
+        };
+        wait::until("an answer", wait::DEADLINE, answer)
     }
 
     fn on_hook(hook: &str) -> Result<()> {

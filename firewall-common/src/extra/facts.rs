@@ -12,6 +12,7 @@ use crate::{
     event::Hook,
     flow::{CtState, Direction, Flow, FlowKey, Tuple, protocol, status},
     headers::Headers,
+    nat::translations,
     packet::Packet,
     rule::Chain,
     scratch::Scratch,
@@ -308,12 +309,15 @@ impl Facts {
         self.known_addresses |= 1 << (place & 31);
     }
 
-    /// Notes that the packet, which begins a flow, has another destination now.
+    /// Notes that the packet, which begins a flow, has other ends now than it came with: another
+    /// destination, or another source port alone, of which the kernel says nothing yet.
     #[inline(always)]
-    pub fn turn(&mut self, headers: &Headers, key: &FlowKey) {
+    pub fn turn(&mut self, headers: &Headers, key: &FlowKey, wire: &Tuple) {
         self.flow = *key;
         self.set_address(address::DESTINATION, headers.tuple.dst);
-        self.translate(status::DESTINATION_TRANSLATED);
+        if wire.dst != headers.tuple.dst || wire.dport != headers.tuple.dport {
+            self.translate(status::DESTINATION_TRANSLATED);
+        }
         self.addresses[address::CT_REPLY_SOURCE as usize] = headers.tuple.dst;
         self.numbers[number::CT_REPLY_SPORT as usize] = headers.tuple.dport.into();
         if has_ports(headers.tuple.protocol) {
@@ -389,9 +393,10 @@ impl Facts {
         self.set_ends(headers);
     }
 
-    /// The replies of the connection, by their tuple.
+    /// The replies of the connection, by their tuple, and how it is translated.
     #[inline(always)]
-    fn replies(&mut self, reply: &Tuple) {
+    fn replies(&mut self, original: &Tuple, reply: &Tuple) {
+        self.translate(translations(original, reply));
         self.set_address(address::CT_REPLY_SOURCE, reply.src);
         self.set_address(address::CT_REPLY_DESTINATION, reply.dst);
         self.numbers[number::CT_REPLY_SPORT as usize] = reply.sport.into();
@@ -524,9 +529,8 @@ fn tracked<T: Tables>(
         facts.flow_created = flow.created;
         let original = flow.wire_original(key);
         let (status, expires) = (status_of(flow, direction), remaining(flow, now));
-        facts.translate(flow.status);
         facts.connection(&original, direction, status, expires, flow.mark);
-        facts.replies(&flow.wire_reply(key));
+        facts.replies(&original, &flow.wire_reply(key));
     } else if is_error(headers) {
         // The connection is that of the packet which the error quotes; the error goes the
         // other way than that one, and is no reply.
@@ -536,9 +540,8 @@ fn tracked<T: Tables>(
         let original = flow.wire_original(key);
         let direction = if *quoted == inside { Direction::Reply } else { Direction::Original };
         let status = status_of(flow, Direction::Original);
-        facts.translate(flow.status);
         facts.connection(&original, direction, status, remaining(flow, now), flow.mark);
-        facts.replies(&flow.wire_reply(key));
+        facts.replies(&original, &flow.wire_reply(key));
     } else {
         let is_expected = ctstate == CtState::Related.bit();
         let status = if is_expected { ct_status::EXPECTED } else { 0 };
@@ -546,7 +549,7 @@ fn tracked<T: Tables>(
         let master = if is_expected { find(tables, master_key, now) } else { None };
         let mark = master.map_or(0, |(_, flow)| flow.mark);
         facts.connection(&headers.tuple, Direction::Original, status, 0, mark);
-        facts.replies(&headers.tuple.reversed());
+        facts.replies(&headers.tuple, &headers.tuple.reversed());
     }
 }
 

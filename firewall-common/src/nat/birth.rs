@@ -192,12 +192,21 @@ fn find_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
         return true;
     }
     if !look(tables, scratch) {
-        return false;
+        return scratch.nat.ports.is_full == 0 && share(tables, scratch, own);
     }
     // Another packet of this endpoint may have been faster: its port is the endpoint's then.
     let found = scratch.nat.claimed.dport;
     let _ = tables.note_mapping(scratch) || keep_mapped(tables, scratch, found);
     true
+}
+
+/// Every port is some mapping's: one of them will do that nobody has towards this destination, or
+/// one inside endpoint could take all there are. The flow has no mapping then.
+#[inline(always)]
+fn share<T: Tables>(tables: &T, scratch: &mut Scratch, own: u16) -> bool {
+    scratch.nat.ports.mapping = mode::IGNORE;
+    scratch.nat.claimed.dport = own;
+    look(tables, scratch)
 }
 
 /// Claims the port that the inside endpoint's mapping has; where that fails, `other` is in hand
@@ -330,6 +339,11 @@ fn load<T: Tables>(tables: &T, scratch: &mut Scratch, rule: u32) -> Option<Order
     order.words = [0; 8];
     if let Some(extra) = Order::extra_of(rule) {
         order.words = tables.extra(slot, extra)?.arguments;
+    }
+    order.base = 0;
+    if let Some(extra) = Order::base_of(rule) {
+        let [base, ..] = tables.extra(slot, extra)?.arguments;
+        order.base = base;
     }
     order.read()
 }

@@ -67,7 +67,11 @@ pub fn destination(order: &Order, tuple: &mut Tuple, own: Addr, dice: u32) {
     if order.has(flag::PORTS) {
         let mut ports = Ports::default();
         ports.range(order.first_port, order.last_port);
-        if order.has(flag::RANDOM | flag::RANDOM_FULLY) || !ports.contains(tuple.dport) {
+        if order.has(flag::SHIFTED) {
+            let ahead = u32::from(tuple.dport.wrapping_sub(order.base));
+            let ahead = ahead.checked_rem(ports.count).unwrap_or(0);
+            tuple.dport = (ports.first + ahead) as u16;
+        } else if order.has(flag::RANDOM | flag::RANDOM_FULLY) || !ports.contains(tuple.dport) {
             tuple.dport = (ports.first + scale(dice, ports.count)) as u16;
         }
     }
@@ -98,7 +102,7 @@ mod tests {
     fn order(kind: Kind, first: &str, last: &str, flags: u8) -> Order {
         let (first, last) = (addr(first), addr(last));
         let flags = flags | flag::ADDRESSES;
-        Order { kind, flags, first, last, first_port: 0, last_port: 0 }
+        Order { kind, flags, first, last, first_port: 0, last_port: 0, base: 0 }
     }
 
     #[test]
@@ -155,6 +159,7 @@ mod tests {
             last: Addr::ANY,
             first_port: 8_000,
             last_port: 8_009,
+            base: 0,
         };
         let dst = addr("192.0.2.1");
         let mut tuple = Tuple { dst, dport: 8_003, ..Tuple::default() };
@@ -164,6 +169,31 @@ mod tests {
             let mut tuple = Tuple { dst, dport: 80, ..Tuple::default() };
             destination(&order, &mut tuple, Addr::ANY, dice);
             assert_eq!(tuple.dport, port);
+        }
+    }
+
+    /// As nf_nat counts, in sixteen bits (NF_NAT_RANGE_PROTO_OFFSET).
+    #[test]
+    fn a_shifted_port_is_as_far_from_the_first_one_as_it_was_from_the_base() {
+        let order = Order {
+            kind: Kind::Destination,
+            flags: flag::PORTS | flag::SHIFTED | flag::RANDOM,
+            first: Addr::ANY,
+            last: Addr::ANY,
+            first_port: 5_000,
+            last_port: 5_009,
+            base: 8_080,
+        };
+        for (port, becomes) in [
+            (8_080, 5_000),
+            (8_089, 5_009),
+            (8_090, 5_000),
+            (5_003, 5_000 + (u32::from(5_003u16.wrapping_sub(8_080)) % 10) as u16),
+            (8_079, 5_005),
+        ] {
+            let mut tuple = Tuple { dport: port, ..Tuple::default() };
+            destination(&order, &mut tuple, Addr::ANY, u32::MAX);
+            assert_eq!(tuple.dport, becomes, "{port}");
         }
     }
 }

@@ -36,10 +36,14 @@ pub const fn may_be_twin(headers: &Headers, flow: &Flow, direction: Direction) -
         protocol::TCP => headers.tcp_flags & (SYN | NO_SYN) == SYN,
         _ => false,
     };
-    begins
-        && matches!(direction, Direction::Original)
-        && flow.has(status::DESTINATION_TRANSLATED)
-        && !headers.is_icmp_error()
+    begins && has_passed_by(flow, direction) && !headers.is_icmp_error()
+}
+
+/// Whether a packet that is none of this flow, though it has its inside ends, was sent to the server
+/// past the wire face of the flow.
+#[inline(always)]
+pub const fn has_passed_by(flow: &Flow, direction: Direction) -> bool {
+    matches!(direction, Direction::Original) && flow.has(status::DESTINATION_TRANSLATED)
 }
 
 /// A packet of a translated flow, which goes in this direction: `false` when it is none of

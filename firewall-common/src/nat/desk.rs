@@ -78,12 +78,13 @@ pub struct OrderDesk {
     pub words: [u32; 8],
     pub argument: u32,
     pub mask: u32,
+    pub base: u32,
 }
 
 impl OrderDesk {
     #[inline(always)]
     pub const fn read(&self) -> Option<Order> {
-        Order::unpack(self.argument, self.mask, &self.words)
+        Order::unpack(self.argument, self.mask, &self.words, self.base as u16)
     }
 }
 

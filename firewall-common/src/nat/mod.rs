@@ -36,7 +36,7 @@ pub mod translation;
 pub use desk::Desk;
 pub use mapping::{Mapping, MappingKey};
 pub use order::{Kind, Order};
-pub use translation::{Faces, Translation};
+pub use translation::{Faces, Translation, translations};
 
 use crate::addr::Addr;
 

@@ -46,6 +46,9 @@ pub mod flag {
     pub const PERSISTENT: u8 = 1 << 3;
     /// [`super::Order::first`] and [`super::Order::last`] count: there is an extra.
     pub const ADDRESSES: u8 = 1 << 4;
+    /// [`super::Order::base`] counts: the port is as far from the first one of the range as it was
+    /// from that. There is an extra, behind that of the addresses, if there is one.
+    pub const SHIFTED: u8 = 1 << 5;
 }
 
 /// A rule's wish, as [`Order::unpack`] reads it.
@@ -66,6 +69,7 @@ pub struct Order {
     /// For ICMP the range of identifiers.
     pub first_port: u16,
     pub last_port: u16,
+    pub base: u16,
 }
 
 impl Order {
@@ -91,10 +95,21 @@ impl Order {
         }
     }
 
+    /// The index of the extra whose first argument is the base, if there is one.
+    #[inline(always)]
+    pub const fn base_of(rule: &Rule) -> Option<u32> {
+        let flags = (rule.argument >> 24) as u8;
+        let behind = (flags & flag::ADDRESSES != 0) as u32;
+        match flags & flag::SHIFTED {
+            0 => None,
+            _ => Some((rule.argument & 0xffff) + behind),
+        }
+    }
+
     /// The inverse of [`Order::pack`] and [`Order::words`]; without an extra its words are
     /// zero.
     #[inline(always)]
-    pub const fn unpack(argument: u32, mask: u32, words: &[u32; 8]) -> Option<Self> {
+    pub const fn unpack(argument: u32, mask: u32, words: &[u32; 8], base: u16) -> Option<Self> {
         let Some(kind) = Kind::from_byte((argument >> 16) as u8) else { return None };
         let [a, b, c, d, e, f, g, h] = *words;
         Some(Self {
@@ -104,6 +119,7 @@ impl Order {
             last: Addr { words: [e, f, g, h] },
             first_port: (mask >> 16) as u16,
             last_port: mask as u16,
+            base,
         })
     }
 
@@ -126,9 +142,10 @@ mod tests {
             last: Addr::v4(0x0900_a8c0),
             first_port: 8_080,
             last_port: 65_535,
+            base: 8_000,
         };
         let (argument, mask) = order.pack(8_191);
-        assert_eq!(Order::unpack(argument, mask, &order.words()), Some(order));
+        assert_eq!(Order::unpack(argument, mask, &order.words(), 8_000), Some(order));
         let rule = Rule { argument, mask, ..Rule::default() };
         assert_eq!(Order::extra_of(&rule), Some(8_191));
     }
@@ -142,10 +159,11 @@ mod tests {
             last: Addr::ANY,
             first_port: 0,
             last_port: 0,
+            base: 0,
         };
         let (argument, mask) = order.pack(0);
         let rule = Rule { argument, mask, ..Rule::default() };
         assert_eq!(Order::extra_of(&rule), None);
-        assert_eq!(Order::unpack(argument, mask, &[0; 8]), Some(order));
+        assert_eq!(Order::unpack(argument, mask, &[0; 8], 0), Some(order));
     }
 }

@@ -163,10 +163,30 @@ impl Flow {
         }
     }
 
+    /// How it is translated, as the kernel says it: bits of [`status`].
+    pub fn translations(&self, key: &FlowKey) -> u8 {
+        translations(&self.wire_original(key), &self.wire_reply(key))
+    }
+
     #[inline(always)]
     pub const fn is_translated(&self) -> bool {
         self.has(status::SOURCE_TRANSLATED | status::DESTINATION_TRANSLATED)
     }
+}
+
+/// How a connection with these packets on the wire is translated: bits of [`status`]. Who is given
+/// another source port, because its own is another connection's, has its source translated
+/// (IPS_SRC_NAT), though here that stands with the destination.
+#[inline(always)]
+pub fn translations(original: &Tuple, reply: &Tuple) -> u8 {
+    let mut bits = 0;
+    if original.src != reply.dst || original.sport != reply.dport {
+        bits |= status::SOURCE_TRANSLATED;
+    }
+    if original.dst != reply.src || original.dport != reply.sport {
+        bits |= status::DESTINATION_TRANSLATED;
+    }
+    bits
 }
 
 const _: () = assert!(size_of::<Translation>() == 48);

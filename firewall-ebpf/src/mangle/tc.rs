@@ -185,8 +185,8 @@ pub extern "C" fn tc_redirect(skb: *mut __sk_buff) -> i32 {
     let mut hop = NextHop::of(&scratch.headers, delivery.fib.dst);
     packet.set_tc_index(REROUTED);
     let out = scratch.walk.out_ifindex;
-    if delivery.is_untold() {
-        // The helper looks for the hop by itself.
+    if delivery.is_untold() || delivery.fib.ifindex != out {
+        // The helper looks for the hop by itself: there is none, or one of another interface.
         // SAFETY: it reads nothing.
         return unsafe { bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0) as i32 };
     }

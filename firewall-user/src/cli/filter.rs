@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use firewall_common::{
     addr::Family,
     flow::{Flow, FlowKey, Tuple, helper, status},
+    nat::translations,
 };
 
 use super::value::{Mark, Protocol, StateName};
@@ -136,7 +137,7 @@ pub enum StatusName {
 }
 
 impl StatusName {
-    const fn matches(self, flow: &Flow) -> bool {
+    const fn matches(self, flow: &Flow, translations: u8) -> bool {
         match self {
             Self::Assured => flow.has(status::ASSURED),
             Self::SeenReply => flow.has(status::SEEN_REPLY),
@@ -144,8 +145,8 @@ impl StatusName {
             Self::Expected => flow.has(status::EXPECTED),
             Self::Confirmed => true,
             Self::Encrypted => flow.has(status::ENCRYPTED),
-            Self::SrcNat => flow.has(status::SOURCE_TRANSLATED),
-            Self::DstNat => flow.has(status::DESTINATION_TRANSLATED),
+            Self::SrcNat => translations & status::SOURCE_TRANSLATED != 0,
+            Self::DstNat => translations & status::DESTINATION_TRANSLATED != 0,
         }
     }
 }
@@ -162,13 +163,14 @@ impl FlowFilter {
 
     pub fn matches(&self, key: &FlowKey, flow: &Flow) -> bool {
         let (original, reply) = (flow.wire_original(key), flow.wire_reply(key));
+        let translations = translations(&original, &reply);
         self.matches_addresses(&original, &reply)
             && self.matches_transport(&original, &reply)
-            && self.matches_translation(flow, &reply)
+            && self.matches_translation(translations, &reply)
             && self
                 .state
                 .is_none_or(|StateName(name)| state::name(original.protocol, flow.state) == name)
-            && self.status.iter().all(|status| status.matches(flow))
+            && self.status.iter().all(|status| status.matches(flow, translations))
             && self.mark.is_none_or(|mark| mark.matches(flow.mark))
             && self.helper.is_none_or(|helper| helper == flow.helper && !flow.has(status::EXPECTED))
     }
@@ -181,11 +183,11 @@ impl FlowFilter {
             && holds(self.reply_dst, reply.dst)
     }
 
-    fn matches_translation(&self, flow: &Flow, reply: &Tuple) -> bool {
-        let source =
-            |to: Option<Network>| flow.has(status::SOURCE_TRANSLATED) && holds(to, reply.dst);
+    fn matches_translation(&self, translations: u8, reply: &Tuple) -> bool {
+        let is = |bit: u8| translations & bit != 0;
+        let source = |to: Option<Network>| is(status::SOURCE_TRANSLATED) && holds(to, reply.dst);
         let destination =
-            |to: Option<Network>| flow.has(status::DESTINATION_TRANSLATED) && holds(to, reply.src);
+            |to: Option<Network>| is(status::DESTINATION_TRANSLATED) && holds(to, reply.src);
         self.src_nat.is_none_or(source)
             && self.dst_nat.is_none_or(destination)
             && self.any_nat.is_none_or(|to| source(to) || destination(to))

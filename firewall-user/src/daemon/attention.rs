@@ -14,10 +14,9 @@ use nix::libc;
 use tokio::{runtime, sync::oneshot, task::yield_now};
 
 use super::{HEARTBEAT, every, helper::Helper, report};
-use crate::kernel::{
-    maps::{Maps, now},
-    pins::Pins,
-    rings::Ring,
+use crate::{
+    kernel::{pins::Pins, rings::Ring},
+    log::speak_aside,
 };
 
 /// How often some control connections are looked at for their end.
@@ -41,16 +40,19 @@ pub struct Attention {
 impl Attention {
     /// # Errors
     /// When there can be no thread.
-    pub fn start(helper: Helper, maps: Maps, pins: Pins) -> Result<Self> {
+    pub fn start(helper: Helper, pins: Pins) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (tell, failed) = oneshot::channel();
         let attend = move || {
             go_before_others();
+            if let Err(error) = speak_aside() {
+                tracing::warn!("who does not read the log holds segments up: {error:#}");
+            }
             let done = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .context("cannot start the runtime of the helper")
-                .and_then(|runtime| runtime.block_on(attend(helper, &maps, &pins, stopped)));
+                .and_then(|runtime| runtime.block_on(attend(helper, &pins, stopped)));
             if let Err(error) = done {
                 let _ = tell.send(error);
             }
@@ -80,12 +82,7 @@ impl Drop for Attention {
 }
 
 /// The heart beats here: it tells the programs that held segments are read.
-async fn attend(
-    mut helper: Helper,
-    maps: &Maps,
-    pins: &Pins,
-    mut stopped: oneshot::Receiver<()>,
-) -> Result<()> {
+async fn attend(mut helper: Helper, pins: &Pins, mut stopped: oneshot::Receiver<()>) -> Result<()> {
     let mut ring = Ring::open(pins, "punts")?;
     let mut heartbeat = every(HEARTBEAT);
     let mut ends = every(LOOK_AT_ENDS);
@@ -99,7 +96,7 @@ async fn attend(
             }
             () = yield_now(), if helper.is_behind() => helper.serve(),
             _ = heartbeat.tick() => {
-                maps.set_heartbeat(now())?;
+                helper.beat()?;
                 report(helper.report());
             }
             _ = ends.tick() => report(helper.sweep()),

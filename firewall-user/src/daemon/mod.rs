@@ -303,7 +303,7 @@ impl Daemon {
         } = self;
         let _sweeping = watchman.take().map(Sweeping::start);
         let helper = helper.take().context("a daemon serves once")?;
-        let mut attention = Attention::start(helper, maps.clone(), pins.clone())?;
+        let mut attention = Attention::start(helper, pins.clone())?;
         loop {
             tokio::select! {
                 error = attention.failed() => return Err(error),

@@ -73,6 +73,19 @@ impl<'f> Segment<'f> {
         Self { frame, headers, tcp, is_partial, is_cut_later }
     }
 
+    /// The same in parts of no more bytes, each a segment by itself, with the place of its first
+    /// byte.
+    pub fn cut(&self, most: usize) -> impl Iterator<Item = (usize, Vec<u8>)> {
+        let (seq, ack) = (u32::from_be(self.tcp.seq), self.ack());
+        let (payload, most) = (self.payload(), most.max(1));
+        payload.chunks(most).enumerate().map(move |(number, part)| {
+            let at = number * most;
+            let numbers = Numbers { seq: seq.wrapping_add(at as u32), ack };
+            let is_last = at + part.len() == payload.len();
+            (at, self.frame(numbers, part, is_last, &|edge| edge))
+        })
+    }
+
     /// As it stands in the segment: the number that its receiver knows.
     pub const fn ack(&self) -> u32 {
         u32::from_be(self.tcp.ack)
@@ -281,6 +294,29 @@ mod tests {
             let read = Segment::read(&punt(), &written[0]).unwrap();
             assert!(read.payload() == b"NOOP\r\n" && !read.is_last());
         }
+    }
+
+    #[test]
+    fn parts_are_sound_segments_and_the_last_one_alone_ends_the_stream() {
+        let text: Vec<u8> = (0..10_000u32).map(|at| at as u8).collect();
+        let frame = Frame::between("192.0.2.2", "198.51.100.2")
+            .tcp_at(4_000, 21, ACK | FIN | PSH, u32::MAX - 5_000, 5_000)
+            .payload(&text)
+            .build();
+        let whole = Segment::read(&punt(), &frame).unwrap();
+        let parts: Vec<_> = whole.cut(4_096).collect();
+        assert_eq!(parts.len(), 3);
+        let mut joined: Vec<u8> = Vec::new();
+        for (number, (at, frame)) in parts.iter().enumerate() {
+            let part = Segment::read(&punt(), frame).expect("a sound segment");
+            assert_eq!(*at, joined.len());
+            let seq = (u32::MAX - 5_000).wrapping_add(*at as u32);
+            assert_eq!((part.headers.seq, part.ack()), (seq, 5_000));
+            assert_eq!(part.is_last(), number == 2);
+            assert!(part.payload().len() <= 4_096);
+            joined.extend(part.payload());
+        }
+        assert_eq!(joined, text);
     }
 
     #[test]

@@ -196,7 +196,7 @@ pub fn retell(
     let (inside, mut came) = (headers, *headers);
     if let Some(wire) = turned {
         came.tuple = *wire;
-        facts.turn(&came, &FlowKey::of(wire).0);
+        facts.turn(&came, &FlowKey::of(wire).0, wire);
         facts.set_number(number::CT_TRANSLATED, 0);
     }
     let mut considered = Vec::new();
@@ -205,8 +205,11 @@ pub fn retell(
         let was = *facts;
         let headers = if is_before_turn(&before) { &came } else { inside };
         let is_over = walk::step(tables, headers, facts, &mut walk);
-        if turned.is_some() && is_before_turn(&before) && !is_before_turn(&walk) {
-            facts.turn(inside, &FlowKey::of(&inside.tuple).0);
+        if let Some(wire) = turned
+            && is_before_turn(&before)
+            && !is_before_turn(&walk)
+        {
+            facts.turn(inside, &FlowKey::of(&inside.tuple).0, wire);
         }
         let Some(rule) = tables.rule(before.slot, before.index) else { break };
         if rule.flags & flag::CHAIN_END == 0 {

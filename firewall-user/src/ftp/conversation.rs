@@ -171,6 +171,14 @@ impl Reader for Conversation {
         actions
     }
 
+    fn doubt(&mut self) {
+        self.dialogue.doubt();
+    }
+
+    fn is_sure(&self) -> bool {
+        self.dialogue.is_sure()
+    }
+
     fn expects(&self, direction: Direction) -> Option<u32> {
         self.dialogue.is_followed().then(|| self.stream(direction).next())?.map(|next| next.0)
     }
@@ -220,6 +228,9 @@ fn client_said(dialogue: &mut Dialogue, read: Read<'_>, actions: &mut Actions) {
         return;
     }
     match read {
+        Read::Line(line) if !dialogue.counts(line.whole) => {
+            dialogue.command(Command::Other, actions);
+        }
         Read::Line(line) => command_line(dialogue, line, actions),
         Read::TooLong(line) => {
             actions.note(Note::LineTooLong { sender });
@@ -273,6 +284,7 @@ fn server_said(
         return;
     }
     match read {
+        Read::Line(line) if !dialogue.counts(line.whole) => {}
         Read::Line(line) => {
             if let Some(reply) = reader.line(line.text, line.at.0) {
                 dialogue.reply(reply, actions);
@@ -312,6 +324,9 @@ fn announce_within(
     line: Line<'_>,
     actions: &mut Actions,
 ) {
+    if !dialogue.counts(line.whole) {
+        return;
+    }
     let Some((code, Sight::Found(endpoint, text))) = reader.sight(line.text) else { return };
     let place = Place { at: line.at.plus(text.start).0, len: text.len() as u16 };
     if *told != Some(place) && dialogue.begins_to_announce(code, endpoint) {

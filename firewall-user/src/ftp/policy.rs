@@ -151,7 +151,8 @@ pub enum Refusal {
     /// The configuration names it.
     ListedPort(u16),
     AfterEpsvAll,
-    /// The connection was forgotten for want of space and has come back.
+    /// The connection was forgotten for want of space and has come back, or something of it was
+    /// lost for that and has not.
     Unwitnessed,
 }
 
@@ -172,8 +173,8 @@ impl fmt::Display for Refusal {
             }
             Self::AfterEpsvAll => f.write_str("comes after EPSV ALL: not opened"),
             Self::Unwitnessed => f.write_str(
-                "comes on a connection that was forgotten for want of space: not opened; see \
-                 max_connections",
+                "comes on a connection that was forgotten for want of space, or of which something \
+                 was lost: not opened; see max_connections",
             ),
         }
     }

@@ -8,7 +8,7 @@ pub enum Beginning {
     /// It ran before anybody could read it: it was picked up in its middle, or is
     /// older than this daemon.
     Missed,
-    /// It was read, and forgotten for want of space. Whoever caused that may have
+    /// It was read, and forgotten for want of space; or what came before was lost unread. Whoever caused that may have
     /// meant to: what it shows from now on proves nothing of its past.
     Forgotten,
     /// It ran before, and its flow says that it is encrypted: it stays unread.

@@ -22,6 +22,15 @@ pub trait Reader: Debug + Send {
         Actions::default()
     }
 
+    /// What is told to have arrived next has not gone on from here: nothing is believed any
+    /// more that depends on what the bytes that are missing were.
+    fn doubt(&mut self) {}
+
+    /// Whether nothing that was said since its reading began is in doubt.
+    fn is_sure(&self) -> bool {
+        true
+    }
+
     /// The number of the byte that is read next in a direction, once one was.
     fn expects(&self, _direction: Direction) -> Option<u32> {
         None

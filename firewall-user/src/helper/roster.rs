@@ -115,6 +115,11 @@ impl<K: Copy + Debug + Eq + Hash> Roster<K> {
         Some((said, self.shed()))
     }
 
+    /// A connection's reader, to be asked.
+    pub fn get(&self, key: &K) -> Option<&dyn Reader> {
+        Some(self.held.get(key)?.reader.as_ref())
+    }
+
     /// A connection's reader as it is now.
     pub fn copy(&self, key: &K) -> Option<Box<dyn Reader>> {
         Some(self.held.get(key)?.reader.copy())

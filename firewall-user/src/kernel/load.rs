@@ -16,7 +16,7 @@ use super::{cpus, pins::Pins, raw::Raw, types::socket_layout};
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("FIREWALL_EBPF_OBJECT"));
 
 /// The maps that are pinned; the others are a program's own desk.
-const PINNED: [&str; 56] = [
+const PINNED: [&str; 58] = [
     "assured",
     "assured6",
     "awaited",
@@ -73,6 +73,8 @@ const PINNED: [&str; 56] = [
     "timeouts",
     "translations",
     "translations6",
+    "unread",
+    "unread_untold",
 ];
 
 /// Bytes of the ring of flow events: 37,000 of them, or a third of a second of

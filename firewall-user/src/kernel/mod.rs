@@ -26,6 +26,7 @@ pub mod sweep;
 mod texts;
 pub mod trial;
 mod types;
+pub mod unread;
 mod view;
 pub mod workbench;
 pub mod worlds;

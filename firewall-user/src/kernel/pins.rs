@@ -214,15 +214,21 @@ impl Pins {
         lock(&self.version().join("maps"), FlockArg::LockExclusiveNonblock)
     }
 
+    /// The lock of those who change settings, if nobody has it.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn try_lock_settings(&self) -> Result<Option<Flock<File>>> {
+        lock(&self.version().join("programs"), FlockArg::LockExclusiveNonblock)
+    }
+
     /// Waits for the lock of those who change settings, who have it for a moment.
     ///
     /// # Errors
     /// When the directory cannot be opened, or somebody keeps the lock.
     pub fn lock_settings(&self) -> Result<Flock<File>> {
         for _ in 0..100 {
-            if let Some(lock) =
-                lock(&self.version().join("programs"), FlockArg::LockExclusiveNonblock)?
-            {
+            if let Some(lock) = self.try_lock_settings()? {
                 return Ok(lock);
             }
             thread::sleep(Duration::from_millis(10));

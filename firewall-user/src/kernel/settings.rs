@@ -25,6 +25,20 @@ impl Maps {
     /// When somebody keeps the lock, or a map cannot be read or written.
     pub fn change_settings(&self, change: impl FnOnce(&mut Live)) -> Result<()> {
         let _lock = self.pins().lock_settings().context("cannot change the settings")?;
+        self.change_locked(change)
+    }
+
+    /// As [`Maps::change_options`], unless somebody else changes settings now: then `false`.
+    ///
+    /// # Errors
+    /// When a map cannot be read or written.
+    pub fn try_change_options(&self, change: impl FnOnce(&mut Options)) -> Result<bool> {
+        let Some(_lock) = self.pins().try_lock_settings()? else { return Ok(false) };
+        self.change_locked(|live| change(&mut live.options))?;
+        Ok(true)
+    }
+
+    fn change_locked(&self, change: impl FnOnce(&mut Live)) -> Result<()> {
         let before = self.settings()?;
         let mut live = before;
         change(&mut live);

@@ -4,6 +4,7 @@
 //! Two kinds: what the daemon tells of itself (`tracing`), and the lines of LOG
 //! rules, which keep the syslog level that their rule gives.
 
+mod aside;
 mod journal;
 mod limit;
 
@@ -12,8 +13,8 @@ use std::io::{IsTerminal as _, Write as _, stderr};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use self::journal::Journal;
-pub use self::limit::RateLimit;
+use self::{aside::Aside, journal::Journal};
+pub use self::{aside::speak_aside, limit::RateLimit};
 use crate::cli::args::LogLevel;
 
 /// The name under which journal and syslog show us.
@@ -35,10 +36,13 @@ pub fn init(level: LogLevel) {
     let registry = tracing_subscriber::registry().with(LevelFilter::from(level));
     let journal = journal::is_stderr().then(tracing_journald::layer).and_then(Result::ok);
     let started = match journal {
-        Some(layer) => registry.with(layer.with_syslog_identifier(IDENTIFIER.into())).try_init(),
+        Some(layer) => {
+            let layer = layer.with_syslog_identifier(IDENTIFIER.into());
+            registry.with(Aside(layer)).try_init()
+        }
         None => {
             let layer = fmt::layer().with_writer(stderr).with_target(false);
-            registry.with(layer.with_ansi(stderr().is_terminal())).try_init()
+            registry.with(Aside(layer.with_ansi(stderr().is_terminal()))).try_init()
         }
     };
     // Only a second call fails, and then the first one's choice holds.

@@ -6,7 +6,7 @@ use firewall_common::{
     addr::Addr,
     nat::{
         Kind, Order,
-        order::flag::{ADDRESSES, PERSISTENT, PORTS, RANDOM, RANDOM_FULLY},
+        order::flag::{ADDRESSES, PERSISTENT, PORTS, RANDOM, RANDOM_FULLY, SHIFTED},
     },
     rule::PortRange,
 };
@@ -20,6 +20,8 @@ pub struct Nat {
     pub addresses: Option<(IpAddr, IpAddr)>,
     /// For ICMP the range of identifiers.
     pub ports: Option<PortRange>,
+    /// DNAT: the port that becomes the first one of the range, and those behind it the others.
+    pub base: Option<u16>,
     /// How one of them is chosen: bits of [`firewall_common::nat::order::flag`].
     pub choice: u8,
 }
@@ -31,7 +33,7 @@ const CHOICES: [(u8, &str); 3] =
 impl Nat {
     /// Without addresses, ports and a word about the choice.
     pub const fn new(kind: Kind) -> Self {
-        Self { kind, addresses: None, ports: None, choice: 0 }
+        Self { kind, addresses: None, ports: None, base: None, choice: 0 }
     }
 
     /// The kind that `-j NAME` stands for.
@@ -103,8 +105,10 @@ impl Nat {
     /// `192.0.2.1-192.0.2.9:1000-2000`, `[2001:db8::1]:80`, `192.0.2.0/24`; empty where
     /// nothing is said.
     fn wish(&self) -> String {
-        let ports = self.ports.map(|PortRange { first, last }| {
-            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        let base = self.base.map(|base| format!("/{base}")).unwrap_or_default();
+        let ports = self.ports.map(|PortRange { first, last }| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}{base}"),
         });
         let addresses = self.addresses.map(|(first, last)| match self.kind {
             Kind::Netmap => netmap(first, last),
@@ -130,8 +134,10 @@ impl Nat {
             self.ports.unwrap_or(PortRange { first: 0, last: 0 });
         let ports = if self.ports.is_some() { PORTS } else { 0 };
         let addresses = if self.addresses.is_some() { ADDRESSES } else { 0 };
-        let flags = ports | addresses | self.choice;
-        Order { kind: self.kind, flags, first, last, first_port, last_port }
+        let shifted = if self.base.is_some() { SHIFTED } else { 0 };
+        let flags = ports | addresses | shifted | self.choice;
+        let base = self.base.unwrap_or_default();
+        Order { kind: self.kind, flags, first, last, first_port, last_port, base }
     }
 
     /// The end of the range, or the mask: all of IPv4 share the bits before the address.
@@ -176,6 +182,18 @@ mod tests {
             assert_eq!(nat.options(), format!(" --to-source {text}"));
             assert_eq!(nat.remark(), format!(" to:{text}"));
         }
+    }
+
+    #[test]
+    fn a_shift_is_written_behind_its_range() {
+        let nat = Nat {
+            ports: Some(PortRange { first: 80, last: 90 }),
+            base: Some(8_080),
+            choice: RANDOM,
+            ..Nat::new(Kind::Destination)
+        };
+        assert_eq!(nat.options(), " --to-destination :80-90/8080 --random");
+        assert_eq!(nat.remark(), " to::80-90/8080 random");
     }
 
     #[test]

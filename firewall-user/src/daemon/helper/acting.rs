@@ -76,7 +76,7 @@ impl Helper {
             return Ok(());
         }
         if hole.protocol == protocol::UDP {
-            self.switch_on(option::UDP_EXPECTED)?;
+            self.switches.turn_on(option::UDP_EXPECTED)?;
         }
         let mut expectation = expectation(control, now().after(EXPECTATION_LIFETIME));
         if hole != inside {
@@ -134,7 +134,7 @@ impl Helper {
             Due::Nothing => Ok(()),
             Due::Remove => self.expectations.remove(&passage.key()).map(drop),
             Due::Insert(control) => {
-                self.switch_on(option::PASSAGES)?;
+                self.switches.turn_on(option::PASSAGES)?;
                 let expectation = Expectation {
                     first_port: passage.ports.first(),
                     last_port: passage.ports.last(),
@@ -145,15 +145,6 @@ impl Helper {
                     .with_context(|| format!("cannot open {passage}: its transfers will fail"))
             }
         }
-    }
-
-    /// Has the programs ask for expectations of a kind, from the first one on.
-    pub(super) fn switch_on(&mut self, bit: u32) -> Result<()> {
-        if self.switched_on & bit == 0 {
-            self.maps.change_settings(|live| live.options.bits |= bit)?;
-            self.switched_on |= bit;
-        }
-        Ok(())
     }
 
     pub(super) fn tell(&self, control: Control, change: HelperChange) {

@@ -24,6 +24,12 @@ impl Control {
         Self { flow: punt.flow, created: punt.flow_created, helper: punt.helper }
     }
 
+    /// The one whose flow this is.
+    pub fn of_flow(key: &FlowKey, flow: &Flow) -> Self {
+        let Flow { created, helper, .. } = *flow;
+        Self { flow: key.tuple(flow.originator()), created, helper }
+    }
+
     /// The one that an expectation names.
     pub const fn behind(expectation: &Expectation) -> Self {
         let Expectation { master, master_created, helper, .. } = *expectation;

@@ -16,6 +16,7 @@ impl Helper {
     pub fn sweep(&mut self) -> Result<()> {
         self.dismiss_ended()?;
         self.forget_shifts()?;
+        self.forget_losses()?;
         if self.to_check.is_empty() {
             self.to_check = self.shelves.keys().chain(self.inherited.keys().copied()).collect();
         }
@@ -76,6 +77,6 @@ impl Helper {
     }
 }
 
-fn some_of<T>(all: &mut Vec<T>) -> Vec<T> {
+pub(super) fn some_of<T>(all: &mut Vec<T>) -> Vec<T> {
     all.split_off(all.len().saturating_sub(AT_ONCE))
 }

@@ -4,8 +4,11 @@
 mod acting;
 mod control;
 mod ends;
+mod losses;
+mod portions;
 mod rewriting;
 mod shelf;
+mod switches;
 mod told;
 
 use std::{
@@ -16,15 +19,18 @@ use std::{
 
 use anyhow::Result;
 use firewall_common::{
-    control::option,
+    control::{HEARTBEAT_LIMIT, option},
     event::Punt,
     expectation::{Expectation, ExpectationKey},
-    flow::{Direction, FlowKey, protocol, status},
+    flow::{Direction, FlowKey, Tuple, protocol, status},
     helper_stats::{HelperCount, HelperStats},
     time::Nanos,
 };
 
-use self::{control::Control, rewriting::acknowledged, shelf::Shelves, told::Tellings};
+use self::{
+    control::Control, portions::portions, rewriting::acknowledged, shelf::Shelves,
+    switches::Switches, told::Tellings,
+};
 use super::{
     events::Watchers,
     inject::{Injector, Tokens},
@@ -36,12 +42,15 @@ use crate::{
         Action, Beginning, Bounds, Hole, Ledger, Names, Passage, Passages, Readers, Turns,
         passed_over,
     },
-    kernel::maps::{Expectations, Flows, Maps, SequenceShifts, now, precise_now},
+    kernel::{
+        maps::{Expectations, Flows, Maps, SequenceShifts, now, precise_now},
+        unread::Losses,
+    },
     log::RateLimit,
 };
 
-/// Segments that are read before the heart beats, and what else is due; and no longer than that:
-/// one of 64 KiB may hold as many lines.
+/// Segments, or portions of long ones, that are read before the heart beats, and what else is due;
+/// and no longer than that.
 const AT_ONCE: usize = 64;
 const IN_A_ROW: Duration = Duration::from_millis(5);
 /// Lines a second in the log about what opened nothing, and in a row.
@@ -72,6 +81,10 @@ pub struct Helper {
     /// Connections made later, and not picked up in their middle, are known from
     /// their first segment on.
     started: Nanos,
+    /// When the heart beat last, and until when it had stood still before that so long that
+    /// segments went on unread.
+    beaten: Nanos,
+    away_until: Nanos,
     refused: Refused,
     shelves: Shelves,
     turns: Turns<Control>,
@@ -79,6 +92,7 @@ pub struct Helper {
     ledger: Ledger<Control, Hole>,
     tellings: Tellings,
     shifts: SequenceShifts,
+    losses: Losses,
     max_holes_per_host: usize,
     passages: Passages<Control>,
     /// What a former daemon has opened, for those that have not spoken since.
@@ -87,8 +101,9 @@ pub struct Helper {
     to_check: Vec<Control>,
     claims_to_check: Vec<(Passage, Control)>,
     shifts_to_check: Vec<FlowKey>,
-    /// Bits of the options that are set for what stands in the map.
-    switched_on: u32,
+    losses_to_check: Vec<Tuple>,
+    /// For what stands in the map.
+    switches: Switches,
     stats: HelperStats,
     /// As the map has them.
     told: HelperStats,
@@ -113,19 +128,23 @@ impl Helper {
             readers,
             watchers,
             started: now(),
+            beaten: now(),
+            away_until: now(),
             refused: Refused::default(),
             shelves: Shelves::new(bounds, datagram_bounds),
             turns: Turns::default(),
             ledger: Ledger::new(max_holes_per_host),
             tellings: Tellings::default(),
             shifts: SequenceShifts::open(&maps)?,
+            losses: Losses::open(&maps)?,
             max_holes_per_host,
             passages: Passages::default(),
             inherited: HashMap::new(),
             to_check: Vec::new(),
             claims_to_check: Vec::new(),
             shifts_to_check: Vec::new(),
-            switched_on: 0,
+            losses_to_check: Vec::new(),
+            switches: Switches::new(maps.clone()),
             stats,
             told: HelperStats::default(),
             limit: RateLimit::new(NOTES_A_SECOND, NOTES_IN_A_ROW),
@@ -164,22 +183,34 @@ impl Helper {
         }
         // The options begin without these bits.
         if self.inherited.values().any(|hole| hole.protocol == protocol::UDP) {
-            self.switch_on(option::UDP_EXPECTED)?;
+            self.switches.turn_on(option::UDP_EXPECTED)?;
         }
         Ok(())
     }
 
     /// Takes a record of the ring: it waits for its connection's turn.
     pub fn hold(&mut self, record: &[u8]) {
-        let Some((punt, _)) = split(record) else {
+        let Some((punt, frame)) = split(record) else {
             return tracing::error!(
                 "a record of {} bytes on the ring of held segments",
                 record.len()
             );
         };
-        if !self.turns.push(Control::of(&punt), record) {
-            self.stats.count(HelperCount::Crowded);
+        match portions(&punt, frame) {
+            None => drop(self.wait(&punt, record)),
+            // Behind what is let go of, all comes again.
+            Some(all) => drop(all.iter().all(|(punt, record)| self.wait(punt, record))),
         }
+    }
+
+    /// Has a record wait, if there is room; else it is missed.
+    fn wait(&mut self, punt: &Punt, record: &[u8]) -> bool {
+        let waits = self.turns.push(Control::of(punt), record);
+        if !waits {
+            self.stats.count(HelperCount::Crowded);
+            self.miss(punt);
+        }
+        waits
     }
 
     /// Whether segments wait for their turn.
@@ -226,13 +257,15 @@ impl Helper {
     fn read(&mut self, punt: &Punt, payload: &[u8]) {
         let (control, direction) = (Control::of(punt), direction_of(punt));
         self.follow(punt, Names::default());
-        let said = self.shelves.of(&control).roster.read(&control, |reader| {
-            let gaps = reader.acknowledged(direction, punt.ack);
-            (gaps, reader.segment(direction, punt.seq, payload))
-        });
-        if let Some(((gaps, read), shed)) = said {
+        let gaps = self.arrived(control, direction.reversed(), punt.ack);
+        let said = self
+            .shelves
+            .of(&control)
+            .roster
+            .read(&control, |reader| reader.segment(direction, punt.seq, payload));
+        self.act_on(control, gaps);
+        if let Some((read, shed)) = said {
             self.stats.counts[HelperCount::Shed as usize] += shed as u64;
-            self.act_on(control, gaps);
             self.act_on(control, read);
         }
     }
@@ -244,7 +277,7 @@ impl Helper {
         if self.shelves.of(&control).roster.contains(&control) {
             return;
         }
-        let how = self.beginning(control, punt.picked_up != 0);
+        let how = self.beginning(punt);
         let Some(mut reader) = self.readers.begin(control.helper, &control.flow, names, how) else {
             return;
         };
@@ -279,18 +312,36 @@ impl Helper {
         passed_over(None, received.filter(|_| direction == Direction::Reply), punt.seq)
     }
 
-    fn beginning(&mut self, control: Control, picked_up: bool) -> Beginning {
-        if !picked_up && control.created.is_after(self.shelves.of(&control).forgot) {
+    fn beginning(&mut self, punt: &Punt) -> Beginning {
+        let (control, picked_up) = (Control::of(punt), punt.picked_up != 0);
+        let has_lost = self.begins_behind_a_loss(punt);
+        let unread_until = self.shelves.of(&control).forgot.max(self.away_until);
+        if !has_lost && !picked_up && control.created.is_after(unread_until) {
             return Beginning::Seen;
         }
         let flow = self.flows.get(&control.key(), now()).ok().flatten();
         if flow.is_some_and(|flow| flow.has(status::ENCRYPTED)) {
             return Beginning::Encrypted;
         }
-        match !picked_up && control.created.is_after(self.started) {
+        match has_lost || !picked_up && control.created.is_after(self.started) {
             true => Beginning::Forgotten,
             false => Beginning::Missed,
         }
+    }
+
+    /// Tells the programs that held segments are read.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn beat(&mut self) -> Result<()> {
+        self.maps.set_heartbeat(now())?;
+        let beaten = now();
+        // They have let segments pass, if it was too long.
+        if beaten.since(self.beaten).is_after(HEARTBEAT_LIMIT) {
+            self.away_until = beaten;
+        }
+        self.beaten = beaten;
+        Ok(())
     }
 
     /// Writes down how it fared, when anything has changed.

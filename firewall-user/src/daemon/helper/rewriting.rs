@@ -64,7 +64,10 @@ impl Helper {
     /// Reads a segment of such a flow, and sends on what its receiver gets in its place.
     pub(super) fn rewrite(&mut self, punt: &Punt, frame: &[u8], flow: &Flow) -> Result<()> {
         // Its receiver would not take it, and it says nothing.
-        let Some(segment) = Segment::read(punt, frame) else { return Ok(()) };
+        let Some(segment) = Segment::read(punt, frame) else {
+            self.miss(punt);
+            return Ok(());
+        };
         let (control, direction) = (Control::of(punt), direction_of(punt));
         let names = Names::of(flow);
         self.follow(punt, names);
@@ -78,7 +81,7 @@ impl Helper {
         let said = match (address, known) {
             (None, _) => self.listen(punt, segment.payload()),
             (Some(_), None) => {
-                self.early(control, Early::Overtook);
+                self.early(punt, Early::Overtook);
                 return Ok(());
             }
             (Some(address), Some(known)) => {
@@ -88,7 +91,7 @@ impl Helper {
         };
         // In force before anything goes on that it is about.
         if standing != Some(shifts) && shifts != Shifts::of(control.created) {
-            self.note_shifts(control, shifts, former)?;
+            self.note_shifts(punt, shifts, former)?;
         }
         self.stats.counts[HelperCount::Rewritten as usize] += said.told;
         for hole in said.in_part {
@@ -113,14 +116,16 @@ impl Helper {
     /// the former one: it will read the same once more.
     fn note_shifts(
         &mut self,
-        control: Control,
+        punt: &Punt,
         shifts: Shifts,
         former: Option<Box<dyn Reader>>,
     ) -> Result<()> {
+        let control = Control::of(punt);
         let noted = self.shifts.insert(control.key(), shifts);
         if noted.is_err() {
             let text = "where its text was written anew cannot be noted: no segment goes on";
             self.untold(control, Untold::NoRoom, text.to_owned());
+            self.miss(punt);
             if let Some(former) = former {
                 self.shelves.of(&control).roster.restore(&control, former);
             }
@@ -157,16 +162,20 @@ impl Helper {
     /// before it.
     fn known(&mut self, punt: &Punt, received: Option<Seq>, shift: &Shift) -> Option<usize> {
         let (control, direction) = (Control::of(punt), direction_of(punt));
-        let said = self.shelves.of(&control).roster.read(&control, |reader| {
-            let passed = passed_over(reader.expects(direction), received, punt.seq);
-            let gaps = passed.map(|it| reader.acknowledged(direction.reversed(), it));
-            (gaps.unwrap_or_default(), reader.expects(direction))
-        });
-        let Some(((gaps, expected), _)) = said else { return Some(told_within(shift, punt.seq)) };
-        self.act_on(control, gaps);
-        let Some(expected) = expected else { return Some(told_within(shift, punt.seq)) };
+        let expected = self.expected(control, direction);
+        if let Some(reached) = passed_over(expected, received, punt.seq) {
+            let gaps = self.arrived(control, direction, reached);
+            self.act_on(control, gaps);
+        }
+        let Some(expected) = self.expected(control, direction) else {
+            return Some(told_within(shift, punt.seq));
+        };
         let is_early = Seq(punt.seq).is_after(Seq(expected));
         (!is_early).then(|| expected.wrapping_sub(punt.seq) as usize)
+    }
+
+    fn expected(&mut self, control: Control, direction: Direction) -> Option<u32> {
+        self.shelves.of(&control).roster.get(&control)?.expects(direction)
     }
 
     /// Has the reader read a segment of a direction that goes on as it is.
@@ -187,13 +196,7 @@ impl Helper {
 
     /// Tells the reader what a segment acknowledges.
     fn heed(&mut self, punt: &Punt) -> Actions {
-        let (control, direction) = (Control::of(punt), direction_of(punt));
-        let read = self
-            .shelves
-            .of(&control)
-            .roster
-            .read(&control, |reader| reader.acknowledged(direction, punt.ack));
-        read.map(|(gaps, _)| gaps).unwrap_or_default()
+        self.arrived(Control::of(punt), direction_of(punt).reversed(), punt.ack)
     }
 
     /// Has the reader read what is new in a segment, line by line, as long as there is room for
@@ -211,7 +214,7 @@ impl Helper {
         let mut said = Said { actions: self.heed(punt), len: known, ..Said::default() };
         for (seq, part) in parts(punt.seq, payload, known) {
             if !part.is_empty() && !Rewriter::new(shift, side.received).has_room(seq) {
-                self.early(side.control, Early::Ahead);
+                self.early(punt, Early::Ahead);
                 break;
             }
             self.listen_to(side, seq, part, !segment.is_last(), shift, &mut said);
@@ -298,9 +301,10 @@ impl Helper {
     }
 
     /// Tells that a segment is let go of.
-    fn early(&mut self, control: Control, why: Early) {
+    fn early(&mut self, punt: &Punt, why: Early) {
+        self.miss(punt);
         self.stats.count(HelperCount::Early);
-        self.tell(control, HelperChange::Early(why));
+        self.tell(Control::of(punt), HelperChange::Early(why));
     }
 }
 

@@ -73,7 +73,7 @@ impl Dialogue {
         if self.only_epsv {
             return Err(Refusal::AfterEpsvAll);
         }
-        if self.beginning == Beginning::Forgotten {
+        if self.beginning == Beginning::Forgotten || self.doubted {
             return Err(Refusal::Unwitnessed);
         }
         self.policy.admit(self.client, host, endpoint.port)

@@ -68,6 +68,8 @@ pub struct Dialogue {
     names: Names,
     policy: Arc<Policy>,
     beginning: Beginning,
+    /// Something of it was missed that its receiver cannot have.
+    doubted: bool,
     phase: Phase,
     /// Whether the client has said a line.
     spoken: bool,
@@ -94,6 +96,7 @@ impl Dialogue {
             names: Names::default(),
             policy,
             beginning,
+            doubted: false,
             phase: match beginning {
                 Beginning::Seen => Phase::Greeting { announced: false },
                 Beginning::Missed | Beginning::Forgotten => Phase::Talking,
@@ -186,6 +189,21 @@ impl Dialogue {
             Phase::Talking if !reply.code.is_preliminary() => self.final_reply(reply, actions),
             Phase::Talking | Phase::Sealed | Phase::Protected | Phase::NotFtp => {}
         }
+    }
+
+    /// From now on it is as one that was forgotten, and half a line proves nothing.
+    pub fn doubt(&mut self) {
+        self.doubted = true;
+    }
+
+    /// Whether all was read since its reading began, and nothing was lost before that.
+    pub fn is_sure(&self) -> bool {
+        self.beginning != Beginning::Forgotten && !self.doubted
+    }
+
+    /// Whether a line counts whose beginning was seen, or was not.
+    pub fn counts(&self, is_whole: bool) -> bool {
+        is_whole || !self.doubted
     }
 
     /// A part of either direction was missed: which command the next reply

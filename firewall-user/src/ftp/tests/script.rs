@@ -17,7 +17,7 @@
 //!
 //! `C~:` sends its segments last first, `C=:` sends at the place of the line
 //! before, as a retransmission does; what `C?:` sends passes by unread, and the other
-//! side acknowledges it.
+//! side acknowledges it; what `C!:` sends is lost, and the other side acknowledges it all the same.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, sync::Arc};
 
@@ -42,6 +42,8 @@ pub(super) enum Order {
     Again,
     /// It passes by unread, and is acknowledged.
     Unread,
+    /// It does not get there, and is acknowledged.
+    Lost,
 }
 
 impl fmt::Display for Step {
@@ -168,7 +170,10 @@ impl Wire {
             segments.push((self.next[side], segment));
             self.next[side] = self.next[side].wrapping_add(segment.len() as u32);
         }
-        if *order == Order::Unread {
+        if *order == Order::Lost {
+            self.conversation.doubt();
+        }
+        if matches!(order, Order::Unread | Order::Lost) {
             let receiver = direction.reversed();
             let actions = self.conversation.acknowledged(receiver, self.next[side]);
             return self.apply(actions);
@@ -232,6 +237,8 @@ fn statement(case: &mut Case, line: &str, joined: &mut Option<Vec<u8>>) {
         "C~:" => send(case, Direction::Original, Order::Backward, rest, joined),
         "C=:" => send(case, Direction::Original, Order::Again, rest, joined),
         "C?:" => send(case, Direction::Original, Order::Unread, rest, joined),
+        "C!:" => send(case, Direction::Original, Order::Lost, rest, joined),
+        "S!:" => send(case, Direction::Reply, Order::Lost, rest, joined),
         "S?:" => send(case, Direction::Reply, Order::Unread, rest, joined),
         "S:" => send(case, Direction::Reply, Order::Forward, rest, joined),
         "S~:" => send(case, Direction::Reply, Order::Backward, rest, joined),

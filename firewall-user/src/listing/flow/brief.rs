@@ -45,10 +45,11 @@ pub fn write(line: &mut Line, view: &FlowView, change: FlowChange, time: SystemT
 fn translation(line: &mut Line, view: &FlowView) {
     let reply = view.reply();
     let has_ports = protocol::layout(reply.protocol) == Layout::Ports;
-    if view.flow.has(status::SOURCE_TRANSLATED) {
+    let translations = view.translations();
+    if translations & status::SOURCE_TRANSLATED != 0 {
         endpoint(line.text(" src-nat="), reply.dst, has_ports.then_some(reply.dport));
     }
-    if view.flow.has(status::DESTINATION_TRANSLATED) {
+    if translations & status::DESTINATION_TRANSLATED != 0 {
         endpoint(line.text(" dst-nat="), reply.src, has_ports.then_some(reply.sport));
     }
 }

@@ -61,7 +61,7 @@ fn members(line: &mut Line, view: &FlowView) {
     name_or_null(line.text(",\"state\":"), Some(view.state()).filter(|name| !name.is_empty()));
     side(line.text(",\"original\":"), &original, Direction::Original, &view.flow);
     side(line.text(",\"reply\":"), &view.reply(), Direction::Reply, &view.flow);
-    status_names(line.text(",\"status\":"), &view.flow);
+    status_names(line.text(",\"status\":"), view.status());
     line.text(",\"mark\":").number(view.flow.mark);
     name_or_null(line.text(",\"helper\":"), view.helper());
     master(line.text(",\"master\":"), view.master.as_ref());
@@ -100,9 +100,9 @@ fn ports(line: &mut Line, tuple: &Tuple) {
     line.text(",\"sport\":").number(tuple.sport).text(",\"dport\":").number(tuple.dport);
 }
 
-fn status_names(line: &mut Line, flow: &Flow) {
+fn status_names(line: &mut Line, status: u8) {
     let mut separator = "[";
-    for (_, name) in STATUS_NAMES.into_iter().filter(|(bit, _)| flow.has(*bit)) {
+    for (_, name) in STATUS_NAMES.into_iter().filter(|(bit, _)| status & bit != 0) {
         line.text(separator).text("\"").text(name).text("\"");
         separator = ",";
     }

@@ -35,6 +35,17 @@ impl FlowView {
         self.flow.wire_reply(&self.key)
     }
 
+    /// How it is translated, as its packets show it.
+    fn translations(&self) -> u8 {
+        self.flow.translations(&self.key)
+    }
+
+    /// With that in the place of the bits by which the programs know it.
+    fn status(&self) -> u8 {
+        const KNOWN: u8 = status::SOURCE_TRANSLATED | status::DESTINATION_TRANSLATED;
+        self.flow.status & !KNOWN | self.translations()
+    }
+
     /// Seconds.
     fn timeout(&self) -> u64 {
         self.flow.expires.since(self.now).as_secs()

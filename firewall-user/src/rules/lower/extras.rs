@@ -268,6 +268,12 @@ pub(super) fn order(order: &nat::Order) -> Record {
     Record { test: Test::Order as u8, subject: 0, invert: 0, absent: 0, arguments }
 }
 
+/// The port from which a target of table nat counts.
+pub(super) fn base(port: u16) -> Record {
+    let arguments = [port.into(), 0, 0, 0, 0, 0, 0, 0];
+    Record { test: Test::Order as u8, subject: 0, invert: 0, absent: 0, arguments }
+}
+
 /// `-j SET`; its slots are not known yet.
 pub(super) fn set_target(target: &SetTarget) -> Record {
     let side = |part: &Option<SetPart>| {

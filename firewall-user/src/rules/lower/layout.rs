@@ -239,10 +239,10 @@ impl Layout {
         let mut mask = mask;
         if let Target::Nat(nat) = &rule.spec.target {
             let order = nat.order();
-            let extra = match nat.addresses {
-                Some(_) => self.pool.extras(vec![extras::order(&order)]),
-                None => 0,
-            };
+            let addresses = nat.addresses.map(|_| extras::order(&order));
+            let base = nat.base.map(extras::base);
+            let all: Vec<_> = addresses.into_iter().chain(base).collect();
+            let extra = if all.is_empty() { 0 } else { self.pool.extras(all) };
             (argument, mask) = order.pack(extra);
         }
         for of_rule in self.pool.set_uses.iter_mut().rev().take_while(|one| one.line == 0) {

@@ -110,12 +110,17 @@ fn wish(context: &Context<'_, '_>, nat: &mut Nat, item: &Item) -> Parsed<()> {
     match nat.kind {
         Kind::Netmap => nat.addresses = Some(net(word, family)?),
         Kind::Masquerade | Kind::Redirect => {
-            nat.ports = Some(ports(word, word.text.as_str(), context.services)?);
+            let text = word.text.as_str();
+            if text.contains('/') {
+                let problem = Problem::new(format!("'{text}' shifts ports, which DNAT alone does"));
+                return wrong(word, problem.advise("write a rule for each port"));
+            }
+            nat.ports = Some(ports(word, text, context.services)?);
         }
         Kind::Source | Kind::Destination => {
             let (addresses, port) = halves(word, family)?;
             if let Some(port) = port {
-                nat.ports = Some(ports(word, port, context.services)?);
+                (nat.ports, nat.base) = shifted(word, nat.kind, port, context.services)?;
             }
             if !addresses.is_empty() || port.is_none() {
                 let part = Word { text: addresses.to_owned(), ..word.clone() };
@@ -180,12 +185,36 @@ fn halves(word: &Word, family: Family) -> Parsed<(&str, Option<&str>)> {
     }
 }
 
-/// `80`, `http`, `1000-2000`.
-fn ports(word: &Word, text: &str, services: &dyn Services) -> Parsed<PortRange> {
-    if text.contains('/') {
-        let problem = Problem::new(format!("'{text}' shifts ports, which is not supported"));
+/// The same, or `1000-2000/8080`: 8080 becomes 1000, and those behind it the others.
+fn shifted(
+    word: &Word,
+    kind: Kind,
+    text: &str,
+    services: &dyn Services,
+) -> Parsed<(Option<PortRange>, Option<u16>)> {
+    let Some((range, base)) = text.split_once('/') else {
+        return Ok((Some(ports(word, text, services)?), None));
+    };
+    if kind != Kind::Destination {
+        let problem = Problem::new(format!("'{text}' shifts ports, which DNAT alone does"));
         return wrong(word, problem.advise("write a rule for each port"));
     }
+    let range = ports(word, range, services)?;
+    if range.first == range.last {
+        let problem = Problem::new(format!("'{text}' shifts one port, not a range of them"));
+        return wrong(word, problem.advise("write the port alone, or a range as 1000-2000/8080"));
+    }
+    match port(word, base, services)? {
+        0 => {
+            let problem = Problem::new("port 0 becomes no other");
+            wrong(word, problem.advise("write 1 to 65535 behind the slash"))
+        }
+        base => Ok((Some(range), Some(base))),
+    }
+}
+
+/// `80`, `http`, `1000-2000`.
+fn ports(word: &Word, text: &str, services: &dyn Services) -> Parsed<PortRange> {
     if text.contains([':', ',']) {
         let problem = Problem::new(format!("'{text}' is no port or range of ports"));
         return wrong(word, problem.advise("write one as 1000, or a range as 1000-2000"));

@@ -253,8 +253,17 @@ fn targets_of_table_nat_say_what_they_take() {
     );
     refuses(&[
         (
-            "-t nat -A PREROUTING -p tcp -j DNAT --to-destination 192.0.2.1:80-90/8080",
-            "1:54: '80-90/8080' shifts ports, which is not supported; write a rule for each port",
+            "-t nat -A PREROUTING -p tcp -j REDIRECT --to-ports 80-90/8080",
+            "1:52: '80-90/8080' shifts ports, which DNAT alone does; write a rule for each port",
+        ),
+        (
+            "-t nat -A PREROUTING -p tcp -j DNAT --to-destination 192.0.2.1:80/8080",
+            "1:54: '80/8080' shifts one port, not a range of them; write the port alone, or a range \
+             as 1000-2000/8080",
+        ),
+        (
+            "-t nat -A PREROUTING -p tcp -j DNAT --to-destination 192.0.2.1:80-90/0",
+            "1:54: port 0 becomes no other; write 1 to 65535 behind the slash",
         ),
         (
             "-t nat -A PREROUTING -j DNAT --to-destination 192.0.2.1:80",

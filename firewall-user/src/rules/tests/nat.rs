@@ -27,18 +27,21 @@ pub(super) fn any(family: Family) -> BoxedStrategy<Nat> {
     );
     let choices = vec(select(vec![RANDOM, RANDOM_FULLY, PERSISTENT]), 0..3);
     let addresses = (address(family), address(family));
-    (select(kinds), addresses, ports, choices)
-        .prop_map(|(kind, (a, b), ports, choices)| {
+    (select(kinds), addresses, ports, option::of(1..=u16::MAX), choices)
+        .prop_map(|(kind, (a, b), ports, base, choices)| {
             let choice = choices.into_iter().fold(0, |all, bit| all | bit);
             let addresses = Some((a.min(b), a.max(b)));
-            Nat { kind, addresses, ports, choice }
+            Nat { kind, addresses, ports, base, choice }
         })
         .boxed()
 }
 
 /// Without what its kind does not take.
 fn whole(nat: Nat) -> Nat {
-    let Nat { kind, addresses, choice, .. } = nat;
+    let Nat { kind, addresses, choice, base, .. } = nat;
+    let is_range = nat.ports.is_some_and(|PortRange { first, last }| first < last);
+    let base = base.filter(|_| is_range && kind == Kind::Destination);
+    let nat = Nat { base, ..nat };
     match kind {
         Kind::Source => nat,
         Kind::Destination => Nat { choice: choice & !RANDOM_FULLY, ..nat },
@@ -50,7 +53,7 @@ fn whole(nat: Nat) -> Nat {
                 let Network { address, mask } = Network::new(first, mask.parse().unwrap());
                 (address, mask)
             });
-            Nat { addresses: net, ports: None, choice: 0, kind }
+            Nat { addresses: net, ports: None, base: None, choice: 0, kind }
         }
     }
 }
@@ -94,7 +97,8 @@ fn order(rule: &str, chain: Chain, family: Family) -> Order {
         assert_eq!(extra.test, Test::Order as u8);
         extra.arguments
     });
-    Order::unpack(rule.argument, rule.mask, &words.unwrap_or_default()).unwrap()
+    let base = Order::base_of(rule).map_or(0, |at| compiled.extras[at as usize].arguments[0]);
+    Order::unpack(rule.argument, rule.mask, &words.unwrap_or_default(), base as u16).unwrap()
 }
 
 /// How each line comes back from iptables-save.
@@ -124,6 +128,14 @@ fn targets_are_saved_as_iptables_saves_them() {
             "PREROUTING -p tcp -j DNAT --to-destination 192.0.2.1:80",
         ),
         (
+            "PREROUTING -p tcp -j DNAT --to-destination :8080-8090/http --random",
+            "PREROUTING -p tcp -j DNAT --to-destination :8080-8090/80 --random",
+        ),
+        (
+            "PREROUTING -p udp -j DNAT --to-destination 192.0.2.1-192.0.2.9:80-90/65530",
+            "PREROUTING -p udp -j DNAT --to-destination 192.0.2.1-192.0.2.9:80-90/65530",
+        ),
+        (
             "POSTROUTING -p icmp -j MASQUERADE --to-ports 1000-2000 --random",
             "POSTROUTING -p icmp -j MASQUERADE --to-ports 1000-2000 --random",
         ),
@@ -144,6 +156,7 @@ fn addresses_of_ipv6_with_ports_stand_in_brackets() {
     for (written, expected) in [
         ("[2001:db8::1]:80", "[2001:db8::1]:80"),
         ("[2001:db8::1-2001:db8::9]:80-90", "[2001:db8::1-2001:db8::9]:80-90"),
+        ("[2001:db8::1]:80-90/8080", "[2001:db8::1]:80-90/8080"),
         ("[2001:db8::1]", "2001:db8::1"),
         ("2001:db8::1-2001:db8::9", "2001:db8::1-2001:db8::9"),
         ("::1", "::1"),
