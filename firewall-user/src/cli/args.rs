@@ -180,8 +180,8 @@ pub struct Tracking {
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
     pub max_flows: Option<u32>,
 
-    /// Flows of IPv4 seen in one direction only that their table holds; that of IPv6 holds a
-    /// fourth [default: 262144]
+    /// Flows of IPv4 seen in one direction only that their table holds; that of IPv6 holds
+    /// a fourth [default: 262144]
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(ENTRIES))]
     pub max_embryonic: Option<u32>,
 

@@ -81,7 +81,7 @@ const PINNED: [&str; 58] = [
 /// what one CPU can report while the daemon does something else.
 const FLOW_EVENTS: u32 = 8 << 20;
 
-/// Embryonic flows that take so little memory that IPv6 has as many.
+/// As many embryonic flows take so little memory that IPv6 has them, too.
 const FEW: u32 = 4_096;
 
 /// How large the tables are, in entries.
@@ -260,4 +260,19 @@ pub(super) fn refused(what: &str, error: &aya::programs::ProgramError) -> anyhow
         other => other.to_string(),
     };
     anyhow!("the kernel refused the program {what}: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_has_a_fourth_of_the_embryonic_flows_unless_those_are_few() {
+        for (embryonic, of_ipv6) in
+            [(262_144, 65_536), (16_385, 4_096), (8_192, 4_096), (4_096, 4_096), (64, 64)]
+        {
+            let sizes = TableSizes { embryonic, ..TableSizes::default() };
+            assert_eq!(sizes.embryonic6(), of_ipv6, "of {embryonic}");
+        }
+    }
 }
