@@ -290,7 +290,7 @@ pub struct Apply {
     #[arg(short = 'n', long, conflicts_with = "confirm")]
     pub dry_run: bool,
 
-    /// Also rules that cut the session from which this is typed
+    /// Also rules that cut the session from which this is typed, or have no table filter
     #[arg(long)]
     pub force: bool,
 }

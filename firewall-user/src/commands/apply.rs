@@ -24,7 +24,7 @@ use crate::{
     cli::args::{self, Global, Output},
     kernel::{in_force::TrialEnd, maps::Maps, sets::SetTables},
     rules::{
-        Ruleset,
+        Ruleset, TableName,
         lint::{Cut, Lockout, lockout},
     },
     ruleset::{Rulesets, Running, bind, differences},
@@ -34,6 +34,9 @@ use crate::{
 
 pub fn apply(global: &Global, command: &args::Apply) -> Result<()> {
     let incoming = Incoming::read(command)?;
+    if !command.force && !command.dry_run {
+        incoming.ensure_has_filter()?;
+    }
     let maps = maps(global)?;
     let cuts = incoming.cuts(&maps)?;
     if command.dry_run {
@@ -84,6 +87,17 @@ impl Incoming {
             None => None,
         };
         Ok(Self { rules, sets })
+    }
+
+    /// A file that was cut short, or is another one than was meant, opens everything.
+    fn ensure_has_filter(&self) -> Result<()> {
+        let lacks = |(_, rules): &&(String, Ruleset)| rules.table(TableName::Filter).is_none();
+        let Some((name, _)) = self.rules.iter().find(lacks) else { return Ok(()) };
+        bail!(
+            "{name} has no table filter: applied, it takes away the rules and policies that are in \
+             force there\nwrite *filter with its policies and COMMIT into it, add to what is there \
+             with `iptables-restore --noflush`, or apply it all the same with --force"
+        )
     }
 
     fn rules(&self) -> Vec<Ruleset> {

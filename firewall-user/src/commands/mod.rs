@@ -28,7 +28,7 @@ mod run;
 mod save;
 mod set;
 mod settings;
-mod source;
+pub(crate) mod source;
 mod stats;
 mod status;
 mod unload;

@@ -40,12 +40,54 @@ pub fn text(path: &Path, what: &str) -> Result<(String, String)> {
         if IS_READ.swap(true, Ordering::Relaxed) {
             bail!("stdin is given twice: name a file for one of them");
         }
-        let mut text = String::new();
-        let read = io::stdin().read_to_string(&mut text);
+        let mut bytes = Vec::new();
+        let read = io::stdin().read_to_end(&mut bytes);
         read.with_context(|| format!("cannot read {what} from stdin"))?;
-        return Ok(("stdin".to_owned(), text));
+        return Ok(("stdin".to_owned(), decoded("stdin", bytes)?));
     }
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the {what} in {}", path.display()))?;
-    Ok((path.display().to_string(), text))
+    let bytes =
+        fs::read(path).with_context(|| format!("cannot read the {what} in {}", path.display()))?;
+    let name = path.display().to_string();
+    let text = decoded(&name, bytes)?;
+    Ok((name, text))
+}
+
+/// The text of a file, which may have other encodings than UTF-8 in its comments.
+///
+/// # Errors
+/// Where another line is not UTF-8.
+pub fn decoded(name: &str, bytes: Vec<u8>) -> Result<String> {
+    let bytes = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
+        Err(error) => error.into_bytes(),
+    };
+    for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
+        if line.trim_ascii_start().starts_with(b"#") {
+            continue;
+        }
+        if let Err(error) = str::from_utf8(line) {
+            let (before, rest) = line.split_at(error.valid_up_to());
+            let column = String::from_utf8_lossy(before).chars().count() + 1;
+            bail!(
+                "{name}:{number}:{column}: the byte 0x{:02x} is not UTF-8; write the file as UTF-8 \
+                 (iconv -f LATIN1 -t UTF-8)",
+                rest[0]
+            );
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_may_be_of_another_encoding_and_a_rule_may_not() {
+        let text = decoded("rules", b"  # B\xfcro\n-A INPUT -j ACCEPT\n".to_vec()).unwrap();
+        assert_eq!(text, "  # B\u{fffd}ro\n-A INPUT -j ACCEPT\n");
+        let error = decoded("rules", b"*filter\n# \xfc\n-A \xc3\xbc\xfc\n".to_vec());
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("rules:3:5: the byte 0xfc is not UTF-8"), "{error}");
+    }
 }

@@ -15,7 +15,7 @@ use super::{
     instance::{Locked, Wait, not_changed},
 };
 use crate::{
-    commands::print,
+    commands::{print, source},
     rules::{self, Errors, Ruleset, TableName},
     ruleset::{LazyServices, Rulesets},
 };
@@ -139,16 +139,19 @@ fn input(program: Program, call: &Call) -> Result<(String, String), Failure> {
     let failed = |what: &str, error: &io::Error| {
         program.failed(OTHER, &format!("Can't open {what}: {error}"))
     };
+    let decoded = |name: &str, bytes| {
+        source::decoded(name, bytes).map_err(|error| program.failed(OTHER, &error.to_string()))
+    };
     match call.file.as_deref() {
         Some(file) if file != "-" => {
-            let text = fs::read_to_string(file).map_err(|error| failed(file, &error))?;
-            Ok((file.to_owned(), text))
+            let bytes = fs::read(file).map_err(|error| failed(file, &error))?;
+            Ok((file.to_owned(), decoded(file, bytes)?))
         }
         _ => {
-            let mut text = String::new();
-            let read = io::stdin().read_to_string(&mut text);
+            let mut bytes = Vec::new();
+            let read = io::stdin().read_to_end(&mut bytes);
             read.map_err(|error| failed("stdin", &error))?;
-            Ok(("stdin".to_owned(), text))
+            Ok(("stdin".to_owned(), decoded("stdin", bytes)?))
         }
     }
 }

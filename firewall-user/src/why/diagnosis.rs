@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use firewall_common::{
     flow::{CtState, Tuple, protocol},
+    time::Nanos,
     verdict::DropReason,
 };
 
@@ -21,6 +22,8 @@ pub struct Dropped {
     pub tuple: Tuple,
     /// A segment that begins a connection.
     pub is_syn: bool,
+    /// When it happened last.
+    pub at: Nanos,
 }
 
 /// A flow that nobody has answered.
@@ -170,7 +173,8 @@ fn reply_not_allowed(drop: &Dropped) -> Option<Diagnosis> {
     })
 }
 
-/// The control connections between the hosts of a dropped first segment.
+/// The control connections between the hosts of a dropped first segment, of those that were
+/// there then.
 fn control<'f>(
     drop: &Dropped,
     facts: &'f Facts,
@@ -181,11 +185,24 @@ fn control<'f>(
         && drop.ctstate == Some(CtState::New)
         && drop.tuple.protocol == protocol::TCP;
     let between = |one: &&Control| one.is_between(drop.tuple.src, drop.tuple.dst);
-    facts.controls.iter().filter(|_| is_data).filter(between).find(|one| is_it(one))
+    let was_there = |one: &&Control| one.created.0 <= drop.at.0;
+    let all = facts.controls.iter().filter(|_| is_data);
+    all.filter(between).filter(was_there).find(|one| is_it(one))
+}
+
+/// Whether the dropped packet went to the server of the control connection.
+fn is_to_server(drop: &Dropped, control: &Control) -> bool {
+    let ways = [control.tuple, control.faces[0], control.faces[1]];
+    ways.iter().any(|way| (way.src, way.dst) == (drop.tuple.src, drop.tuple.dst))
 }
 
 fn encrypted(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
     let control = control(drop, facts, |one| one.is_read && one.is_encrypted)?;
+    let is_passive = is_to_server(drop, control);
+    // What a server begins from another port than FTP's has nothing to do with it.
+    if !is_passive && drop.tuple.sport.checked_add(1) != Some(control.tuple.dport) {
+        return None;
+    }
     Some(Diagnosis {
         name: "control-encrypted",
         message: format!(
@@ -193,15 +210,24 @@ fn encrypted(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
              so that its data connections are NEW",
             endpoints(&control.tuple)
         ),
-        advice: format!(
-            "give the server {} a range of passive ports and name it in the configuration: \
+        advice: if is_passive { passive_range(drop, control) } else { ASK_FOR_PASSIVE.into() },
+    })
+}
+
+/// Where nobody can read at which port the server is to call.
+const ASK_FOR_PASSIVE: &str = "have the client ask for passive mode (EPSV, PASV): with [helper.ftp] \
+                               tls_passive_range the server's ports can be opened for that, and no \
+                               port of a client for a server";
+
+fn passive_range(drop: &Dropped, control: &Control) -> String {
+    format!(
+        "give the server {} a range of passive ports and name it in the configuration: \
              [helper.ftp] tls_passive_range = \"FIRST-LAST\" opens it to the clients of encrypted \
              control connections alone; or allow it for all: -A {} -p tcp -d {0} --dport FIRST:LAST \
              -j ACCEPT",
-            control.tuple.dst.to_ip(),
-            drop.chain,
-        ),
-    })
+        control.tuple.dst.to_ip(),
+        drop.chain,
+    )
 }
 
 fn helper_not_assigned(drop: &Dropped, facts: &Facts) -> Option<Diagnosis> {
@@ -313,7 +339,7 @@ fn reverse_path(facts: &Facts) -> Option<Diagnosis> {
 
 #[cfg(test)]
 mod tests {
-    use firewall_common::{addr::Addr, time::Nanos};
+    use firewall_common::addr::Addr;
 
     use super::*;
 
@@ -340,6 +366,7 @@ mod tests {
             rule: Some("the policy of FORWARD".into()),
             tuple: tuple(51_000),
             is_syn: true,
+            at: Nanos(10),
         }
     }
 
@@ -448,5 +475,24 @@ mod tests {
             assert_eq!(of_host(&Facts { discarded: 0, ..strict.clone() }), []);
             assert_eq!(of_host(&Facts { unanswered: unanswered("eth0"), ..strict }), []);
         }
+    }
+
+    #[test]
+    fn a_control_connection_is_blamed_only_for_what_may_be_its_data() {
+        let encrypted = facts(true, true);
+        let late = Dropped { at: Nanos(0), ..dropped(CtState::New) };
+        assert_eq!(name(&late, &encrypted), "none", "it was not there yet");
+        let back = |sport| Dropped {
+            tuple: Tuple { sport, ..tuple(40_777).reversed() },
+            ..dropped(CtState::New)
+        };
+        assert_eq!(name(&back(50_000), &encrypted), "none");
+        let active = Dropped {
+            tuple: Tuple { sport: 20, dport: 40_777, ..tuple(40_777).reversed() },
+            ..dropped(CtState::New)
+        };
+        let found = of_drop(&active, &encrypted).unwrap();
+        assert_eq!(found.name, "control-encrypted");
+        assert!(found.advice.contains("passive mode"), "{found:?}");
     }
 }

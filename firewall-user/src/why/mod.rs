@@ -174,6 +174,7 @@ fn dropped(maps: &Maps, rulesets: &mut Vec<(u32, Option<Running>)>, cause: &Caus
         rule,
         tuple,
         is_syn: flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN,
+        at: event.at,
     }
 }
 

@@ -9,7 +9,11 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ("bpf", &["--bytecode", "--object-pinned"], None),
     ("cgroup", &["--path", "--cgroup"], Some("use -m owner --uid-owner")),
     ("cluster", &["--cluster-total-nodes"], None),
-    ("connbytes", &["--connbytes", "--connbytes-dir", "--connbytes-mode"], None),
+    (
+        "connbytes",
+        &["--connbytes", "--connbytes-dir", "--connbytes-mode"],
+        Some("use -m hashlimit, which bounds packets or bytes in a time"),
+    ),
     ("connlabel", &["--label"], None),
     ("cpu", &["--cpu"], None),
     ("dccp", &["--dccp-types", "--dccp-option"], None),
@@ -29,7 +33,7 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ),
     ("osf", &["--genre", "--log"], None),
     ("policy", &["--dir", "--pol", "--strict", "--reqid"], None),
-    ("quota", &["--quota"], None),
+    ("quota", &["--quota"], Some("use -m hashlimit, which bounds packets or bytes in a time")),
     (
         "rpfilter",
         &["--loose", "--validmark", "--accept-local"],
@@ -38,7 +42,7 @@ const MATCHES: &[(&str, &[&str], Option<&str>)] = &[
     ("rateest", &["--rateest1", "--rateest"], None),
     ("realm", &["--realm"], None),
     ("socket", &["--transparent", "--nowildcard"], Some("use -m owner --socket-exists in OUTPUT")),
-    ("u32", &["--u32"], None),
+    ("u32", &["--u32"], Some("match what -s, -d, -m length, -m ttl or -m string can")),
     ("unclean", &[], Some("use -m conntrack --ctstate INVALID")),
 ];
 

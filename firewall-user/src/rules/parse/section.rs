@@ -23,7 +23,8 @@ impl Parser<'_, '_> {
         let table = self.table_named(&word.text[1..], word);
         self.section = Some(Section { table, span: word.span() });
         let Some(table) = table else { return };
-        if self.written.contains(&table) {
+        // Under --noflush it only goes on.
+        if self.written.contains(&table) && self.former == Former::Goes {
             let problem = Problem::new(format!("table {table} was written before in this file"));
             self.problem(word.span(), problem.advise("put all its rules into one place"));
         }

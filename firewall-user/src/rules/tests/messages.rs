@@ -141,7 +141,7 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
     refuses(&[
         (
             "-A INPUT -p tcp --dport 22 -m u32 --u32 0&0xff=1",
-            "1:31: the match 'u32' is not supported yet; take the rule out: it would not be enforced",
+            "1:31: the match 'u32' is not supported yet; match what -s, -d, -m length, -m ttl or -m string can",
         ),
         (
             "-A OUTPUT -m owner --gid-owner 0 --suppl-groups -j ACCEPT",
@@ -161,7 +161,7 @@ fn what_comes_later_is_refused_once_with_what_to_use() {
         ),
         (
             "-A INPUT --quota 5",
-            "1:10: --quota: the match 'quota' is not supported yet; take the rule out: it would not be enforced",
+            "1:10: --quota: the match 'quota' is not supported yet; use -m hashlimit, which bounds packets or bytes in a time",
         ),
     ]);
 }
