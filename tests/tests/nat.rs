@@ -9,8 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Family, Firewall, Gateway, Netns, Offload, capability, exchange,
-    firewall::Setup,
+    Family, Firewall, Gateway, Netns, Offload, capability,
+    command::finish,
+    exchange,
+    firewall::{Setup, binary},
     meeting::{ask, meet},
     needs,
 };
@@ -175,6 +177,15 @@ mod masquerade {
 mod destination {
     use super::*;
 
+    /// As a script adds one more address to drop.
+    fn add_alone(firewall: &Firewall<'_>, host: &str) -> Result<()> {
+        let mut command = firewall.in_its_namespace(&binary()?.to_string_lossy());
+        command.args(["iptables", "-A", "INPUT", "-s", host, "-j", "DROP"]);
+        let finished = finish(command.env("FIREWALL_PIN", firewall.pin()), PATIENCE)?;
+        ensure!(finished.code() == 0, "{}: {}", finished.code(), finished.stderr);
+        Ok(())
+    }
+
     #[test]
     fn a_connection_to_the_gateway_reaches_the_server_behind_it() {
         needs!(capability::firewall());
@@ -187,10 +198,17 @@ mod destination {
                 network.server_address(Family::V4)
             );
             let setup = Setup::on(&["eth0", "eth1"]).option("--hook").option(hook);
-            let _firewall = setup.rules(&rules(&nat)).start(network.gateway())?;
-            let (peer, talked_to) = meet(&network.client, at(INNER, 80), &network.server, 8_080)?;
-            ensure!(peer.ip() == network.client_address(Family::V4), "the server saw {peer}");
-            ensure!(talked_to == at(INNER, 80), "the client saw {talked_to}");
+            let firewall = setup.rules(&rules(&nat)).start(network.gateway())?;
+            // Also when a rule that has come alone has had the rules change their slot.
+            for host in [None, Some("203.0.113.1"), Some("203.0.113.2")] {
+                if let Some(host) = host {
+                    add_alone(&firewall, host)?;
+                }
+                let reached = meet(&network.client, at(INNER, 80), &network.server, 8_080);
+                let (peer, talked_to) = reached.with_context(|| format!("{host:?}"))?;
+                ensure!(peer.ip() == network.client_address(Family::V4), "the server saw {peer}");
+                ensure!(talked_to == at(INNER, 80), "the client saw {talked_to}");
+            }
             let stream = exchange::connect(&network.client, at(INNER, exchange::PORT))?;
             exchange::exchange(&stream, 500_000, 500_000)?;
             ask(&network.client, at(INNER, 53), &network.server, 5_353, 700)?;

@@ -7,6 +7,7 @@
 
 use firewall_common::{
     extra::Extra,
+    nat::Order,
     rule::{CHAINS, NO_ENTRY, Rule, RulesetHeader, Target, condition, flag},
 };
 
@@ -134,8 +135,14 @@ pub fn used(rules: &[Rule]) -> Used {
             let end = usize::from(rule.extra_first) + usize::from(rule.extra_count);
             used.extras = used.extras.max(end);
         }
-        if rule.target == Target::Set as u8 {
-            used.extras = used.extras.max(rule.argument as usize + 1);
+        // What targets name beside the conditions.
+        let of_target = match Target::from_byte(rule.target) {
+            Some(Target::Set) => [Some(rule.argument), None],
+            Some(Target::Translate) => [Order::extra_of(rule), Order::base_of(rule)],
+            _ => [None; 2],
+        };
+        for extra in of_target.into_iter().flatten() {
+            used.extras = used.extras.max(extra as usize + 1);
         }
     }
     used

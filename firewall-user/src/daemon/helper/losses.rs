@@ -44,10 +44,14 @@ impl Helper {
 
     /// Whether the receiver of a direction claims to have what was lost here.
     fn passes_over_a_loss(&mut self, control: Control, direction: Direction, reached: u32) -> bool {
-        let reader = self.shelves.of(&control).roster.get(&control);
-        let expected = reader.and_then(|reader| reader.expects(direction));
-        expected.is_some_and(|expected| Seq(reached).is_after(Seq(expected)))
-            && self.has_lost(control, direction, None)
+        let Some(reader) = self.shelves.of(&control).roster.get(&control) else { return false };
+        match reader.expects(direction) {
+            Some(expected) => {
+                Seq(reached).is_after(Seq(expected)) && self.has_lost(control, direction, None)
+            }
+            // A reader without a place there: what was lost before the one that it gets now.
+            None => self.has_lost(control, direction, Some(Seq(reached))),
+        }
     }
 
     /// Whether the client has said something that was lost, before a reader begins with this

@@ -334,13 +334,14 @@ impl Helper {
     /// # Errors
     /// When the map cannot be written.
     pub fn beat(&mut self) -> Result<()> {
-        self.maps.set_heartbeat(now())?;
-        let beaten = now();
-        // They have let segments pass, if it was too long.
-        if beaten.since(self.beaten).is_after(HEARTBEAT_LIMIT) {
-            self.away_until = beaten;
+        let at = now();
+        self.maps.set_heartbeat(at)?;
+        let written = now();
+        // They have let segments pass, if it was too long until they saw it.
+        if written.since(self.beaten).is_after(HEARTBEAT_LIMIT) {
+            self.away_until = written;
         }
-        self.beaten = beaten;
+        self.beaten = at;
         Ok(())
     }
 

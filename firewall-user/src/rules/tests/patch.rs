@@ -10,7 +10,7 @@ use super::random;
 use crate::{
     rules::{
         BuiltinServices, Compiled, Rule, Ruleset, TableName, compile, edit, parse, spec_text,
-        to_save,
+        splice::used, to_save,
     },
     ruleset::{
         patch::{Kept, Sketch, Step, Where},
@@ -145,6 +145,9 @@ fn both_ways(all: &[Ruleset; 2], wish: &Wish) -> Option<([Ruleset; 2], bool)> {
     let after = with(all, after.expect("what the short way does, the long way does"));
     let whole = compile(&after[0], &after[1]).expect("what the short way does is right");
     let seen = (spliced(&before, &patch), patch.splice.header(before.header));
+    // What stands beside the rules goes to the other slot as far as they use it.
+    let used = used(&whole.rules);
+    assert_eq!((used.port_sets, used.extras), (whole.port_sets.len(), whole.extras.len()));
     assert_eq!(seen, (whole.rules, whole.header), "{step:?} {spec:?} in {place:?}");
     assert_eq!((before.port_sets, before.extras), (whole.port_sets, whole.extras));
     assert_eq!((before.texts, before.patterns), (whole.texts, whole.patterns));
@@ -235,4 +238,21 @@ fn places_of_several_files_stay_with_their_rules() {
     assert_eq!(sources::splice(&text, 3, 0, true, None), None);
     assert_eq!(sources::splice("", 0, 0, false, Some(("a", 3))).unwrap(), "[\"a\"]\n0:3");
     assert_eq!(sources::splice("[\"a\"]\n0:3", 1, 0, true, None).unwrap(), "");
+}
+
+#[test]
+fn what_targets_keep_beside_the_rules_is_used() {
+    let text = "*nat\n\
+        -A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.0.1.5:8080\n\
+        -A PREROUTING -p tcp --dport 5000:5009 -j DNAT --to-destination 10.0.1.6:80-89/5000\n\
+        -A POSTROUTING -j SNAT --to-source 203.0.113.1\n\
+        COMMIT\n*filter\n-A INPUT -m state --state NEW -j SET --add-set seen src\nCOMMIT\n";
+    let last = "*nat\n-A PREROUTING -p tcp --dport 5000:5009 -j DNAT --to-destination \
+        :80-89/5000\nCOMMIT\n";
+    for text in [text, last] {
+        let rules = parse("rules", text, Family::Ipv4, &BuiltinServices).unwrap();
+        let compiled = compile(&rules, &Ruleset::empty(Family::Ipv6)).unwrap();
+        assert!(!compiled.extras.is_empty());
+        assert_eq!(used(&compiled.rules).extras, compiled.extras.len(), "{text}");
+    }
 }
