@@ -283,7 +283,9 @@ mod the_commands_of_iptables {
             let set = "printf '*filter\\n-A INPUT -m set --match-set nosuch src\\nCOMMIT\\n'";
             let told = pair.ours(&format!("{set} | iptables-restore -n"))?.stderr;
             ensure!(told.contains("Error occurred at line: 2"), "{told}");
-            pair.same_rules()
+            let rules = pair.text("iptables -S")?;
+            ensure!(!rules.contains("-A") && !rules.contains("-N"), "{rules}");
+            Ok(())
         });
     }
 
