@@ -245,6 +245,8 @@ mod the_commands_of_iptables {
                 "iptables -E a INPUT",
                 "iptables -E nope x",
                 "iptables",
+                "iptables -Q",
+                "iptables --frob",
                 "iptables -A",
                 "iptables -A INPUT -D INPUT",
                 "iptables -D INPUT 0",
@@ -252,10 +254,81 @@ mod the_commands_of_iptables {
                 "iptables -A INPUT foo",
                 "iptables -N -x",
                 "iptables-save -t nope",
+                "iptables-save extra",
             ] {
                 pair.same_words(call)?;
             }
             pair.same_rules()
+        });
+    }
+
+    #[test]
+    fn exit_statuses_part_what_cannot_be_done_from_what_is_written_wrongly() {
+        needs!(capability::firewall(), capability::program("iptables"));
+        with_pair(|pair| {
+            for lines in [
+                "",
+                "-A NOCHAIN -j DROP\\nCOMMIT",
+                "-D INPUT -j DROP\\nCOMMIT",
+                "-D INPUT 7\\nCOMMIT",
+                "-I INPUT 7 -j DROP\\nCOMMIT",
+                "-N c\\n-N c\\nCOMMIT",
+                "-X NOCHAIN\\nCOMMIT",
+                "-A INPUT -j NOCHAIN\\nCOMMIT",
+                "-A INPUT -m set --match-set nosuch src -j DROP\\nCOMMIT",
+            ] {
+                pair.same(&format!("printf '*filter\\n{lines}\\n' | iptables-restore"))?;
+            }
+            pair.same("iptables -A INPUT -m set --match-set nosuch src -j DROP")?;
+            let set = "printf '*filter\\n-A INPUT -m set --match-set nosuch src\\nCOMMIT\\n'";
+            let told = pair.ours(&format!("{set} | iptables-restore -n"))?.stderr;
+            ensure!(told.contains("Error occurred at line: 2"), "{told}");
+            let rules = pair.text("iptables -S")?;
+            ensure!(!rules.contains("-A") && !rules.contains("-N"), "{rules}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn help_tells_whether_a_match_is_known() {
+        needs!(capability::firewall(), capability::program("iptables"));
+        with_pair(|pair| {
+            for probe in [
+                "iptables -m conntrack --help",
+                "iptables -p tcp -h",
+                "iptables -j REJECT -h",
+                "iptables -m frob --help",
+            ] {
+                pair.same(&format!("{probe} >/dev/null"))?;
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_chain_that_a_restore_names_counts_anew() {
+        needs!(capability::firewall(), capability::program("iptables"));
+        with_pair(|pair| {
+            let restored = |text: &str, options: &str| -> Result<()> {
+                let before = ":INPUT ACCEPT [70:80]\\n:FORWARD ACCEPT [1:2]";
+                let script = format!(
+                    "printf '*filter\\n{before}\\nCOMMIT\\n' | iptables-restore -c; \
+                     printf '*filter\\n{text}COMMIT\\n' | iptables-restore {options}; \
+                     iptables -L INPUT -n -v -x; iptables -L FORWARD -n -v -x"
+                );
+                pair.same(&script).map(drop)
+            };
+            for options in ["-n", "", "-n -c", "-c"] {
+                for text in [
+                    ":INPUT ACCEPT [7:8]\\n",
+                    ":INPUT DROP [0:0]\\n",
+                    "-A INPUT -s 192.0.2.9\\n",
+                    "",
+                ] {
+                    restored(text, options)?;
+                }
+            }
+            Ok(())
         });
     }
 
@@ -598,6 +671,19 @@ mod conntrack {
                 "conntrack -F",
                 "conntrack -F expect",
                 "conntrack -G -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2",
+                "conntrack -L dying",
+                "conntrack -L unconfirmed -p tcp",
+                "conntrack -F -p tcp",
+                "conntrack -F -p tcp -s 192.0.2.1",
+                "conntrack -F expect -p tcp",
+                "conntrack -F -o id",
+                "conntrack -F dying",
+                "conntrack -S -f ipv4",
+                "conntrack -G",
+                "conntrack -G -p tcp",
+                "conntrack -G -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1",
+                "conntrack -G -p icmp -s 192.0.2.1 -d 192.0.2.2",
+                "conntrack -L -Q",
                 "conntrack -L -D",
                 "conntrack -V",
             ] {
@@ -612,6 +698,9 @@ mod conntrack {
             let shown = "conntrack v1.4.7 (conntrack-tools): 1 flow entries have been shown.\n";
             ensure!(listed.stderr == shown, "{listed:?}");
             ensure!(pair.text("conntrack -C")?.trim() == "1", "one flow, and another count");
+            ensure!(pair.ours("conntrack -F -p udp")?.code() == 2, "flushed by a filter");
+            pair.text("conntrack -F -f ipv6")?;
+            ensure!(pair.text("conntrack -C")?.trim() == "1", "the other family is flushed");
             let deleted = pair.ours("conntrack -D -p udp --dport 53 -f ipv4")?;
             ensure!(deleted.code() == 0 && deleted.stdout.contains("udp      17 "), "{deleted:?}");
             ensure!(deleted.stderr.contains("1 flow entries have been deleted."), "{deleted:?}");

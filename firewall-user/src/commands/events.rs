@@ -11,15 +11,22 @@ use firewall_common::{
     flow_event::{FlowChange, FlowEvent},
 };
 
-use super::{follow::follow, maps, output::Printer};
+use super::{
+    follow::{announce, follow},
+    maps,
+    output::Printer,
+};
 use crate::{
     cli::{
         FlowFilter,
         args::{EventName, Events, Global, Output},
     },
-    kernel::{flows::Masters, maps::wall_time},
+    kernel::{
+        flows::Masters,
+        maps::{Maps, wall_time},
+    },
     listing::{
-        flow::{self, FlowView},
+        flow::{self, FlowView, text::Labels},
         line::Line,
         lost,
     },
@@ -30,14 +37,30 @@ use crate::{
 };
 
 pub fn events(global: &Global, command: &Events) -> Result<()> {
-    let maps = maps(global)?;
+    watch(&maps(global)?, command, global.output, Labels::default(), announce)
+}
+
+/// As `conntrack -E`: what it shows and nothing else.
+pub fn events_alone(maps: &Maps, command: &Events, labels: Labels) -> Result<()> {
+    watch(maps, command, Output::Text, labels, || {})
+}
+
+fn watch(
+    maps: &Maps,
+    command: &Events,
+    output: Output,
+    labels: Labels,
+    begun: impl FnOnce(),
+) -> Result<()> {
     let watching = Watching::begin(maps.pins(), wants(&command.event_mask))?;
     let show = Show {
-        output: global.output,
+        output,
         has_timestamp: command.timestamp,
+        labels,
         filter: &command.filter,
-        masters: Masters::open(&maps)?,
+        masters: Masters::open(maps)?,
     };
+    begun();
     follow(watching, |printer, message| show.message(printer, message))
 }
 
@@ -55,6 +78,7 @@ fn wants(names: &[EventName]) -> u32 {
 struct Show<'f> {
     output: Output,
     has_timestamp: bool,
+    labels: Labels,
     filter: &'f FlowFilter,
     masters: Masters,
 }
@@ -87,13 +111,13 @@ impl Show<'_> {
         }
         let master = self.master(event)?;
         let view = FlowView { key: event.key, flow: event.flow, master, now: event.at };
-        let (output, has_timestamp) = (self.output, self.has_timestamp);
+        let Self { output, has_timestamp, labels, .. } = *self;
         printer.line(|line| match output {
             Output::Text => {
                 if has_timestamp {
                     timestamp(line, wall_time(event.at));
                 }
-                flow::text::write_event(line, &view, change);
+                flow::text::write_event(line, &view, change, labels);
             }
             Output::Json => flow::json::write_event(line, &view, change, wall_time(event.at)),
         })

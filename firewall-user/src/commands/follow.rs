@@ -7,6 +7,11 @@ use anyhow::Result;
 use super::output::Printer;
 use crate::watch::{client::Watching, wire::Message};
 
+/// Says that the daemon listens, and that this goes on.
+pub fn announce() {
+    eprintln!("watching; end with Ctrl-C");
+}
+
 /// Shows messages until nobody reads them any more. They are written when no further
 /// one is there yet: at once when few come, many at once when many do.
 ///
@@ -16,7 +21,6 @@ pub fn follow(
     mut watching: Watching,
     mut show: impl FnMut(&mut Printer, &Message) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    eprintln!("watching; end with Ctrl-C");
     let mut printer = Printer::new();
     while printer.has_reader() {
         let shown = watching.message().and_then(|message| show(&mut printer, &message));

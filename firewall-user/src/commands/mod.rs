@@ -35,7 +35,7 @@ mod unload;
 mod why;
 
 pub(crate) use self::{
-    events::events,
+    events::{events, events_alone},
     output::{Printer, print},
 };
 

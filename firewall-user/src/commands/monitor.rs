@@ -11,7 +11,11 @@ use firewall_common::{
     verdict::DropReason,
 };
 
-use super::{follow::follow, maps, output::Printer};
+use super::{
+    follow::{announce, follow},
+    maps,
+    output::Printer,
+};
 use crate::{
     cli::{
         args::{Global, Monitor, Output, Watched},
@@ -48,6 +52,7 @@ pub fn monitor(global: &Global, command: &Monitor) -> Result<()> {
         reasons: Reasons::open(&maps)?,
         rules: RuleNames { maps, running: None },
     };
+    announce();
     follow(watching, |printer, message| show.message(printer, message))
 }
 

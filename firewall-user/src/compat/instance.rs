@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::bail;
 use nix::fcntl::Flock;
 
 use super::{
@@ -18,7 +19,7 @@ use crate::{
     cli::args::DEFAULT_PIN,
     kernel::{maps::Maps, pins::Pins},
     preflight,
-    rules::Errors,
+    rules::{Errors, Fault},
     ruleset::Edit,
 };
 
@@ -46,7 +47,15 @@ pub(super) fn pin() -> PathBuf {
 pub(super) fn maps() -> anyhow::Result<Maps> {
     let pin = pin();
     preflight::check_access(&pin)?;
-    Maps::open(&Pins::new(pin))
+    let pins = Pins::new(pin);
+    if !pins.exists() {
+        bail!(
+            "no firewall is loaded at {}: start one with `firewall run`, or name the directory \
+             of a running one with FIREWALL_PIN",
+            pins.root().display()
+        );
+    }
+    Maps::open(&pins)
 }
 
 /// The rules in force, locked against every other change.
@@ -111,10 +120,33 @@ fn is_locked(wait: Wait) -> Failure {
 /// What kept a change from being made.
 pub(super) fn not_changed(program: Program, error: &anyhow::Error) -> Failure {
     match error.downcast_ref::<Errors>() {
+        Some(errors) if errors.0.iter().any(|one| one.problem.fault == Fault::AbsentSet) => {
+            program.wrong_rule(errors)
+        }
         Some(errors) => {
             let problems: Vec<_> = errors.0.iter().map(|one| one.problem.to_string()).collect();
             program.failed(OTHER, &problems.join("\n"))
         }
         None => program.failed(OTHER, &format!("{error:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_common::addr::Family;
+
+    use super::*;
+    use crate::rules::{self, BuiltinServices};
+
+    #[test]
+    fn a_set_that_is_not_there_is_wrong_usage() {
+        let rules = "-A INPUT -m set --match-set nosuch src -j DROP";
+        let rules = rules::parse("rules", rules, Family::Ipv4, &BuiltinServices).unwrap();
+        let mut compiled = rules::compile(&rules, &rules::Ruleset::empty(Family::Ipv6)).unwrap();
+        let errors = compiled.bind(&|_| None).unwrap_err();
+        let program = Program { name: "iptables", family: Family::Ipv4 };
+        let failure = not_changed(program, &errors.into());
+        assert_eq!(failure.status, 2);
+        assert!(failure.message.contains("there is no set 'nosuch'"), "{}", failure.message);
     }
 }

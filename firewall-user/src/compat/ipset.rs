@@ -73,15 +73,14 @@ fn form(name: &str) -> Result<Form, Failure> {
 }
 
 fn execute(call: &Call<'_>) -> Result<(), Failure> {
-    let name = call.words.get(1).copied();
     match call.words.first().copied() {
         None => Err(usage("No command specified.")),
         Some("version" | "-v" | "-V" | "--version") => {
             print([format!("{VERSION}, protocol version: 7")]).map_err(|error| wrong(&error))
         }
         Some("help" | "-h" | "-H" | "--help") => print([HELP]).map_err(|error| wrong(&error)),
-        Some("list" | "-L" | "--list") => list(call, call.form, name),
-        Some("save" | "-S" | "--save") => list(call, Form::Save, name),
+        Some("list" | "-L" | "--list") => list(call, call.form),
+        Some("save" | "-S" | "--save") => list(call, Form::Save),
         Some("restore" | "-R" | "--restore" | "-") => restore(call),
         Some("test" | "-T" | "--test") => test(call),
         Some(_) => {
@@ -91,10 +90,18 @@ fn execute(call: &Call<'_>) -> Result<(), Failure> {
     }
 }
 
-fn list(call: &Call<'_>, form: Form, name: Option<&str>) -> Result<(), Failure> {
+/// The set that is to be listed; `None` for all of them.
+fn only_set<'a>(call: &Call<'a>) -> Result<Option<&'a str>, Failure> {
+    match call.words.get(2) {
+        Some(word) => Err(usage(&format!("Unknown argument {word}"))),
+        None => Ok(call.words.get(1).copied()),
+    }
+}
+
+fn list(call: &Call<'_>, form: Form) -> Result<(), Failure> {
     let listing = Listing {
         form,
-        set: name.map(str::to_owned),
+        set: only_set(call)?.map(str::to_owned),
         names_only: call.names_only,
         terse: call.terse,
         sorted: call.sorted,
@@ -187,3 +194,26 @@ Options:
 -n                       names only
 -t                       without elements
 -f FILE                  read from, or write to, a file";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_of(line: &str) -> Result<Option<String>, Failure> {
+        let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        let set = only_set(&read(&words)?)?;
+        Ok(set.map(str::to_owned))
+    }
+
+    #[test]
+    fn one_set_is_listed_or_all_are() {
+        assert_eq!(set_of("list").unwrap(), None);
+        assert_eq!(set_of("-t save y1 -sorted").unwrap().as_deref(), Some("y1"));
+        for (line, wanted) in [("list y1 y2", "y2"), ("save y1 -frob", "-frob")] {
+            let failure = set_of(line).unwrap_err();
+            assert_eq!(failure.status, USAGE, "{line}");
+            let message = format!("Unknown argument {wanted}\nTry `ipset help'");
+            assert!(failure.message.contains(&message), "{line}: {}", failure.message);
+        }
+    }
+}

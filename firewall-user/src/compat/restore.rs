@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     commands::{print, source},
-    rules::{self, Errors, Ruleset, TableName},
+    rules::{self, Errors, Fault, Ruleset, TableName},
     ruleset::{LazyServices, Rulesets},
 };
 
@@ -61,7 +61,21 @@ pub(super) fn run(program: Program, arguments: &[String]) -> Result<(), Failure>
         return all.compile().map(drop).map_err(|error| not_changed(program, &error));
     }
     let after = edit.before().clone().with_counted(after);
-    edit.finish(&after).map_err(|error| not_changed(program, &error))
+    edit.finish(&after).map_err(|error| not_restored(program, &name, &error))
+}
+
+/// A set that is not there is told with its line, as what is written wrongly.
+fn not_restored(program: Program, name: &str, error: &anyhow::Error) -> Failure {
+    match error.downcast_ref::<Errors>() {
+        Some(errors) if errors.0.iter().all(|one| is_absent_set_of(name, one)) => {
+            wrong(program, errors)
+        }
+        _ => not_changed(program, error),
+    }
+}
+
+fn is_absent_set_of(name: &str, error: &rules::Error) -> bool {
+    &*error.file == name && error.problem.fault == Fault::AbsentSet
 }
 
 fn read(program: Program, arguments: &[String]) -> Result<Asked, Failure> {
@@ -185,13 +199,16 @@ fn restored(call: &Call, before: &Ruleset, name: &str, text: &str) -> Result<Rul
     let is_named = |table: TableName| {
         text.lines().any(|line| line.trim().strip_prefix('*').is_some_and(|it| it == table.name()))
     };
+    let declared = declared(text);
     for table in &mut after.tables {
         let goes = !call.keeps && is_named(table.name);
         let former = before.table(table.name).filter(|_| !goes);
         for chain in &mut table.chains {
             let new = chain.rules.iter_mut().filter(|rule| &*rule.origin.file == name);
             new.for_each(|rule| rule.counter = Counter::default());
-            let former = former.and_then(|table| table.chain(&chain.name)?.policy);
+            let former = former
+                .filter(|_| !declared.contains(&(table.name, &chain.name)))
+                .and_then(|table| table.chain(&chain.name)?.policy);
             if let Some(policy) = &mut chain.policy {
                 policy.counter = former.map(|policy| policy.counter).unwrap_or_default();
             }
@@ -200,9 +217,28 @@ fn restored(call: &Call, before: &Ruleset, name: &str, text: &str) -> Result<Rul
     Ok(after)
 }
 
-/// Every mistake with its place, then the line of the first in iptables-restore's words.
+/// The chains that the text names by lines of their own: their policies count anew.
+fn declared(text: &str) -> Vec<(TableName, &str)> {
+    let mut table = None;
+    let mut chains = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('*') {
+            table = TableName::from_name(name.trim());
+        } else if let Some(rest) = line.strip_prefix(':') {
+            let name = rest.split_whitespace().next().unwrap_or_default();
+            chains.extend(table.map(|table| (table, name)));
+        }
+    }
+    chains
+}
+
+/// Every mistake with its place, then the line of the first in iptables-restore's words:
+/// those by which it parts what cannot be done from what is written wrongly.
 fn wrong(program: Program, errors: &Errors) -> Failure {
     let line = errors.0.first().map_or(0, |error| error.line);
+    if errors.0.first().is_some_and(|error| error.problem.fault == Fault::Undoable) {
+        return program.refused(&format!("line {line} failed: {errors}"));
+    }
     let hint = format!("Try `{0} -h' or '{0} --help' for more information.", program.name);
     let message =
         format!("{}: {errors}\nError occurred at line: {line}\n{hint}", program.version());
@@ -265,6 +301,53 @@ mod tests {
     fn restore(line: &str, before: &str, text: &str) -> Ruleset {
         let before = rules::parse("before", before, Family::Ipv4, &rules::BuiltinServices).unwrap();
         restored(&call(line), &before, "stdin", text).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told_from_what_is_written_wrongly() {
+        let status = |text: &str| {
+            let before = Ruleset::empty(Family::Ipv4);
+            let errors = restored(&call(""), &before, "stdin", text).unwrap_err();
+            wrong(PROGRAM, &errors).status
+        };
+        for undoable in [
+            "*filter\n",
+            "*filter\n-A NOCHAIN -j DROP\nCOMMIT\n",
+            "*filter\n-D INPUT -j DROP\nCOMMIT\n",
+            "*filter\n-D INPUT 7\nCOMMIT\n",
+            "*filter\n-N c\n-N c\nCOMMIT\n",
+            "*filter\n-X NOCHAIN\nCOMMIT\n",
+            "*filter\n:INPUT FROB [0:0]\nCOMMIT\n",
+        ] {
+            assert_eq!(status(undoable), 1, "{undoable}");
+        }
+        for wrong in [
+            "*filter\n-A INPUT -j NOCHAIN\nCOMMIT\n",
+            "*filter\n-A INPUT --frob\nCOMMIT\n",
+            "*frob\nCOMMIT\n",
+        ] {
+            assert_eq!(status(wrong), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_cannot_be_found_is_told_with_its_line() {
+        let text = "*filter\n-A NOCHAIN -j DROP\nCOMMIT\n";
+        let errors = restored(&call(""), &Ruleset::empty(Family::Ipv4), "stdin", text).unwrap_err();
+        let message = wrong(PROGRAM, &errors).message;
+        assert!(message.starts_with("iptables-restore: line 2 failed: "), "{message}");
+    }
+
+    #[test]
+    fn a_policy_that_is_named_counts_anew_without_flush_too() {
+        for text in [":INPUT ACCEPT [7:70]", ":INPUT ACCEPT", ":INPUT DROP [7:70]"] {
+            let after = restore("-n", BEFORE, &format!("*filter\n{text}\nCOMMIT\n"));
+            let policy = after.tables[0].chain("INPUT").unwrap().policy.unwrap();
+            assert_eq!(policy.counter, Counter::default(), "{text}");
+        }
+        let after = restore("-n", BEFORE, "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n");
+        let policy = after.tables[0].chain("INPUT").unwrap().policy.unwrap();
+        assert_eq!(policy.counter, Counter { packets: 3, bytes: 30 });
     }
 
     const BEFORE: &str =

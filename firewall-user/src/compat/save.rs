@@ -38,7 +38,7 @@ pub(super) fn run(program: Program, arguments: &[String]) -> Result<(), Failure>
             "-h" | "--help" => return show(program, &help(program)),
             _ => match word.strip_prefix("--table=") {
                 Some(name) => call.table = Some(table(name)?),
-                None => return Err(program.usage(&format!("unknown option \"{word}\""))),
+                None => return Err(unknown(program, word)),
             },
         }
     }
@@ -49,6 +49,17 @@ pub(super) fn run(program: Program, arguments: &[String]) -> Result<(), Failure>
         None => show(program, &text),
         Some(file) => fs::write(file, text)
             .map_err(|error| program.failed(OTHER, &format!("cannot write {file}: {error}"))),
+    }
+}
+
+/// With the status of iptables-save, which is not that of its kin.
+fn unknown(program: Program, word: &str) -> Failure {
+    match word.strip_prefix('-') {
+        Some(_) => program.failed(OTHER, &format!("unknown option \"{word}\"")),
+        None => {
+            let message = "Unknown arguments found on commandline".to_owned();
+            Failure { status: OTHER, message }
+        }
     }
 }
 
@@ -89,4 +100,21 @@ fn help(program: Program) -> String {
          taken, and of no effect",
         program.name
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_common::addr::Family;
+
+    use super::*;
+
+    #[test]
+    fn a_word_too_many_ends_with_status_1() {
+        let program = Program { name: "iptables-save", family: Family::Ipv4 };
+        for (word, wanted) in [("extra", "Unknown arguments"), ("-Q", "unknown option \"-Q\"")] {
+            let failure = run(program, &[word.to_owned()]).unwrap_err();
+            assert_eq!(failure.status, 1, "{word}");
+            assert!(failure.message.contains(wanted), "{}", failure.message);
+        }
+    }
 }

@@ -26,6 +26,10 @@ impl Network {
         Self { prefix: Addr::from(address).and(mask), mask, family }
     }
 
+    pub fn is_host(&self) -> bool {
+        self.mask == Addr::mask(self.family, u8::MAX)
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         family(address) == self.family && Addr::from(address).matches(self.prefix, self.mask)
     }

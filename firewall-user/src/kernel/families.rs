@@ -135,9 +135,22 @@ impl<V: Pod> ByFamily<V> {
     /// # Errors
     /// When a map cannot be emptied.
     pub fn take_all(&self, mut visit: impl FnMut(&FlowKey, &V)) -> Result<()> {
-        let narrow = |key: &Ipv4Key, value: &V| visit(&key.wide(), value);
-        self.done("empty", Family::Ipv4, batch::take_all(&self.ipv4, narrow))?;
-        self.done("empty", Family::Ipv6, batch::take_all(&self.ipv6, visit))
+        self.take_all_of(Family::Ipv4, &mut visit)?;
+        self.take_all_of(Family::Ipv6, visit)
+    }
+
+    /// As [`Self::take_all`], of a family.
+    ///
+    /// # Errors
+    /// When the map cannot be emptied.
+    pub fn take_all_of(&self, family: Family, mut visit: impl FnMut(&FlowKey, &V)) -> Result<()> {
+        let taken = match family {
+            Family::Ipv4 => {
+                batch::take_all(&self.ipv4, |key: &Ipv4Key, value: &V| visit(&key.wide(), value))
+            }
+            Family::Ipv6 => batch::take_all(&self.ipv6, visit),
+        };
+        self.done("empty", family, taken)
     }
 
     fn done<T>(&self, what: &str, family: Family, done: io::Result<T>) -> Result<T> {

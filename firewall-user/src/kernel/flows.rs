@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use aya::maps::{HashMap, MapData};
 use firewall_common::{
+    addr::Family,
     expectation::Master,
     flow::{Flow, FlowKey, Tuple},
     tables::FlowTable,
@@ -96,6 +97,21 @@ impl FlowTables {
     pub fn take_all(&self, mut ended: impl FnMut(&FlowKey, &Flow)) -> Result<()> {
         for table in [FlowTable::Embryonic, FlowTable::Assured] {
             self.table(table).take_all(&mut ended)?;
+        }
+        Ok(())
+    }
+
+    /// Takes all flows of a family out, expired ones included.
+    ///
+    /// # Errors
+    /// When a table cannot be emptied.
+    pub fn take_all_of(
+        &self,
+        family: Family,
+        mut ended: impl FnMut(&FlowKey, &Flow),
+    ) -> Result<()> {
+        for table in [FlowTable::Embryonic, FlowTable::Assured] {
+            self.table(table).take_all_of(family, &mut ended)?;
         }
         Ok(())
     }

@@ -7,11 +7,31 @@ use std::fmt;
 pub struct Problem {
     pub message: String,
     pub advice: Option<String>,
+    pub fault: Fault,
+}
+
+/// What a mistake is a mistake in: programs under old names exit by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// What is written is wrong whatever there is.
+    Written,
+    /// It cannot be done with the chains and rules that are there.
+    Undoable,
+    /// A rule asks a set that is not there.
+    AbsentSet,
 }
 
 impl Problem {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), advice: None }
+        Self { message: message.into(), advice: None, fault: Fault::Written }
+    }
+
+    pub(crate) fn undoable(message: impl Into<String>) -> Self {
+        Self { fault: Fault::Undoable, ..Self::new(message) }
+    }
+
+    pub(crate) fn absent_set(message: impl Into<String>) -> Self {
+        Self { fault: Fault::AbsentSet, ..Self::new(message) }
     }
 
     /// Adds what to do.

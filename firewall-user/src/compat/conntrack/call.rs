@@ -1,8 +1,15 @@
 //! The arguments of conntrack(8).
 
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::{
+    CommandFactory as _, Parser, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-use crate::cli::{FlowFilter, args::EventName};
+use super::options;
+use crate::{
+    cli::{FlowFilter, args::EventName},
+    listing::flow::text::Labels,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -23,6 +30,9 @@ pub(super) enum Table {
     Flows,
     #[value(name = "expect", alias = "expectation")]
     Expectations,
+    /// Of flows that are on their way in or out.
+    #[value(name = "dying", alias = "unconfirmed")]
+    Passing,
 }
 
 /// What a call asks for.
@@ -32,10 +42,8 @@ pub(super) struct Call {
     pub(super) table: Table,
     pub(super) filter: FlowFilter,
     pub(super) events: Vec<EventName>,
-    /// `-o extended`: with the family.
-    pub(super) shows_family: bool,
-    /// `-o id`
-    pub(super) shows_id: bool,
+    /// `-o extended,id`
+    pub(super) labels: Labels,
     /// `-o timestamp`
     pub(super) shows_time: bool,
 }
@@ -136,24 +144,35 @@ struct Line {
 /// What is wrong, on one line.
 pub(super) fn read(arguments: &[String]) -> Result<Call, String> {
     let words = ["conntrack"].into_iter().chain(arguments.iter().map(String::as_str));
-    let line = Line::try_parse_from(words).map_err(|error| first_line(&error))?;
+    let line = Line::try_parse_from(words).map_err(|error| wrong(&error))?;
     let (command, table) = line.asked()?;
     let has = |label| line.output.contains(&label);
     let call = Call {
         command,
         table,
         events: line.event_mask.clone(),
-        shows_family: has(Label::Extended),
-        shows_id: has(Label::Id),
+        labels: Labels { family: has(Label::Extended), id: has(Label::Id) },
         shows_time: has(Label::Timestamp),
         filter: line.filter.clone(),
     };
+    options::check(command, &line.given())?;
     call.check()?;
     Ok(call)
 }
 
 pub(super) fn help() -> String {
     Line::command().render_help().to_string()
+}
+
+fn wrong(error: &clap::Error) -> String {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option))
+            if error.kind() == ErrorKind::UnknownArgument && option.starts_with('-') =>
+        {
+            options::unknown(option)
+        }
+        _ => first_line(error),
+    }
 }
 
 fn first_line(error: &clap::Error) -> String {
@@ -163,6 +182,17 @@ fn first_line(error: &clap::Error) -> String {
 }
 
 impl Line {
+    /// The options that were given, by their names.
+    fn given(&self) -> Vec<&'static str> {
+        let own = [
+            ("--event-mask", !self.event_mask.is_empty()),
+            ("--output", !self.output.is_empty()),
+            ("--buffer-size", self.buffer_size.is_some()),
+        ];
+        let all = options::of_filter(&self.filter).into_iter().chain(own);
+        all.filter_map(|(name, is_given)| is_given.then_some(name)).collect()
+    }
+
     fn asked(&self) -> Result<(Command, Table), String> {
         let of = |command, table: Option<Table>| table.map(|table| (command, table));
         let is = |command, is_given: bool| is_given.then_some((command, Table::Flows));
@@ -188,8 +218,14 @@ impl Line {
 
 impl Call {
     fn check(&self) -> Result<(), String> {
+        if self.command == Command::Get && self.table == Table::Flows {
+            options::check_one_flow(&self.filter)?;
+        }
         let is_of_flows = matches!(self.command, Command::Get | Command::Delete | Command::Events);
         match self.table {
+            Table::Passing if self.command != Command::List => {
+                Err("Can't do that command with tables `dying' and `unconfirmed'".into())
+            }
             Table::Expectations if is_of_flows => {
                 Err("of expectations there are -L, -F and -C only".into())
             }
@@ -220,6 +256,9 @@ mod tests {
             ("-L", Command::List, Table::Flows),
             ("-L conntrack -p tcp --dport 21", Command::List, Table::Flows),
             ("-L expect", Command::List, Table::Expectations),
+            ("-L dying -p tcp", Command::List, Table::Passing),
+            ("-L unconfirmed", Command::List, Table::Passing),
+            ("-F -f ipv6", Command::Flush, Table::Flows),
             ("-D -s 192.0.2.1", Command::Delete, Table::Flows),
             ("-D -p tcp --orig-port-dst 21 -f ipv4", Command::Delete, Table::Flows),
             ("-G -p tcp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2", Command::Get, Table::Flows),
@@ -238,7 +277,7 @@ mod tests {
     #[test]
     fn labels_of_the_output_are_told_apart() {
         let call = call("-L -o extended,id").unwrap();
-        assert!(call.shows_family && call.shows_id && !call.shows_time);
+        assert!(call.labels.family && call.labels.id && !call.shows_time);
     }
 
     #[test]
@@ -248,7 +287,18 @@ mod tests {
             ("-L foo", "'foo'"),
             ("-L -o xml", "'xml'"),
             ("-L -p nope", "nope"),
-            ("-I -p tcp", "-I"),
+            ("-I -p tcp", "`-I' is not offered here"),
+            ("-L --zone 3", "`--zone' is not offered here"),
+            ("-L -z", "`-z' is not offered here"),
+            ("-L -Q", "unknown option `-Q'"),
+            ("-F dying", "Can't do that command with tables `dying'"),
+            ("-F -p tcp", "Illegal option `--protonum' with this command"),
+            ("-F -p tcp -s 192.0.2.1", "Illegal option `--src'"),
+            ("-F --dport 1", "Illegal option `--dport'"),
+            ("-F -o id", "Illegal option `--output'"),
+            ("-F expect -p tcp", "Illegal option `--protonum'"),
+            ("-S -f ipv4", "Illegal option `--family'"),
+            ("-G -p tcp -m 1", "Illegal option `--mark'"),
             ("-D expect -p tcp", "-L, -F and -C only"),
         ] {
             let message = call(line).map(|call| call.command).unwrap_err();

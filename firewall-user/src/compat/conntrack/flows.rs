@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 
 use anyhow::{Result, bail};
 use firewall_common::{
-    addr::Family,
     flow::{Flow, FlowKey},
     time::Nanos,
 };
@@ -23,8 +22,20 @@ use crate::{
 
 pub(super) fn list(call: &Call) -> Result<()> {
     let count = show(call, u64::MAX)?;
-    say(&format!("{count} flow entries have been shown."));
+    say_shown(count);
     Ok(())
+}
+
+/// Flows that are being made or destroyed: a packet does both in one step, and none is seen
+/// between.
+pub(super) fn list_passing() -> Result<()> {
+    instance::maps()?;
+    say_shown(0);
+    Ok(())
+}
+
+fn say_shown(count: u64) {
+    say(&format!("{count} flow entries have been shown."));
 }
 
 pub(super) fn get(call: &Call) -> Result<()> {
@@ -59,23 +70,8 @@ fn show(call: &Call, most: u64) -> Result<u64> {
 }
 
 fn write(line: &mut Line, call: &Call, key: &FlowKey, flow: &Flow, now: Nanos) {
-    if call.shows_family {
-        line.text(match key.tuple(flow.originator()).src.family() {
-            Family::Ipv4 => "ipv4     2 ",
-            Family::Ipv6 => "ipv6     10 ",
-        });
-    }
-    flow::text::write(line, &FlowView { key: *key, flow: *flow, master: None, now });
-    if call.shows_id {
-        line.text(" id=").number(identifier(key, flow));
-    }
-}
-
-/// A number that stays with a flow (FNV-1a of its endpoints and its beginning). The
-/// kernel's is of the same kind, and as meaningless.
-fn identifier(key: &FlowKey, flow: &Flow) -> u32 {
-    let bytes = bytemuck::bytes_of(key).iter().chain(bytemuck::bytes_of(&flow.created));
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    let view = FlowView { key: *key, flow: *flow, master: None, now };
+    flow::text::write_labelled(line, &view, call.labels);
 }
 
 pub(super) fn delete(call: &Call) -> Result<()> {
@@ -110,10 +106,15 @@ pub(super) fn delete(call: &Call) -> Result<()> {
     if count == 0 { bail!("") } else { Ok(()) }
 }
 
-pub(super) fn flush() -> Result<()> {
+pub(super) fn flush(call: &Call) -> Result<()> {
     let maps = instance::maps()?;
+    let flows = FlowTables::open(&maps)?;
     let mut ended = Ended::begin(&maps)?;
-    FlowTables::open(&maps)?.take_all(|key, flow| ended.tell(key, flow))?;
+    let tell = |key: &FlowKey, flow: &Flow| ended.tell(key, flow);
+    match call.filter.family {
+        Some(name) => flows.take_all_of(name.family(), tell)?,
+        None => flows.take_all(tell)?,
+    }
     ended.finish();
     say("connection tracking table has been emptied.");
     Ok(())

@@ -2,6 +2,7 @@
 
 mod call;
 mod flows;
+mod options;
 mod statistics;
 
 use anyhow::Result;
@@ -12,8 +13,8 @@ use super::{
     instance,
 };
 use crate::{
-    cli::args::{self, EventName, Global, Output},
-    commands::{events, print},
+    cli::args::{self, EventName},
+    commands::{events_alone, print},
     kernel::maps::now,
     listing::expectation::{self, ExpectationView},
 };
@@ -50,9 +51,10 @@ fn execute(call: &Call) -> Result<()> {
         (Command::Version, _) => print([VERSION]),
         (Command::List, Table::Flows) => flows::list(call),
         (Command::List, Table::Expectations) => expectations(),
+        (_, Table::Passing) => flows::list_passing(),
         (Command::Get, _) => flows::get(call),
         (Command::Delete, _) => flows::delete(call),
-        (Command::Flush, Table::Flows) => flows::flush(),
+        (Command::Flush, Table::Flows) => flows::flush(call),
         (Command::Flush, Table::Expectations) => {
             let maps = instance::maps()?;
             maps.forget_expectations()?;
@@ -89,5 +91,5 @@ fn follow(call: &Call) -> Result<()> {
         timestamp: call.shows_time,
         filter: call.filter.clone(),
     };
-    events(&Global { pin: instance::pin(), output: Output::Text }, &command)
+    events_alone(&instance::maps()?, &command, call.labels)
 }

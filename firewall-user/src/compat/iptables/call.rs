@@ -22,7 +22,7 @@ pub(super) struct Call {
     pub(super) wait: Wait,
     /// `-c PACKETS BYTES`
     pub(super) counter: Option<Counter>,
-    /// The words of the rule.
+    /// The words of the rule; those beside `-h`, which asks for help with them.
     pub(super) rule: Vec<String>,
 }
 
@@ -84,6 +84,7 @@ pub(super) fn read(program: Program, arguments: &[String]) -> Result<Call, Failu
         wait: Wait::No,
         counter: None,
         rule: Vec::new(),
+        unknown: None,
     };
     while let Some(word) = reader.words.pop_front() {
         reader.word(word)?;
@@ -104,6 +105,8 @@ struct Reader {
     wait: Wait,
     counter: Option<Counter>,
     rule: Vec<String>,
+    /// The first option that nothing takes.
+    unknown: Option<String>,
 }
 
 impl Reader {
@@ -154,6 +157,9 @@ impl Reader {
     fn rule_option(&mut self, word: String) -> Result<(), Failure> {
         let is_glued = word.contains('=') || (!word.starts_with("--") && word.len() > 2);
         let arity = option_arity(&word);
+        if arity.is_none() && option_arity(name_of(&word)).is_none() {
+            self.unknown.get_or_insert_with(|| word.clone());
+        }
         self.rule.push(word);
         match arity {
             Some((least, most)) => {
@@ -303,7 +309,7 @@ impl Reader {
     fn finish(self) -> Result<Call, Failure> {
         let program = self.program;
         let (command, zeroes) = match (self.command, self.zero) {
-            (None, None) => return Err(program.usage("no command specified")),
+            (None, None) => return Err(no_command(program, self.unknown.as_deref())),
             (None, Some(zero)) => (zero, false),
             (Some((_, command)), None) => (command, false),
             (Some((_, command @ (Command::List(..) | Command::ListRules(..)))), Some(_)) => {
@@ -313,12 +319,31 @@ impl Reader {
                 return Err(program.usage(&format!("Cannot use -Z with -{letter}")));
             }
         };
-        if let Some(word) = self.rule.first().filter(|_| !command.takes_rule()) {
+        let takes_words = command.takes_rule() || command == Command::Help;
+        if let Some(option) = self.unknown.as_deref().filter(|_| !takes_words) {
+            return Err(no_command(program, Some(option)));
+        }
+        if let Some(word) = self.rule.first().filter(|_| !takes_words) {
             return Err(program.usage(&format!("Illegal option `{word}' with this command")));
         }
         let Self { table, show, wait, counter, rule, .. } = self;
         Ok(Call { table, command, zeroes, show, wait, counter, rule })
     }
+}
+
+fn no_command(program: Program, unknown: Option<&str>) -> Failure {
+    match unknown {
+        Some(option) => program.usage(&format!("unknown option \"{option}\"")),
+        None => program.usage("no command specified"),
+    }
+}
+
+/// The option of a word that holds its argument, too: `--dport=21`, `-ptcp`.
+fn name_of(word: &str) -> &str {
+    if word.starts_with("--") {
+        return word.split_once('=').map_or(word, |(name, _)| name);
+    }
+    word.char_indices().nth(2).map_or(word, |(end, _)| &word[..end])
 }
 
 #[cfg(test)]
@@ -394,6 +419,10 @@ mod tests {
     #[test]
     fn wrong_usage_is_told_as_iptables_tells_it() {
         assert!(refused("").contains("no command specified\nTry `iptables -h'"));
+        assert!(refused("-Q").contains("unknown option \"-Q\"\nTry"));
+        assert!(refused("--frob").contains("unknown option \"--frob\""));
+        assert!(refused("-L -Q").contains("unknown option \"-Q\""));
+        assert!(refused("-ptcp --dport=21").contains("no command specified"));
         assert!(refused("-A").contains("option \"-A\" requires an argument"));
         assert!(refused("-A INPUT -D INPUT").contains("Cannot use -D with -A"));
         assert!(refused("-A INPUT foo").starts_with("Bad argument `foo'\nTry"));

@@ -1,6 +1,50 @@
 //! `iptables -h`.
 
-use super::super::Program;
+use super::super::{Program, failure::Failure};
+use crate::rules;
+
+/// The usage, and what is known of the matches and targets that stand beside `-h`: scripts ask
+/// so whether there is one.
+///
+/// # Errors
+/// A match that is not known.
+pub(super) fn asked(program: Program, rule: &[String]) -> Result<String, Failure> {
+    let mut text = text(program);
+    for name in values(rule, "-m", "--match") {
+        let Some(options) = match_options(name) else {
+            let message = format!("Couldn't load match `{name}':No such file or directory\n");
+            return Err(program.usage(&message));
+        };
+        text += &options;
+    }
+    text.extend(values(rule, "-p", "--protocol").filter_map(match_options));
+    for name in values(rule, "-j", "--jump").filter(|name| rules::is_target(name)) {
+        text += &format!("\n\nThe target {name} is known: docs/rules.md tells its options.");
+    }
+    Ok(text)
+}
+
+fn match_options(name: &str) -> Option<String> {
+    let options = rules::options_of_match(name)?;
+    let lines: String = options.map(|option| format!("\n  {option}")).collect();
+    Some(format!("\n\n{name} match options (docs/rules.md tells what they take):{lines}"))
+}
+
+/// What follows an option, in the next word or in its own.
+fn values<'a>(
+    rule: &'a [String],
+    short: &'a str,
+    long: &'a str,
+) -> impl Iterator<Item = &'a str> + 'a {
+    let next = |at: usize| rule.get(at + 1).map(String::as_str);
+    rule.iter().enumerate().filter_map(move |(at, word)| match word.as_str() {
+        word if word == short || word == long => next(at),
+        word => match word.strip_prefix(long) {
+            Some(rest) => rest.strip_prefix('='),
+            None => word.strip_prefix(short),
+        },
+    })
+}
 
 /// The commands and options that are taken.
 pub(super) fn text(program: Program) -> String {
@@ -43,4 +87,41 @@ FIREWALL_PIN names the instance's directory. Of rules, `firewall check` tells wh
 understood; docs/old-names.md tells what differs from iptables.",
         program.version()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use firewall_common::addr::Family;
+
+    use super::*;
+
+    const PROGRAM: Program = Program { name: "iptables", family: Family::Ipv4 };
+
+    fn help(line: &str) -> Result<String, Failure> {
+        let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        asked(PROGRAM, &words)
+    }
+
+    #[test]
+    fn matches_and_targets_beside_it_are_told() {
+        for (line, wanted) in [
+            ("-m conntrack", "\n  --ctstate\n"),
+            ("-m conntrack", "\n  --ctorigdstport"),
+            ("--match=recent", "recent match options"),
+            ("-p tcp -mset", "\n  --match-set"),
+            ("-p tcp -mset", "\n  --dport"),
+            ("-j REJECT", "The target REJECT is known"),
+        ] {
+            let text = help(line).unwrap_or_else(|failure| panic!("{line}: {failure:?}"));
+            assert!(text.contains("Usage: iptables") && text.contains(wanted), "{line}: {text}");
+        }
+        assert!(!help("-j FROB -p 50").unwrap().contains("docs/rules.md"));
+    }
+
+    #[test]
+    fn a_match_that_is_not_known_is_wrong_usage() {
+        let failure = help("-m frob").unwrap_err();
+        assert_eq!(failure.status, 2);
+        assert!(failure.message.contains("Couldn't load match `frob'"), "{}", failure.message);
+    }
 }

@@ -21,7 +21,7 @@ use crate::{commands::print, ruleset::LazyServices};
 pub(super) fn run(program: Program, arguments: &[String]) -> Result<(), Failure> {
     let call = call::read(program, arguments)?;
     match &call.command {
-        Command::Help => write(program, &help::text(program)),
+        Command::Help => write(program, &help::asked(program, &call.rule)?),
         Command::Version => write(program, &program.version()),
         command if command.changes_nothing() && !call.zeroes => look(program, &call),
         _ => change(program, &call),

@@ -51,6 +51,14 @@ impl FlowView {
         self.flow.expires.since(self.now).as_secs()
     }
 
+    /// A number that stays with a flow (FNV-1a of its endpoints and its beginning). The
+    /// kernel's is of the same kind, and as meaningless.
+    fn identifier(&self) -> u32 {
+        let created = bytemuck::bytes_of(&self.flow.created);
+        let bytes = bytemuck::bytes_of(&self.key).iter().chain(created);
+        bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    }
+
     fn state(&self) -> &'static str {
         state::name(self.key.protocol(), self.flow.state)
     }

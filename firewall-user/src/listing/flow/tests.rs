@@ -249,7 +249,7 @@ mod as_conntrack_prints_events {
     use super::*;
 
     fn event(view: &FlowView, change: FlowChange) -> String {
-        shown(|line| text::write_event(line, view, change))
+        shown(|line| text::write_event(line, view, change, text::Labels::default()))
     }
 
     #[test]
@@ -262,6 +262,20 @@ mod as_conntrack_prints_events {
             "    [NEW] tcp      6 120 SYN_SENT src=192.0.2.2 dst=198.51.100.2 sport=38712 dport=80 \
              [UNREPLIED] src=198.51.100.2 dst=192.0.2.2 sport=80 dport=38712"
         );
+    }
+
+    #[test]
+    fn with_family_and_number_where_they_are_asked_for() {
+        let mut view = view(tuple(TCP, "192.0.2.2", 38712, "198.51.100.2", 80), 120);
+        view.flow.state = State::SynSent as u8;
+        let labels = text::Labels { family: true, id: true };
+        let event = shown(|line| text::write_event(line, &view, FlowChange::New, labels));
+        assert!(event.starts_with("    [NEW] ipv4     2 tcp      6 120 SYN_SENT src="), "{event}");
+        let listed = shown(|line| text::write_labelled(line, &view, labels));
+        assert!(listed.starts_with("ipv4     2 tcp      6 120 SYN_SENT src="), "{listed}");
+        let number = |text: &str| text.rsplit_once(" id=").map(|(_, id)| id.to_owned());
+        assert!(number(&event).is_some_and(|id| id.parse::<u32>().is_ok()), "{event}");
+        assert_eq!(number(&event), number(&listed));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A flow as conntrack(8) prints it.
 
 use firewall_common::{
+    addr::Family,
     flow::{Direction, Tuple, status},
     flow_event::FlowChange,
 };
@@ -30,9 +31,39 @@ pub fn write(line: &mut Line, view: &FlowView) {
     line.text(" use=1");
 }
 
+/// What conntrack(8) shows of a flow when `-o` asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// `extended`: the family.
+    pub family: bool,
+    pub id: bool,
+}
+
+/// As [`write`], with what is asked for besides.
+pub fn write_labelled(line: &mut Line, view: &FlowView, labels: Labels) {
+    family(line, view, labels);
+    write(line, view);
+    identifier(line, view, labels);
+}
+
+fn family(line: &mut Line, view: &FlowView, labels: Labels) {
+    if labels.family {
+        line.text(match view.original().src.family() {
+            Family::Ipv4 => "ipv4     2 ",
+            Family::Ipv6 => "ipv6     10 ",
+        });
+    }
+}
+
+fn identifier(line: &mut Line, view: &FlowView, labels: Labels) {
+    if labels.id {
+        line.text(" id=").number(view.identifier());
+    }
+}
+
 /// ` [UPDATE] tcp      6 60 SYN_RECV src=…`; as the kernel's events, it has counters
 /// only at the flow's end, the helper at its beginning, and a mark that is not zero.
-pub fn write_event(line: &mut Line, view: &FlowView, change: FlowChange) {
+pub fn write_event(line: &mut Line, view: &FlowView, change: FlowChange, labels: Labels) {
     let counters = match change {
         FlowChange::New | FlowChange::Update => Counters::Hidden,
         FlowChange::Destroy => Counters::Shown,
@@ -42,6 +73,7 @@ pub fn write_event(line: &mut Line, view: &FlowView, change: FlowChange) {
         FlowChange::Update => " [UPDATE] ",
         FlowChange::Destroy => "[DESTROY] ",
     });
+    family(line, view, labels);
     connection(line, view, counters);
     if view.flow.mark != 0 {
         line.text("mark=").number(view.flow.mark).text(" ");
@@ -50,6 +82,7 @@ pub fn write_event(line: &mut Line, view: &FlowView, change: FlowChange) {
         line.text("helper=").text(helper).text(" ");
     }
     line.without_last_blank();
+    identifier(line, view, labels);
 }
 
 /// From the protocol to `[ASSURED]`; each word is followed by a blank.

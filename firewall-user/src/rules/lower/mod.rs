@@ -102,7 +102,7 @@ impl Compiled {
             match (slot_of(name), self.extras.get_mut(*extra)) {
                 (Some(slot), Some(extra)) => extra.arguments[*word] = slot,
                 _ => {
-                    let problem = Problem::new(format!("there is no set '{name}'"));
+                    let problem = Problem::absent_set(format!("there is no set '{name}'"));
                     let problem = problem.advise(format!(
                         "create it first, as with `firewall set create {name} hash:ip`"
                     ));

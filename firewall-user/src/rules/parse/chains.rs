@@ -55,7 +55,8 @@ impl Parser<'_, '_> {
                 return;
             }
         };
-        let problem = Problem::new(format!("the chain '{name}' {problem} and cannot be deleted"));
+        let problem =
+            Problem::undoable(format!("the chain '{name}' {problem} and cannot be deleted"));
         self.problem(span, problem.advise("empty the chains before with -F"));
     }
 
@@ -66,7 +67,7 @@ impl Parser<'_, '_> {
         }
         let is_built_in = |chain: &Chain| chain.policy.is_some();
         if self.ruleset.table(table).and_then(|all| all.chain(&old.text)).is_some_and(is_built_in) {
-            let problem = Problem::new(format!("the chain '{}' is built in", old.text));
+            let problem = Problem::undoable(format!("the chain '{}' is built in", old.text));
             let problem = problem.advise("only chains of one's own can be renamed");
             return self.problem(old.span(), problem);
         }

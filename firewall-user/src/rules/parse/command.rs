@@ -208,7 +208,7 @@ impl Parser<'_, '_> {
         let Some(at) = chains.iter().position(|chain| chain.name == name.text) else {
             let near = nearest(&name.text, chains.iter().map(|chain| chain.name.as_str()));
             let problem =
-                Problem::new(format!("there is no chain '{}' in table {table}", name.text));
+                Problem::undoable(format!("there is no chain '{}' in table {table}", name.text));
             let problem = match near {
                 Some(near) => problem.did_you_mean(Some(near)),
                 None if is_of_another_table(&name.text) => {
@@ -229,7 +229,7 @@ impl Parser<'_, '_> {
         let given = number(&word.text).and_then(|number| usize::try_from(number).ok());
         let number = given.filter(|number| (1..=most).contains(number));
         if number.is_none() {
-            let problem = Problem::new(format!("the chain has no place {}", word.text));
+            let problem = Problem::undoable(format!("the chain has no place {}", word.text));
             let advice = match most {
                 0 => "it has no rules".to_owned(),
                 most => format!("write 1 to {most}"),
@@ -264,7 +264,7 @@ impl Parser<'_, '_> {
             _ => {
                 let gone = rules.map(|rule| remove(all, &rule)).fold(true, |a, b| a & b);
                 if !gone {
-                    let problem = Problem::new(format!("{} has no such rule", command.arg()));
+                    let problem = Problem::undoable(format!("{} has no such rule", command.arg()));
                     self.problem(command.whole_span(), problem);
                 }
             }

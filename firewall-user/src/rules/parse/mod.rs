@@ -90,6 +90,16 @@ pub fn option_arity(name: &str) -> Option<(usize, usize)> {
     options::find(name).map(|fact| fact.arity)
 }
 
+/// The options of a match; `None` when `-m` does not take the name.
+pub fn options_of_match(name: &str) -> Option<impl Iterator<Item = &'static str>> {
+    pending::named(name).map(|_| options::of_match(name))
+}
+
+/// Whether `-j` takes the name, chains apart.
+pub fn is_target(name: &str) -> bool {
+    targets::BUILTIN.contains(&name)
+}
+
 /// What becomes of the rules of a table that the text names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Former {
@@ -148,7 +158,7 @@ impl Parser<'_, '_> {
             self.line(&words);
         }
         if let Some(section) = self.section.take() {
-            let problem = Problem::new("this table is never finished");
+            let problem = Problem::undoable("this table is never finished");
             self.problem(section.span, problem.advise("write COMMIT behind its last line"));
         }
     }

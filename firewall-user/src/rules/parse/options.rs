@@ -132,6 +132,30 @@ const fn text(field: TextField) -> Opt {
     Opt::Extra(Field::Text(field))
 }
 
+/// The options of a match, as their first names.
+pub(super) fn of_match(name: &str) -> impl Iterator<Item = &'static str> {
+    let of_it = FACTS.iter().filter(move |fact| belongs_to(fact.opt, name));
+    of_it.filter_map(|fact| fact.names.first().copied())
+}
+
+fn belongs_to(opt: Opt, name: &str) -> bool {
+    match opt {
+        Opt::Sport | Opt::Dport => matches!(name, "tcp" | "udp" | "sctp"),
+        Opt::Syn | Opt::TcpFlags | Opt::TcpOption => name == "tcp",
+        Opt::Sports | Opt::Dports | Opt::Ports => name == "multiport",
+        Opt::State => name == "state",
+        Opt::CtState => name == "conntrack",
+        Opt::Helper => name == "helper",
+        Opt::Comment => name == "comment",
+        Opt::IcmpType => name == "icmp",
+        Opt::Icmpv6Type => matches!(name, "icmp6" | "icmpv6" | "ipv6-icmp"),
+        Opt::Set(_) => name == "set",
+        Opt::Extra(Field::Mark) => matches!(name, "mark" | "connmark"),
+        Opt::Extra(field) => field.kind().name() == name,
+        _ => false,
+    }
+}
+
 pub(super) const FACTS: &[Fact] = &[
     plain(&["-A", "--append"], Opt::Append, 1, 1),
     plain(&["-I", "--insert"], Opt::Insert, 1, 2),

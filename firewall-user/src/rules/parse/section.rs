@@ -127,7 +127,7 @@ impl Parser<'_, '_> {
             Some(Chain { policy: Some(policy), .. }) => *policy = Policy { verdict, counter },
             Some(_) => self.problem(chain.span(), no_policy(&chain.text)),
             None => {
-                let problem = Problem::new(format!("there is no chain '{}'", chain.text));
+                let problem = Problem::undoable(format!("there is no chain '{}'", chain.text));
                 let near = nearest(&chain.text, table.builtin_chains().iter().copied());
                 self.problem(chain.span(), problem.did_you_mean(near));
             }
@@ -141,7 +141,7 @@ impl Parser<'_, '_> {
         }
         let all = &mut self.ruleset.table_mut(table).chains;
         if all.iter().any(|known| known.name == *name) {
-            let problem = Problem::new(format!("there is a chain '{name}' already"));
+            let problem = Problem::undoable(format!("there is a chain '{name}' already"));
             return self.problem(
                 chain.span(),
                 problem.advise("take this line out, or choose another name"),
@@ -163,7 +163,7 @@ impl Parser<'_, '_> {
 }
 
 fn bad_policy(policy: &str) -> Problem {
-    let problem = Problem::new(format!("'{policy}' cannot be a policy"));
+    let problem = Problem::undoable(format!("'{policy}' cannot be a policy"));
     match policy {
         "REJECT" => problem.advise("write DROP, and a rule -j REJECT at the chain's end"),
         _ => match targets::meant(policy) {
