@@ -247,7 +247,7 @@ fn sets_outlive_the_daemon_and_what_is_in_use_stays() {
         bench.refused("ipset destroy other", 1, "in use by a kernel component")?;
         bench.refused("ipset rename block z", 1, "in use by another system")?;
         bench.text("iptables -F FORWARD && ipset destroy block && ipset destroy l")?;
-        bench.refused("iptables -A FORWARD -m set --match-set block src", 1, "no set 'block'")?;
+        bench.refused("iptables -A FORWARD -m set --match-set block src", 2, "no set 'block'")?;
         bench.passes()
     });
 }
