@@ -25,6 +25,17 @@ use crate::{
     netns, wait,
 };
 
+/// A gateway behind which clients reach FTP servers, and nothing else.
+pub const FTP_RULES: &str = "\
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -i eth0 -p tcp --dport 21 -m state --state NEW -j ACCEPT
+COMMIT
+";
+
 const BPFFS: &str = "/sys/fs/bpf";
 const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -9,7 +9,7 @@ use firewall_common::flow::Tuple;
 use firewall_tests::{
     Family, Firewall, capability,
     conversation::Conversation,
-    firewall::Setup,
+    firewall::{FTP_RULES, Setup},
     needs,
     packet::{Packet, Segment, flag},
     wait,
@@ -18,23 +18,13 @@ use firewall_tests::{
 use firewall_user::kernel::{maps::Maps, pins::Pins, unread::Losses};
 use nix::sys::signal::Signal;
 
-const RULES: &str = "\
-*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
--A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT
--A FORWARD -i eth0 -p tcp --dport 21 -m state --state NEW -j ACCEPT
-COMMIT
-";
-
 /// What a page makes a browser send.
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n";
 /// The client's address, port 40001.
 const PORT: &[u8] = b"PORT 192,0,2,77,156,65\r\n";
 
 fn setup() -> Setup {
-    Setup::on(&["eth0", "eth1"]).both(RULES)
+    Setup::on(&["eth0", "eth1"]).both(FTP_RULES)
 }
 
 /// A connection that fills the daemon's ring, to a server that nobody finds: what the daemon

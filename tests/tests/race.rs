@@ -12,23 +12,13 @@ use firewall_tests::{
     Family, Firewall, Gateway, Netns, Offload, capability, command,
     command::Background,
     control::{Control, extended, host_port},
-    firewall::Setup,
+    firewall::{FTP_RULES, Setup},
     ledger::Ledger,
     needs,
     server::own::{Own, Script, contents},
     stats::TcpLoss,
     wait,
 };
-
-const RULES: &str = "\
-*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
--A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT
--A FORWARD -i eth0 -p tcp --dport 21 -m state --state NEW -j ACCEPT
-COMMIT
-";
 
 /// A box that is client or server itself.
 const BOX: &str = "\
@@ -96,7 +86,7 @@ enum Daemon {
 
 fn scenario(family: Family, daemon: Daemon) -> Result<()> {
     let network = Gateway::new(Offload::Tuned)?;
-    let mut firewall = Setup::on(&["eth0", "eth1"]).both(RULES).start(network.gateway())?;
+    let mut firewall = Setup::on(&["eth0", "eth1"]).both(FTP_RULES).start(network.gateway())?;
     let _load = match daemon {
         Daemon::Free => None,
         Daemon::OnBusyCpu => Some(keep_busy(&mut firewall)?),
@@ -107,7 +97,7 @@ fn scenario(family: Family, daemon: Daemon) -> Result<()> {
 /// Between devices as the kernel makes them.
 fn on_hook(hook: &str) -> Result<()> {
     let network = Gateway::new(Offload::Default)?;
-    let setup = Setup::on(&["eth0", "eth1"]).both(RULES).option("--hook").option(hook);
+    let setup = Setup::on(&["eth0", "eth1"]).both(FTP_RULES).option("--hook").option(hook);
     let firewall = setup.start(network.gateway())?;
     both_ways(&network, &firewall, Family::V4, SOME)
 }

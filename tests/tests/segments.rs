@@ -17,7 +17,7 @@ use firewall_tests::{
     Family, Firewall, Gateway, Offload, capability,
     control::{Control, extended, host_port},
     conversation::Conversation,
-    firewall::Setup,
+    firewall::{FTP_RULES, Setup},
     ledger::refused_since,
     needs,
     packet::Packet,
@@ -26,16 +26,6 @@ use firewall_tests::{
     wire::{End, Wires},
 };
 use nix::sys::socket::{getsockopt, sockopt::SocketError};
-
-const RULES: &str = "\
-*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:OUTPUT ACCEPT [0:0]
--A FORWARD -m state --state ESTABLISHED,RELATED -j ACCEPT
--A FORWARD -i eth0 -p tcp --dport 21 -m state --state NEW -j ACCEPT
-COMMIT
-";
 
 /// How a line, given without its end, becomes segments.
 type Spelling = fn(&str) -> Vec<Vec<u8>>;
@@ -240,7 +230,7 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn start(network: &'a Gateway, family: Family, script: Script) -> Result<Self> {
         let server = Own::start(&network.server, script)?;
-        let firewall = Setup::on(&["eth0", "eth1"]).both(RULES).start(network.gateway())?;
+        let firewall = Setup::on(&["eth0", "eth1"]).both(FTP_RULES).start(network.gateway())?;
         let address = SocketAddr::new(network.server_address(family), 21);
         let mut control = Control::open(&network.client, address)?;
         control.login(("a", "b"))?;
@@ -349,7 +339,7 @@ mod on_the_wire {
         }
 
         fn firewall(&self) -> Result<Firewall<'_>> {
-            Setup::on(&["eth0", "eth1"]).both(RULES).start(self.network.gateway())
+            Setup::on(&["eth0", "eth1"]).both(FTP_RULES).start(self.network.gateway())
         }
 
         fn converse(&self) -> Result<Conversation<'_>> {
