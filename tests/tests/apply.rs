@@ -383,3 +383,21 @@ mod over_the_network {
         Ok(())
     }
 }
+
+#[test]
+fn a_file_without_table_filter_takes_nothing_away() {
+    needs!(capability::firewall());
+    let run = || -> Result<()> {
+        let network = Gateway::new(Offload::Tuned)?;
+        let firewall = start(&network)?;
+        let before = firewall.text(&["save"])?;
+        for cut_short in ["", "# rules of the gateway\n", "*nat\nCOMMIT\n"] {
+            let refused = firewall.with_rules("apply", cut_short)?;
+            ensure!(refused.code() == 1, "{cut_short:?}: {refused:?}");
+            ensure!(refused.stderr.contains("no table filter"), "{refused:?}");
+            ensure!(firewall.text(&["save"])? == before, "{cut_short:?}: refused, and applied");
+        }
+        Ok(())
+    };
+    run().unwrap();
+}

@@ -24,7 +24,7 @@ use crate::{
     cli::args::{self, Global, Output},
     kernel::{in_force::TrialEnd, maps::Maps, sets::SetTables},
     rules::{
-        Ruleset, TableName,
+        Ruleset,
         lint::{Cut, Lockout, lockout},
     },
     ruleset::{Rulesets, Running, bind, differences},
@@ -64,6 +64,8 @@ pub fn apply(global: &Global, command: &args::Apply) -> Result<()> {
 struct Incoming {
     /// With what messages call their files.
     rules: Vec<(String, Ruleset)>,
+    /// Files that say nothing of table filter.
+    without_filter: Vec<String>,
     sets: Option<sets::File>,
 }
 
@@ -73,10 +75,15 @@ impl Incoming {
         let is_ipv6 = alone.is_some_and(|file| source::is_ipv6(file, command.ipv6));
         let (v4, v6) = (command.rules.as_deref(), command.rules6.as_deref());
         let files = [(alone, is_ipv6), (v4, false), (v6, true)];
-        let mut rules = Vec::new();
+        let (mut rules, mut without_filter) = (Vec::new(), Vec::new());
         for (file, is_ipv6) in files {
             if let Some(path) = file {
-                rules.push((path.display().to_string(), source::read(path, is_ipv6)?));
+                let (name, (parsed, has_filter)) =
+                    (path.display().to_string(), source::read_whole(path, is_ipv6)?);
+                if !has_filter {
+                    without_filter.push(name.clone());
+                }
+                rules.push((name, parsed));
             }
         }
         let sets = match &command.sets {
@@ -86,13 +93,12 @@ impl Incoming {
             }
             None => None,
         };
-        Ok(Self { rules, sets })
+        Ok(Self { rules, without_filter, sets })
     }
 
     /// A file that was cut short, or is another one than was meant, opens everything.
     fn ensure_has_filter(&self) -> Result<()> {
-        let lacks = |(_, rules): &&(String, Ruleset)| rules.table(TableName::Filter).is_none();
-        let Some((name, _)) = self.rules.iter().find(lacks) else { return Ok(()) };
+        let Some(name) = self.without_filter.first() else { return Ok(()) };
         bail!(
             "{name} has no table filter: applied, it takes away the rules and policies that are in \
              force there\nwrite *filter with its policies and COMMIT into it, add to what is there \

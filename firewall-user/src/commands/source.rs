@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use firewall_common::addr::Family;
 
 use crate::{
-    rules::{self, Ruleset},
+    rules::{self, Ruleset, Table, TableName},
     ruleset::LazyServices,
 };
 
@@ -20,9 +20,22 @@ use crate::{
 /// # Errors
 /// When it cannot be read, or every error that is in it.
 pub fn read(path: &Path, is_ipv6: bool) -> Result<Ruleset> {
+    read_whole(path, is_ipv6).map(|(rules, _)| rules)
+}
+
+/// As [`read`]; tells also whether the file says anything of table filter.
+///
+/// # Errors
+/// As there.
+pub fn read_whole(path: &Path, is_ipv6: bool) -> Result<(Ruleset, bool)> {
     let family = if is_ipv6 { Family::Ipv6 } else { Family::Ipv4 };
     let (name, text) = text(path, "rules")?;
-    Ok(rules::parse(&name, &text, family, &LazyServices::default())?)
+    let rules = rules::parse(&name, &text, family, &LazyServices::default())?;
+    let begins = |line: &str| line.trim().strip_prefix('*').map(str::trim) == Some("filter");
+    let filter = rules.table(TableName::Filter);
+    let has_filter = filter.is_some_and(|table| *table != Table::empty(TableName::Filter))
+        || text.lines().any(begins);
+    Ok((rules, has_filter))
 }
 
 /// Whether a file has rules for IPv6: when that is said, or by its name.
