@@ -409,13 +409,14 @@ pub fn accept<P: Packet + ?Sized, T: Tables>(
     }
     // Behind the commit the flow may stand in another table; a new one is on the desk.
     let is_needed = matches!(reading, Reading::Needed);
-    if is_needed && let Some((_, flow)) = &tracked.flow {
+    let is_described = is_needed || matches!(reading, Reading::Skipped);
+    if is_described && let Some((_, flow)) = &tracked.flow {
         tables.describe(scratch, Some(flow), tracked.direction, now);
     }
     if let Err(reason) = tables.commit(scratch, tracked, now) {
         return Verdict::Drop(reason);
     }
-    if is_needed && tracked.flow.is_none() {
+    if is_described && tracked.flow.is_none() {
         tables.describe(scratch, None, tracked.direction, now);
     }
     // What is held the daemon gives its numbers, and perhaps another text.
@@ -432,6 +433,9 @@ pub fn accept<P: Packet + ?Sized, T: Tables>(
         }
         Reading::Skipped => {
             tables.count(Stat::PuntSkipped as u32);
+            if !tables.options().has(option::REHEARSAL) {
+                tables.pass_unread(scratch);
+            }
             Verdict::Accept(chain)
         }
         Reading::NotNeeded | Reading::Forbidden => Verdict::Accept(chain),

@@ -773,6 +773,9 @@ pub trait Tables: Rules {
         path::describe(scratch, flow, direction, now);
     }
 
+    /// Notes that the segment that was described goes on unread.
+    fn pass_unread(&self, scratch: &Scratch);
+
     /// [`fragment::is_repeated`].
     #[inline(always)]
     fn is_repeated(&self, scratch: &mut Scratch, now: Nanos) -> bool

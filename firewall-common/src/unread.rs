@@ -19,7 +19,7 @@ pub const MAX_UNREAD: u32 = 65_536;
 pub struct Unread {
     /// [`crate::flow::Flow::created`] of the connection.
     pub created: Nanos,
-    /// The first byte that was lost.
+    /// The first byte that was lost, or may have been: what lies before it was not.
     pub seq: Seq,
     pub _pad: u32,
 }
@@ -34,6 +34,18 @@ impl Unread {
     pub fn add(&mut self, later: &Self) {
         if self.created != later.created || later.seq.is_before(self.seq) {
             *self = *later;
+        }
+    }
+
+    /// Takes in that a segment reached its receiver unread, as what comes while no helper is
+    /// there may: of what it brought nothing is missing any more.
+    #[inline(always)]
+    pub fn pass(&mut self, segment: &Punt) {
+        let begin = Seq(segment.seq);
+        let end = begin.plus(segment.payload_len as u32);
+        let is_of_it = self.created == segment.flow_created;
+        if is_of_it && !self.seq.is_before(begin) && self.seq.is_before(end) {
+            self.seq = end;
         }
     }
 }
@@ -73,5 +85,20 @@ mod tests {
         let mut unread = lost(1, 10);
         unread.add(&lost(2, 500));
         assert_eq!(unread, lost(2, 500));
+    }
+
+    #[test]
+    fn what_passes_unread_is_not_missing() {
+        let passed = |created, seq| {
+            let mut unread = lost(1, 10);
+            let flow_created = Nanos(created);
+            unread.pass(&Punt { flow_created, seq, payload_len: 8, ..Punt::default() });
+            unread
+        };
+        assert_eq!(passed(1, 10), lost(1, 18));
+        assert_eq!(passed(1, 3), lost(1, 11));
+        for (created, seq) in [(2, 10), (1, 2), (1, 11)] {
+            assert_eq!(passed(created, seq), lost(1, 10));
+        }
     }
 }

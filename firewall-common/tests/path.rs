@@ -10,6 +10,7 @@ use firewall_common::{
     tables::FlowTable,
     testing::{Frame, Memory},
     time::Nanos,
+    unread::Unread,
     verdict::{DropReason, STATS, Stat, Verdict, drop_counter, is_verdict},
     wire::tcp_flag::{ACK, FIN, PSH, RST, SYN},
 };
@@ -481,6 +482,18 @@ mod ftp {
         memory.options.bits |= option::HELPER_FAILURE_CLOSED;
         let verdict = memory.filter(&command.build(), late);
         assert_eq!(verdict, Verdict::Drop(DropReason::HelperAway));
+    }
+
+    #[test]
+    fn what_flows_on_without_a_daemon_is_not_missing() {
+        let memory = Memory::default();
+        log_in(&memory);
+        let command = control(ACK | PSH).payload(b"PASV\r\n");
+        send(&memory, &command);
+        let held = memory.scratch().punt;
+        memory.unread.borrow_mut().insert(held.way(), Unread::of(&held));
+        memory.filter(&command.build(), NOW.after(HEARTBEAT_LIMIT));
+        assert_eq!(memory.unread.borrow()[&held.way()].seq.0, held.seq + 6);
     }
 
     #[test]

@@ -62,6 +62,15 @@ fn miss(punt: &Punt) {
     }
 }
 
+/// Notes that a segment reached its receiver unread.
+#[inline(always)]
+pub fn pass(punt: &Punt) {
+    if let Some(unread) = UNREAD.get_ptr_mut(punt.way()) {
+        // SAFETY: as in `miss`.
+        unsafe { (*unread).pass(punt) };
+    }
+}
+
 /// Copies an early fragment to the ring where it waits. It counts when it is judged,
 /// or here, when there was no space.
 #[inline(always)]

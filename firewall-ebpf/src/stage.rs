@@ -47,7 +47,7 @@ use firewall_common::{
 use crate::{
     maps::{BUCKET_KEY, COUNT, OPTIONS, PATTERNS, TEXT_SEARCH, WINDOW},
     packet::{SkbPacket, XdpPacket},
-    route,
+    punt, route,
     tables::{Maps, Program, RuleMaps, now},
 };
 
@@ -907,6 +907,16 @@ pub extern "C" fn describe(
     let (scratch, flow) = unsafe { (scratch.as_mut(), flow.as_ref()) };
     let Some(scratch) = scratch else { return 0 };
     path::describe(scratch, flow, direction_of(is_reply), Nanos(now));
+    0
+}
+
+/// Notes that the segment that was described goes on unread.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pass_unread(scratch: *const Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(scratch) = (unsafe { scratch.as_ref() }) else { return 0 };
+    punt::pass(&scratch.punt);
     0
 }
 

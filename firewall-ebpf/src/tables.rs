@@ -1086,6 +1086,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn pass_unread(&self, scratch: &Scratch) {
+        stage::pass_unread(scratch);
+    }
+
+    #[inline(always)]
     fn is_repeated(&self, scratch: &mut Scratch, now: Nanos) -> bool {
         stage::is_repeated(scratch, now.0) != 0
     }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use firewall_common::flow::Tuple;
 use firewall_tests::{
     Family, Firewall, capability,
@@ -111,6 +111,13 @@ fn restarted(firewall: &mut Firewall<'_>) -> Result<()> {
     firewall.restart()
 }
 
+/// As one does it: the server speaks first.
+fn log_in(conversation: &mut Conversation<'_>) -> Result<()> {
+    conversation.say(End::Server, b"220 ready\r\n")?;
+    conversation.say(End::Client, b"USER a\r\n")?;
+    conversation.say(End::Server, b"230 welcome\r\n")
+}
+
 /// Login and PORT; whether the firewall expects the server's connection then.
 fn opens(firewall: &Firewall<'_>, conversation: &mut Conversation<'_>) -> Result<bool> {
     conversation.say(End::Client, b"USER a\r\n")?;
@@ -162,9 +169,7 @@ mod a_request_that_the_server_acknowledges_all_the_same {
         let (network, wires) = quiet_gateway()?;
         let firewall = setup().start(network.gateway())?;
         let mut conversation = Conversation::open(&wires, Family::V4, 1_025)?;
-        conversation.say(End::Server, b"220 ready\r\n")?;
-        conversation.say(End::Client, b"USER a\r\n")?;
-        conversation.say(End::Server, b"230 welcome\r\n")?;
+        log_in(&mut conversation)?;
         let flood = Flood::new(&firewall, &wires, 2_000)?;
         // The file's name goes on.
         flood.while_full(|| conversation.lose(End::Client, b"STOR "))?;
@@ -178,6 +183,8 @@ mod a_request_that_the_server_acknowledges_all_the_same {
 mod a_segment_that_comes_again {
     use super::*;
 
+    const LINE: &[u8] = b"NOOP\r\n";
+
     #[test]
     fn leaves_no_doubt() {
         needs!(capability::firewall());
@@ -188,6 +195,50 @@ mod a_segment_that_comes_again {
     fn leaves_the_next_daemon_no_doubt() {
         needs!(capability::firewall());
         again(restarted).unwrap();
+    }
+
+    #[test]
+    fn leaves_no_doubt_when_the_daemon_changes_at_once() {
+        needs!(capability::firewall());
+        again_before_a_change().unwrap();
+    }
+
+    fn again_before_a_change() -> Result<()> {
+        let (network, wires) = quiet_gateway()?;
+        let mut firewall = setup().start(network.gateway())?;
+        let mut conversation = Conversation::open(&wires, Family::V4, 1_025)?;
+        log_in(&mut conversation)?;
+        let flood = Flood::new(&firewall, &wires, 2_000)?;
+        flood.while_full(|| conversation.lose(End::Client, LINE))?;
+        conversation.say_again(End::Client, LINE.len() as u32, LINE)?;
+        conversation.say(End::Server, b"200 ok\r\n")?;
+        firewall.signal(Signal::SIGTERM)?;
+        firewall.daemon().context("the daemon")?.wait(wait::DEADLINE)?;
+        restarted(&mut firewall)?;
+        ensure!(announces(&firewall, &mut conversation)?, "what came again is missed");
+        Ok(())
+    }
+
+    #[test]
+    fn unread_leaves_no_doubt() {
+        needs!(capability::firewall());
+        again_unread().unwrap();
+    }
+
+    /// While the daemon stands still, it goes on.
+    fn again_unread() -> Result<()> {
+        let (network, wires) = quiet_gateway()?;
+        let firewall = setup().start(network.gateway())?;
+        let mut conversation = Conversation::open(&wires, Family::V4, 1_025)?;
+        log_in(&mut conversation)?;
+        let flood = Flood::new(&firewall, &wires, 2_000)?;
+        flood.while_full(|| conversation.lose(End::Client, LINE))?;
+        while_unread(&firewall, &wires, || {
+            conversation.say_again(End::Client, LINE.len() as u32, LINE)?;
+            conversation.say(End::Server, b"200 ok\r\n")
+        })?;
+        ensure!(announces(&firewall, &mut conversation)?, "what came again unread is missed");
+        Ok(())
     }
 
     /// First the greeting is lost, then the client's first line, then the announcement.
@@ -215,6 +266,25 @@ mod a_segment_that_comes_again {
     }
 }
 
+/// Has the daemon stand still for so long that segments go on unread.
+fn while_unread(
+    firewall: &Firewall<'_>,
+    wires: &Wires,
+    say: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let maps = Maps::open(&Pins::new(firewall.pin()))?;
+    let other = Conversation::open(wires, Family::V4, 3_000)?;
+    firewall.signal(Signal::SIGSTOP)?;
+    let beaten = maps.heartbeat()?;
+    wait::until_true("segments to go on unread", || {
+        other.send(End::Client, b"NOOP\r\n").is_ok()
+            && firewall.stat("punt-skipped").is_ok_and(|skipped| skipped > 0)
+    })?;
+    say()?;
+    firewall.signal(Signal::SIGCONT)?;
+    wait::until_true("the heart to beat", || maps.heartbeat().is_ok_and(|last| last != beaten))
+}
+
 #[test]
 fn a_request_that_passes_while_the_daemon_stands_still_is_not_followed_by_another_first() {
     needs!(capability::firewall());
@@ -224,15 +294,8 @@ fn a_request_that_passes_while_the_daemon_stands_still_is_not_followed_by_anothe
 fn standing_still() -> Result<()> {
     let (network, wires) = quiet_gateway()?;
     let firewall = setup().start(network.gateway())?;
-    let other = Conversation::open(&wires, Family::V4, 2_000)?;
     let mut conversation = Conversation::open(&wires, Family::V4, 1_025)?;
-    firewall.signal(Signal::SIGSTOP)?;
-    wait::until_true("segments to go on unread", || {
-        other.send(End::Client, b"NOOP\r\n").is_ok()
-            && firewall.stat("punt-skipped").is_ok_and(|skipped| skipped > 0)
-    })?;
-    conversation.say(End::Client, REQUEST)?;
-    firewall.signal(Signal::SIGCONT)?;
+    while_unread(&firewall, &wires, || conversation.say(End::Client, REQUEST))?;
     conversation.say(End::Server, b"220 ready\r\n")?;
     ensure!(!opens(&firewall, &mut conversation)?, "the next line counts as the first");
     Ok(())

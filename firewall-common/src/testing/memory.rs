@@ -37,6 +37,7 @@ use crate::{
     shortcut::{self, Ends, Plain, Turned},
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
+    unread::Unread,
     verdict::{self, STAT_PLACES, Stat, Verdict, family},
     walk,
 };
@@ -115,6 +116,8 @@ pub struct Memory {
     pub buckets: RefCell<HashMap<BucketKey, u64>>,
     /// The connections of `-m connlimit`.
     pub places: RefCell<HashMap<PlaceKey, Taken>>,
+    /// What was lost of control connections.
+    pub unread: RefCell<HashMap<Tuple, Unread>>,
     /// The last random number.
     dice: Cell<u32>,
     stats: RefCell<[u64; STAT_PLACES]>,
@@ -173,6 +176,7 @@ impl Default for Memory {
             recent: RefCell::default(),
             buckets: RefCell::default(),
             places: RefCell::default(),
+            unread: RefCell::default(),
             dice: Cell::new(1),
             stats: RefCell::new([0; STAT_PLACES]),
             scratch: Box::new(Cell::new(Scratch::zeroed())),
@@ -763,6 +767,12 @@ impl Tables for Memory {
 
     fn forget(&self, value: u32) -> u32 {
         value
+    }
+
+    fn pass_unread(&self, scratch: &Scratch) {
+        if let Some(unread) = self.unread.borrow_mut().get_mut(&scratch.punt.way()) {
+            unread.pass(&scratch.punt);
+        }
     }
 
     fn count(&self, counter: u32) {

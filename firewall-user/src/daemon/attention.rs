@@ -101,7 +101,7 @@ async fn attend(mut helper: Helper, pins: &Pins, mut stopped: oneshot::Receiver<
             }
             _ = ends.tick() => report(helper.sweep()),
             _ = &mut stopped => {
-                report(helper.report());
+                report(helper.leave());
                 return Ok(());
             }
         }

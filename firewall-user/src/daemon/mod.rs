@@ -48,7 +48,7 @@ use crate::{
     kernel::{
         attach::Hook,
         load::{Programs, SizesNamed, TableSizes},
-        maps::{Maps, now},
+        maps::Maps,
         pins::Pins,
         rings::{self, Ring},
     },
@@ -173,7 +173,7 @@ fn start(config: &Config) -> Result<Daemon> {
             helper.segment(record);
         }
     })?;
-    maps.set_heartbeat(now())?;
+    helper.beat()?;
     drop(takeover);
     // Nobody waits any more for what a daemon before was to tell.
     rings::take_all(&config.pins, "flow_events", |_| {})?;

@@ -12,8 +12,11 @@ use firewall_common::{
     unread::Unread,
 };
 
-use super::{Control, Helper, direction_of};
-use crate::{helper::Actions, kernel::maps::now};
+use super::{Control, Helper, direction_of, rewriting::acknowledged};
+use crate::{
+    helper::{Actions, passed_over},
+    kernel::maps::now,
+};
 
 impl Helper {
     /// A segment is let go of unread.
@@ -42,15 +45,35 @@ impl Helper {
         read.map(|(gaps, _)| gaps).unwrap_or_default()
     }
 
+    /// Passes over what is missing before a segment, as far as its receiver has it.
+    pub(super) fn pass_over(&mut self, punt: &Punt, received: Option<Seq>) -> Actions {
+        let (control, direction) = (Control::of(punt), direction_of(punt));
+        let expected = self.expected(control, direction);
+        match passed_over(expected, received, punt.seq) {
+            Some(reached) => self.arrived(control, direction, reached),
+            None => Actions::default(),
+        }
+    }
+
+    /// What the receiver of a segment has of its direction, where something is missing before it.
+    pub(super) fn received_before(&mut self, punt: &Punt) -> Option<Seq> {
+        let (control, direction) = (Control::of(punt), direction_of(punt));
+        let expected = self.expected(control, direction)?;
+        let is_early = Seq(punt.seq).is_after(Seq(expected));
+        let flow = is_early.then(|| self.flows.get(&control.key(), now()).ok().flatten())??;
+        acknowledged(&flow, direction).filter(|_| flow.created == punt.flow_created)
+    }
+
     /// Whether the receiver of a direction claims to have what was lost here.
     fn passes_over_a_loss(&mut self, control: Control, direction: Direction, reached: u32) -> bool {
         let Some(reader) = self.shelves.of(&control).roster.get(&control) else { return false };
         match reader.expects(direction) {
             Some(expected) => {
-                Seq(reached).is_after(Seq(expected)) && self.has_lost(control, direction, None)
+                Seq(reached).is_after(Seq(expected))
+                    && self.has_lost(control, direction, Seq(reached))
             }
             // A reader without a place there: what was lost before the one that it gets now.
-            None => self.has_lost(control, direction, Some(Seq(reached))),
+            None => self.has_lost(control, direction, Seq(reached)),
         }
     }
 
@@ -61,15 +84,15 @@ impl Helper {
             Direction::Original => punt.seq,
             Direction::Reply => punt.ack,
         };
-        self.has_lost(Control::of(punt), Direction::Original, Some(Seq(begin)))
+        self.has_lost(Control::of(punt), Direction::Original, Seq(begin))
     }
 
-    /// Whether something of a direction was lost, before a place or anywhere.
-    fn has_lost(&self, control: Control, direction: Direction, before: Option<Seq>) -> bool {
+    /// Whether something of a direction was lost before a place.
+    fn has_lost(&self, control: Control, direction: Direction, before: Seq) -> bool {
         let lost = || -> Result<bool> {
             let unread = self.losses.get(&way(control, direction))?;
             let own = unread.filter(|unread| unread.created == control.created);
-            let is_told = own.is_some_and(|lost| before.is_none_or(|it| lost.seq.is_before(it)));
+            let is_told = own.is_some_and(|lost| lost.seq.is_before(before));
             Ok(is_told || !control.created.is_after(self.losses.untold()?))
         };
         // What cannot be looked up is not believed.
@@ -91,6 +114,15 @@ impl Helper {
             if !self.is_made_good(&way, &lost)? {
                 self.losses.add(way, lost)?;
             }
+        }
+        Ok(())
+    }
+
+    /// As [`Helper::forget_losses`], of all: the next daemon cannot tell what was made good.
+    pub(super) fn forget_all_losses(&mut self) -> Result<()> {
+        self.losses_to_check = self.losses.ways()?;
+        while !self.losses_to_check.is_empty() {
+            self.forget_losses()?;
         }
         Ok(())
     }

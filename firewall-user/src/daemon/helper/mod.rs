@@ -128,7 +128,7 @@ impl Helper {
             readers,
             watchers,
             started: now(),
-            beaten: now(),
+            beaten: maps.heartbeat()?,
             away_until: now(),
             refused: Refused::default(),
             shelves: Shelves::new(bounds, datagram_bounds),
@@ -257,7 +257,9 @@ impl Helper {
     fn read(&mut self, punt: &Punt, payload: &[u8]) {
         let (control, direction) = (Control::of(punt), direction_of(punt));
         self.follow(punt, Names::default());
-        let gaps = self.arrived(control, direction.reversed(), punt.ack);
+        let mut gaps = self.arrived(control, direction.reversed(), punt.ack);
+        let received = self.received_before(punt);
+        gaps.append(self.pass_over(punt, received));
         let said = self
             .shelves
             .of(&control)
@@ -343,6 +345,15 @@ impl Helper {
         }
         self.beaten = at;
         Ok(())
+    }
+
+    /// Writes down what the next daemon is to know.
+    ///
+    /// # Errors
+    /// When the maps cannot be read or written.
+    pub fn leave(&mut self) -> Result<()> {
+        self.forget_all_losses()?;
+        self.report()
     }
 
     /// Writes down how it fared, when anything has changed.

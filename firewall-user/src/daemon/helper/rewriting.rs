@@ -22,7 +22,7 @@ use crate::{
     daemon::segment::{Numbers, Segment},
     helper::{
         Action, Actions, Announced, Hole, Names, Reader, Replacement, Rewriter, emit, parts,
-        passed_over, text_at, told_within,
+        text_at, told_within,
     },
     kernel::maps::now,
     listing::helper_event::{Early, HelperChange, Untold},
@@ -162,11 +162,8 @@ impl Helper {
     /// before it.
     fn known(&mut self, punt: &Punt, received: Option<Seq>, shift: &Shift) -> Option<usize> {
         let (control, direction) = (Control::of(punt), direction_of(punt));
-        let expected = self.expected(control, direction);
-        if let Some(reached) = passed_over(expected, received, punt.seq) {
-            let gaps = self.arrived(control, direction, reached);
-            self.act_on(control, gaps);
-        }
+        let gaps = self.pass_over(punt, received);
+        self.act_on(control, gaps);
         let Some(expected) = self.expected(control, direction) else {
             return Some(told_within(shift, punt.seq));
         };
@@ -174,7 +171,7 @@ impl Helper {
         (!is_early).then(|| expected.wrapping_sub(punt.seq) as usize)
     }
 
-    fn expected(&mut self, control: Control, direction: Direction) -> Option<u32> {
+    pub(super) fn expected(&mut self, control: Control, direction: Direction) -> Option<u32> {
         self.shelves.of(&control).roster.get(&control)?.expects(direction)
     }
 
