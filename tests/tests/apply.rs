@@ -385,6 +385,31 @@ mod over_the_network {
 }
 
 #[test]
+fn rulesets_of_any_length_replace_each_other_whole() {
+    needs!(capability::firewall());
+    of_any_length().unwrap();
+}
+
+/// Their texts are kept in pieces, of which those stay that are the same.
+fn of_any_length() -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let firewall = start(&network)?;
+    for (count, other) in [(600, 0), (3, 0), (600, 300), (601, 300), (90, 0), (0, 0), (600, 599)] {
+        let rules: String = (0..count)
+            .map(|i| {
+                let target = if i == other { "ACCEPT" } else { "DROP" };
+                format!("-A FORWARD -s 10.0.{}.{}/32 -j {target}\n", i / 250, i % 250)
+            })
+            .collect();
+        firewall.apply(&CLOSED.replace("COMMIT", &format!("{rules}COMMIT")))?;
+        let saved = firewall.text(&["save"])?;
+        let kept = saved.lines().filter(|line| line.starts_with("-A"));
+        ensure!(kept.eq(rules.lines()), "of {count} rules: {saved}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_file_without_table_filter_takes_nothing_away() {
     needs!(capability::firewall());
     let run = || -> Result<()> {

@@ -150,13 +150,13 @@ impl Maps {
         Ok(())
     }
 
-    /// Prepares the ruleset that comes next; gives its generation, and the one whose
-    /// place it takes. What was on trial has to be over.
-    pub(super) fn next_in_force(&self) -> Result<(InForce, u32, u32)> {
+    /// Prepares the ruleset that comes next; gives its generation. What was on trial has to
+    /// be over.
+    pub(super) fn next_in_force(&self) -> Result<(InForce, u32)> {
         self.refuse_trial()?;
         self.end_trial()?;
         let in_force = self.in_force()?;
-        Ok((in_force, in_force.next(), in_force.replaced()))
+        Ok((in_force, in_force.next()))
     }
 
     /// Makes the ruleset count that was written as [`InForce::next`], for good or for

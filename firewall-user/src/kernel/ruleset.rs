@@ -75,12 +75,12 @@ impl Maps {
         if image.header.needs & need::GROUP != 0 {
             socket_layout().context("--gid-owner cannot work here")?;
         }
-        let (in_force, generation, replaced) = self.next_in_force()?;
+        let (in_force, generation) = self.next_in_force()?;
         self.tell_clock()?;
         let slot = slot(generation);
         self.write_rules(slot, &image).context("cannot write the rules")?;
         let texts = OfGeneration { rules: image.texts, sources: image.sources };
-        Texts::open(self)?.keep(generation, replaced, texts)?;
+        Texts::open(self)?.keep(generation, texts)?;
         for (ifindex, mut device) in self.devices()? {
             device.patterns[slot as usize & 1] = patterns(device.name());
             self.set_device(ifindex, device)?;

@@ -6,21 +6,19 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context, Result};
 use firewall_common::{
     addr::Family,
-    ruleset_text::{CHUNK, CONFIGURATION, ChunkKey, SOURCES},
+    control::slot,
+    ruleset_text::{CHUNK, CONFIGURATION, ChunkKey, SOURCES, STAMP},
 };
 
 use super::{batch, maps::Maps};
 
 pub(super) const FAMILIES: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
-/// The texts of all generations.
+/// The texts of both slots.
 #[derive(Debug)]
 pub(super) struct Texts {
     map: OwnedFd,
 }
-
-/// Pieces that are removed at once.
-const PIECES: usize = 16;
 
 /// What a generation's rules of both families say, and where they were written.
 #[derive(Clone, Copy, Debug)]
@@ -34,72 +32,78 @@ impl Texts {
         Ok(Self { map: maps.open_map("ruleset_text")? })
     }
 
-    /// Keeps the texts of a generation, and those of `replaced` no longer.
+    /// Keeps the texts of a generation in place of what its slot holds. Most rulesets are the
+    /// one before with a line more or less: what is there already stays.
     ///
     /// # Errors
     /// When the map cannot be written.
-    pub(super) fn keep(
-        &self,
-        generation: u32,
-        replaced: u32,
-        texts: OfGeneration<'_>,
-    ) -> Result<()> {
-        // What an install that was cut off has left under its own number goes, too.
-        for gone in [replaced, generation] {
-            for family in FAMILIES {
-                self.forget(rules_key(gone, family))?;
-                self.forget(sources_key(gone, family))?;
-            }
-        }
+    pub(super) fn keep(&self, generation: u32, texts: OfGeneration<'_>) -> Result<()> {
+        let slot = slot(generation);
+        self.stamp(slot, 0)?;
         for (family, text) in FAMILIES.into_iter().zip(texts.rules) {
-            self.write(rules_key(generation, family), text)
-                .context("cannot keep the rules' text")?;
+            self.write(rules_key(slot, family), text).context("cannot keep the rules' text")?;
         }
         for (family, text) in FAMILIES.into_iter().zip(texts.sources) {
-            self.write(sources_key(generation, family), text)
+            self.write(sources_key(slot, family), text)
                 .context("cannot keep where the rules were written")?;
         }
-        Ok(())
-    }
-
-    fn replace(&self, key: ChunkKey, text: &str) -> Result<()> {
-        self.forget(key)?;
-        self.write(key, text)
-    }
-
-    fn write(&self, key: ChunkKey, text: &str) -> Result<()> {
-        let (whole, rest) = text.as_bytes().as_chunks::<CHUNK>();
-        let keys: Vec<_> = pieces(key).take(whole.len()).collect();
-        batch::put_all(&self.map, &keys, whole)?;
-        if !rest.is_empty() {
-            let mut last = [0; CHUNK];
-            last[..rest.len()].copy_from_slice(rest);
-            batch::put(&self.map, &ChunkKey { number: whole.len() as u32, ..key }, &last)?;
-        }
-        Ok(())
-    }
-
-    fn forget(&self, key: ChunkKey) -> Result<()> {
-        let mut pieces = pieces(key);
-        loop {
-            let some: [_; PIECES] = std::array::from_fn(|_| pieces.next().unwrap_or(key));
-            if batch::remove_all(&self.map, &some)? < PIECES {
-                return Ok(());
-            }
-        }
+        self.stamp(slot, generation)
     }
 
     /// The text that a generation was compiled from; empty when it is not kept.
     pub(super) fn rules(&self, generation: u32, family: Family) -> Result<String> {
-        self.read(rules_key(generation, family))
+        self.of(generation, rules_key(slot(generation), family))
     }
 
     /// Where the rules of a generation were written; empty when it is not kept.
     pub(super) fn sources(&self, generation: u32, family: Family) -> Result<String> {
-        self.read(sources_key(generation, family))
+        self.of(generation, sources_key(slot(generation), family))
     }
 
-    fn read(&self, key: ChunkKey) -> Result<String> {
+    /// A text of a generation, unless another has taken its slot meanwhile.
+    fn of(&self, generation: u32, key: ChunkKey) -> Result<String> {
+        if self.stamped(key.slot)? != generation {
+            return Ok(String::new());
+        }
+        let bytes = self.read(key)?;
+        match self.stamped(key.slot)? == generation {
+            true => text(bytes),
+            false => Ok(String::new()),
+        }
+    }
+
+    fn stamp(&self, slot: u32, generation: u32) -> Result<()> {
+        let mut piece = [0; CHUNK];
+        piece[..4].copy_from_slice(&generation.to_ne_bytes());
+        batch::put(&self.map, &stamp_key(slot), &piece).context("cannot keep the rules' text")
+    }
+
+    fn stamped(&self, slot: u32) -> Result<u32> {
+        let mut piece = [0; CHUNK];
+        batch::get_into(&self.map, &stamp_key(slot), &mut piece)?;
+        Ok(u32::from_ne_bytes([piece[0], piece[1], piece[2], piece[3]]))
+    }
+
+    /// Only the pieces that differ are written: each is given its memory anew.
+    fn write(&self, first: ChunkKey, text: &str) -> Result<()> {
+        let mut pieces = pieces(first);
+        for (part, key) in text.as_bytes().chunks(CHUNK).zip(&mut pieces) {
+            let (mut wanted, mut found) = ([0; CHUNK], [0; CHUNK]);
+            wanted[..part.len()].copy_from_slice(part);
+            if !batch::get_into(&self.map, &key, &mut found)? || found != wanted {
+                batch::put(&self.map, &key, &wanted)?;
+            }
+        }
+        // What a longer text has left.
+        for key in pieces {
+            if batch::remove_all(&self.map, &[key])? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, key: ChunkKey) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(CHUNK);
         for key in pieces(key) {
             let before = bytes.len();
@@ -112,8 +116,12 @@ impl Texts {
         }
         let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         bytes.truncate(end);
-        String::from_utf8(bytes).context("the rules' text is not UTF-8")
+        Ok(bytes)
     }
+}
+
+fn text(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).context("a text in the maps is not UTF-8")
 }
 
 /// The keys of a text, from its first piece on.
@@ -130,7 +138,7 @@ impl Maps {
         let texts = Texts::open(self)?;
         for (family, text) in FAMILIES.into_iter().zip(sources) {
             texts
-                .replace(sources_key(generation, family), text)
+                .write(sources_key(slot(generation), family), text)
                 .context("cannot keep where the rules were written")?;
         }
         Ok(())
@@ -141,7 +149,7 @@ impl Maps {
     /// # Errors
     /// When the map cannot be written.
     pub fn keep_configuration(&self, text: &str) -> Result<()> {
-        Texts::open(self)?.replace(CONFIGURATION, text).context("cannot keep the configuration")
+        Texts::open(self)?.write(CONFIGURATION, text).context("cannot keep the configuration")
     }
 
     /// What the last daemon was told.
@@ -149,7 +157,7 @@ impl Maps {
     /// # Errors
     /// When the map cannot be read.
     pub fn configuration(&self) -> Result<String> {
-        Texts::open(self)?.read(CONFIGURATION)
+        text(Texts::open(self)?.read(CONFIGURATION)?)
     }
 
     /// The text that a generation was compiled from; empty when it is not kept.
@@ -170,16 +178,20 @@ impl Maps {
 }
 
 /// The first piece of the rules' text.
-const fn rules_key(generation: u32, family: Family) -> ChunkKey {
+const fn rules_key(slot: u32, family: Family) -> ChunkKey {
     let family = match family {
         Family::Ipv4 => 4,
         Family::Ipv6 => 6,
     };
-    ChunkKey { generation, family, number: 0 }
+    ChunkKey { slot, family, number: 0 }
 }
 
 /// The first piece of what tells where they were written.
-const fn sources_key(generation: u32, family: Family) -> ChunkKey {
-    let key = rules_key(generation, family);
+const fn sources_key(slot: u32, family: Family) -> ChunkKey {
+    let key = rules_key(slot, family);
     ChunkKey { family: key.family | SOURCES, ..key }
+}
+
+const fn stamp_key(slot: u32) -> ChunkKey {
+    ChunkKey { slot, family: STAMP, number: 0 }
 }

@@ -109,10 +109,10 @@ impl<'m> Workbench<'m> {
         self.index(patch, &header, &comes)?;
         let bases = Bases::open(&self, patch, counter)?;
         bases.write(&mut bases.after(after)?);
-        let (generation, replaced) = (self.in_force.next(), self.in_force.replaced());
+        let generation = self.in_force.next();
         let [v4, v6] = [0, 1].map(|family| kept.texts[family].as_str());
         let sources = [0, 1].map(|family| kept.sources[family].as_str());
-        self.texts.keep(generation, replaced, OfGeneration { rules: [v4, v6], sources })?;
+        self.texts.keep(generation, OfGeneration { rules: [v4, v6], sources })?;
         self.devices()?;
         let map = self.maps.open_map("rulesets")?;
         batch::put(map, &slot(generation), &header).context("cannot write the rules")?;
