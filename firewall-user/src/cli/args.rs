@@ -658,7 +658,9 @@ mod tests {
         assert!(refused("monitor --only flow").contains("flows"));
         let asked = |rest: &str| refused(&format!("explain -s 192.0.2.7 -d 192.0.2.9 {rest}"));
         assert!(asked("-p tcp --sport 1 --dport 2").contains("--in-interface"));
-        assert!(asked("-i eth0 -p tcp --sport 1").contains("--sport and --dport"));
+        assert!(asked("-i eth0 -p tcp --sport 1").contains("name --dport"));
+        assert!(asked("-i eth0 -p tcp --dport 1").contains("name its --sport"));
+        assert!(read("explain -i eth0 -p tcp -s ::1 -d ::2 --dport 1 --syn").is_ok());
         assert!(asked("-i eth0 -p icmp --dport 1").contains("has no ports"));
         assert!(asked("-i eth0 -p udp --sport 1 --dport 2 --syn").contains("need -p tcp"));
         assert!(asked("-i eth0 -p icmpv6").contains("-p icmp"));

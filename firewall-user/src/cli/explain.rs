@@ -8,6 +8,9 @@ use firewall_common::{flow::protocol, wire::tcp_flag};
 use super::value::{InterfaceName, Protocol};
 use crate::explain::{Way, chunk, frame::Asked};
 
+/// The port of a client that nobody has named.
+const ANY_CLIENT: u16 = 40_000;
+
 /// Say what would happen to a packet, at which rule, and why; nothing is sent or changed
 #[derive(Args, Clone, Debug)]
 pub struct Explain {
@@ -37,7 +40,7 @@ pub struct Explain {
     #[arg(short = 'd', long = "dst", value_name = "ADDRESS")]
     pub dst: IpAddr,
 
-    /// Source port, of a protocol with ports
+    /// Source port, of a protocol with ports; 40000 for a packet that begins a connection
     #[arg(long, value_name = "PORT")]
     pub sport: Option<u16>,
 
@@ -149,7 +152,7 @@ impl Explain {
             src: self.src,
             dst: self.dst,
             protocol: number,
-            sport: self.sport.unwrap_or(0),
+            sport: self.sport.unwrap_or(if self.dport.is_some() { ANY_CLIENT } else { 0 }),
             dport: self.dport.unwrap_or(0),
             flags: match number {
                 protocol::TCP => flags,
@@ -167,9 +170,11 @@ impl Explain {
     fn check_ports(&self, number: u8) -> Result<(), String> {
         let has_ports =
             matches!(number, protocol::TCP | protocol::UDP | protocol::UDPLITE | protocol::SCTP);
+        let begins = number != protocol::TCP || self.syn;
         match (has_ports, self.sport, self.dport) {
-            (true, None, _) | (true, _, None) => {
-                Err("this protocol has ports: name --sport and --dport".into())
+            (true, _, None) => Err("this protocol has ports: name --dport, and --sport".into()),
+            (true, None, _) if !begins => {
+                Err("without --syn it belongs to a connection: name its --sport".into())
             }
             (false, Some(_), _) | (false, _, Some(_)) => {
                 Err("this protocol has no ports: leave --sport and --dport out".into())

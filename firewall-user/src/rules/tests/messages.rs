@@ -376,10 +376,6 @@ fn matches_say_what_their_options_take() {
             "1:27: '5/week' is no rate; write as 5/second, 3/minute, 10/hour or 1/day",
         ),
         (
-            "-A INPUT -m limit --limit 1/day",
-            "1:19: a burst of 5 takes too long to earn; write a higher rate, or a smaller --limit-burst",
-        ),
-        (
             "-A INPUT -m limit --limit 5/min --limit 6/min",
             "1:33: --limit is a second test of the same; write one of them, or a second -m before it",
         ),

@@ -188,7 +188,7 @@ pub(super) fn read(
 ) -> Parsed<Vec<Condition<Fact>>> {
     match kind {
         ExtraKind::Statistic => return together::statistic(span, items).map(|fact| vec![fact]),
-        ExtraKind::Limit => return together::limit(span, items).map(|fact| vec![fact]),
+        ExtraKind::Limit => return together::limit(items).map(|fact| vec![fact]),
         ExtraKind::Recent => {
             return recent::recent(span, items, family).map(|fact| vec![fact]);
         }

@@ -94,7 +94,7 @@ fn nth(every: &Word, packet: &Word) -> Parsed<Fact> {
 }
 
 /// `--limit RATE`, `--limit-burst PACKETS`, or both, or none.
-pub(super) fn limit(span: Span, items: &[Item]) -> Parsed<Condition<Fact>> {
+pub(super) fn limit(items: &[Item]) -> Parsed<Condition<Fact>> {
     let mut limit = Limit::default();
     let (rate, burst) = (only(items, Field::Limit)?, only(items, Field::LimitBurst)?);
     if let Some(item) = rate {
@@ -102,11 +102,6 @@ pub(super) fn limit(span: Span, items: &[Item]) -> Parsed<Condition<Fact>> {
     }
     if let Some(item) = burst {
         limit.burst = packets(&item.args[0])?;
-    }
-    if limit.period.checked_mul(limit.burst).is_none() {
-        let span = rate.or(burst).map_or(span, Item::whole_span);
-        let problem = Problem::new(format!("a burst of {} takes too long to earn", limit.burst));
-        return Err((span, problem.advise("write a higher rate, or a smaller --limit-burst")));
     }
     Ok(Condition { negated: false, value: Fact::Limit(limit) })
 }
