@@ -6,7 +6,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
 };
@@ -19,9 +19,10 @@ use firewall_common::{
 };
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, Translation, capability,
-    control::{Control, extended, host_port},
+    control::{Control, host_port},
     ledger::refused_since,
     needs,
+    retrieval::{active, fetch_from, passive},
     server::own::{self, Own, Script, contents},
     wait,
 };
@@ -29,53 +30,6 @@ use firewall_user::kernel::{
     maps::{Maps, SequenceShifts},
     pins::Pins,
 };
-
-/// A file by a data connection that the server opens to where the client has said; gives whom
-/// the client sees, and what it has listened to.
-fn active(control: &mut Control, extended_: bool) -> Result<(SocketAddr, SocketAddr)> {
-    let listener = TcpListener::bind(SocketAddr::new(control.local()?.ip(), 0))?;
-    let own = listener.local_addr()?;
-    let line = match extended_ {
-        false => format!("PORT {}", host_port(own)),
-        true => format!("EPRT {}", extended(own)),
-    };
-    let reply = control.command(&line)?;
-    ensure!(reply.code == 200, "{reply:?}");
-    control.write(b"RETR file\r\n")?;
-    Ok((fetch_from(control, &listener)?, own))
-}
-
-fn fetch_from(control: &mut Control, listener: &TcpListener) -> Result<SocketAddr> {
-    listener.set_nonblocking(true)?;
-    let stream = wait::until("the data connection", wait::DEADLINE, || listener.accept().ok());
-    let (stream, from) = stream?;
-    stream.set_nonblocking(false)?;
-    finish(control, stream)?;
-    Ok(from)
-}
-
-/// A file by a data connection that the client opens.
-fn passive(control: &mut Control, command: &str) -> Result<()> {
-    let reply = control.command(command)?;
-    let port = reply.port()?;
-    let to = SocketAddr::new(control.peer()?.ip(), port);
-    let stream = TcpStream::connect_timeout(&to, wait::DEADLINE)
-        .with_context(|| format!("to {to}, by {}", reply.text))?;
-    control.write(b"RETR file\r\n")?;
-    finish(control, stream)
-}
-
-fn finish(control: &mut Control, mut stream: TcpStream) -> Result<()> {
-    stream.set_read_timeout(Some(wait::DEADLINE))?;
-    let mut arrived = String::new();
-    stream.read_to_string(&mut arrived)?;
-    ensure!(arrived == contents("file"), "arrived: {arrived:?}");
-    for code in [150, 226] {
-        let reply = control.reply()?;
-        ensure!(reply.code == code, "{reply:?}");
-    }
-    Ok(())
-}
 
 fn session(network: &Gateway, translation: Translation, family: Family) -> Result<Control> {
     let called = SocketAddr::new(translation.called(network, family), 21);
