@@ -179,9 +179,10 @@ fn whole<P: Packet + ?Sized, T: Tables>(
         && !tables.go_out(scratch, flow, tracked.direction)
     {
         let is_twin = scratch.nat.has(done::LED)
-            || departure::may_be_twin(&scratch.headers, flow, tracked.direction);
+            || departure::may_be_twin(&scratch.headers, flow, tracked.direction)
+                && has_nat(tables, scratch);
         tracked.disown();
-        if is_twin && has_nat(tables, scratch) {
+        if is_twin {
             scratch.nat.done |= done::TWIN;
             tracked = conntrack::begin_anew(tables, scratch, tracked.sender, now);
         }

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //!   client 192.0.2.2 ── eth0  gateway  eth1 ── server 198.51.100.2
-//!             192.0.2.1                 198.51.100.1, .9
+//!             192.0.2.1                 198.51.100.1, .9, .10
 //! ```
-//! The addresses that end in 9 are the gateway's, too. Each way is gone twice, with the kernel as
-//! gateway and with the firewall: what the rules have counted, and whom each host has seen, must be
-//! the same.
+//! The addresses that end in 9 and 10 are the gateway's, too; nobody has 203.0.113.5, which seems to
+//! be behind the client. Each way is gone twice, with the kernel as gateway and with the firewall:
+//! what the rules have counted, and whom each host has seen, must be the same.
 
 use std::{
     fs,
@@ -104,6 +104,13 @@ COMMIT
 :FORWARD DROP [0:0]
 :OUTPUT ACCEPT [0:0]
 -A INPUT -p ipv6-icmp -j ACCEPT
+-A INPUT -p tcp --syn -m conntrack --ctstate SNAT
+-A INPUT -p tcp --syn -m conntrack --ctstate DNAT
+-A FORWARD -p tcp --syn -m conntrack --ctstate SNAT
+-A FORWARD -p tcp --syn -m conntrack --ctstate DNAT
+-A FORWARD -p tcp --syn -m conntrack --ctorigdst 192.0.2.1
+-A FORWARD -p tcp --syn -m conntrack --ctrepldst 198.51.100.1
+-A FORWARD -p tcp --syn -m conntrack --ctreplsrc 192.0.2.2
 -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A INPUT -p tcp -m tcp --dport 21 -m conntrack --ctstate NEW -j ACCEPT
 -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -115,7 +122,8 @@ COMMIT
 /// What the two gateways must agree in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Course {
-    /// Packets of each rule of table nat, IPv4 before IPv6.
+    /// Packets of each rule of table nat, and of those that look at first packets, IPv4 before
+    /// IPv6.
     counted: Vec<(String, u64)>,
     /// The other ends of what was announced, as client and server see them.
     seen: Vec<IpAddr>,
@@ -142,6 +150,15 @@ fn both_at_once_do() {
          -A POSTROUTING -o eth1 -p tcp -m tcp --dport 21 -j SNAT --to-source 2001:db8:2::9",
     ];
     agree(Way { nat, called: GATEWAY, hides: Translation::Both, ..THROUGH });
+}
+
+#[test]
+fn whole_networks_do() {
+    let nat = [
+        "-A POSTROUTING -o eth1 -p tcp -m tcp --dport 21 -j NETMAP --to 198.51.100.8/29",
+        "-A POSTROUTING -o eth1 -p tcp -m tcp --dport 21 -j NETMAP --to 2001:db8:2::8/125",
+    ];
+    agree(Way { nat, hides: Translation::Masqueraded, ..THROUGH });
 }
 
 #[test]
@@ -253,6 +270,23 @@ mod tftp {
     }
 }
 
+#[test]
+fn the_gateways_own_client_is_led_elsewhere() {
+    let nat = [
+        "-A OUTPUT -d 203.0.113.5/32 -p tcp -m tcp --dport 21 -j DNAT --to-destination 198.51.100.2",
+        "-A OUTPUT -d 2001:db8:9::5/128 -p tcp -m tcp --dport 21 -j DNAT --to-destination 2001:db8:2::2",
+    ];
+    let called = ["203.0.113.5:21", "[2001:db8:9::5]:21"];
+    agree(Way { nat, called, client: Host::Gateway, ..THROUGH });
+}
+
+#[test]
+fn the_gateways_own_server_is_followed_behind_another_port() {
+    let rule = "-A PREROUTING -i eth0 -p tcp -m tcp --dport 2121 -j REDIRECT --to-ports 21";
+    let called = ["192.0.2.1:2121", "[2001:db8:1::1]:2121"];
+    agree(Way { nat: [rule; 2], called, server: Host::Gateway, ..THROUGH });
+}
+
 /// Through the kernel, and through the firewall on each hook that is wanted.
 fn agree(way: Way) {
     needs!(capability::firewall(), capability::oracle(), capability::program("iptables-restore"));
@@ -305,14 +339,25 @@ fn were_expected(firewall: &Firewall<'_>, protocol: Protocol) -> Result<()> {
 
 fn network(way: Way) -> Result<Gateway> {
     let network = Gateway::new(Offload::Tuned)?;
-    network.gateway().address("eth1", "198.51.100.9/24")?;
-    network.gateway().address("eth1", "2001:db8:2::9/64")?;
+    let gateway = network.gateway();
+    for address in ["198.51.100.9/24", "2001:db8:2::9/64", "198.51.100.10/24", "2001:db8:2::a/64"] {
+        gateway.address("eth1", address)?;
+    }
+    gateway.ip("route add 203.0.113.5 via 192.0.2.2")?;
+    gateway.ip("-6 route add 2001:db8:9::5 via 2001:db8:1::2")?;
     way.hides.hide(&network)?;
     Ok(network)
 }
 
 fn rules(way: Way) -> [String; 2] {
-    way.nat.map(|nat| format!("*nat\n{COUNTING}{nat}\n{REST}"))
+    let [nat, nat6] = way.nat.map(|nat| format!("*nat\n{COUNTING}{nat}\n"));
+    let rest6 = [
+        ("192.0.2.1\n", "2001:db8:1::1\n"),
+        ("198.51.100.1\n", "2001:db8:2::1\n"),
+        ("192.0.2.2\n", "2001:db8:1::2\n"),
+    ];
+    let rest6 = rest6.iter().fold(REST.to_owned(), |rest, (v4, v6)| rest.replace(v4, v6));
+    [nat + REST, nat6 + &rest6]
 }
 
 fn go(network: &Gateway, way: Way) -> Result<Course> {
@@ -365,16 +410,24 @@ fn all_kinds(client: &Netns, server: &Netns, way: Way) -> Result<Vec<IpAddr>> {
 impl Course {
     /// Reads what `iptables-save -c` prints.
     fn count(&mut self, saved: &str) -> Result<()> {
-        let mut lines = saved.lines().skip_while(|line| *line != "*nat").peekable();
-        ensure!(lines.peek().is_some(), "no table nat in\n{saved}");
-        for line in lines.take_while(|line| *line != "COMMIT") {
+        let mut table = "";
+        let mut rules = Vec::new();
+        for line in saved.lines() {
+            table = line.strip_prefix('*').unwrap_or(table);
             let Some((counters, rule)) = line.strip_prefix('[').and_then(|it| it.split_once("] "))
             else {
                 continue;
             };
+            if table != "nat" && !rule.contains(" SYN ") {
+                continue;
+            }
             let (packets, _) = counters.split_once(':').context("counters without a colon")?;
-            self.counted.push((rule.to_owned(), packets.parse()?));
+            rules.push((table, rule.to_owned(), packets.parse()?));
         }
+        ensure!(rules.iter().any(|(table, ..)| *table == "nat"), "no table nat in\n{saved}");
+        // Tables are saved in any order.
+        rules.sort_by_key(|(table, ..)| *table);
+        self.counted.extend(rules.into_iter().map(|(_, rule, packets)| (rule, packets)));
         Ok(())
     }
 }
