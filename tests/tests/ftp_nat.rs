@@ -231,8 +231,11 @@ fn explained() -> Result<()> {
         "note: the control connection {own} -> 198.51.100.2:21 has its text written anew: sequence \
          numbers are shifted by +3 on the way to the server, by +0 on the way to the client\n"
     );
+    let led = format!(
+        "note: its control connection makes it 198.51.100.2:20 -> 192.0.2.2:{port}\n  FORWARD 1 "
+    );
     let expected = ask(port, &["--syn"])?;
-    for part in [told.as_str(), &shifted, "ctstate RELATED: ", "ACCEPT by FORWARD 1"] {
+    for part in [told.as_str(), &shifted, &led, "ctstate RELATED: ", "ACCEPT by FORWARD 1"] {
         ensure!(expected.contains(part), "no '{part}' in\n{expected}");
     }
     let other = ask(port ^ 1, &["--syn"])?;

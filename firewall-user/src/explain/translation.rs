@@ -85,14 +85,14 @@ pub(super) fn notes(
     if desk.has(done::TURNED) {
         let to = endpoints(&scratch.headers.tuple);
         notes.push(match walk.order_in {
-            _ if desk.has(done::LED) => format!("as its control connection it goes to {to}"),
+            _ if desk.has(done::LED) => format!("its control connection makes it {to}"),
             NO_ENTRY => format!("another connection has its ends: it becomes {to}"),
             rule => format!("{} makes it {to}", name(rule)),
         });
     }
     if desk.has(done::LEAVES) {
         let by = match walk.order_out {
-            _ if desk.has(done::FOLLOWS) => "as its control connection it".to_owned(),
+            _ if desk.has(done::FOLLOWS) => "its control connection: it".to_owned(),
             NO_ENTRY => "another connection has its ends: it".to_owned(),
             rule => format!("{}: it", name(rule)),
         };
