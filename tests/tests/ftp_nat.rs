@@ -20,6 +20,7 @@ use firewall_common::{
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, Translation, capability,
     control::{Control, host_port},
+    firewall::Setup,
     ledger::refused_since,
     needs,
     retrieval::{active, fetch_from, passive},
@@ -164,6 +165,46 @@ fn once() -> Result<()> {
     control.write(b"RETR file\r\n")?;
     fetch_from(&mut control, &listener)?;
     try_from([198, 51, 100, 2], "after it was used")
+}
+
+#[test]
+fn a_data_connection_beside_one_with_its_inner_ends_has_another_source_port() {
+    needs!(capability::firewall());
+    for hook in ["xdp", "tc"] {
+        twins(hook).with_context(|| hook.to_owned()).unwrap();
+    }
+}
+
+/// The server calls the client from its port 20 past the gateway's address, and where it is told.
+fn twins(hook: &str) -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let _server = Own::start(&network.server, Script::default())?;
+    let rules = "*nat\n-A POSTROUTING -o eth1 -p tcp --dport 21 -j MASQUERADE\nCOMMIT\n\
+                 *filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
+    let setup = Setup::on(&["eth0", "eth1"]).rules(rules).option(&format!("--hook={hook}"));
+    let firewall = setup.start(network.gateway())?;
+    let mut control = session(&network, Translation::Masqueraded, Family::V4)?;
+    let own = SocketAddr::new(control.local()?.ip(), 0);
+    let listener = network.client.enter(|| TcpListener::bind(own))?;
+    let from = SocketAddr::new(network.server_address(Family::V4), 20);
+    let to = listener.local_addr()?;
+    let mut straight = network.server.enter(|| own::connect_from(from, to))?;
+    let (mut accepted, peer) = listener.accept()?;
+    ensure!(peer == from, "straight from {peer}");
+
+    let reply = control.command(&format!("PORT {}", host_port(to)))?;
+    ensure!(reply.code == 200, "{reply:?}");
+    control.write(b"RETR file\r\n")?;
+    let led = fetch_from(&mut control, &listener)?;
+    ensure!(led.ip() == from.ip() && led.port() != from.port(), "led from {led}");
+    ensure!(firewall.stat("expectations-used")? == 1, "it was not expected");
+
+    straight.write_all(b"still here")?;
+    let mut heard = [0; 10];
+    accepted.set_read_timeout(Some(wait::DEADLINE))?;
+    accepted.read_exact(&mut heard).context("the straight connection")?;
+    ensure!(&heard == b"still here", "{heard:?}");
+    Ok(())
 }
 
 #[test]
