@@ -38,7 +38,8 @@ pub struct Expectation {
     /// The ports of a range, both ends included; 0 and 0 where the key names the port.
     pub first_port: u16,
     pub last_port: u16,
-    /// Where the host that its key names is translated to: the port inside, 0 for none.
+    /// Where the host that its key names is translated to: the port inside, 0 for none. Ports of
+    /// a range stay as they are.
     pub inside_port: u16,
     pub inside: Addr,
 }
@@ -48,6 +49,12 @@ impl Expectation {
     #[inline(always)]
     pub const fn leads_inside(&self) -> bool {
         self.inside_port != 0
+    }
+
+    /// The port inside of a packet to this one.
+    #[inline(always)]
+    pub const fn inside_port_of(&self, dport: u16) -> u16 {
+        if self.last_port == 0 { self.inside_port } else { dport }
     }
 
     /// Whether it holds for this destination port, when its key was found.

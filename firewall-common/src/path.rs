@@ -175,12 +175,14 @@ fn whole<P: Packet + ?Sized, T: Tables>(
         return estrange(tables, scratch);
     }
     if let Some((_, flow)) = &tracked.flow
-        && flow.is_translated()
+        && (flow.is_translated() || scratch.nat.has(done::LED))
         && !tables.go_out(scratch, flow, tracked.direction)
     {
-        let is_twin = departure::may_be_twin(&scratch.headers, flow, tracked.direction);
+        let is_twin = scratch.nat.has(done::LED)
+            || departure::may_be_twin(&scratch.headers, flow, tracked.direction)
+                && has_nat(tables, scratch);
         tracked.disown();
-        if is_twin && has_nat(tables, scratch) {
+        if is_twin {
             scratch.nat.done |= done::TWIN;
             tracked = conntrack::begin_anew(tables, scratch, tracked.sender, now);
         }
@@ -370,7 +372,7 @@ fn estrange<T: Tables>(tables: &T, scratch: &mut Scratch) -> Verdict {
 #[inline(always)]
 fn wants_face<T: Tables>(tables: &T, scratch: &Scratch) -> bool {
     scratch.walk.order_out != NO_ENTRY
-        || scratch.nat.has(done::TURNED | done::ANNOUNCED)
+        || scratch.nat.has(done::TURNED | done::FOLLOWS)
         || tables.is_face(&scratch.headers.tuple.src)
 }
 
@@ -572,7 +574,7 @@ pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Out
         scratch.walk.proof = proof::BROUGHT;
     }
     let is_mangling = needs & need::MANGLING != 0;
-    let may_turn = scratch.walk.nat == shown::ALL;
+    let may_turn = scratch.walk.nat == shown::ALL || scratch.nat.has(done::TWIN);
     if !is_mangling && !may_turn {
         return tables.judge(scratch);
     }
@@ -612,8 +614,8 @@ pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, nee
     // What a cookie has proven begins a flow, though table raw wants none.
     let begins = !is_untracked(scratch) || scratch.proxy.proof.is_proven != 0;
     let is_twin = scratch.nat.has(done::TWIN) && begins;
-    let is_turned = scratch.walk.order_in != NO_ENTRY || is_twin;
-    if scratch.walk.nat == shown::ALL && is_turned {
+    let has_order = scratch.walk.nat == shown::ALL && scratch.walk.order_in != NO_ENTRY;
+    if has_order || is_twin {
         if !birth::turn(tables, scratch) {
             return false;
         }

@@ -31,6 +31,7 @@ pub mod netns;
 pub mod oracle;
 pub mod packet;
 pub mod recorder;
+pub mod retrieval;
 pub mod rough_link;
 pub mod server;
 pub mod stats;

@@ -6,7 +6,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
 };
@@ -19,9 +19,11 @@ use firewall_common::{
 };
 use firewall_tests::{
     Family, Firewall, Gateway, Offload, Translation, capability,
-    control::{Control, extended, host_port},
+    control::{Control, host_port},
+    firewall::Setup,
     ledger::refused_since,
     needs,
+    retrieval::{active, fetch_from, passive},
     server::own::{self, Own, Script, contents},
     wait,
 };
@@ -29,53 +31,6 @@ use firewall_user::kernel::{
     maps::{Maps, SequenceShifts},
     pins::Pins,
 };
-
-/// A file by a data connection that the server opens to where the client has said; gives whom
-/// the client sees, and what it has listened to.
-fn active(control: &mut Control, extended_: bool) -> Result<(SocketAddr, SocketAddr)> {
-    let listener = TcpListener::bind(SocketAddr::new(control.local()?.ip(), 0))?;
-    let own = listener.local_addr()?;
-    let line = match extended_ {
-        false => format!("PORT {}", host_port(own)),
-        true => format!("EPRT {}", extended(own)),
-    };
-    let reply = control.command(&line)?;
-    ensure!(reply.code == 200, "{reply:?}");
-    control.write(b"RETR file\r\n")?;
-    Ok((fetch_from(control, &listener)?, own))
-}
-
-fn fetch_from(control: &mut Control, listener: &TcpListener) -> Result<SocketAddr> {
-    listener.set_nonblocking(true)?;
-    let stream = wait::until("the data connection", wait::DEADLINE, || listener.accept().ok());
-    let (stream, from) = stream?;
-    stream.set_nonblocking(false)?;
-    finish(control, stream)?;
-    Ok(from)
-}
-
-/// A file by a data connection that the client opens.
-fn passive(control: &mut Control, command: &str) -> Result<()> {
-    let reply = control.command(command)?;
-    let port = reply.port()?;
-    let to = SocketAddr::new(control.peer()?.ip(), port);
-    let stream = TcpStream::connect_timeout(&to, wait::DEADLINE)
-        .with_context(|| format!("to {to}, by {}", reply.text))?;
-    control.write(b"RETR file\r\n")?;
-    finish(control, stream)
-}
-
-fn finish(control: &mut Control, mut stream: TcpStream) -> Result<()> {
-    stream.set_read_timeout(Some(wait::DEADLINE))?;
-    let mut arrived = String::new();
-    stream.read_to_string(&mut arrived)?;
-    ensure!(arrived == contents("file"), "arrived: {arrived:?}");
-    for code in [150, 226] {
-        let reply = control.reply()?;
-        ensure!(reply.code == code, "{reply:?}");
-    }
-    Ok(())
-}
 
 fn session(network: &Gateway, translation: Translation, family: Family) -> Result<Control> {
     let called = SocketAddr::new(translation.called(network, family), 21);
@@ -213,6 +168,46 @@ fn once() -> Result<()> {
 }
 
 #[test]
+fn a_data_connection_beside_one_with_its_inner_ends_has_another_source_port() {
+    needs!(capability::firewall());
+    for hook in ["xdp", "tc"] {
+        twins(hook).with_context(|| hook.to_owned()).unwrap();
+    }
+}
+
+/// The server calls the client from its port 20 past the gateway's address, and where it is told.
+fn twins(hook: &str) -> Result<()> {
+    let network = Gateway::new(Offload::Tuned)?;
+    let _server = Own::start(&network.server, Script::default())?;
+    let rules = "*nat\n-A POSTROUTING -o eth1 -p tcp --dport 21 -j MASQUERADE\nCOMMIT\n\
+                 *filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n";
+    let setup = Setup::on(&["eth0", "eth1"]).rules(rules).option(&format!("--hook={hook}"));
+    let firewall = setup.start(network.gateway())?;
+    let mut control = session(&network, Translation::Masqueraded, Family::V4)?;
+    let own = SocketAddr::new(control.local()?.ip(), 0);
+    let listener = network.client.enter(|| TcpListener::bind(own))?;
+    let from = SocketAddr::new(network.server_address(Family::V4), 20);
+    let to = listener.local_addr()?;
+    let mut straight = network.server.enter(|| own::connect_from(from, to))?;
+    let (mut accepted, peer) = listener.accept()?;
+    ensure!(peer == from, "straight from {peer}");
+
+    let reply = control.command(&format!("PORT {}", host_port(to)))?;
+    ensure!(reply.code == 200, "{reply:?}");
+    control.write(b"RETR file\r\n")?;
+    let led = fetch_from(&mut control, &listener)?;
+    ensure!(led.ip() == from.ip() && led.port() != from.port(), "led from {led}");
+    ensure!(firewall.stat("expectations-used")? == 1, "it was not expected");
+
+    straight.write_all(b"still here")?;
+    let mut heard = [0; 10];
+    accepted.set_read_timeout(Some(wait::DEADLINE))?;
+    accepted.read_exact(&mut heard).context("the straight connection")?;
+    ensure!(&heard == b"still here", "{heard:?}");
+    Ok(())
+}
+
+#[test]
 fn a_control_connection_with_shifts_outlives_the_daemon() {
     needs!(capability::firewall());
     for hook in ["xdp", "xdp-generic", "tc"] {
@@ -277,8 +272,11 @@ fn explained() -> Result<()> {
         "note: the control connection {own} -> 198.51.100.2:21 has its text written anew: sequence \
          numbers are shifted by +3 on the way to the server, by +0 on the way to the client\n"
     );
+    let led = format!(
+        "note: its control connection makes it 198.51.100.2:20 -> 192.0.2.2:{port}\n  FORWARD 1 "
+    );
     let expected = ask(port, &["--syn"])?;
-    for part in [told.as_str(), &shifted, "ctstate RELATED: ", "ACCEPT by FORWARD 1"] {
+    for part in [told.as_str(), &shifted, &led, "ctstate RELATED: ", "ACCEPT by FORWARD 1"] {
         ensure!(expected.contains(part), "no '{part}' in\n{expected}");
     }
     let other = ask(port ^ 1, &["--syn"])?;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use firewall_tests::{
-    Configuration, Family, Firewall, Gateway, Netns, Offload, capability,
+    Configuration, Family, Firewall, Gateway, Netns, Offload, Translation, capability,
     control::{Control, host_port},
     firewall::Setup,
     ledger::refused_since,
@@ -66,10 +66,19 @@ mod tls_passive_range {
     #[test]
     fn is_open_while_the_control_connection_is_encrypted() {
         needs!(capability::firewall());
-        range().unwrap();
+        range(Translation::None).unwrap();
     }
 
-    fn range() -> Result<()> {
+    /// The client reaches the range at the address that it has called, by no rule of table nat.
+    #[test]
+    fn is_open_behind_a_port_forward_of_the_control_connection_alone() {
+        needs!(capability::firewall());
+        for translation in [Translation::Forwarded, Translation::Both] {
+            range(translation).with_context(|| format!("{translation:?}")).unwrap();
+        }
+    }
+
+    fn range(translation: Translation) -> Result<()> {
         let network = Gateway::new(Offload::Tuned)?;
         let agrees = Script::default().wording(|reply| {
             vec![format!("{}\r\n", reply.replace("502 not here", "234 go on")).into_bytes()]
@@ -80,9 +89,13 @@ mod tls_passive_range {
         });
         let range = "[helper.ftp]\ntls_passive_range = \"50000-50100\"\n";
         let configuration = Configuration::new(range)?;
-        let firewall = start(&configuration, &network, RULES, "auto")?;
+        translation.hide(&network)?;
+        let setup = Setup::on(&["eth0", "eth1"])
+            .rules(&translation.rules(Family::V4))
+            .rules6(&translation.rules(Family::V6));
+        let firewall = configuration.given_to(setup).start(network.gateway())?;
         for family in FAMILIES {
-            let server = network.server_address(family);
+            let server = translation.called(&network, family);
             closed(&network, &firewall, server, "before any control connection")?;
             let mut control = Control::open(&network.client, SocketAddr::new(server, 21))?;
             let mut second = Control::open(&network.client, SocketAddr::new(server, 21))?;

@@ -12,7 +12,7 @@ use crate::{
     event::Hook,
     flow::{CtState, Direction, Flow, FlowKey, Tuple, protocol, status},
     headers::Headers,
-    nat::translations,
+    nat::{desk::done, translations},
     packet::Packet,
     rule::Chain,
     scratch::Scratch,
@@ -524,7 +524,7 @@ fn tracked<T: Tables>(
     if ctstate & (CtState::Invalid.bit() | CtState::Untracked.bit()) != 0 {
         return;
     }
-    let Scratch { facts, headers, key, master_key, quoted, .. } = scratch;
+    let Scratch { facts, headers, key, master_key, quoted, nat, .. } = scratch;
     if let Some(flow) = flow {
         facts.flow_created = flow.created;
         let original = flow.wire_original(key);
@@ -548,8 +548,14 @@ fn tracked<T: Tables>(
         // What was announced begins with the mark of the connection that announced it.
         let master = if is_expected { find(tables, master_key, now) } else { None };
         let mark = master.map_or(0, |(_, flow)| flow.mark);
-        facts.connection(&headers.tuple, Direction::Original, status, 0, mark);
-        facts.replies(&headers.tuple, &headers.tuple.reversed());
+        // What follows the connection that announced it is translated from the beginning.
+        let original = if nat.has(done::LED) { &nat.wire } else { &headers.tuple };
+        let mut reply = headers.tuple.reversed();
+        if nat.has(done::FOLLOWS) {
+            reply.dst = nat.leaving.src;
+        }
+        facts.connection(original, Direction::Original, status, 0, mark);
+        facts.replies(original, &reply);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::desk::done;
 use crate::{
     conntrack::find,
+    control::option,
     flow::{Direction, Flow, Tuple, helper, protocol, status},
     fragment::FragmentKey,
     headers::Headers,
@@ -66,8 +67,12 @@ fn is_known<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
 #[inline(always)]
 fn is_announced<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
     let Headers { tuple, tcp_flags, .. } = &scratch.headers;
-    let is_syn = tuple.protocol == protocol::TCP && tcp_flags & (SYN | ACK | FIN | RST) == SYN;
-    if !is_syn || tables.announcer(scratch, now) == helper::NONE {
+    let may_begin = match tuple.protocol {
+        protocol::TCP => tcp_flags & (SYN | ACK | FIN | RST) == SYN,
+        protocol::UDP => tables.options().has(option::UDP_EXPECTED),
+        _ => false,
+    };
+    if !may_begin || tables.announcer(scratch, now) == helper::NONE {
         return false;
     }
     let Some(expectation) = tables.expectation(&scratch.expectation) else { return false };
@@ -76,7 +81,8 @@ fn is_announced<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> boo
     }
     let nat = &mut scratch.nat;
     nat.inside = nat.wire;
-    (nat.inside.dst, nat.inside.dport) = (expectation.inside, expectation.inside_port);
+    nat.inside.dst = expectation.inside;
+    nat.inside.dport = expectation.inside_port_of(nat.wire.dport);
     true
 }
 

@@ -6,13 +6,13 @@ use super::{
     Desk, Kind, Order, choice,
     claim::{self, Ports, has_changeable_ports, scale, what},
     desk::done,
+    follow::follow,
     mapping::mode,
     order::flag,
     translation::face,
 };
 use crate::{
     addr::Addr,
-    conntrack::find,
     control::option,
     extra::need,
     flow::{Direction, protocol, status},
@@ -24,16 +24,15 @@ use crate::{
     walk::nat as shown,
 };
 
-/// Prepares the desk for a packet that begins a flow, and has table nat asked about it.
+/// Prepares the desk for a packet that begins a flow, and has table nat asked about it, unless it
+/// follows the one that announced it.
 #[inline(always)]
 pub fn begin<T: Tables>(tables: &T, scratch: &mut Scratch, is_announced: bool, now: Nanos) {
     let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
     let Scratch { nat, walk, .. } = scratch;
     nat.status = 0;
     nat.ports.now = now;
-    if is_announced {
-        nat.done |= done::ANNOUNCED;
-    }
+    nat.faces = bytemuck::Zeroable::zeroed();
     walk.order_in = NO_ENTRY;
     walk.order_out = NO_ENTRY;
     walk.nat = match needs & need::NAT {
@@ -47,6 +46,9 @@ pub fn begin<T: Tables>(tables: &T, scratch: &mut Scratch, is_announced: bool, n
         nat.sender = tables.key_of(&nat.inside, &mut nat.claimed_key) as u8;
         note_turn(nat);
     }
+    if is_announced {
+        follow(tables, scratch);
+    }
 }
 
 /// Notes that the flow's client has called another destination than the packet bears.
@@ -54,7 +56,6 @@ pub fn begin<T: Tables>(tables: &T, scratch: &mut Scratch, is_announced: bool, n
 fn note_turn(nat: &mut Desk) {
     nat.done |= done::TURNED;
     nat.status |= status::DESTINATION_TRANSLATED;
-    nat.faces = bytemuck::Zeroable::zeroed();
     nat.faces.source[Direction::Reply.index()] = nat.wire.dst;
     nat.faces.port[Direction::Reply.index()] = nat.wire.dport;
     nat.faces.client_port = nat.wire.sport;
@@ -65,7 +66,9 @@ fn note_turn(nat: &mut Desk) {
 /// and why stands on the desk.
 #[inline(always)]
 pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    if scratch.walk.order_in == NO_ENTRY {
+    if scratch.nat.has(done::LED) {
+        // It bears its destination already.
+    } else if scratch.walk.order_in == NO_ENTRY {
         let Scratch { nat, headers, .. } = &mut *scratch;
         nat.wire = headers.tuple;
         nat.inside = headers.tuple;
@@ -80,7 +83,7 @@ pub fn turn<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     if !is_possible || !find_inside(tables, scratch) {
         return refuse(scratch, DropReason::NatPortsExhausted);
     }
-    if !tables.turn_plain(&scratch.headers, &scratch.nat.wire, &scratch.nat.inside) {
+    if !tables.turn_plain(&scratch.headers, &scratch.headers.tuple, &scratch.nat.inside) {
         return refuse(scratch, DropReason::Malformed);
     }
     let Scratch { nat, headers, key, .. } = scratch;
@@ -228,7 +231,7 @@ fn keep_mapped<T: Tables>(tables: &T, scratch: &mut Scratch, other: u16) -> bool
 /// be searched for; `false` as above.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    let Scratch { nat, headers, .. } = &mut *scratch;
+    let Scratch { nat, headers, walk, .. } = &mut *scratch;
     let (first, last) = Ports::class_of(headers.tuple.protocol, headers.tuple.sport);
     nat.ports.range(first, last);
     nat.ports.what = what::WIRE;
@@ -237,12 +240,14 @@ fn choose_source<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
     nat.ports.mapping = mode::IGNORE;
     headers.tuple.turn_over(&mut nat.claimed_inside);
     nat.claimed = nat.claimed_inside;
-    if !nat.has(done::TURNED) {
-        nat.faces = bytemuck::Zeroable::zeroed();
+    if nat.has(done::FOLLOWS) {
+        nat.claimed.dst = nat.leaving.src;
+        let is_lent = walk.in_ifindex != 0 && nat.claimed != nat.claimed_inside;
+        nat.ports.spares_sockets = u32::from(is_lent);
+        return true;
     }
-    let rule = scratch.walk.order_out;
-    let is_led = scratch.nat.has(done::ANNOUNCED) && follow(tables, scratch);
-    if is_led || rule == NO_ENTRY {
+    let rule = walk.order_out;
+    if rule == NO_ENTRY {
         return true;
     }
     let Some(mut order) = load(tables, scratch, rule) else {
@@ -302,30 +307,6 @@ fn settle_source<T: Tables>(tables: &T, scratch: &mut Scratch) {
     nat.leaving.src = nat.claimed.dst;
     nat.leaving.sport = nat.claimed.dport;
     nat.done |= done::LEAVES;
-}
-
-/// A flow that was announced has the address of the connection that announced it, whatever the
-/// rules say: its other side knows its sender by that. `false` when that one is not translated.
-#[inline(always)]
-fn follow<T: Tables>(tables: &T, scratch: &mut Scratch) -> bool {
-    let Scratch { nat, master_key, headers, .. } = scratch;
-    let Some((_, master)) = find(tables, master_key, nat.ports.now) else { return false };
-    master_key.write_tuple(master.originator(), &mut nat.owner);
-    let (bit, direction) = if nat.owner.src == headers.tuple.src {
-        (status::SOURCE_TRANSLATED, Direction::Original)
-    } else if nat.owner.dst == headers.tuple.src {
-        (status::DESTINATION_TRANSLATED, Direction::Reply)
-    } else {
-        return false;
-    };
-    if !master.has(bit) {
-        return false;
-    }
-    nat.claimed.dst = master.faces.source[direction.index()];
-    if matches!(direction, Direction::Original) {
-        nat.faces.flags |= master.faces.flags & face::MASQUERADE;
-    }
-    true
 }
 
 /// Reads what a rule orders.

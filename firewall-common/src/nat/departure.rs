@@ -18,12 +18,14 @@ pub(super) const fn comes_translated(flow: &Flow, direction: Direction) -> bool 
 }
 
 /// Whether the packet on the desk, which goes in this direction, has come as those of its
-/// flow do: who knows the inside ends cannot send to them past the wire face.
+/// flow do: who knows the inside ends cannot send to them past the wire face, and what was led to
+/// them has come to another one.
 #[inline(always)]
 const fn comes_right(scratch: &Scratch, flow: &Flow, direction: Direction) -> bool {
-    !comes_translated(flow, direction)
+    let may_come = !comes_translated(flow, direction)
         || scratch.nat.has(done::CAME)
-        || !scratch.nat.has(done::AT_ENTRANCE)
+        || !scratch.nat.has(done::AT_ENTRANCE);
+    may_come && !scratch.nat.has(done::LED)
 }
 
 /// Whether a packet that is none of this flow, though it has its inside ends, may be the first

@@ -17,8 +17,9 @@ pub mod done {
     pub const TURNED: u8 = 1 << 1;
     /// It leaves with the ends in [`super::Desk::leaving`].
     pub const LEAVES: u8 = 1 << 2;
-    /// It begins a flow that was announced.
-    pub const ANNOUNCED: u8 = 1 << 3;
+    /// It begins a flow that was announced over a translated connection, and is to leave with
+    /// the source of [`super::Desk::leaving`].
+    pub const FOLLOWS: u8 = 1 << 3;
     /// It is where packets come in, from the network or from a socket: those of a translated
     /// flow come from its wire face.
     pub const AT_ENTRANCE: u8 = 1 << 4;
@@ -41,7 +42,7 @@ pub struct Desk {
     pub wire: Tuple,
     /// As it is judged: those that stand in the packet until it leaves.
     pub inside: Tuple,
-    /// With [`done::LEAVES`].
+    /// With [`done::LEAVES`]; before that its source address, with [`done::FOLLOWS`].
     pub leaving: Tuple,
     /// Of a flow that begins, and its status bits.
     pub faces: Faces,

@@ -19,8 +19,9 @@
 //! The first packet of a flow is shown to the rules of table nat and gets its faces
 //! ([`birth`]); no two flows have the same one ([`claim`]). The tables of translations hold
 //! the way in from each wire face that is no inside one; the way out stands in the flow
-//! itself ([`translation::Faces`]). On request all flows of UDP that an inside endpoint begins
-//! share one outside port ([`mapping`]).
+//! itself ([`translation::Faces`]). What was announced over a translated connection is translated
+//! as that is, past table nat ([`follow`]). On request all flows of UDP that an inside endpoint
+//! begins share one outside port ([`mapping`]).
 
 pub mod arrival;
 pub mod birth;
@@ -28,6 +29,7 @@ pub mod choice;
 pub mod claim;
 pub mod departure;
 pub mod desk;
+pub mod follow;
 pub mod mapping;
 pub mod order;
 pub mod rewrite;

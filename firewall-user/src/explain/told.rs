@@ -21,11 +21,12 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// By what waits for it; `None` where it was told as it is.
+    /// By what waits for it; `None` where it was told as it is, and of a range of ports, which
+    /// nobody has told.
     pub(super) fn waiting(key: &ExpectationKey, expectation: &Expectation) -> Option<Self> {
         let wire = SocketAddr::new(key.dst.to_ip(), key.dport);
         let inside = SocketAddr::new(expectation.inside.to_ip(), expectation.inside_port);
-        expectation.leads_inside().then_some(Self { wire, inside })
+        (expectation.leads_inside() && key.dport != 0).then_some(Self { wire, inside })
     }
 
     /// By an announced flow that is there.

@@ -84,10 +84,15 @@ pub(super) fn notes(
     let mut notes = Vec::new();
     if desk.has(done::TURNED) {
         let to = endpoints(&scratch.headers.tuple);
-        notes.push(format!("{} makes it {to}", name(walk.order_in)));
+        notes.push(match walk.order_in {
+            _ if desk.has(done::LED) => format!("its control connection makes it {to}"),
+            NO_ENTRY => format!("another connection has its ends: it becomes {to}"),
+            rule => format!("{} makes it {to}", name(rule)),
+        });
     }
     if desk.has(done::LEAVES) {
         let by = match walk.order_out {
+            _ if desk.has(done::FOLLOWS) => "its control connection: it".to_owned(),
             NO_ENTRY => "another connection has its ends: it".to_owned(),
             rule => format!("{}: it", name(rule)),
         };

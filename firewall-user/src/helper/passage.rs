@@ -6,11 +6,14 @@ use firewall_common::{expectation::ExpectationKey, flow::protocol};
 
 use crate::ftp::PortRange;
 
-/// Any number of TCP connections from `src`, any port, to these ports of `dst`.
+/// Any number of TCP connections from `src`, any port, to these ports of `dst`, as packets to it
+/// come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Passage {
     pub src: IpAddr,
     pub dst: IpAddr,
+    /// Where they are led, if `dst` is only a name of it.
+    pub inside: Option<IpAddr>,
     pub ports: PortRange,
 }
 

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_passage_stands_as_long_as_one_of_its_control_connections() {
         let [src, dst] = ["192.0.2.7", "198.51.100.1"].map(|host| host.parse().unwrap());
-        let passage = Passage { src, dst, ports: "50000-50100".parse().unwrap() };
+        let passage = Passage { src, dst, inside: None, ports: "50000-50100".parse().unwrap() };
         let mut passages = Passages::default();
         assert_eq!(passages.admit(passage, 1), Due::Insert(1));
         assert_eq!(passages.admit(passage, 2), Due::Nothing);

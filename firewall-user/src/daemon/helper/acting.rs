@@ -53,9 +53,10 @@ impl Helper {
         self.tell(control, HelperChange::Note(note.to_string()));
     }
 
-    fn open(&mut self, control: Control, inside: Hole) -> Result<()> {
+    fn open(&mut self, control: Control, announced: Hole) -> Result<()> {
+        let inside = self.behind_its_request(control, announced)?;
         // Nobody was told of it, and why was said then.
-        let Some(hole) = self.tellings.wire(&control, inside) else { return Ok(()) };
+        let Some(hole) = self.tellings.wire(&control, announced) else { return Ok(()) };
         let Self { ledger, expectations, .. } = self;
         let client = control.client().ip();
         let stands = |other: &Control, hole: &Hole| {
@@ -96,6 +97,23 @@ impl Helper {
         Ok(())
     }
 
+    /// Where a hole leads. What a datagram has asked for comes to where that came from, as its
+    /// server knows it, and goes to who sent it: nothing has to be told.
+    fn behind_its_request(&mut self, control: Control, hole: Hole) -> Result<Hole> {
+        let key = control.key();
+        let is_own = hole.protocol == protocol::UDP
+            && (hole.dst, hole.dport) == (control.client().ip(), control.client().port());
+        let flow = if is_own { self.flows.get(&key, now())? } else { None };
+        let Some(flow) = flow.filter(|it| it.created == control.created && it.is_translated())
+        else {
+            return Ok(hole);
+        };
+        let (sent, seen) = (flow.wire_original(&key), flow.wire_reply(&key));
+        let wire = Hole { dst: seen.dst.to_ip(), dport: seen.dport, ..hole };
+        self.tellings.remember(control, hole, Some(wire));
+        Ok(Hole { dst: sent.src.to_ip(), dport: sent.sport, ..hole })
+    }
+
     fn close(&mut self, control: Control, hole: Hole) -> Result<()> {
         // What was told longest ago may be forgotten.
         let standing = self.ledger.remove(control.client().ip(), &control);
@@ -132,14 +150,24 @@ impl Helper {
     fn settle(&mut self, passage: Passage, due: Due<Control>) -> Result<()> {
         match due {
             Due::Nothing => Ok(()),
-            Due::Remove => self.expectations.remove(&passage.key()).map(drop),
+            Due::Remove => {
+                let key = passage.key();
+                // Behind the same address there may be another server with the same range.
+                let standing = self.expectations.get(&key)?;
+                let is_own = standing.is_some_and(|it| super::passage(&key, &it) == Some(passage));
+                if is_own { self.expectations.remove(&key).map(drop) } else { Ok(()) }
+            }
             Due::Insert(control) => {
                 self.switches.turn_on(option::PASSAGES)?;
-                let expectation = Expectation {
+                let mut expectation = Expectation {
                     first_port: passage.ports.first(),
                     last_port: passage.ports.last(),
                     ..expectation(control, FOREVER)
                 };
+                if let Some(inside) = passage.inside {
+                    expectation.inside = inside.into();
+                    expectation.inside_port = passage.ports.first();
+                }
                 self.expectations
                     .insert(passage.key(), expectation)
                     .with_context(|| format!("cannot open {passage}: its transfers will fail"))

@@ -391,7 +391,12 @@ fn inside(key: &ExpectationKey, expectation: &Expectation) -> Hole {
 fn passage(key: &ExpectationKey, expectation: &Expectation) -> Option<Passage> {
     let ports = PortRange::new(expectation.first_port, expectation.last_port)?;
     let is_range = key.dport == 0;
-    is_range.then(|| Passage { src: key.src.to_ip(), dst: key.dst.to_ip(), ports })
+    is_range.then(|| Passage {
+        src: key.src.to_ip(),
+        dst: key.dst.to_ip(),
+        inside: expectation.leads_inside().then(|| expectation.inside.to_ip()),
+        ports,
+    })
 }
 
 /// A record of the ring: what is known of the frame, and the frame.

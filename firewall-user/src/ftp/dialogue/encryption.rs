@@ -25,7 +25,13 @@ impl Dialogue {
         if self.beginning == Beginning::Seen
             && let Some(ports) = self.policy.tls_passive_range
         {
-            let passage = Passage { src: self.client, dst: self.server, ports };
+            let name = self.names.server.filter(|name| *name != self.server);
+            let passage = Passage {
+                src: self.client,
+                dst: name.unwrap_or(self.server),
+                inside: name.map(|_| self.server),
+                ports,
+            };
             self.passage = Some(passage);
             actions.admit(passage);
         }
