@@ -1,5 +1,6 @@
 //! The maps, by the names under which they are pinned. Sizes marked so are set
-//! by user space at load.
+//! by user space at load. A program may use 64 maps (the kernel's MAX_USED_MAPS), those of its
+//! constants among them, and two are: who needs another one joins two desks.
 //!
 //! Whoever changes the rules has those of a ruleset in its memory (`BPF_F_MMAPABLE`): a
 //! system call for each rule would cost more than the change.
@@ -19,7 +20,7 @@ use firewall_common::{
         calendar::Clock,
         connections::{Count, MAX_PLACES, Place, PlaceKey},
         recent::{self, RecentEntry, RecentKey},
-        text::{self, PATTERNS_PER_GENERATION, Pattern, Window},
+        text::{self, PATTERNS_PER_GENERATION, Pattern},
     },
     flow::{Flow, FlowKey, Tuple},
     fragment::{FragmentGrant, FragmentKey},
@@ -227,13 +228,10 @@ pub static BUCKET_KEY: PerCpuArray<BucketKey> = PerCpuArray::with_max_entries(1,
 pub static PATTERNS: Array<Pattern> =
     Array::with_max_entries(2 * PATTERNS_PER_GENERATION, BPF_F_MMAPABLE);
 
-/// Where they search: the first bytes of the packet at hand on each CPU.
-#[map(name = "window")]
-pub static WINDOW: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
-
-/// How far the search in it has come: the verifier does not follow what stands in a map.
-#[map(name = "text_search")]
-pub static TEXT_SEARCH: PerCpuArray<text::Search> = PerCpuArray::with_max_entries(1, 0);
+/// Where they search, the first bytes of the packet at hand on each CPU, and how far the search has
+/// come: the verifier does not follow what stands in a map.
+#[map(name = "text")]
+pub static TEXT: PerCpuArray<text::Desk> = PerCpuArray::with_max_entries(1, 0);
 
 /// The buckets of `-m hashlimit`.
 #[map(name = "buckets")]

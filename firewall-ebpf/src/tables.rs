@@ -58,7 +58,7 @@ use crate::{
         ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EPOCH, EVENTS, EXPECTATIONS, EXTRAS,
         FIRST, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS,
         OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
-        STATISTICS, TIMEOUTS, WINDOW,
+        STATISTICS, TEXT, TIMEOUTS,
     },
     memory, nat,
     packet::SkbPacket,
@@ -385,9 +385,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn keep_window<P: Packet + ?Sized>(&self, packet: &P, offset: u32) {
-        let Some(window) = WINDOW.get_ptr_mut(0) else { return };
-        // SAFETY: this CPU's window, which one packet uses at a time.
-        packet.keep(offset, unsafe { &mut *window });
+        let Some(desk) = TEXT.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's, which one packet uses at a time.
+        packet.keep(offset, unsafe { &mut (*desk).window });
     }
 
     #[inline(always)]
