@@ -1,6 +1,6 @@
 //! The maps, by the names under which they are pinned. Sizes marked so are set
 //! by user space at load. A program may use 64 maps (the kernel's MAX_USED_MAPS), those of its
-//! constants among them, and two are: who needs another one joins two desks.
+//! constants among them, and these do: who needs another one has to join two desks.
 //!
 //! Whoever changes the rules has those of a ruleset in its memory (`BPF_F_MMAPABLE`): a
 //! system call for each rule would cost more than the change.
@@ -36,6 +36,7 @@ use firewall_common::{
     scratch::Scratch,
     set::{self, SLOTS, STORES, SetHeader},
     shift::Shifts,
+    shortcut::hint::{HINTS as HINT_PLACES, Hint},
     time::Nanos,
     unread::{MAX_UNREAD, Unread},
     verdict::STAT_PLACES,
@@ -137,6 +138,10 @@ pub static EMBRYONIC_TRANSLATIONS: LruHashMap<Ipv4Key, Translation> =
 #[map(name = "embryonic_nat6")]
 pub static EMBRYONIC_TRANSLATIONS6: LruHashMap<FlowKey, Translation> =
     LruHashMap::with_max_entries(16_384, 0);
+
+/// Where packets to wire faces were led the last time, as the short way remembers it.
+#[map(name = "hints")]
+pub static HINTS: Array<Hint> = Array::with_max_entries(HINT_PLACES, 0);
 
 /// The outside ports that inside endpoints of UDP keep, where that is asked for. Size set at
 /// load.

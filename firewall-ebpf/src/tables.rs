@@ -39,7 +39,7 @@ use firewall_common::{
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     shift::{Shift, Shifts},
-    shortcut::Ends,
+    shortcut::{Ends, hint::Hint},
     synproxy::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
@@ -573,6 +573,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
         nat::kept_translation(key)
+    }
+
+    #[inline(always)]
+    fn hint(&self, place: u32) -> Hint {
+        nat::hint(place)
+    }
+
+    #[inline(always)]
+    fn note_hint(&self, place: u32, hint: &Hint) {
+        nat::note_hint(place, hint);
     }
 
     #[inline(always)]

@@ -86,12 +86,16 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Whether packets of this direction of the flow come so: who knows the inside ends cannot
-    /// send to them past the wire face.
+    /// Whether packets of this direction of the flow, whose key is that of the inside ends, come so:
+    /// who knows the inside ends cannot send to them past the wire face. Of one that came to a
+    /// wire face the ends inside are not taken on trust ([`super::hint`]): all that they share with
+    /// those on the wire, but for the source's address, which is the packet's own, is compared.
     #[inline(always)]
     pub fn is_right(&self, flow: &Flow, direction: Direction, plain: &Plain) -> bool {
         if self.is_translated {
-            return is_face_of(flow, direction, &plain.ends().tuple(plain.ip().protocol));
+            let wire = plain.ends();
+            return is_face_of(flow, direction, &wire.tuple(plain.ip().protocol))
+                && (self.inside.sport == wire.sport || matches!(direction, Direction::Original));
         }
         !flow.has(match direction {
             Direction::Original => status::DESTINATION_TRANSLATED,

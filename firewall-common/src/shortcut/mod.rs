@@ -8,6 +8,7 @@
 //! and redirects. Anything that may want more goes the long way.
 
 mod ends;
+pub mod hint;
 
 use crate::{
     addr::Addr,
@@ -21,6 +22,7 @@ use crate::{
     flow::{Direction, Flow, Side, State, helper, protocol, status},
     generation::stamp,
     hop::{Hop, NOWHERE, Way, dscp, tick},
+    ipv4_key::Ipv4Key,
     nat::mapping,
     seq::Seq,
     tables::{Rules, Tables},
@@ -31,6 +33,7 @@ use crate::{
 
 use ends::{Arrival, leaves_translated};
 pub use ends::{Ends, Turned};
+use hint::{Hint, Mark};
 
 /// Two NOPs and a timestamp, as the first bytes of a header's options: what nearly every
 /// segment carries.
@@ -205,24 +208,9 @@ pub fn follow<'t, T: Tables>(
     now: Nanos,
 ) -> Option<Onward<'t>> {
     let generation = tables.generation(now);
-    let protocol = plain.ip().protocol;
-    let (mut key, mut sender) = plain.ends().key(protocol);
-    let mut arrival = Arrival { inside: plain.ends(), is_translated: false };
-    // Something may be translated that is addressed so.
-    if tables.is_face(&Addr::v4(plain.ip().dst))
-        && let Some(found) = tables.kept_translation(&key)
-        && found.is_from(sender)
-    {
-        arrival = Arrival { inside: Ends::inside(found), is_translated: true };
-        (key, sender) = arrival.inside.key(protocol);
-    }
-    let flow = tables.confirmed(&key)?;
+    let Found { arrival, flow, key, direction } = find(plain, tables, now)?;
     let state = if plain.is_tcp() { State::Established } else { State::None };
-    if !is_usual(flow, state, now) {
-        return None;
-    }
-    let direction = flow.direction(sender);
-    if !arrival.is_right(flow, direction, plain) {
+    if !is_usual(flow, state) {
         return None;
     }
     let mut way = Departure { inside: arrival.inside, ends: arrival.inside, is_translated: false };
@@ -270,6 +258,72 @@ pub fn follow<'t, T: Tables>(
     Some(Onward { hop, ends: way.ends })
 }
 
+/// The flow of a packet.
+struct Found<'t> {
+    arrival: Arrival,
+    flow: &'t mut Flow,
+    key: Ipv4Key,
+    direction: Direction,
+}
+
+/// The confirmed flow of an eligible packet, and how that has come to it.
+#[inline(always)]
+fn find<'t, T: Tables>(plain: &Plain, tables: &'t T, now: Nanos) -> Option<Found<'t>> {
+    let (wire, protocol) = (plain.ends(), plain.ip().protocol);
+    let mark = Mark::of(&wire, protocol);
+    // Something may be translated that is addressed so.
+    let (inside, source) = match tables.is_face(&Addr::v4(wire.dst)) {
+        true => way_in(&wire, mark, protocol, tables),
+        false => (wire, Source::Packet),
+    };
+    let arrival = Arrival { inside, is_translated: !matches!(source, Source::Packet) };
+    let Some(found) = lead(arrival, plain, tables, now) else {
+        if matches!(source, Source::Hint) {
+            tables.note_hint(mark.place(), &Hint::NONE);
+        }
+        return None;
+    };
+    if matches!(source, Source::Table) {
+        tables.note_hint(mark.place(), &Hint::new(mark, &inside));
+    }
+    Some(found)
+}
+
+/// Who has said which ends a packet has inside.
+enum Source {
+    Packet,
+    Hint,
+    Table,
+}
+
+/// The ends inside of packets that come with these, of a confirmed flow.
+#[inline(always)]
+fn way_in<T: Tables>(wire: &Ends, mark: Mark, protocol: u8, tables: &T) -> (Ends, Source) {
+    if let Some(inside) = tables.hint(mark.place()).inside(mark, wire) {
+        return (inside, Source::Hint);
+    }
+    let (key, sender) = wire.key(protocol);
+    match tables.kept_translation(&key).filter(|found| found.is_from(sender)) {
+        Some(found) => (Ends::inside(found), Source::Table),
+        None => (*wire, Source::Packet),
+    }
+}
+
+/// The flow that has these ends inside, if packets come to it so.
+#[inline(always)]
+fn lead<'t, T: Tables>(
+    arrival: Arrival,
+    plain: &Plain,
+    tables: &'t T,
+    now: Nanos,
+) -> Option<Found<'t>> {
+    let (key, sender) = arrival.inside.key(plain.ip().protocol);
+    let flow = tables.confirmed(&key)?;
+    let direction = flow.direction(sender);
+    let is_right = !flow.is_expired(now) && arrival.is_right(flow, direction, plain);
+    is_right.then_some(Found { arrival, flow, key, direction })
+}
+
 /// With which ends a packet leaves.
 struct Departure {
     inside: Ends,
@@ -278,17 +332,16 @@ struct Departure {
     is_translated: bool,
 }
 
-/// Whether nothing but its windows and the time decide about an eligible packet of this flow,
-/// which is to be in this state.
+/// Whether nothing but its windows decide about an eligible packet of this flow, which is to be
+/// in this state.
 #[inline(always)]
-const fn is_usual(flow: &Flow, state: State, now: Nanos) -> bool {
+const fn is_usual(flow: &Flow, state: State) -> bool {
     const CONFIRMED: u8 = status::SEEN_REPLY | status::ASSURED;
     flow.state == state as u8
         // Behind SYNPROXY its numbers are others on the wire.
         && flow.status & (CONFIRMED | status::PROXIED) == CONFIRMED
         // So they may be where a helper reads: `Flow::may_be_shifted`.
         && (flow.helper == helper::NONE || flow.has(status::EXPECTED))
-        && !flow.is_expired(now)
 }
 
 /// The hop of this side's packets, if this one may be redirected there; the routing table is

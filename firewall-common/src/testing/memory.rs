@@ -27,6 +27,7 @@ use crate::{
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
     hop::{Hop, NOWHERE, station},
+    ipv4_key::Ipv4Key,
     nat::{self, FACE_WORDS, Mapping, MappingKey, Translation},
     packet::Packet,
     path, report,
@@ -34,7 +35,10 @@ use crate::{
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     shift::{self, Shifts},
-    shortcut::{self, Ends, Plain, Turned},
+    shortcut::{
+        self, Ends, Plain, Turned,
+        hint::{HINTS, Hint},
+    },
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     verdict::{self, STAT_PLACES, Stat, Verdict, family},
@@ -95,6 +99,10 @@ pub struct Memory {
     translations: RefCell<HashMap<FlowKey, Box<UnsafeCell<Translation>>>>,
     /// Places in the table of translations.
     pub translations_size: usize,
+    /// How often the short way has asked for a translation.
+    pub asked_translations: Cell<u32>,
+    /// By place; where there are fewer, several places are one.
+    pub hints: RefCell<Vec<Hint>>,
     mappings: RefCell<HashMap<MappingKey, Box<UnsafeCell<Mapping>>>>,
     /// Places in the table of mappings.
     pub mappings_size: usize,
@@ -161,6 +169,8 @@ impl Default for Memory {
             faces: RefCell::new([0; FACE_WORDS as usize]),
             translations: RefCell::default(),
             translations_size: usize::MAX,
+            asked_translations: Cell::new(0),
+            hints: RefCell::new(vec![Hint::NONE; HINTS as usize]),
             mappings: RefCell::default(),
             mappings_size: usize::MAX,
             own_address: |_| None,
@@ -641,6 +651,22 @@ impl Tables for Memory {
         let translations = self.translations.borrow();
         // SAFETY: as for flows.
         translations.get(key).map(|found| unsafe { &mut *found.get() })
+    }
+
+    fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
+        self.asked_translations.set(self.asked_translations.get() + 1);
+        self.translation(&key.wide()).map(|found| &*found)
+    }
+
+    fn hint(&self, place: u32) -> Hint {
+        let hints = self.hints.borrow();
+        hints[place as usize % hints.len()]
+    }
+
+    fn note_hint(&self, place: u32, hint: &Hint) {
+        let mut hints = self.hints.borrow_mut();
+        let count = hints.len();
+        hints[place as usize % count] = *hint;
     }
 
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool {
