@@ -165,7 +165,8 @@ fn given_to_another() -> Result<()> {
     ensure!(places(&hints(&firewall)?)?.len() == 1, "one wire face has one hint");
 
     firewall.text(&["conntrack", "flush"])?;
-    reset(former.server)?;
+    end_at_once(&former.server)?;
+    drop(former.server);
     let mut next = Talk::between(&network, &listener)?;
     let before = firewall.stat("forward-short")?;
     next.go_on()?;
@@ -177,8 +178,8 @@ fn given_to_another() -> Result<()> {
     Ok(())
 }
 
-/// Ends a connection without a farewell that its client would hear of.
-fn reset(stream: TcpStream) -> Result<()> {
+/// Has a connection end without a farewell when its stream is closed.
+fn end_at_once(stream: &TcpStream) -> Result<()> {
     let at_once = linger { l_onoff: 1, l_linger: 0 };
-    setsockopt(&stream, Linger, &at_once).context("cannot set a socket's linger")
+    setsockopt(stream, Linger, &at_once).context("cannot set a socket's linger")
 }
