@@ -16,7 +16,7 @@ use firewall_common::{
     rule::{Chain, Rule, RulesetHeader, Target, flag},
     shortcut::{
         Ends,
-        hint::{HINTS, Hint, Mark},
+        hint::{Hint, Mark, PLACE_BITS},
     },
     tables::{FlowTable, Tables as _},
     testing::{Frame, Memory, Written},
@@ -219,7 +219,7 @@ impl Mischief {
             Self::Noise(hint) => *hint,
             Self::Lie(number) => Hint::new(mark, &lies[number % lies.len()]),
         };
-        memory.note_hint(mark.place(), &hint);
+        memory.note_hint(mark, &hint);
     }
 }
 
@@ -233,12 +233,12 @@ fn mischief() -> impl Strategy<Value = Mischief> {
 }
 
 /// How many hints there are: in all but the last case one is another's.
-fn hints() -> impl Strategy<Value = u32> {
-    prop::sample::select(&[1, 2, 4, HINTS][..])
+fn hints() -> impl Strategy<Value = usize> {
+    prop::sample::select(&[1, 2, 4, 1 << PLACE_BITS][..])
 }
 
-fn have(memory: &Memory, hints: u32) {
-    memory.hints.borrow_mut().resize(hints as usize, Hint::NONE);
+fn have(memory: &Memory, hints: usize) {
+    memory.hints.borrow_mut().resize(hints, Hint::NONE);
 }
 
 /// A packet of a running connection, and where it is addressed to.
@@ -572,13 +572,13 @@ mod hints {
         let right =
             Hint::new(mark, &Ends { dst: ends_between(talk.server, talk.client).dst, ..wire });
         assert_eq!(reply(&talk, 0), (true, 1));
-        assert_eq!(talk.memory.hint(mark.place()), right);
+        assert_eq!(talk.memory.hint(mark), right);
         for lie in talk.lies().iter().filter(|lie| Hint::new(mark, lie) != right) {
-            talk.memory.note_hint(mark.place(), &Hint::new(mark, lie));
+            talk.memory.note_hint(mark, &Hint::new(mark, lie));
             assert_eq!(reply(&talk, 0), (false, 0), "{lie:?}");
-            assert_eq!(talk.memory.hint(mark.place()), Hint::NONE, "{lie:?}");
+            assert_eq!(talk.memory.hint(mark), Hint::NONE, "{lie:?}");
             assert_eq!(reply(&talk, 0), (true, 1), "{lie:?}");
-            assert_eq!(talk.memory.hint(mark.place()), right, "{lie:?}");
+            assert_eq!(talk.memory.hint(mark), right, "{lie:?}");
         }
     }
 
@@ -598,9 +598,9 @@ mod hints {
         talk.change(|flow| flow.expires = NOW);
         assert_eq!(reply(&talk, 1), (false, 0));
         let (_, mark) = talk.wire(&Step::of(false, true, ACK));
-        assert_eq!(talk.memory.hint(mark.place()), Hint::NONE);
+        assert_eq!(talk.memory.hint(mark), Hint::NONE);
         assert_eq!(reply(&talk, 2), (false, 1));
-        assert_eq!(talk.memory.hint(mark.place()), Hint::NONE);
+        assert_eq!(talk.memory.hint(mark), Hint::NONE);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! system call for each rule would cost more than the change.
 
 use aya_ebpf::{
+    Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -36,7 +37,7 @@ use firewall_common::{
     scratch::Scratch,
     set::{self, SLOTS, STORES, SetHeader},
     shift::Shifts,
-    shortcut::hint::{HINTS as HINT_PLACES, Hint},
+    shortcut::hint::{Hint, PLACE_BITS},
     time::Nanos,
     unread::{MAX_UNREAD, Unread},
     verdict::STAT_PLACES,
@@ -139,9 +140,14 @@ pub static EMBRYONIC_TRANSLATIONS: LruHashMap<Ipv4Key, Translation> =
 pub static EMBRYONIC_TRANSLATIONS6: LruHashMap<FlowKey, Translation> =
     LruHashMap::with_max_entries(16_384, 0);
 
-/// Where packets to wire faces were led the last time, as the short way remembers it.
+/// Where packets to wire faces were led the last time, as the short way remembers it. Size set
+/// at load.
 #[map(name = "hints")]
-pub static HINTS: Array<Hint> = Array::with_max_entries(HINT_PLACES, 0);
+pub static HINTS: Array<Hint> = Array::with_max_entries(1 << PLACE_BITS, 0);
+
+/// How many that are, as the binary logarithm. Set at load.
+#[unsafe(no_mangle)]
+pub static HINT_BITS: Global<u32> = Global::new(PLACE_BITS);
 
 /// The outside ports that inside endpoints of UDP keep, where that is asked for. Size set at
 /// load.

@@ -39,7 +39,10 @@ use firewall_common::{
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     shift::{Shift, Shifts},
-    shortcut::{Ends, hint::Hint},
+    shortcut::{
+        Ends,
+        hint::{Hint, Mark},
+    },
     synproxy::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
@@ -576,13 +579,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn hint(&self, place: u32) -> Hint {
-        nat::hint(place)
+    fn hint(&self, mark: Mark) -> Hint {
+        nat::hint(mark)
     }
 
     #[inline(always)]
-    fn note_hint(&self, place: u32, hint: &Hint) {
-        nat::note_hint(place, hint);
+    fn note_hint(&self, mark: Mark, hint: &Hint) {
+        nat::note_hint(mark, hint);
     }
 
     #[inline(always)]

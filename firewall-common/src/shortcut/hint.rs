@@ -12,10 +12,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Ends;
 
-/// Bits of a place in the table `hints`.
-const PLACE_BITS: u32 = 18;
-/// Places in that table.
-pub const HINTS: u32 = 1 << PLACE_BITS;
+/// Places in the table `hints`, as the binary logarithm, where nobody says otherwise: one for each of
+/// so many flows as there may be by default.
+pub const PLACE_BITS: u32 = 18;
 
 /// Four of them fill a line of the cache. Each word is read and written at once.
 #[repr(C)]
@@ -44,10 +43,11 @@ impl Mark {
         Self(addresses.wrapping_mul(SPREAD).wrapping_add(ports.wrapping_mul(OTHER)))
     }
 
-    /// Where in the table its hint stands: the high bits are the best ones of a product.
+    /// Where its hint stands in a table with so many places, as the binary logarithm: the high bits
+    /// are the best ones of a product.
     #[inline(always)]
-    pub const fn place(self) -> u32 {
-        (self.0 >> (u64::BITS - PLACE_BITS)) as u32
+    pub const fn place(self, bits: u32) -> u32 {
+        self.0.wrapping_shr(u64::BITS.wrapping_sub(bits)) as u32
     }
 }
 

@@ -279,12 +279,12 @@ fn find<'t, T: Tables>(plain: &Plain, tables: &'t T, now: Nanos) -> Option<Found
     let arrival = Arrival { inside, is_translated: !matches!(source, Source::Packet) };
     let Some(found) = lead(arrival, plain, tables, now) else {
         if matches!(source, Source::Hint) {
-            tables.note_hint(mark.place(), &Hint::NONE);
+            tables.note_hint(mark, &Hint::NONE);
         }
         return None;
     };
     if matches!(source, Source::Table) {
-        tables.note_hint(mark.place(), &Hint::new(mark, &inside));
+        tables.note_hint(mark, &Hint::new(mark, &inside));
     }
     Some(found)
 }
@@ -299,7 +299,7 @@ enum Source {
 /// The ends inside of packets that come with these, of a confirmed flow.
 #[inline(always)]
 fn way_in<T: Tables>(wire: &Ends, mark: Mark, protocol: u8, tables: &T) -> (Ends, Source) {
-    if let Some(inside) = tables.hint(mark.place()).inside(mark, wire) {
+    if let Some(inside) = tables.hint(mark).inside(mark, wire) {
         return (inside, Source::Hint);
     }
     let (key, sender) = wire.key(protocol);

@@ -37,7 +37,7 @@ use crate::{
     shift::{self, Shifts},
     shortcut::{
         self, Ends, Plain, Turned,
-        hint::{HINTS, Hint},
+        hint::{Hint, Mark, PLACE_BITS},
     },
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
@@ -101,7 +101,7 @@ pub struct Memory {
     pub translations_size: usize,
     /// How often the short way has asked for a translation.
     pub asked_translations: Cell<u32>,
-    /// By place; where there are fewer, several places are one.
+    /// A power of two.
     pub hints: RefCell<Vec<Hint>>,
     mappings: RefCell<HashMap<MappingKey, Box<UnsafeCell<Mapping>>>>,
     /// Places in the table of mappings.
@@ -170,7 +170,7 @@ impl Default for Memory {
             translations: RefCell::default(),
             translations_size: usize::MAX,
             asked_translations: Cell::new(0),
-            hints: RefCell::new(vec![Hint::NONE; HINTS as usize]),
+            hints: RefCell::new(vec![Hint::NONE; 1 << PLACE_BITS]),
             mappings: RefCell::default(),
             mappings_size: usize::MAX,
             own_address: |_| None,
@@ -358,6 +358,14 @@ fn plain(frame: &[u8]) -> Option<Plain> {
         first_option: word(Plain::LEN).unwrap_or_default(),
         available: frame.len() as u32 - 14,
     })
+}
+
+/// Where a mark's hint stands.
+fn place(hints: &[Hint], mark: Mark) -> usize {
+    match hints.len().ilog2() {
+        0 => 0,
+        bits => mark.place(bits) as usize,
+    }
 }
 
 /// Writes other ends into an eligible frame, as the adapter does.
@@ -658,15 +666,15 @@ impl Tables for Memory {
         self.translation(&key.wide()).map(|found| &*found)
     }
 
-    fn hint(&self, place: u32) -> Hint {
+    fn hint(&self, mark: Mark) -> Hint {
         let hints = self.hints.borrow();
-        hints[place as usize % hints.len()]
+        hints[place(&hints, mark)]
     }
 
-    fn note_hint(&self, place: u32, hint: &Hint) {
+    fn note_hint(&self, mark: Mark, hint: &Hint) {
         let mut hints = self.hints.borrow_mut();
-        let count = hints.len();
-        hints[place as usize % count] = *hint;
+        let place = place(&hints, mark);
+        hints[place] = *hint;
     }
 
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool {

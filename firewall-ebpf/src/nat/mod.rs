@@ -14,13 +14,13 @@ use firewall_common::{
     ipv4_key::Ipv4Key,
     nat::{Mapping, MappingKey, Translation, birth, claim, departure, face, mapping},
     scratch::Scratch,
-    shortcut::hint::Hint,
+    shortcut::hint::{Hint, Mark},
     time::Nanos,
 };
 
 use crate::{
     families::{NEW_WAYS_IN, WAYS_IN, find_way_in},
-    maps::{FACES, HINTS, MAPPINGS, TRANSLATIONS},
+    maps::{FACES, HINT_BITS, HINTS, MAPPINGS, TRANSLATIONS},
     stage,
     tables::Maps,
 };
@@ -55,8 +55,8 @@ pub fn kept_translation(key: &Ipv4Key) -> Option<&'static Translation> {
 
 /// Each word is read once: another CPU may be writing.
 #[inline(always)]
-pub fn hint(place: u32) -> Hint {
-    let Some(hint) = HINTS.get_ptr(place) else { return Hint::NONE };
+pub fn hint(mark: Mark) -> Hint {
+    let Some(hint) = HINTS.get_ptr(mark.place(HINT_BITS.load())) else { return Hint::NONE };
     // SAFETY: the entry is the map's, and any words in it are a hint.
     unsafe {
         Hint {
@@ -67,8 +67,8 @@ pub fn hint(place: u32) -> Hint {
 }
 
 #[inline(always)]
-pub fn note_hint(place: u32, hint: &Hint) {
-    let Some(entry) = HINTS.get_ptr_mut(place) else { return };
+pub fn note_hint(mark: Mark, hint: &Hint) {
+    let Some(entry) = HINTS.get_ptr_mut(mark.place(HINT_BITS.load())) else { return };
     // SAFETY: as above.
     unsafe {
         (&raw mut (*entry).mark).write_volatile(hint.mark);
