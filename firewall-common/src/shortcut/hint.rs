@@ -1,10 +1,10 @@
 //! Hints: where packets to a wire face were led the last time, for the short way.
 //!
-//! A hint may be wrong: it is as old as it is, another CPU may be writing it, and what it was made
-//! of may be over. It saves a look into the table of translations where it leads to a flow that says
-//! itself that it has the wire ends of the packet ([`super::Arrival`]); where it does not, it was
-//! none. So nobody has to take hints back when a flow ends, and whose ends they name is never
-//! believed.
+//! A hint may be wrong: its flow may be over or have another face now, another CPU may be writing
+//! it, its mark may be another packet's. It saves a look into the table of translations where it
+//! leads to a flow that says itself that it has the ends of the packet
+//! ([`super::arrival::Arrival::is_right`]); else it is cleared. So nobody has to take hints back
+//! when a flow ends (`docs/adr/0019-hints-for-what-comes-to-a-wire-face.md`).
 
 use core::mem::size_of;
 

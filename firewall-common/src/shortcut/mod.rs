@@ -7,11 +7,11 @@
 //! under which the long way does nothing more: it tracks, finds the verdict remembered,
 //! and redirects. Anything that may want more goes the long way.
 
+mod arrival;
 mod ends;
 pub mod hint;
 
 use crate::{
-    addr::Addr,
     checksum::Sum,
     conntrack::{
         exchange_remaining, remaining,
@@ -22,7 +22,6 @@ use crate::{
     flow::{Direction, Flow, Side, State, helper, protocol, status},
     generation::stamp,
     hop::{Hop, NOWHERE, Way, dscp, tick},
-    ipv4_key::Ipv4Key,
     nat::mapping,
     seq::Seq,
     tables::{Rules, Tables},
@@ -31,9 +30,9 @@ use crate::{
     wire::{Ethernet, Ipv4, Tcp, Udp, ether_type, tcp_flag},
 };
 
-use ends::{Arrival, leaves_translated};
+use arrival::{Found, find};
+use ends::leaves_translated;
 pub use ends::{Ends, Turned};
-use hint::{Hint, Mark};
 
 /// Two NOPs and a timestamp, as the first bytes of a header's options: what nearly every
 /// segment carries.
@@ -256,72 +255,6 @@ pub fn follow<'t, T: Tables>(
     // Of which the others follow: `verdict::spread`.
     tables.count(Stat::ForwardShort as u32);
     Some(Onward { hop, ends: way.ends })
-}
-
-/// The flow of a packet.
-struct Found<'t> {
-    arrival: Arrival,
-    flow: &'t mut Flow,
-    key: Ipv4Key,
-    direction: Direction,
-}
-
-/// The confirmed flow of an eligible packet, and how that has come to it.
-#[inline(always)]
-fn find<'t, T: Tables>(plain: &Plain, tables: &'t T, now: Nanos) -> Option<Found<'t>> {
-    let (wire, protocol) = (plain.ends(), plain.ip().protocol);
-    let mark = Mark::of(&wire, protocol);
-    // Something may be translated that is addressed so.
-    let (inside, source) = match tables.is_face(&Addr::v4(wire.dst)) {
-        true => way_in(&wire, mark, protocol, tables),
-        false => (wire, Source::Packet),
-    };
-    let arrival = Arrival { inside, is_translated: !matches!(source, Source::Packet) };
-    let Some(found) = lead(arrival, plain, tables, now) else {
-        if matches!(source, Source::Hint) {
-            tables.note_hint(mark, &Hint::NONE);
-        }
-        return None;
-    };
-    if matches!(source, Source::Table) {
-        tables.note_hint(mark, &Hint::new(mark, &inside));
-    }
-    Some(found)
-}
-
-/// Who has said which ends a packet has inside.
-enum Source {
-    Packet,
-    Hint,
-    Table,
-}
-
-/// The ends inside of packets that come with these, of a confirmed flow.
-#[inline(always)]
-fn way_in<T: Tables>(wire: &Ends, mark: Mark, protocol: u8, tables: &T) -> (Ends, Source) {
-    if let Some(inside) = tables.hint(mark).inside(mark, wire) {
-        return (inside, Source::Hint);
-    }
-    let (key, sender) = wire.key(protocol);
-    match tables.kept_translation(&key).filter(|found| found.is_from(sender)) {
-        Some(found) => (Ends::inside(found), Source::Table),
-        None => (*wire, Source::Packet),
-    }
-}
-
-/// The flow that has these ends inside, if packets come to it so.
-#[inline(always)]
-fn lead<'t, T: Tables>(
-    arrival: Arrival,
-    plain: &Plain,
-    tables: &'t T,
-    now: Nanos,
-) -> Option<Found<'t>> {
-    let (key, sender) = arrival.inside.key(plain.ip().protocol);
-    let flow = tables.confirmed(&key)?;
-    let direction = flow.direction(sender);
-    let is_right = !flow.is_expired(now) && arrival.is_right(flow, direction, plain);
-    is_right.then_some(Found { arrival, flow, key, direction })
 }
 
 /// With which ends a packet leaves.
