@@ -30,7 +30,10 @@ use crate::{
     scratch::Scratch,
     set::{self, Entry, EntryKey, Search, SetHeader},
     shift::{self, Shift, Shifts},
-    shortcut::Ends,
+    shortcut::{
+        Ends,
+        hint::{Hint, Mark},
+    },
     synproxy::{
         self,
         header::{MAX_OPTIONS, TcpHeader},
@@ -333,6 +336,9 @@ pub trait Tables: Rules {
     fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
         self.translation(&key.wide()).map(|found| &*found)
     }
+    /// What stands in the place of a mark's hint. It may be wrong, each of its words is whole.
+    fn hint(&self, mark: Mark) -> Hint;
+    fn note_hint(&self, mark: Mark, hint: &Hint);
     /// Puts one down where none stands.
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
     fn forget_translation(&self, key: &FlowKey);

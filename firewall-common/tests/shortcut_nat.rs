@@ -14,6 +14,10 @@ use firewall_common::{
     hop::{Hop, Way, station},
     nat::{Kind, Order, desk::done, order::flag as wish, rewrite},
     rule::{Chain, Rule, RulesetHeader, Target, flag},
+    shortcut::{
+        Ends,
+        hint::{Hint, Mark, PLACE_BITS},
+    },
     tables::{FlowTable, Tables as _},
     testing::{Frame, Memory, Written},
     time::Nanos,
@@ -160,6 +164,83 @@ fn ends(frame: &[u8]) -> (SocketAddr, SocketAddr) {
     (at(&tuple.src, tuple.sport), at(&tuple.dst, tuple.dport))
 }
 
+/// The flows, but for what they remember of routes.
+fn flows(memory: &Memory) -> Vec<(FlowTable, FlowKey, Flow)> {
+    let mut flows = memory.flows();
+    for (_, _, flow) in &mut flows {
+        flow.sides.iter_mut().for_each(|side| side.way = Way::default());
+    }
+    flows
+}
+
+/// The counters; the adapter counts what leaves by redirect.
+fn counters(memory: &Memory) -> [u64; STAT_PLACES] {
+    let mut stats = memory.stats();
+    stats[Stat::ForwardFast as usize] = 0;
+    stats[Stat::ForwardShort as usize] = 0;
+    stats
+}
+
+/// The ends of a frame as its bytes have them, and their mark.
+fn wire_of(frame: &[u8]) -> (Ends, Mark) {
+    const PROTOCOL: usize = 23;
+    let (from, to) = ends(frame);
+    let wire = ends_between(from, to);
+    (wire, Mark::of(&wire, frame[PROTOCOL]))
+}
+
+fn ends_between(from: SocketAddr, to: SocketAddr) -> Ends {
+    let word = |socket: SocketAddr| match socket.ip() {
+        IpAddr::V4(address) => u32::from_ne_bytes(address.octets()),
+        IpAddr::V6(_) => panic!("an address of IPv4"),
+    };
+    let (sport, dport) = (from.port().to_be(), to.port().to_be());
+    Ends { src: word(from), dst: word(to), sport, dport }
+}
+
+/// What somebody does to a hint between two packets.
+#[derive(Clone, Debug)]
+enum Mischief {
+    Nothing,
+    Clear,
+    /// Anything stands there.
+    Noise(Hint),
+    /// The next packet is said to have one of these ends inside, chosen by that number: those of
+    /// other flows, of flows that are over, and of none.
+    Lie(usize),
+}
+
+impl Mischief {
+    fn be_done(&self, memory: &Memory, wire: (Ends, Mark), lies: &[Ends]) {
+        let (_, mark) = wire;
+        let hint = match self {
+            Self::Nothing => return,
+            Self::Clear => Hint::NONE,
+            Self::Noise(hint) => *hint,
+            Self::Lie(number) => Hint::new(mark, &lies[number % lies.len()]),
+        };
+        memory.note_hint(mark, &hint);
+    }
+}
+
+fn mischief() -> impl Strategy<Value = Mischief> {
+    prop_oneof![
+        6 => Just(Mischief::Nothing),
+        1 => Just(Mischief::Clear),
+        1 => any::<(u64, u64)>().prop_map(|(mark, inside)| Mischief::Noise(Hint { mark, inside })),
+        2 => any::<usize>().prop_map(Mischief::Lie),
+    ]
+}
+
+/// How many hints there are: in all but the last case one is another's.
+fn hints() -> impl Strategy<Value = usize> {
+    prop::sample::select(&[1, 2, 4, 1 << PLACE_BITS][..])
+}
+
+fn have(memory: &Memory, hints: usize) {
+    memory.hints.borrow_mut().resize(hints, Hint::NONE);
+}
+
 /// A packet of a running connection, and where it is addressed to.
 #[derive(Clone, Debug)]
 struct Step {
@@ -235,19 +316,23 @@ impl Talk {
     }
 
     fn flows(&self) -> Vec<(FlowTable, FlowKey, Flow)> {
-        let mut flows = self.memory.flows();
-        for (_, _, flow) in &mut flows {
-            flow.sides.iter_mut().for_each(|side| side.way = Way::default());
-        }
-        flows
+        flows(&self.memory)
     }
 
-    /// The counters; the adapter counts what leaves by redirect.
     fn counters(&self) -> [u64; STAT_PLACES] {
-        let mut stats = self.memory.stats();
-        stats[Stat::ForwardFast as usize] = 0;
-        stats[Stat::ForwardShort as usize] = 0;
-        stats
+        counters(&self.memory)
+    }
+
+    /// All that the ends of a packet could be taken for.
+    fn lies(&self) -> Vec<Ends> {
+        let all = [self.client, self.server, self.seen, socket(SERVER), socket("10.0.0.3:4000")];
+        let pairs = all.into_iter().flat_map(|from| all.map(|to| ends_between(from, to)));
+        pairs.collect()
+    }
+
+    /// Those of a step on the wire, and which hint the gateway has of it.
+    fn wire(&self, step: &Step) -> (Ends, Mark) {
+        wire_of(&self.frame(step))
     }
 
     fn change(&self, change: impl FnOnce(&mut Flow)) {
@@ -278,8 +363,9 @@ prop_compose! {
     }
 }
 
-fn talk_of_steps() -> impl Strategy<Value = (bool, Vec<Step>)> {
-    any::<bool>().prop_flat_map(|is_udp| (Just(is_udp), vec(step(is_udp), 1..40)))
+fn talk_of_steps() -> impl Strategy<Value = (bool, Vec<(Step, Mischief)>)> {
+    let steps = |is_udp| (Just(is_udp), vec((step(is_udp), mischief()), 1..40));
+    any::<bool>().prop_flat_map(steps)
 }
 
 proptest! {
@@ -289,10 +375,14 @@ proptest! {
     fn the_short_way_leads_where_the_long_one_does(
         nat in prop::sample::select(&Nat::ALL[..]),
         (is_udp, steps) in talk_of_steps(),
+        hints in hints(),
     ) {
         let (short, long) = (Talk::new(nat, is_udp), Talk::new(nat, is_udp));
+        have(&short.memory, hints);
+        let lies = short.lies();
         let mut now = NOW.after(Nanos::from_secs(5));
-        for step in &steps {
+        for (step, mischief) in &steps {
+            mischief.be_done(&short.memory, short.wire(step), &lies);
             now = now.after(Nanos::from_millis(step.wait));
             let frame = long.frame(step);
             prop_assert_eq!(&frame, &short.frame(step));
@@ -300,6 +390,96 @@ proptest! {
             prop_assert_eq!(pass_shortly(&short.memory, &frame, now), expected, "{:?}", step);
             prop_assert_eq!(short.flows(), long.flows(), "{:?}", step);
             prop_assert_eq!(short.counters(), long.counters(), "{:?}", step);
+        }
+    }
+}
+
+/// A packet of several clients whom the gateway gives two ports, or of a server to one of these.
+#[derive(Clone, Debug)]
+struct Turn {
+    client: usize,
+    server: usize,
+    is_reply: bool,
+    port: u16,
+    wait: Nanos,
+    /// Somebody empties the table of flows before.
+    is_flushed: bool,
+}
+
+impl Turn {
+    const CLIENTS: [&str; 3] = ["10.0.0.2:4000", "10.0.0.3:4000", "10.0.0.3:61000"];
+    /// One host: its clients may have the same port of the gateway.
+    const SERVERS: [&str; 2] = [INNER, "10.0.1.5:81"];
+    const PORTS: (u16, u16) = (61_000, 61_001);
+
+    fn gateway() -> Memory {
+        let mut memory = gateway(Nat::Masquerade);
+        let order = order(Kind::Source, PUBLIC, Some(Self::PORTS));
+        memory.extras.clear();
+        add(&mut memory, Chain::NatPostrouting, &order);
+        memory
+    }
+
+    fn frame(&self) -> Vec<u8> {
+        let step = Step { len: 30, ..Step::of(true, self.is_reply, ACK) };
+        let (client, server) = (Self::CLIENTS[self.client], Self::SERVERS[self.server]);
+        let (client, server) = (socket(client), socket(server));
+        let public = SocketAddr::new(addr(PUBLIC).to_ip(), self.port);
+        match self.is_reply {
+            true => between(server, public, &step),
+            false => between(client, server, &step),
+        }
+    }
+
+    fn lies() -> Vec<Ends> {
+        let of = |from: &str, to: &str| ends_between(socket(from), socket(to));
+        let servers = Self::SERVERS.into_iter();
+        let clients = servers.flat_map(|from| Self::CLIENTS.map(|to| of(from, to)));
+        clients.chain([of(INNER, "10.0.0.2:4001"), of(CLIENT, INNER)]).collect()
+    }
+}
+
+prop_compose! {
+    fn turn()(
+        client in 0..Turn::CLIENTS.len(),
+        server in 0..Turn::SERVERS.len(),
+        is_reply: bool,
+        port in Turn::PORTS.0..=Turn::PORTS.1,
+        wait in prop_oneof![
+            20 => (0_u64..1_500).prop_map(Nanos::from_millis),
+            1 => (20_u64..200).prop_map(Nanos::from_secs),
+        ],
+        is_flushed in prop::bool::weighted(0.03),
+    ) -> Turn {
+        Turn { client, server, is_reply, port, wait, is_flushed }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Ports that were one client's become another's, while hints tell of the former.
+    #[test]
+    fn no_packet_is_led_to_another_client(
+        turns in vec((turn(), mischief()), 1..80),
+        hints in hints(),
+    ) {
+        let (short, long) = (Turn::gateway(), Turn::gateway());
+        have(&short, hints);
+        let lies = Turn::lies();
+        let mut now = NOW;
+        for (turn, mischief) in &turns {
+            now = now.after(turn.wait);
+            if turn.is_flushed {
+                short.forget_flows();
+                long.forget_flows();
+            }
+            let frame = turn.frame();
+            mischief.be_done(&short, wire_of(&frame), &lies);
+            let expected = pass(&long, &frame, now);
+            prop_assert_eq!(pass_shortly(&short, &frame, now), expected, "{:?}", turn);
+            prop_assert_eq!(flows(&short), flows(&long), "{:?}", turn);
+            prop_assert_eq!(counters(&short), counters(&long), "{:?}", turn);
         }
     }
 }
@@ -352,4 +532,81 @@ fn it_takes_nothing_that_leaves_by_an_interface_of_somebody_else() {
     // Whoever changes that tells of it.
     talk.memory.epoch += 1;
     assert_eq!(takes(&talk, false), [true; 2]);
+}
+
+mod hints {
+    use super::*;
+
+    /// What the gateway says of the server's packet a second after the one before, and how often it
+    /// has looked for a translation.
+    fn reply(talk: &Talk, second: u64) -> (bool, u32) {
+        let frame = talk.frame(&Step { len: 30, ..Step::of(false, true, ACK) });
+        let asked = talk.memory.asked_translations.take();
+        assert_eq!(asked, 0, "left over");
+        let is_taken = talk.memory.follow(&frame, NOW.after(Nanos::from_secs(5 + second)));
+        (is_taken, talk.memory.asked_translations.take())
+    }
+
+    #[test]
+    fn the_second_packet_to_a_wire_face_asks_for_no_translation() {
+        let talk = Talk::new(Nat::Masquerade, false);
+        assert_eq!(reply(&talk, 0), (true, 1));
+        assert_eq!(reply(&talk, 1), (true, 0));
+        assert_eq!(reply(&talk, 2), (true, 0));
+    }
+
+    #[test]
+    fn a_packet_to_no_wire_face_neither_asks_nor_is_noted() {
+        let talk = Talk::new(Nat::Masquerade, false);
+        let frame = talk.frame(&Step { len: 30, ..Step::of(false, false, ACK) });
+        assert!(talk.memory.follow(&frame, NOW.after(Nanos::from_secs(5))));
+        assert_eq!(talk.memory.asked_translations.get(), 0);
+        assert!(talk.memory.hints.borrow().iter().all(|hint| *hint == Hint::NONE));
+    }
+
+    #[test]
+    fn a_wrong_one_is_cleared_and_the_next_packet_gets_a_right_one() {
+        let talk = Talk::new(Nat::Masquerade, false);
+        let step = Step::of(false, true, ACK);
+        let (wire, mark) = talk.wire(&step);
+        let right =
+            Hint::new(mark, &Ends { dst: ends_between(talk.server, talk.client).dst, ..wire });
+        assert_eq!(reply(&talk, 0), (true, 1));
+        assert_eq!(talk.memory.hint(mark), right);
+        for lie in talk.lies().iter().filter(|lie| Hint::new(mark, lie) != right) {
+            talk.memory.note_hint(mark, &Hint::new(mark, lie));
+            assert_eq!(reply(&talk, 0), (false, 0), "{lie:?}");
+            assert_eq!(talk.memory.hint(mark), Hint::NONE, "{lie:?}");
+            assert_eq!(reply(&talk, 0), (true, 1), "{lie:?}");
+            assert_eq!(talk.memory.hint(mark), right, "{lie:?}");
+        }
+    }
+
+    /// A client that had this port before, whose flow is there, has it no more.
+    #[test]
+    fn one_of_a_flow_with_another_face_is_not_followed() {
+        let talk = Talk::new(Nat::Source, false);
+        assert_eq!(reply(&talk, 0), (true, 1));
+        talk.change(|flow| flow.faces.port[0] ^= 1);
+        assert_eq!(reply(&talk, 1), (false, 0));
+    }
+
+    #[test]
+    fn one_of_a_flow_that_has_expired_is_cleared() {
+        let talk = Talk::new(Nat::Masquerade, false);
+        assert_eq!(reply(&talk, 0), (true, 1));
+        talk.change(|flow| flow.expires = NOW);
+        assert_eq!(reply(&talk, 1), (false, 0));
+        let (_, mark) = talk.wire(&Step::of(false, true, ACK));
+        assert_eq!(talk.memory.hint(mark), Hint::NONE);
+        assert_eq!(reply(&talk, 2), (false, 1));
+        assert_eq!(talk.memory.hint(mark), Hint::NONE);
+    }
+
+    #[test]
+    fn each_protocol_has_its_own() {
+        let (wire, mark) = Talk::new(Nat::Masquerade, false).wire(&Step::of(false, true, ACK));
+        assert_ne!(mark, Mark::of(&wire, 17));
+        assert_eq!(mark, Mark::of(&wire, 6));
+    }
 }

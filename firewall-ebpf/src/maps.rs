@@ -1,10 +1,12 @@
 //! The maps, by the names under which they are pinned. Sizes marked so are set
-//! by user space at load.
+//! by user space at load. A program may use 64 maps (the kernel's MAX_USED_MAPS), those of its
+//! constants among them, and these do: who needs another one has to join two desks.
 //!
 //! Whoever changes the rules has those of a ruleset in its memory (`BPF_F_MMAPABLE`): a
 //! system call for each rule would cost more than the change.
 
 use aya_ebpf::{
+    Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -19,7 +21,7 @@ use firewall_common::{
         calendar::Clock,
         connections::{Count, MAX_PLACES, Place, PlaceKey},
         recent::{self, RecentEntry, RecentKey},
-        text::{self, PATTERNS_PER_GENERATION, Pattern, Window},
+        text::{self, PATTERNS_PER_GENERATION, Pattern},
     },
     flow::{Flow, FlowKey, Tuple},
     fragment::{FragmentGrant, FragmentKey},
@@ -35,6 +37,7 @@ use firewall_common::{
     scratch::Scratch,
     set::{self, SLOTS, STORES, SetHeader},
     shift::Shifts,
+    shortcut::hint::{Hint, PLACE_BITS},
     time::Nanos,
     unread::{MAX_UNREAD, Unread},
     verdict::STAT_PLACES,
@@ -137,6 +140,15 @@ pub static EMBRYONIC_TRANSLATIONS: LruHashMap<Ipv4Key, Translation> =
 pub static EMBRYONIC_TRANSLATIONS6: LruHashMap<FlowKey, Translation> =
     LruHashMap::with_max_entries(16_384, 0);
 
+/// Where packets to wire faces were led the last time, as the short way remembers it. Size set
+/// at load.
+#[map(name = "hints")]
+pub static HINTS: Array<Hint> = Array::with_max_entries(1 << PLACE_BITS, 0);
+
+/// How many that are, as the binary logarithm. Set at load.
+#[unsafe(no_mangle)]
+pub static HINT_BITS: Global<u32> = Global::new(PLACE_BITS);
+
 /// The outside ports that inside endpoints of UDP keep, where that is asked for. Size set at
 /// load.
 #[map(name = "mappings")]
@@ -227,13 +239,10 @@ pub static BUCKET_KEY: PerCpuArray<BucketKey> = PerCpuArray::with_max_entries(1,
 pub static PATTERNS: Array<Pattern> =
     Array::with_max_entries(2 * PATTERNS_PER_GENERATION, BPF_F_MMAPABLE);
 
-/// Where they search: the first bytes of the packet at hand on each CPU.
-#[map(name = "window")]
-pub static WINDOW: PerCpuArray<Window> = PerCpuArray::with_max_entries(1, 0);
-
-/// How far the search in it has come: the verifier does not follow what stands in a map.
-#[map(name = "text_search")]
-pub static TEXT_SEARCH: PerCpuArray<text::Search> = PerCpuArray::with_max_entries(1, 0);
+/// Where they search, the first bytes of the packet at hand on each CPU, and how far the search has
+/// come: the verifier does not follow what stands in a map.
+#[map(name = "text")]
+pub static TEXT: PerCpuArray<text::Desk> = PerCpuArray::with_max_entries(1, 0);
 
 /// The buckets of `-m hashlimit`.
 #[map(name = "buckets")]

@@ -23,7 +23,7 @@ use firewall_common::{
     event::Hook,
     extra::{
         self, Asking, Extra, Facts,
-        text::{Pattern, Search, Window},
+        text::{self, Pattern, Search, Window},
     },
     flow::{Direction, Flow, FlowKey, Sender, State, Tuple, helper},
     flow_event,
@@ -45,7 +45,7 @@ use firewall_common::{
 };
 
 use crate::{
-    maps::{BUCKET_KEY, COUNT, OPTIONS, PATTERNS, TEXT_SEARCH, WINDOW},
+    maps::{BUCKET_KEY, COUNT, OPTIONS, PATTERNS, TEXT},
     packet::{SkbPacket, XdpPacket},
     punt, route,
     tables::{Maps, Program, RuleMaps, now},
@@ -653,12 +653,11 @@ pub extern "C" fn connections_hold(extra: *const Extra, facts: *const Facts, ask
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn contains(index: u32, from: u32, to: u32) -> u32 {
-    let (Some(pattern), Some(window)) = (PATTERNS.get(index), WINDOW.get_ptr(0)) else {
+    let (Some(pattern), Some(desk)) = (PATTERNS.get(index), TEXT.get_ptr_mut(0)) else {
         return 0;
     };
-    let Some(search) = TEXT_SEARCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's, which one packet uses at a time.
-    let (window, search) = unsafe { (&*window, &mut *search) };
+    let text::Desk { search, window } = unsafe { &mut *desk };
     *search = Search::new(from, to, window);
     let mut context: (*mut Search, &Pattern, &Window) = (search, pattern, window);
     // SAFETY: the callback has the signature that the helper wants, and its argument lives

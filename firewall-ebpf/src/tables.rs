@@ -39,7 +39,10 @@ use firewall_common::{
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     shift::{Shift, Shifts},
-    shortcut::Ends,
+    shortcut::{
+        Ends,
+        hint::{Hint, Mark},
+    },
     synproxy::{
         Answer,
         header::{MAX_OPTIONS, TcpHeader},
@@ -58,7 +61,7 @@ use crate::{
         ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EPOCH, EVENTS, EXPECTATIONS, EXTRAS,
         FIRST, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS,
         OPTIONS, PORT_SETS, REFUSALS, RULE_COUNTERS, RULE_INDEX, RULES, RULESETS, SCRATCH,
-        STATISTICS, TIMEOUTS, WINDOW,
+        STATISTICS, TEXT, TIMEOUTS,
     },
     memory, nat,
     packet::SkbPacket,
@@ -385,9 +388,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn keep_window<P: Packet + ?Sized>(&self, packet: &P, offset: u32) {
-        let Some(window) = WINDOW.get_ptr_mut(0) else { return };
-        // SAFETY: this CPU's window, which one packet uses at a time.
-        packet.keep(offset, unsafe { &mut *window });
+        let Some(desk) = TEXT.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's, which one packet uses at a time.
+        packet.keep(offset, unsafe { &mut (*desk).window });
     }
 
     #[inline(always)]
@@ -573,6 +576,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
         nat::kept_translation(key)
+    }
+
+    #[inline(always)]
+    fn hint(&self, mark: Mark) -> Hint {
+        nat::hint(mark)
+    }
+
+    #[inline(always)]
+    fn note_hint(&self, mark: Mark, hint: &Hint) {
+        nat::note_hint(mark, hint);
     }
 
     #[inline(always)]

@@ -84,6 +84,14 @@ pub struct Search {
     matched: u32,
 }
 
+/// A search and where it searches: in one map, as the kernel lets a program have 64 of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+pub struct Desk {
+    pub search: Search,
+    pub window: Window,
+}
+
 impl Search {
     /// Steps that the longest search takes: each byte is read once, and each step back
     /// takes back one forward.

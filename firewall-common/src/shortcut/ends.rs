@@ -5,7 +5,7 @@ use crate::{
     checksum::Difference,
     flow::{Direction, Flow, Sender, Tuple, protocol, status},
     ipv4_key::Ipv4Key,
-    nat::{Faces, Translation, arrival::is_face_of},
+    nat::{Faces, Translation},
 };
 
 use super::Plain;
@@ -74,29 +74,6 @@ impl Ends {
             self.dport = faces.client_port.to_be();
         }
         self
-    }
-}
-
-/// How a packet has come to the ends that it has inside.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    pub inside: Ends,
-    /// It came to a wire face.
-    pub is_translated: bool,
-}
-
-impl Arrival {
-    /// Whether packets of this direction of the flow come so: who knows the inside ends cannot
-    /// send to them past the wire face.
-    #[inline(always)]
-    pub fn is_right(&self, flow: &Flow, direction: Direction, plain: &Plain) -> bool {
-        if self.is_translated {
-            return is_face_of(flow, direction, &plain.ends().tuple(plain.ip().protocol));
-        }
-        !flow.has(match direction {
-            Direction::Original => status::DESTINATION_TRANSLATED,
-            Direction::Reply => status::SOURCE_TRANSLATED,
-        })
     }
 }
 

@@ -7,10 +7,11 @@
 //! under which the long way does nothing more: it tracks, finds the verdict remembered,
 //! and redirects. Anything that may want more goes the long way.
 
+mod arrival;
 mod ends;
+pub mod hint;
 
 use crate::{
-    addr::Addr,
     checksum::Sum,
     conntrack::{
         exchange_remaining, remaining,
@@ -29,7 +30,8 @@ use crate::{
     wire::{Ethernet, Ipv4, Tcp, Udp, ether_type, tcp_flag},
 };
 
-use ends::{Arrival, leaves_translated};
+use arrival::{Found, find};
+use ends::leaves_translated;
 pub use ends::{Ends, Turned};
 
 /// Two NOPs and a timestamp, as the first bytes of a header's options: what nearly every
@@ -205,24 +207,9 @@ pub fn follow<'t, T: Tables>(
     now: Nanos,
 ) -> Option<Onward<'t>> {
     let generation = tables.generation(now);
-    let protocol = plain.ip().protocol;
-    let (mut key, mut sender) = plain.ends().key(protocol);
-    let mut arrival = Arrival { inside: plain.ends(), is_translated: false };
-    // Something may be translated that is addressed so.
-    if tables.is_face(&Addr::v4(plain.ip().dst))
-        && let Some(found) = tables.kept_translation(&key)
-        && found.is_from(sender)
-    {
-        arrival = Arrival { inside: Ends::inside(found), is_translated: true };
-        (key, sender) = arrival.inside.key(protocol);
-    }
-    let flow = tables.confirmed(&key)?;
+    let Found { arrival, flow, key, direction } = find(plain, tables, now)?;
     let state = if plain.is_tcp() { State::Established } else { State::None };
-    if !is_usual(flow, state, now) {
-        return None;
-    }
-    let direction = flow.direction(sender);
-    if !arrival.is_right(flow, direction, plain) {
+    if !is_usual(flow, state) {
         return None;
     }
     let mut way = Departure { inside: arrival.inside, ends: arrival.inside, is_translated: false };
@@ -278,17 +265,16 @@ struct Departure {
     is_translated: bool,
 }
 
-/// Whether nothing but its windows and the time decide about an eligible packet of this flow,
-/// which is to be in this state.
+/// Whether nothing but its windows decide about an eligible packet of this flow, which is to be
+/// in this state.
 #[inline(always)]
-const fn is_usual(flow: &Flow, state: State, now: Nanos) -> bool {
+const fn is_usual(flow: &Flow, state: State) -> bool {
     const CONFIRMED: u8 = status::SEEN_REPLY | status::ASSURED;
     flow.state == state as u8
         // Behind SYNPROXY its numbers are others on the wire.
         && flow.status & (CONFIRMED | status::PROXIED) == CONFIRMED
         // So they may be where a helper reads: `Flow::may_be_shifted`.
         && (flow.helper == helper::NONE || flow.has(status::EXPECTED))
-        && !flow.is_expired(now)
 }
 
 /// The hop of this side's packets, if this one may be redirected there; the routing table is

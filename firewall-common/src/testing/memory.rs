@@ -27,6 +27,7 @@ use crate::{
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
     hop::{Hop, NOWHERE, station},
+    ipv4_key::Ipv4Key,
     nat::{self, FACE_WORDS, Mapping, MappingKey, Translation},
     packet::Packet,
     path, report,
@@ -34,7 +35,10 @@ use crate::{
     scratch::Scratch,
     set::{Entry, EntryKey, SetHeader},
     shift::{self, Shifts},
-    shortcut::{self, Ends, Plain, Turned},
+    shortcut::{
+        self, Ends, Plain, Turned,
+        hint::{Hint, Mark, PLACE_BITS},
+    },
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     unread::Unread,
@@ -96,6 +100,10 @@ pub struct Memory {
     translations: RefCell<HashMap<FlowKey, Box<UnsafeCell<Translation>>>>,
     /// Places in the table of translations.
     pub translations_size: usize,
+    /// How often the short way has asked for a translation.
+    pub asked_translations: Cell<u32>,
+    /// A power of two.
+    pub hints: RefCell<Vec<Hint>>,
     mappings: RefCell<HashMap<MappingKey, Box<UnsafeCell<Mapping>>>>,
     /// Places in the table of mappings.
     pub mappings_size: usize,
@@ -164,6 +172,8 @@ impl Default for Memory {
             faces: RefCell::new([0; FACE_WORDS as usize]),
             translations: RefCell::default(),
             translations_size: usize::MAX,
+            asked_translations: Cell::new(0),
+            hints: RefCell::new(vec![Hint::NONE; 1 << PLACE_BITS]),
             mappings: RefCell::default(),
             mappings_size: usize::MAX,
             own_address: |_| None,
@@ -352,6 +362,14 @@ fn plain(frame: &[u8]) -> Option<Plain> {
         first_option: word(Plain::LEN).unwrap_or_default(),
         available: frame.len() as u32 - 14,
     })
+}
+
+/// Where a mark's hint stands.
+fn place(hints: &[Hint], mark: Mark) -> usize {
+    match hints.len().ilog2() {
+        0 => 0,
+        bits => mark.place(bits) as usize,
+    }
 }
 
 /// Writes other ends into an eligible frame, as the adapter does.
@@ -645,6 +663,22 @@ impl Tables for Memory {
         let translations = self.translations.borrow();
         // SAFETY: as for flows.
         translations.get(key).map(|found| unsafe { &mut *found.get() })
+    }
+
+    fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
+        self.asked_translations.set(self.asked_translations.get() + 1);
+        self.translation(&key.wide()).map(|found| &*found)
+    }
+
+    fn hint(&self, mark: Mark) -> Hint {
+        let hints = self.hints.borrow();
+        hints[place(&hints, mark)]
+    }
+
+    fn note_hint(&self, mark: Mark, hint: &Hint) {
+        let mut hints = self.hints.borrow_mut();
+        let place = place(&hints, mark);
+        hints[place] = *hint;
     }
 
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool {

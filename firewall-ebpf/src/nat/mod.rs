@@ -14,12 +14,13 @@ use firewall_common::{
     ipv4_key::Ipv4Key,
     nat::{Mapping, MappingKey, Translation, birth, claim, departure, face, mapping},
     scratch::Scratch,
+    shortcut::hint::{Hint, Mark},
     time::Nanos,
 };
 
 use crate::{
     families::{NEW_WAYS_IN, WAYS_IN, find_way_in},
-    maps::{FACES, MAPPINGS, TRANSLATIONS},
+    maps::{FACES, HINT_BITS, HINTS, MAPPINGS, TRANSLATIONS},
     stage,
     tables::Maps,
 };
@@ -50,6 +51,29 @@ pub fn translation(key: &FlowKey) -> Option<&'static mut Translation> {
 pub fn kept_translation(key: &Ipv4Key) -> Option<&'static Translation> {
     // SAFETY: the memory stays mapped while the program runs.
     unsafe { TRANSLATIONS.get(key) }
+}
+
+/// Each word is read once: another CPU may be writing.
+#[inline(always)]
+pub fn hint(mark: Mark) -> Hint {
+    let Some(hint) = HINTS.get_ptr(mark.place(HINT_BITS.load())) else { return Hint::NONE };
+    // SAFETY: the entry is the map's, and any words in it are a hint.
+    unsafe {
+        Hint {
+            mark: (&raw const (*hint).mark).read_volatile(),
+            inside: (&raw const (*hint).inside).read_volatile(),
+        }
+    }
+}
+
+#[inline(always)]
+pub fn note_hint(mark: Mark, hint: &Hint) {
+    let Some(entry) = HINTS.get_ptr_mut(mark.place(HINT_BITS.load())) else { return };
+    // SAFETY: as above.
+    unsafe {
+        (&raw mut (*entry).mark).write_volatile(hint.mark);
+        (&raw mut (*entry).inside).write_volatile(hint.inside);
+    }
 }
 
 #[inline(always)]

@@ -138,6 +138,11 @@ impl TableSizes {
     pub fn embryonic6(&self) -> u32 {
         (self.embryonic / 4).max(self.embryonic.min(FEW))
     }
+
+    /// Hints of the short way, as the binary logarithm: one for each confirmed flow of IPv4.
+    fn hint_bits(&self) -> u32 {
+        self.assured.next_power_of_two().ilog2()
+    }
 }
 
 impl Default for TableSizes {
@@ -162,6 +167,7 @@ impl Programs {
     /// What the kernel said, with the verifier's last words.
     pub fn load(pins: &Pins, sizes: TableSizes) -> Result<Self> {
         let cpus = cpus::numbers().context("cannot tell how many CPUs there may be")?;
+        let hint_bits = sizes.hint_bits();
         let mut loader = EbpfLoader::new();
         for name in PINNED {
             loader.map_pin_path(name, pins.map(name));
@@ -181,6 +187,8 @@ impl Programs {
             .map_max_entries("embryonic_nat6", sizes.embryonic6())
             // A mapping has two entries: there is one for every fourth flow.
             .map_max_entries("mappings", (sizes.assured / 2).max(2))
+            .map_max_entries("hints", 1 << hint_bits)
+            .override_global("HINT_BITS", &hint_bits, true)
             .map_max_entries("flow_events", FLOW_EVENTS)
             .map_max_entries("rule_counters", counter_place(cpus, 0));
         let mut ebpf = loader.load(OBJECT).context("cannot load the firewall's maps")?;
@@ -264,7 +272,18 @@ pub(super) fn refused(what: &str, error: &aya::programs::ProgramError) -> anyhow
 
 #[cfg(test)]
 mod tests {
+    use firewall_common::shortcut::hint::PLACE_BITS;
+
     use super::*;
+
+    #[test]
+    fn there_is_a_hint_for_each_flow() {
+        assert_eq!(TableSizes::default().hint_bits(), PLACE_BITS);
+        for (assured, bits) in [(16, 4), (1_000, 10), (1_025, 11), (67_108_864, 26)] {
+            let sizes = TableSizes { assured, ..TableSizes::default() };
+            assert_eq!(sizes.hint_bits(), bits, "of {assured}");
+        }
+    }
 
     #[test]
     fn ipv6_has_a_fourth_of_the_embryonic_flows_unless_those_are_few() {

@@ -63,6 +63,9 @@ const TABLES: [FlowTable; 2] = [FlowTable::Assured, FlowTable::Embryonic];
 /// Entries of a private table: one packet concerns a handful.
 const FEW: u32 = 64;
 
+/// As few hints as there can be, as the binary logarithm: nothing has been remembered here.
+const HINT_BITS: u32 = 1;
+
 /// A program's desk after the packet.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -136,6 +139,8 @@ impl Rehearsal {
         for name in ["expectations", "masters", "fragments"].iter().chain(&translations) {
             loader.map_max_entries(name, FEW);
         }
+        loader.map_max_entries("hints", 1 << HINT_BITS);
+        loader.override_global("HINT_BITS", &HINT_BITS, true);
         let mappings = maps.mappings()?;
         loader.map_max_entries("mappings", FEW + mappings.len() as u32);
         // And the connections that limits count.

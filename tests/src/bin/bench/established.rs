@@ -49,20 +49,31 @@ impl Established<'_> {
 
     /// Brings so many connections to be: TCP, a part of UDP, one of ICMP.
     pub fn make(&self, peers: &mut Peers, flows: u32) -> Result<()> {
-        // In runs that the table of embryonic flows holds.
-        const AT_ONCE: u32 = 10_000;
-        for first in (0..flows).step_by(AT_ONCE as usize) {
-            let count = AT_ONCE.min(flows - first);
-            for kind in [Kind::Syn, Kind::SynAck, Kind::Ack] {
-                self.play(peers, kind, &self.packets(kind, flows).in_turn(first), count)?;
-            }
-        }
+        self.shake_hands(peers, flows, |kind| self.packets(kind, flows))?;
         for kind in [Kind::Datagram, Kind::Answer] {
             let packets = self.packets(kind, flows).in_turn(0);
             self.play(peers, kind, &packets, 1.max(flows / 1_000))?;
         }
         for kind in [Kind::Echo, Kind::EchoReply] {
             self.play(peers, kind, &self.packets(kind, 1), 1)?;
+        }
+        Ok(())
+    }
+
+    /// The handshakes of so many clients.
+    pub fn shake_hands(
+        &self,
+        peers: &mut Peers,
+        flows: u32,
+        packets: impl Fn(Kind) -> Packets,
+    ) -> Result<()> {
+        // In runs that the table of embryonic flows holds.
+        const AT_ONCE: u32 = 10_000;
+        for first in (0..flows).step_by(AT_ONCE as usize) {
+            let count = AT_ONCE.min(flows - first);
+            for kind in [Kind::Syn, Kind::SynAck, Kind::Ack] {
+                self.play(peers, kind, &packets(kind).in_turn(first), count)?;
+            }
         }
         Ok(())
     }

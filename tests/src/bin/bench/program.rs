@@ -60,7 +60,7 @@ pub fn measure(report: &mut Report, rounds: usize, flows: u32) -> Result<()> {
         gateway.enter(|| run(report, &mut peers, &cases, rounds))?;
     }
     expected::measure(report, rounds, &mut peers, &bench, &firewall_run)?;
-    translated::measure(report, rounds, &mut peers, &bench, &firewall_run)?;
+    translated::measure(report, rounds, flows, &mut peers, &bench, &firewall_run)?;
     judge(report, flows);
     Ok(())
 }

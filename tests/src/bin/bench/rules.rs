@@ -41,11 +41,11 @@ pub fn with_raw(count: usize, rule: &str) -> String {
     )
 }
 
-/// Those of a gateway that hides its clients.
-pub fn masquerading(count: usize) -> String {
+/// Those of a gateway that hides its clients, each address behind another one.
+pub fn hiding(count: usize) -> String {
     iptables(count)
         + "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
-           :POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o eth1 -j MASQUERADE\nCOMMIT\n"
+           :POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o eth1 -j NETMAP --to 100.0.0.0/8\nCOMMIT\n"
 }
 
 /// So many rules for `nft -f`, in place of those before.

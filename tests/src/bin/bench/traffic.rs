@@ -15,9 +15,10 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
 /// The lowest port of a client; the highest is so many bits above it.
 const CLIENT_PORT: u16 = 20_000;
 pub const SERVED: u16 = 80;
-/// Where clients are served whom the gateway hides, and what it hides them behind.
+/// Where clients are served whom the gateway hides, and what it hides client 0 behind; the others
+/// follow.
 const SERVED_HIDDEN: u16 = 443;
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const HIDDEN: Ipv4Addr = Ipv4Addr::new(100, 0, 0, 0);
 /// From which FTP servers connect.
 const DATA: u16 = 20;
 /// Of echo requests.
@@ -112,9 +113,9 @@ impl Packets {
     }
 
     /// The same of connections whose clients the gateway hides; the server's packets are
-    /// addressed to it. Of up to 1,024 clients, who have one address.
+    /// addressed to what it hides them behind.
     pub fn hidden(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2]) -> Self {
-        Self::made(kind, len, clients, macs, kind.frame(SERVED_HIDDEN, GATEWAY))
+        Self::made(kind, len, clients, macs, kind.frame(SERVED_HIDDEN, HIDDEN))
     }
 
     fn made(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2], bare: Frame) -> Self {

@@ -1,4 +1,5 @@
-//! What a packet of a connection costs whose client hides behind the gateway's address.
+//! What a packet of a connection costs whose client hides behind another
+//! address.
 
 use anyhow::Result;
 use firewall_tests::Firewall;
@@ -12,35 +13,34 @@ use crate::{
     traffic::Kind,
 };
 
-/// All have one address: their ports are what the gateway tells them apart by.
-const CLIENTS: u32 = 1_000;
+/// Clients at most; a thousand have one address.
+const MOST: u32 = 100_000;
 
 /// Puts NAT in force and measures both directions.
 pub fn measure(
     report: &mut Report,
     rounds: usize,
+    flows: u32,
     peers: &mut Peers,
     bench: &Established<'_>,
     firewall: &Firewall<'_>,
 ) -> Result<()> {
-    firewall.apply(&rules::masquerading(10))?;
+    firewall.apply(&rules::hiding(10))?;
+    let most = flows.min(MOST);
     let gateway = bench.network.gateway();
-    gateway.enter(|| -> Result<()> {
-        for kind in [Kind::Syn, Kind::SynAck, Kind::Ack] {
-            bench.play(peers, kind, &bench.hidden(kind, CLIENTS).in_turn(0), CLIENTS)?;
-        }
-        Ok(())
-    })?;
+    gateway.enter(|| bench.shake_hands(peers, most, |kind| bench.hidden(kind, most)))?;
     let mut cases = vec![program::floor(bench)];
-    for (name, kind) in [("original", Kind::Original), ("reply", Kind::Reply)] {
-        cases.push(Case {
-            name: format!("established TCP through NAT, {name}"),
-            target: Target::Firewall(bench.ours),
-            packets: bench.hidden(kind, CLIENTS),
-            ifindex: bench.port(kind),
-            action: action::REDIRECT,
-            count: program::PACKETS,
-        });
+    for clients in [1, 1_000, MOST].into_iter().filter(|it| *it <= most) {
+        for (name, kind) in [("original", Kind::Original), ("reply", Kind::Reply)] {
+            cases.push(Case {
+                name: format!("established TCP through NAT, {name}, {clients} flows"),
+                target: Target::Firewall(bench.ours),
+                packets: bench.hidden(kind, clients),
+                ifindex: bench.port(kind),
+                action: action::REDIRECT,
+                count: program::PACKETS,
+            });
+        }
     }
     gateway.enter(|| program::run(report, peers, &cases, rounds))
 }
