@@ -1,15 +1,19 @@
 //! The packet's journey.
 
+mod judging;
+mod reading;
+mod remembering;
+mod sieve;
+
 use crate::{
     conntrack::{self, Effect, Tracked},
-    control::{HEARTBEAT_LIMIT, device, option, slot},
-    event::{Hook, NO_CHAIN, Punt},
+    control::{device, option},
+    event::{Hook, NO_CHAIN},
     extra::need,
-    flow::{CachedVerdict, CtState, Direction, Flow, Sender, helper, status},
-    generation::stamp,
-    headers::{Fragment, Headers, Parsed},
-    mangle::{Mangling, change},
-    nat::{birth, departure, desk::done},
+    flow::{CtState, Sender},
+    headers::{Headers, Parsed},
+    mangle::change,
+    nat::{departure, desk::done},
     packet::Packet,
     report,
     rule::{Chain, NO_ENTRY, RejectKind},
@@ -18,9 +22,17 @@ use crate::{
     tables::{Place, Route, Tables},
     time::Nanos,
     verdict::{DropReason, Stat, Verdict},
-    walk::{Outcome, Walk, nat as shown, part, proof},
-    wire::tcp_flag::{ACK, SYN},
+    walk::{Outcome, Walk, proof},
+    wire::tcp_flag::ACK,
 };
+
+use judging::prepare;
+pub use judging::{decide, judge, take_turn};
+pub use reading::describe;
+use reading::{Reading, reading};
+pub(crate) use remembering::{count_hits, verdict_to_remember};
+use remembering::{count_remembered, is_remembered, remember};
+pub use sieve::{Sifted, sift};
 
 /// Decides about one packet, from cheap to dear, and counts the verdict:
 ///
@@ -271,68 +283,6 @@ fn has_passed_by<T: Tables>(
     }
 }
 
-/// What table raw says of a packet before anything else is asked.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sifted {
-    /// If it was asked, which [`Walk::is_sifted`] tells.
-    Passes = 0,
-    Dropped = 1,
-    ByPolicy = 2,
-    /// The rules led nowhere.
-    Broken = 3,
-}
-
-impl Sifted {
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::Dropped,
-            2 => Self::ByPolicy,
-            3 => Self::Broken,
-            _ => Self::Passes,
-        }
-    }
-}
-
-/// Shows a packet to table raw before it is routed and tracked, where that table asks for nothing
-/// but headers and sets ([`need::SIEVE`]): what stands on a list is refused for the price of
-/// looking there. A packet whose verdict may be remembered is tracked first.
-#[inline(always)]
-pub fn sift<T: Tables>(
-    tables: &T,
-    scratch: &mut Scratch,
-    generation: u32,
-    in_ifindex: u32,
-    now: Nanos,
-) -> Sifted {
-    let Some(header) = tables.ruleset(slot(generation)) else { return Sifted::Passes };
-    let is_first = header.needs & need::SIEVE_FOR_ALL != 0 || !scratch.headers.is_plain();
-    let has_rules = header.raw_entry(scratch.headers.version == 4) != NO_ENTRY;
-    if header.needs & need::SIEVE == 0
-        || !(is_first && has_rules)
-        || scratch.headers.fragment != Fragment::Whole as u8
-        || tables.options().has(option::REHEARSAL)
-    {
-        return Sifted::Passes;
-    }
-    // Until it is known where the packet goes.
-    let route = Route { chain: Chain::Input, in_ifindex, out_ifindex: 0 };
-    prepare(tables, scratch, generation, &route);
-    scratch.walk.is_unrouted = 1;
-    scratch.walk.part = part::SIEVE;
-    scratch.facts.of_headers(&scratch.headers, now);
-    let outcome = tables.judge(scratch);
-    scratch.walk.part = part::WHOLE;
-    scratch.walk.is_sifted = 1;
-    match outcome {
-        Outcome::Accept => Sifted::Passes,
-        Outcome::Drop if scratch.walk.is_policy != 0 => Sifted::ByPolicy,
-        Outcome::Drop => Sifted::Dropped,
-        _ => Sifted::Broken,
-    }
-}
-
 /// Why nothing has come of a packet's translation, or of its rules.
 #[inline(always)]
 fn refusal(scratch: &Scratch) -> DropReason {
@@ -485,76 +435,6 @@ const fn is_untracked(scratch: &Scratch) -> bool {
     scratch.walk.ctstate == CtState::Untracked.bit()
 }
 
-/// Whether a helper reads this packet before it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    NotNeeded,
-    Needed,
-    /// The daemon is away and control traffic flows on.
-    Skipped,
-    /// The daemon is away and control traffic waits for it.
-    Forbidden,
-}
-
-#[inline(always)]
-fn reading<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>, now: Nanos) -> Reading {
-    if scratch.headers.payload_len == 0
-        || is_untracked(scratch)
-        || reader(tables, scratch, tracked) == helper::NONE
-    {
-        return Reading::NotNeeded;
-    }
-    if !now.since(tables.heartbeat()).is_after(HEARTBEAT_LIMIT) {
-        return Reading::Needed;
-    }
-    let options = tables.options();
-    let is_closed = options.has(option::HELPER_FAILURE_CLOSED) && !is_encrypted(tracked);
-    if is_closed || scratch.renumbering.waits != 0 { Reading::Forbidden } else { Reading::Skipped }
-}
-
-/// Whether a helper can only look for the end of the encryption: nothing to wait for.
-#[inline(always)]
-fn is_encrypted(tracked: &Tracked<'_>) -> bool {
-    matches!(&tracked.flow, Some((_, flow)) if flow.has(status::ENCRYPTED))
-}
-
-/// The helper of the packet's flow, which may begin with it: a connection that is
-/// picked up in its middle.
-#[inline(always)]
-fn reader<T: Tables>(tables: &T, scratch: &Scratch, tracked: &Tracked<'_>) -> u8 {
-    match &tracked.flow {
-        Some((_, flow)) if flow.has(status::EXPECTED) => helper::NONE,
-        Some((_, flow)) => flow.helper,
-        None if matches!(tracked.effect, Effect::Create(_)) && !tracked.is_expected => {
-            conntrack::assigned_helper(tables, scratch)
-        }
-        None => helper::NONE,
-    }
-}
-
-/// Fills in what the helper is told of the segment, whose flow this is, or the new one on
-/// the desk; the adapter adds where the frame was.
-#[inline(always)]
-pub fn describe(scratch: &mut Scratch, flow: Option<&Flow>, direction: Direction, now: Nanos) {
-    let Scratch { punt, headers, key, flow: new, .. } = scratch;
-    let flow = flow.unwrap_or(new);
-    *punt = Punt {
-        at: now,
-        flow_created: flow.created,
-        flow: key.tuple(flow.originator()),
-        seq: headers.seq,
-        ack: headers.ack,
-        l3: headers.l3 as u16,
-        l4: headers.l4 as u16,
-        payload: headers.payload as u16,
-        payload_len: headers.payload_len as u16,
-        direction: direction as u8,
-        helper: flow.helper,
-        picked_up: u8::from(flow.has(status::PICKED_UP)),
-        ..Punt::default()
-    };
-}
-
 /// The chain of a packet, which its mark may have changed.
 #[inline(always)]
 fn chain(scratch: &Scratch, routed: Chain) -> Chain {
@@ -562,116 +442,6 @@ fn chain(scratch: &Scratch, routed: Chain) -> Chain {
         true => Chain::from_byte(scratch.walk.chain).unwrap_or(routed),
         false => routed,
     }
-}
-
-/// Asks the rules about the packet on the desk, and notes what they make of it. Where rules
-/// before routing change its mark or type of service, it is routed anew behind them, as the
-/// stack will route it.
-#[inline(always)]
-pub fn decide<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place) -> Outcome {
-    let needs = tables.ruleset(scratch.walk.slot).map_or(0, |header| header.needs);
-    if scratch.proxy.proof.is_proven != 0 {
-        scratch.walk.proof = proof::BROUGHT;
-    }
-    let is_mangling = needs & need::MANGLING != 0;
-    let may_turn = scratch.walk.nat == shown::ALL || scratch.nat.has(done::TWIN);
-    if !is_mangling && !may_turn {
-        return tables.judge(scratch);
-    }
-    if is_mangling {
-        scratch.facts.restart();
-    }
-    if needs & need::REROUTING != 0 || may_turn {
-        scratch.walk.part = part::ENTRANCE;
-        let outcome = tables.judge(scratch);
-        if !matches!(outcome, Outcome::Accept) {
-            return outcome;
-        }
-        scratch.walk.part = part::REST;
-        if !tables.take_turn(scratch, place, needs) {
-            return Outcome::Broken;
-        }
-    }
-    if !is_mangling {
-        return tables.judge(scratch);
-    }
-    if needs & need::PATH_MTU != 0 && scratch.headers.has_tcp_flag(SYN) {
-        let mark = scratch.facts.changeable().mark;
-        scratch.facts.path_mtu = tables.path_mtu(place, scratch, mark);
-    }
-    let outcome = tables.judge(scratch);
-    let is_forwarded = scratch.walk.chain == Chain::Forward as u8;
-    let is_on_its_way = is_forwarded && matches!(place.hook, Hook::Ingress);
-    scratch.mangling = Mangling::of(&scratch.facts, is_on_its_way);
-    outcome
-}
-
-/// Between the rules before routing and those behind it: gives the packet the destination
-/// that table nat wants, and routes it anew where that or a mark asks for it. `false` when the
-/// destination cannot be had.
-#[inline(always)]
-pub fn take_turn<T: Tables>(tables: &T, scratch: &mut Scratch, place: Place, needs: u32) -> bool {
-    // What a cookie has proven begins a flow, though table raw wants none.
-    let begins = !is_untracked(scratch) || scratch.proxy.proof.is_proven != 0;
-    let is_twin = scratch.nat.has(done::TWIN) && begins;
-    let has_order = scratch.walk.nat == shown::ALL && scratch.walk.order_in != NO_ENTRY;
-    if has_order || is_twin {
-        if !birth::turn(tables, scratch) {
-            return false;
-        }
-        scratch.facts.turn(&scratch.headers, &scratch.key, &scratch.nat.wire);
-    }
-    let mut mark = tables.own_mark();
-    let mut is_routed_anew = scratch.nat.has(done::TURNED);
-    if needs & need::MANGLING != 0 {
-        scratch.facts.route();
-        let so_far = Mangling::of(&scratch.facts, false);
-        mark = so_far.mark;
-        if so_far.has(change::MARK | change::TOS) {
-            scratch.headers.tos = so_far.tos;
-            is_routed_anew = true;
-        }
-    }
-    if is_routed_anew {
-        let route = tables.reroute(place, &scratch.headers, mark);
-        scratch.walk.chain = route.chain as u8;
-        scratch.walk.out_ifindex = route.out_ifindex;
-        scratch.facts.settle_hops(route.chain, &scratch.headers, place.hook);
-    }
-    true
-}
-
-/// Walks the rules for the packet on the desk, from table to table.
-#[inline(always)]
-pub fn judge<T: Tables>(tables: &T, scratch: &mut Scratch) -> Outcome {
-    let Some(header) = tables.ruleset(scratch.walk.slot) else { return Outcome::Broken };
-    let is_v4 = scratch.headers.version == 4;
-    let walk = &mut scratch.walk;
-    walk.in_patterns = tables.patterns(walk.in_ifindex, walk.slot);
-    walk.out_patterns = tables.patterns(walk.out_ifindex, walk.slot);
-    if !walk.set_out(header, is_v4) {
-        // No rule stands before routing; table filter is always there.
-        let may_be_none =
-            matches!(walk.part, part::ENTRANCE | part::SIEVE) || walk.ends_before_forward();
-        return if may_be_none { Outcome::Accept } else { Outcome::Broken };
-    }
-    tables.walk(scratch);
-    Outcome::from_byte(scratch.walk.outcome)
-}
-
-/// The facts of this packet for the walk.
-#[inline(always)]
-fn prepare<T: Tables>(tables: &T, scratch: &mut Scratch, generation: u32, route: &Route) {
-    scratch.walk = Walk {
-        generation,
-        stamp: stamp::of_sets(generation, tables.set_changes()),
-        slot: slot(generation),
-        in_ifindex: route.in_ifindex,
-        out_ifindex: route.out_ifindex,
-        chain: route.chain as u8,
-        ..Walk::default()
-    };
-    scratch.mangling.changes = 0;
 }
 
 /// Whether the frame came in for a group of stations, or for all.
@@ -701,83 +471,4 @@ pub const fn may_bypass_stack(headers: &Headers, walk: &Walk) -> bool {
         && headers.vlan == 0
         && headers.ttl > 1
         && !headers.has_ip_options()
-}
-
-/// Whether the flow remembers a verdict that holds for this packet. Segments that begin or
-/// end a connection walk the rules, which may ask for their flags.
-#[inline(always)]
-fn is_remembered(tracked: &Tracked<'_>, scratch: &Scratch) -> bool {
-    let Some((_, flow)) = &tracked.flow else { return false };
-    if !matches!(tracked.ctstate, CtState::Established) || !scratch.headers.is_plain() {
-        return false;
-    }
-    holds(&flow.side(tracked.direction).cached, &scratch.walk)
-}
-
-/// Whether a remembered verdict is of this ruleset and these sets, and between these interfaces.
-#[inline(always)]
-const fn holds(cached: &CachedVerdict, walk: &Walk) -> bool {
-    walk.has_stamp(cached.stamp)
-        && cached.in_ifindex == walk.in_ifindex
-        && cached.out_ifindex == walk.out_ifindex
-}
-
-#[inline(always)]
-fn count_remembered<T: Tables>(
-    tables: &T,
-    scratch: &mut Scratch,
-    tracked: &Tracked<'_>,
-) -> Outcome {
-    if let Some((_, flow)) = &tracked.flow {
-        let sifted = scratch.walk.hit_count as usize;
-        scratch.walk.hits = flow.side(tracked.direction).cached.hits;
-        // Those of table raw stand first, and have counted if it was asked before.
-        for (at, hit) in scratch.walk.hits.iter_mut().enumerate() {
-            if at < sifted {
-                *hit = 0;
-            }
-        }
-        count_hits(tables, scratch);
-    }
-    tables.count(Stat::CacheHit as u32);
-    Outcome::Accept
-}
-
-/// Moves the counters of the rules that the walk has noted.
-#[inline(always)]
-pub(crate) fn count_hits<T: Tables>(tables: &T, scratch: &Scratch) {
-    for hit in scratch.walk.hits {
-        if hit == 0 {
-            continue;
-        }
-        let bytes = u64::from(scratch.headers.ip_len);
-        tables.count_rule(scratch.walk.slot, u32::from(hit) - 1, bytes);
-    }
-}
-
-/// Lets the next packets of an established direction skip the walk.
-#[inline(always)]
-fn remember(scratch: &Scratch, tracked: &mut Tracked<'_>) {
-    let Some((_, flow)) = &mut tracked.flow else { return };
-    if !matches!(tracked.ctstate, CtState::Established)
-        || !matches!(tracked.effect, Effect::Advance(_))
-        || !scratch.headers.is_plain()
-        || !scratch.walk.is_cacheable()
-    {
-        return;
-    }
-    let side = flow.side_mut(tracked.direction);
-    if !holds(&side.cached, &scratch.walk) {
-        side.cached = verdict_to_remember(&scratch.walk);
-    }
-}
-
-#[inline(always)]
-pub(crate) const fn verdict_to_remember(walk: &Walk) -> CachedVerdict {
-    CachedVerdict {
-        stamp: walk.stamp_to_remember(),
-        in_ifindex: walk.in_ifindex,
-        out_ifindex: walk.out_ifindex,
-        hits: walk.hits,
-    }
 }
