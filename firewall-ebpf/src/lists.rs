@@ -21,7 +21,8 @@ use crate::{
     families::{CONFIRMED, NEW},
     maps::{BLANK_RECENT, BUCKETS, COUNTED, RECENT},
     memory,
-    tables::{Maps, RuleMaps},
+    rule_maps::RuleMaps,
+    tables::Maps,
 };
 
 impl Lists for RuleMaps {

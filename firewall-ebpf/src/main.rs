@@ -26,6 +26,7 @@ mod packet;
 mod proxy;
 mod punt;
 mod route;
+mod rule_maps;
 mod sets;
 mod shift;
 mod shortcut;

@@ -21,7 +21,7 @@ use firewall_common::{
 
 use crate::{
     maps::{OPTIONS, SET_CHANGES, SET_HOSTS, SET_SEARCH, SET_SLOTS, SETS},
-    tables::RuleMaps,
+    rule_maps::RuleMaps,
     verifier::opaque,
 };
 

@@ -48,7 +48,8 @@ use crate::{
     maps::{BUCKET_KEY, COUNT, OPTIONS, PATTERNS, TEXT},
     packet::{SkbPacket, XdpPacket},
     punt, route,
-    tables::{Maps, Program, RuleMaps, now},
+    rule_maps::RuleMaps,
+    tables::{Maps, Program, now},
 };
 
 /// What a program does with a packet: a verdict without its reasons.
