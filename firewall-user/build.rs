@@ -29,7 +29,6 @@ fn main() {
     }
     println!("cargo:rerun-if-env-changed=EBPF_TOOLCHAIN");
     link_unwinder();
-    pack_relocations();
 
     let toolchain = toolchain().unwrap_or_else(|| {
         missing("no Rust toolchain with the sources of `core`");
@@ -60,12 +59,6 @@ fn link_unwinder() {
         println!("cargo:rustc-link-search=native={}", directory.display());
         println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
     }
-}
-
-/// Packs the places that the loader puts right at each start, where the linker can: of 280 KB
-/// that it would read, a few are left.
-fn pack_relocations() {
-    println!("cargo:rustc-link-arg-bin=firewall=-Wl,-z,pack-relative-relocs");
 }
 
 fn build(toolchain: &Path, linker: &Path, target_dir: &Path) {
