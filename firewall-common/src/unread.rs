@@ -42,7 +42,7 @@ impl Unread {
     #[inline(always)]
     pub fn pass(&mut self, segment: &Punt) {
         let begin = Seq(segment.seq);
-        let end = begin.plus(segment.payload_len as u32);
+        let end = begin.plus(u32::from(segment.payload_len));
         let is_of_it = self.created == segment.flow_created;
         if is_of_it && !self.seq.is_before(begin) && self.seq.is_before(end) {
             self.seq = end;

@@ -955,8 +955,8 @@ mod announced {
         assert_eq!(ends(&beside), "10.0.0.2:40001 > 10.0.1.99:50101", "by the rules");
     }
 
-    #[test]
-    fn an_answer_by_tftp_finds_the_masqueraded_client() {
+    /// A client inside asks a server outside for a file.
+    fn masquerading_tftp() -> Memory {
         let orders =
             [(order(Kind::Masquerade), to_port(TFTP)), (order(Kind::Masquerade), Rule::default())];
         let mut memory = gateway(Chain::NatPostrouting, &orders);
@@ -965,9 +965,46 @@ mod announced {
         let request = Frame::between(CLIENT, SERVER).udp(2_070, TFTP).payload(b"\0\x01a\0octet\0");
         let out = pass(&memory, &request.build()).unwrap();
         assert_eq!(ends(&out), "203.0.113.1:2070 > 192.0.2.80:69");
+        memory
+    }
+
+    fn answer_to(port: u16) -> Vec<u8> {
+        Frame::between(SERVER, PUBLIC).udp(3_000, port).payload(b"data").build()
+    }
+
+    #[test]
+    fn a_datagram_of_the_hosts_own_flow_is_led_nowhere() {
+        let memory = masquerading_tftp();
+        assert_eq!(
+            ends(&pass(&memory, &answer_to(2_070)).unwrap()),
+            "192.0.2.80:3000 > 203.0.113.1:2070"
+        );
         let told = hole(SERVER, PUBLIC, 2_070, protocol::UDP);
         announce(&memory, TFTP, told, Some((CLIENT, 2_070)));
-        let data = Frame::between(SERVER, PUBLIC).udp(3_000, 2_070).payload(b"data").build();
+        assert_eq!(
+            ends(&pass(&memory, &answer_to(2_070)).unwrap()),
+            "192.0.2.80:3000 > 203.0.113.1:2070"
+        );
+    }
+
+    #[test]
+    fn an_answer_beside_a_flow_with_its_inner_ends_is_related_too() {
+        let memory = masquerading_tftp();
+        for port in [2_070, 2_071] {
+            let told = hole(SERVER, PUBLIC, port, protocol::UDP);
+            announce(&memory, TFTP, told, Some((CLIENT, 2_070)));
+            let in_ = headers(&pass(&memory, &answer_to(port)).unwrap()).tuple;
+            assert_eq!((in_.dst, in_.dport), (addr(CLIENT), 2_070));
+            assert_eq!(memory.scratch().walk.ctstate, CtState::Related.bit(), "{port}");
+        }
+    }
+
+    #[test]
+    fn an_answer_by_tftp_finds_the_masqueraded_client() {
+        let memory = masquerading_tftp();
+        let told = hole(SERVER, PUBLIC, 2_070, protocol::UDP);
+        announce(&memory, TFTP, told, Some((CLIENT, 2_070)));
+        let data = answer_to(2_070);
         let in_ = pass(&memory, &data).unwrap();
         assert_eq!(ends(&in_), "192.0.2.80:3000 > 10.0.0.2:2070");
         assert_eq!(counted(&memory), [1, 0]);

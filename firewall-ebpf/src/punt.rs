@@ -66,7 +66,8 @@ fn miss(punt: &Punt) {
 #[inline(always)]
 pub fn pass(punt: &Punt) {
     if let Some(unread) = UNREAD.get_ptr_mut(punt.way()) {
-        // SAFETY: as in `miss`.
+        // SAFETY: as in `miss`. Of two CPUs the later one wins, which one that loses a segment is
+        // only while the daemon is not seen to be away.
         unsafe { (*unread).pass(punt) };
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use firewall_common::{addr::Family, rule::Counter};
 use nix::unistd::{Group, User};
 
@@ -135,33 +135,40 @@ impl Running {
     /// # Errors
     /// When the maps cannot be read, or hold rules that this version cannot read.
     pub fn load(maps: &Maps) -> Result<Self> {
-        Self::load_generation(maps, maps.generation()?)
+        /// How often they may be replaced while they are read.
+        const ATTEMPTS: usize = 100;
+        for _ in 0..ATTEMPTS {
+            if let Some(running) = Self::load_generation(maps, maps.generation()?)? {
+                return Ok(running);
+            }
+        }
+        bail!("the rules change faster than they can be read: ask again when they are in place")
     }
 
-    /// As [`Running::load`], of a generation that may have been replaced since.
+    /// As [`Running::load`], of a generation; `None` when it has been replaced since.
     ///
     /// # Errors
     /// As there.
-    pub fn load_generation(maps: &Maps, generation: u32) -> Result<Self> {
-        let mut running = Self::read(maps, generation)?;
+    pub fn load_generation(maps: &Maps, generation: u32) -> Result<Option<Self>> {
+        let Some(mut running) = Self::read(maps, generation)? else { return Ok(None) };
         running.rulesets.restore_places(maps, generation)?;
-        Ok(running)
+        Ok(Some(running))
     }
 
     /// The rules as lines of the text that is kept of them.
-    fn read(maps: &Maps, generation: u32) -> Result<Self> {
+    fn read(maps: &Maps, generation: u32) -> Result<Option<Self>> {
         let mut rulesets = Rulesets::default();
         if generation != 0 {
             for family in [Family::Ipv4, Family::Ipv6] {
                 // They name no ports, which saves the reading of /etc/services.
-                let text = maps.ruleset_text(generation, family)?;
+                let Some(text) = maps.ruleset_text(generation, family)? else { return Ok(None) };
                 let rules = rules::parse("the running rules", &text, family, &BuiltinServices);
                 let rules = rules.context("cannot read the running rules")?;
                 rulesets = rulesets.with_counted(rules);
             }
         }
         let compiled = rulesets.compile()?;
-        Ok(Self { generation, rulesets, compiled })
+        Ok(Some(Self { generation, rulesets, compiled }))
     }
 
     /// Changes the rules in force. Those that stay go on counting.

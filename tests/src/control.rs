@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::libc;
 
-use crate::{Netns, wait};
+use crate::{Netns, exchange::until_acknowledged, wait};
 
 /// One end of a control connection, of the client or of the server.
 #[derive(Debug)]
@@ -82,13 +82,7 @@ impl Control {
     }
 
     fn wait_until_acknowledged(&self) -> Result<()> {
-        wait::until_true("the acknowledgement of a segment", || {
-            let mut unsent: libc::c_int = 0;
-            // SAFETY: the call writes one int, where we say.
-            let asked =
-                unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
-            asked == 0 && unsent == 0
-        })
+        until_acknowledged(&self.stream)
     }
 
     /// Whether something has come that was not read.

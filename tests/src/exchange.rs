@@ -6,13 +6,15 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::libc;
 
-use crate::Netns;
+use crate::{Netns, wait};
 
 /// Where the exchanging server listens, and the one that greets.
 pub const PORT: u16 = 8_000;
@@ -27,6 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn serve(netns: &Netns) -> Result<()> {
     listen(netns, PORT, answer)?;
     listen(netns, GREETER, |mut stream| stream.write_all(GREETING))
+}
+
+/// Waits until the other end has acknowledged all that was written.
+pub fn until_acknowledged(stream: &TcpStream) -> Result<()> {
+    wait::until_true("the acknowledgement of a segment", || {
+        let mut unsent: libc::c_int = 0;
+        // SAFETY: the call writes one int, where we say.
+        let asked = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
+        asked == 0 && unsent == 0
+    })
 }
 
 fn listen(

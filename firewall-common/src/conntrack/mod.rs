@@ -288,7 +288,7 @@ pub fn begin_anew<'t, T: Tables>(
 ) -> Tracked<'t> {
     let found = match scratch.headers.tuple.protocol {
         protocol::TCP => Found::unpack(tables.begin_connection(scratch, sender, now)),
-        _ => fresh(NO_STATE, sender, helper::NONE),
+        _ => fresh(NO_STATE, sender, announcer_of_datagram(tables, scratch, now)),
     };
     found.tracked(tables, &scratch.proxy)
 }

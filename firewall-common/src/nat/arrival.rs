@@ -1,6 +1,6 @@
 //! What comes in: from its wire face to the inside.
 
-use super::desk::done;
+use super::{departure::comes_translated, desk::done};
 use crate::{
     conntrack::find,
     control::option,
@@ -76,7 +76,7 @@ fn is_announced<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> boo
         return false;
     }
     let Some(expectation) = tables.expectation(&scratch.expectation) else { return false };
-    if !expectation.leads_inside() {
+    if !expectation.leads_inside() || is_of_other_flow(tables, scratch, now) {
         return false;
     }
     let nat = &mut scratch.nat;
@@ -84,6 +84,19 @@ fn is_announced<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> boo
     nat.inside.dst = expectation.inside;
     nat.inside.dport = expectation.inside_port_of(nat.wire.dport);
     true
+}
+
+/// Whether a datagram is of a flow that has its very ends: one of the host's own. A SYN may begin
+/// another one in its place.
+#[inline(always)]
+fn is_of_other_flow<T: Tables>(tables: &T, scratch: &mut Scratch, now: Nanos) -> bool {
+    let Scratch { nat, key, .. } = scratch;
+    if nat.wire.protocol != protocol::UDP {
+        return false;
+    }
+    let sender = tables.key_of(&nat.wire, key);
+    let own = find(tables, key, now);
+    own.is_some_and(|(_, flow)| !comes_translated(flow, flow.direction(sender)))
 }
 
 /// Gives the packet its inside ends, in its bytes and in the headers, and notes how it came to

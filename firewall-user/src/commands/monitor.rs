@@ -167,7 +167,7 @@ impl RuleNames {
             return None;
         }
         if self.running.as_ref().map(|running| running.generation) != Some(event.generation) {
-            self.running = Running::load_generation(&self.maps, event.generation).ok();
+            self.running = Running::load_generation(&self.maps, event.generation).ok().flatten();
         }
         self.running.as_ref()?.rule_name(event.rule)
     }

@@ -281,7 +281,7 @@ impl Interfaces {
         for (known, wanted) in [&mut self.running, &mut self.former].into_iter().zip(wanted) {
             if known.as_ref().map(|known| known.generation) != wanted {
                 let load = |generation| Running::load_generation(&self.maps, generation);
-                *known = wanted.map(load).transpose()?;
+                *known = wanted.map(load).transpose()?.flatten();
             }
         }
         Ok(())

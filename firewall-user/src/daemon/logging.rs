@@ -76,7 +76,7 @@ impl RuleLog {
 
     fn remember(&mut self, generation: u32) {
         let rules = match Running::load_generation(&self.maps, generation) {
-            Ok(running) => running.logs(),
+            Ok(running) => running.map(|running| running.logs()).unwrap_or_default(),
             Err(error) => {
                 tracing::warn!("cannot tell the prefixes of LOG rules: {error:#}");
                 HashMap::new()

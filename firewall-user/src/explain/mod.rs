@@ -233,6 +233,7 @@ impl<'m> Scene<'m> {
         }
         let scratch = &played.scratch;
         let running = Running::load_generation(self.maps, scratch.walk.generation)?;
+        let running = running.context("the rules were changed meanwhile: ask again")?;
         let is_judged = scratch.walk.chain != NO_CHAIN && scratch.walk.outcome != 0;
         let (considered, decided) = match is_judged {
             true => self.retold(&running, scratch)?,

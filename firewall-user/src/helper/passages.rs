@@ -57,6 +57,13 @@ impl<K: Copy + Eq> Passages<K> {
         }
     }
 
+    /// Another one with the same key in the map, and the first that claims it.
+    pub fn beside(&self, passage: &Passage) -> Option<(Passage, K)> {
+        let is_beside = |other: &Passage| other != passage && other.key() == passage.key();
+        let (other, claims) = self.0.iter().find(|(other, _)| is_beside(other))?;
+        Some((*other, *claims.first()?))
+    }
+
     /// Those that stand, each for its control connections.
     pub fn iter(&self) -> impl Iterator<Item = (Passage, &[K])> {
         self.0.iter().map(|(passage, claims)| (*passage, claims.as_slice()))
@@ -80,5 +87,19 @@ mod tests {
         assert_eq!(passages.dismiss(passage, 9), Due::Nothing);
         assert_eq!(passages.dismiss(passage, 3), Due::Remove);
         assert!(passages.is_empty());
+    }
+
+    #[test]
+    fn a_passage_to_another_server_behind_the_same_name_is_beside_it() {
+        let [src, dst, a, b] = ["192.0.2.7", "203.0.113.1", "198.51.100.1", "198.51.100.2"]
+            .map(|host| host.parse().unwrap());
+        let ports = "50000-50100".parse().unwrap();
+        let [a, b] = [a, b].map(|inside| Passage { src, dst, inside: Some(inside), ports });
+        let mut passages = Passages::default();
+        passages.admit(a, 1);
+        assert_eq!(passages.beside(&a), None);
+        passages.admit(b, 2);
+        assert_eq!((passages.beside(&a), passages.beside(&b)), (Some((b, 2)), Some((a, 1))));
+        assert_eq!(passages.beside(&Passage { dst: src, ..a }), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Where an instance keeps what must outlive its daemon.
 //!
-//! Below the instance's directory on a bpffs: `v8/maps/NAME`,
-//! `v8/programs/NAME` and `v8/links/HOOK_IFINDEX`. The directory's version is
+//! Below the instance's directory on a bpffs: `v9/maps/NAME`,
+//! `v9/programs/NAME` and `v9/links/HOOK_IFINDEX`. The directory's version is
 //! that of the maps' layout.
 
 use std::{

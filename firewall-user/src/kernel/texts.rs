@@ -50,26 +50,31 @@ impl Texts {
         self.stamp(slot, generation)
     }
 
-    /// The text that a generation was compiled from; empty when it is not kept.
-    pub(super) fn rules(&self, generation: u32, family: Family) -> Result<String> {
-        self.of(generation, rules_key(slot(generation), family))
+    /// The text that a generation was compiled from; `None` when another has taken its place.
+    pub(super) fn rules(&self, generation: u32, family: Family) -> Result<Option<String>> {
+        let bytes = self.of(generation, rules_key(slot(generation), family))?;
+        bytes.map(String::from_utf8).transpose().context("the rules' text is not UTF-8")
     }
 
-    /// Where the rules of a generation were written; empty when it is not kept.
+    /// Where the rules of a generation were written; empty when that is not known.
     pub(super) fn sources(&self, generation: u32, family: Family) -> Result<String> {
-        self.of(generation, sources_key(slot(generation), family))
+        let bytes = self.of(generation, sources_key(slot(generation), family))?;
+        Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default())
     }
 
     /// A text of a generation, unless another has taken its slot meanwhile.
-    fn of(&self, generation: u32, key: ChunkKey) -> Result<String> {
+    fn of(&self, generation: u32, key: ChunkKey) -> Result<Option<Vec<u8>>> {
         if self.stamped(key.slot)? != generation {
-            return Ok(String::new());
+            return Ok(None);
         }
         let bytes = self.read(key)?;
-        match self.stamped(key.slot)? == generation {
-            true => text(bytes),
-            false => Ok(String::new()),
-        }
+        Ok((self.stamped(key.slot)? == generation).then_some(bytes))
+    }
+
+    /// Writes a text to which no stamp belongs: until it is whole there is none.
+    fn replace(&self, first: ChunkKey, text: &str) -> Result<()> {
+        batch::remove_all(&self.map, &[first])?;
+        self.write(first, text)
     }
 
     fn stamp(&self, slot: u32, generation: u32) -> Result<()> {
@@ -84,20 +89,22 @@ impl Texts {
         Ok(u32::from_ne_bytes([piece[0], piece[1], piece[2], piece[3]]))
     }
 
-    /// Only the pieces that differ are written: each is given its memory anew.
+    /// Only the pieces that differ are written, each of which is given its memory anew; the first
+    /// one last.
     fn write(&self, first: ChunkKey, text: &str) -> Result<()> {
-        let mut pieces = pieces(first);
-        for (part, key) in text.as_bytes().chunks(CHUNK).zip(&mut pieces) {
+        let parts: Vec<_> = text.as_bytes().chunks(CHUNK).collect();
+        // What a longer text has left.
+        for key in pieces(first).skip(parts.len()) {
+            if batch::remove_all(&self.map, &[key])? == 0 {
+                break;
+            }
+        }
+        for (number, part) in parts.iter().enumerate().rev() {
+            let key = ChunkKey { number: number as u32, ..first };
             let (mut wanted, mut found) = ([0; CHUNK], [0; CHUNK]);
             wanted[..part.len()].copy_from_slice(part);
             if !batch::get_into(&self.map, &key, &mut found)? || found != wanted {
                 batch::put(&self.map, &key, &wanted)?;
-            }
-        }
-        // What a longer text has left.
-        for key in pieces {
-            if batch::remove_all(&self.map, &[key])? == 0 {
-                break;
             }
         }
         Ok(())
@@ -120,10 +127,6 @@ impl Texts {
     }
 }
 
-fn text(bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes).context("a text in the maps is not UTF-8")
-}
-
 /// The keys of a text, from its first piece on.
 fn pieces(first: ChunkKey) -> impl Iterator<Item = ChunkKey> {
     (0..).map(move |number| ChunkKey { number, ..first })
@@ -138,7 +141,7 @@ impl Maps {
         let texts = Texts::open(self)?;
         for (family, text) in FAMILIES.into_iter().zip(sources) {
             texts
-                .write(sources_key(slot(generation), family), text)
+                .replace(sources_key(slot(generation), family), text)
                 .context("cannot keep where the rules were written")?;
         }
         Ok(())
@@ -149,7 +152,7 @@ impl Maps {
     /// # Errors
     /// When the map cannot be written.
     pub fn keep_configuration(&self, text: &str) -> Result<()> {
-        Texts::open(self)?.write(CONFIGURATION, text).context("cannot keep the configuration")
+        Texts::open(self)?.replace(CONFIGURATION, text).context("cannot keep the configuration")
     }
 
     /// What the last daemon was told.
@@ -157,18 +160,19 @@ impl Maps {
     /// # Errors
     /// When the map cannot be read.
     pub fn configuration(&self) -> Result<String> {
-        text(Texts::open(self)?.read(CONFIGURATION)?)
+        let bytes = Texts::open(self)?.read(CONFIGURATION)?;
+        String::from_utf8(bytes).context("the configuration is not UTF-8")
     }
 
-    /// The text that a generation was compiled from; empty when it is not kept.
+    /// The text that a generation was compiled from; `None` when another has taken its place.
     ///
     /// # Errors
     /// When the map cannot be read.
-    pub fn ruleset_text(&self, generation: u32, family: Family) -> Result<String> {
+    pub fn ruleset_text(&self, generation: u32, family: Family) -> Result<Option<String>> {
         Texts::open(self)?.rules(generation, family)
     }
 
-    /// Where the rules of a generation were written; empty when it is not kept.
+    /// Where the rules of a generation were written; empty when that is not known.
     ///
     /// # Errors
     /// When the map cannot be read.

@@ -79,7 +79,9 @@ impl<'m> Workbench<'m> {
     /// When the map cannot be read.
     pub fn kept(&self) -> Result<Kept> {
         let generation = self.in_force.current;
-        let text = |family: Family| self.texts.rules(generation, family);
+        let text = |family: Family| -> Result<String> {
+            self.texts.rules(generation, family)?.context("the rules in force have no text")
+        };
         let sources = |family: Family| self.texts.sources(generation, family);
         let [v4, v6] = FAMILIES;
         Ok(Kept { texts: [text(v4)?, text(v6)?], sources: [sources(v4)?, sources(v6)?] })

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use firewall_common::{addr::Family, extra::recent::list_id, rule::Counter};
 
 use super::{
@@ -44,7 +44,8 @@ impl<'m> Edit<'m> {
     /// As [`Running::load`].
     pub fn begin(maps: &'m Maps) -> Result<Self> {
         let generation = maps.generation()?;
-        let mut running = Running::read(maps, generation)?;
+        let running = Running::read(maps, generation)?;
+        let mut running = running.context("the rules in force have no text")?;
         let places = places(maps, generation, &running.rulesets)?;
         let counters = running.counters(maps)?;
         let (mut files, mut lines) = ([None, None], [HashMap::new(), HashMap::new()]);

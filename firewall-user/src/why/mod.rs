@@ -186,7 +186,7 @@ fn rule_name(
     index: u32,
 ) -> Option<String> {
     if !rulesets.iter().any(|(known, _)| *known == generation) {
-        let running = Running::load_generation(maps, generation).ok();
+        let running = Running::load_generation(maps, generation).ok().flatten();
         rulesets.push((generation, running));
     }
     let (_, running) = rulesets.iter().find(|(known, _)| *known == generation)?;

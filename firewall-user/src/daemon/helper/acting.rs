@@ -57,6 +57,12 @@ impl Helper {
         let inside = self.behind_its_request(control, announced)?;
         // Nobody was told of it, and why was said then.
         let Some(hole) = self.tellings.wire(&control, announced) else { return Ok(()) };
+        if hole.protocol == protocol::UDP && self.is_taken(control, hole)? {
+            self.stats.count(HelperCount::Refused);
+            let text = format!("{hole} is not opened: another request waits there");
+            self.tell(control, HelperChange::Note(text));
+            return Ok(());
+        }
         let Self { ledger, expectations, .. } = self;
         let client = control.client().ip();
         let stands = |other: &Control, hole: &Hole| {
@@ -95,6 +101,15 @@ impl Helper {
         let Hole { src, dst, dport, .. } = hole;
         self.tell(control, HelperChange::Expects { src, dst, dport });
         Ok(())
+    }
+
+    /// Whether another's hole stands in the same place of the map.
+    fn is_taken(&self, control: Control, hole: Hole) -> Result<bool> {
+        let standing = self.expectations.get(&hole.key())?;
+        match standing.filter(|it| it.expires.is_after(now())).map(|it| Control::behind(&it)) {
+            Some(other) if other != control => self.is_alive(other),
+            _ => Ok(false),
+        }
     }
 
     /// Where a hole leads. What a datagram has asked for comes to where that came from, as its
@@ -138,41 +153,46 @@ impl Helper {
         self.stats.count(HelperCount::Admitted);
         let due = self.passages.admit(passage, control);
         self.tell(control, HelperChange::Admits(passage.to_string()));
-        self.settle(passage, due)
+        match due {
+            Due::Insert(control) => self.keep_open(passage, control),
+            Due::Nothing | Due::Remove => Ok(()),
+        }
     }
 
     pub(super) fn dismiss(&mut self, control: Control, passage: Passage) -> Result<()> {
         let due = self.passages.dismiss(passage, control);
         self.tell(control, HelperChange::Dismisses(passage.to_string()));
-        self.settle(passage, due)
-    }
-
-    fn settle(&mut self, passage: Passage, due: Due<Control>) -> Result<()> {
+        // Behind the same address there may be another server with the same range.
+        let key = passage.key();
+        let standing = self.expectations.get(&key)?;
+        if standing.is_some_and(|it| super::passage(&key, &it) != Some(passage)) {
+            return Ok(());
+        }
         match due {
             Due::Nothing => Ok(()),
-            Due::Remove => {
-                let key = passage.key();
-                // Behind the same address there may be another server with the same range.
-                let standing = self.expectations.get(&key)?;
-                let is_own = standing.is_some_and(|it| super::passage(&key, &it) == Some(passage));
-                if is_own { self.expectations.remove(&key).map(drop) } else { Ok(()) }
-            }
-            Due::Insert(control) => {
-                self.switches.turn_on(option::PASSAGES)?;
-                let mut expectation = Expectation {
-                    first_port: passage.ports.first(),
-                    last_port: passage.ports.last(),
-                    ..expectation(control, FOREVER)
-                };
-                if let Some(inside) = passage.inside {
-                    expectation.inside = inside.into();
-                    expectation.inside_port = passage.ports.first();
-                }
-                self.expectations
-                    .insert(passage.key(), expectation)
-                    .with_context(|| format!("cannot open {passage}: its transfers will fail"))
-            }
+            Due::Insert(next) => self.keep_open(passage, next),
+            Due::Remove => match self.passages.beside(&passage) {
+                Some((other, control)) => self.keep_open(other, control),
+                None => self.expectations.remove(&key).map(drop),
+            },
         }
+    }
+
+    /// Writes down for whom a range of ports stands open.
+    fn keep_open(&mut self, passage: Passage, control: Control) -> Result<()> {
+        self.switches.turn_on(option::PASSAGES)?;
+        let mut expectation = Expectation {
+            first_port: passage.ports.first(),
+            last_port: passage.ports.last(),
+            ..expectation(control, FOREVER)
+        };
+        if let Some(inside) = passage.inside {
+            expectation.inside = inside.into();
+            expectation.inside_port = passage.ports.first();
+        }
+        self.expectations
+            .insert(passage.key(), expectation)
+            .with_context(|| format!("cannot open {passage}: its transfers will fail"))
     }
 
     pub(super) fn tell(&self, control: Control, change: HelperChange) {

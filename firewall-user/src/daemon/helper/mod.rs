@@ -53,6 +53,8 @@ use crate::{
 /// and no longer than that.
 const AT_ONCE: usize = 64;
 const IN_A_ROW: Duration = Duration::from_millis(5);
+/// How long those that wait are read when the daemon ends.
+const LEAVING: Duration = Duration::from_millis(500);
 /// Lines a second in the log about what opened nothing, and in a row.
 const NOTES_A_SECOND: u32 = 10;
 const NOTES_IN_A_ROW: u32 = 100;
@@ -317,7 +319,11 @@ impl Helper {
     fn beginning(&mut self, punt: &Punt) -> Beginning {
         let (control, picked_up) = (Control::of(punt), punt.picked_up != 0);
         let has_lost = self.begins_behind_a_loss(punt);
-        let unread_until = self.shelves.of(&control).forgot.max(self.away_until);
+        let away_until = match self.is_away() {
+            true => now(),
+            false => self.away_until,
+        };
+        let unread_until = self.shelves.of(&control).forgot.max(away_until);
         if !has_lost && !picked_up && control.created.is_after(unread_until) {
             return Beginning::Seen;
         }
@@ -329,6 +335,11 @@ impl Helper {
             true => Beginning::Forgotten,
             false => Beginning::Missed,
         }
+    }
+
+    /// Whether segments pass unread, or have until just now, which no beat has noted yet.
+    fn is_away(&self) -> bool {
+        now().since(self.beaten).is_after(HEARTBEAT_LIMIT)
     }
 
     /// Tells the programs that held segments are read.
@@ -352,6 +363,13 @@ impl Helper {
     /// # Errors
     /// When the maps cannot be read or written.
     pub fn leave(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        while let Some(record) = self.turns.take() {
+            match begin.elapsed() < LEAVING {
+                true => self.segment(&record),
+                false => split(&record).into_iter().for_each(|(punt, _)| self.miss(&punt)),
+            }
+        }
         self.forget_all_losses()?;
         self.report()
     }
