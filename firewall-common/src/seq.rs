@@ -31,6 +31,14 @@ impl Seq {
         Self(self.0.wrapping_sub(bytes))
     }
 
+    /// Raises the number to another one, if that lies after it.
+    #[inline(always)]
+    pub const fn raise(&mut self, to: Self) {
+        if to.is_after(*self) {
+            *self = to;
+        }
+    }
+
     /// How many bytes lie between `earlier` and this number.
     #[inline(always)]
     pub const fn since(self, earlier: Self) -> u32 {

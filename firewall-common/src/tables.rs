@@ -28,6 +28,7 @@ use crate::{
     report,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
+    seq::Seq,
     set::{self, Entry, EntryKey, Search, SetHeader},
     shift::{self, Shift, Shifts},
     shortcut::{
@@ -777,6 +778,12 @@ pub trait Tables: Rules {
         now: Nanos,
     ) {
         path::describe(scratch, flow, direction, now);
+    }
+
+    /// [`Seq::raise`], whoever else does so on another CPU.
+    #[inline(always)]
+    fn raise(&self, number: &mut Seq, to: Seq) {
+        number.raise(to);
     }
 
     /// Notes that the segment that was described goes on unread.

@@ -2,7 +2,10 @@
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 
-use firewall_common::extra::{Asking, EXTRAS_PER_GENERATION};
+use firewall_common::{
+    extra::{Asking, EXTRAS_PER_GENERATION},
+    seq::Seq,
+};
 
 use crate::maps::EXTRA_MEMORY;
 
@@ -40,4 +43,23 @@ pub fn exchange(word: *mut u64, before: u64, after: u64) -> bool {
     let (_, is_written) =
         unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, before, after) };
     is_written
+}
+
+/// Raises a number to another one that lies after it, unless others come between each time.
+#[inline(always)]
+pub fn raise(number: &mut Seq, to: Seq) {
+    let number = (&raw mut *number).cast::<u32>();
+    for _ in 0..TRIES {
+        // SAFETY: the number is the map's, or the desk's, and the kernel reads it in one piece.
+        let was = unsafe { number.read_volatile() };
+        if !to.is_after(Seq(was)) {
+            return;
+        }
+        // SAFETY: as above.
+        let (_, is_written) =
+            unsafe { atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(number, was, to.0) };
+        if is_written {
+            return;
+        }
+    }
 }

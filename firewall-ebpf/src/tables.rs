@@ -31,6 +31,7 @@ use firewall_common::{
     path::Sifted,
     rule::{Chain, PortSet, Rule, RulesetHeader},
     scratch::Scratch,
+    seq::Seq,
     shift::{Shift, Shifts},
     shortcut::{
         Ends,
@@ -932,6 +933,11 @@ impl Tables for Maps {
             None => core::ptr::null(),
         };
         stage::describe(scratch, flow, direction as u32, now.0);
+    }
+
+    #[inline(always)]
+    fn raise(&self, number: &mut Seq, to: Seq) {
+        memory::raise(number, to);
     }
 
     #[inline(always)]

@@ -9,7 +9,14 @@
 //! XDP runs on the CPU of who sends to a virtual device; for the stack, packet steering (RPS)
 //! sends each device's packets to a CPU of its own.
 
-use std::{collections::BTreeMap, net::SocketAddr, process::Command, sync::Barrier, thread};
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    sync::Barrier,
+    thread,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use bytemuck::Zeroable as _;
@@ -18,7 +25,7 @@ use firewall_common::{
     flow::{Flow, FlowKey, Tuple, protocol},
 };
 use firewall_tests::{
-    Family, Netns, capability, command,
+    Family, Gateway, Netns, Offload, capability, command,
     firewall::Setup,
     flood::Burst,
     ledger::Ledger,
@@ -64,6 +71,58 @@ fn by_generic_xdp_nothing_is_judged_or_counted_wrongly() {
 fn at_tc_nothing_is_judged_or_counted_wrongly() {
     needs!(capability::firewall(), two_cpus().map(drop));
     at_once("tc").unwrap();
+}
+
+/// Bytes of one transfer: some ten thousand frames, of which several hundred overtake others.
+const TRANSFER: usize = 400 << 20;
+
+#[test]
+fn a_transfer_whose_segments_take_both_cpus_comes_to_its_end() {
+    needs!(capability::firewall(), two_cpus().map(drop));
+    for hook in ["tc", "xdp-generic"] {
+        to_the_host(hook).unwrap();
+    }
+}
+
+/// A sender's frames go to the CPU on which they were sent: those that a process sends, and
+/// those that an acknowledgement lets go.
+fn to_the_host(hook: &str) -> Result<()> {
+    const RULES: &str = "\
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT DROP [0:0]
+-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+-A INPUT -p tcp --dport 7000 -j ACCEPT
+-A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+COMMIT
+";
+    let network = Gateway::hosts(Offload::Default)?;
+    let setup = Setup::on(&["eth0"]).rules(RULES).option(&format!("--hook={hook}"));
+    let firewall = setup.start(&network.server)?;
+    let address = SocketAddr::new(network.server_address(Family::V4), 7_000);
+    let listener = network.server.enter(|| TcpListener::bind(address))?;
+    let sender = network.client.spawn(move || -> Result<()> {
+        let mut stream = TcpStream::connect_timeout(&address, wait::DEADLINE)?;
+        stream.set_write_timeout(Some(wait::DEADLINE))?;
+        let block = vec![7; 256 << 10];
+        (0..TRANSFER / block.len()).try_for_each(|_| stream.write_all(&block))?;
+        Ok(())
+    });
+    let (mut stream, _) = listener.accept()?;
+    stream.set_read_timeout(Some(wait::DEADLINE))?;
+    let (mut block, mut bytes) = (vec![0; 256 << 10], 0);
+    loop {
+        match stream.read(&mut block).with_context(|| format!("{hook}: behind {bytes} bytes"))? {
+            0 => break,
+            count => bytes += count,
+        }
+    }
+    sender.join().expect("no panic")?;
+    ensure!(bytes == TRANSFER, "{hook}: {bytes} of {TRANSFER} bytes");
+    let dropped = firewall.stat("policy")?;
+    ensure!(dropped == 0, "{hook}: {dropped} segments of the connection were refused");
+    Ok(())
 }
 
 fn two_cpus() -> Result<[usize; 2], String> {

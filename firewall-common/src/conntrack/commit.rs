@@ -9,6 +9,7 @@ use crate::{
     mangle::change,
     nat::mapping,
     scratch::Scratch,
+    seq::Seq,
     synproxy,
     tables::{FlowTable, Tables},
     time::Nanos,
@@ -90,7 +91,7 @@ fn create<T: Tables>(
     }
     account(flow, Direction::Original, headers.ip_len);
     match headers.tuple.protocol {
-        protocol::TCP => connection.settle(flow, Direction::Original),
+        protocol::TCP => connection.settle(flow, Direction::Original, Seq::raise),
         protocol::SCTP => association.settle(flow, Direction::Original),
         _ => {}
     }
@@ -133,7 +134,7 @@ fn note<T: Tables>(
     now: Nanos,
 ) {
     flow.state = state;
-    settle(scratch, flow, direction);
+    settle(tables, scratch, flow, direction);
     if matches!(direction, Direction::Original) || flow.has(status::SEEN_REPLY) {
         return;
     }
@@ -225,7 +226,7 @@ fn advance<T: Tables>(
     let (was, status_was) = (flow.state, flow.status);
     account(flow, direction, headers.ip_len);
     flow.state = state;
-    settle(scratch, flow, direction);
+    settle(tables, scratch, flow, direction);
     let confirms = confirms(scratch, flow, was, direction, now);
     let is_new = confirms && !flow.has(status::ASSURED);
     let ended = flow.expires;
@@ -276,9 +277,11 @@ const fn confirms(
 
 /// Takes over what the packet told.
 #[inline(always)]
-const fn settle(scratch: &Scratch, flow: &mut Flow, direction: Direction) {
+fn settle<T: Tables>(tables: &T, scratch: &Scratch, flow: &mut Flow, direction: Direction) {
     match scratch.headers.tuple.protocol {
-        protocol::TCP => scratch.connection.settle(flow, direction),
+        protocol::TCP => {
+            scratch.connection.settle(flow, direction, |number, to| tables.raise(number, to));
+        }
         protocol::SCTP => {
             flow.state = scratch.association.state();
             scratch.association.settle(flow, direction);

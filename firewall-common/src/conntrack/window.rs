@@ -106,23 +106,32 @@ impl Connection {
         }
     }
 
-    /// Writes the windows back: of a usual segment only what its own sender may
-    /// change, so that the other direction, on another CPU, is not undone.
+    /// Writes the windows back: of a usual segment only what its own sender may change, so that
+    /// the other direction, on another CPU, is not undone; and of numbers the higher one, so that a
+    /// segment is not undone that was judged on another CPU meanwhile: its acknowledgement would be
+    /// one of nothing that was sent, for ever. `raise` is [`Seq::raise`], on all CPUs at once.
     #[inline(always)]
-    pub const fn settle(&self, flow: &mut Flow, direction: Direction) {
+    pub fn settle(&self, flow: &mut Flow, direction: Direction, raise: impl Fn(&mut Seq, Seq)) {
         flow.last = self.last;
         let [original, reply] = &mut flow.sides;
         let (sender, receiver) = match direction {
             Direction::Original => (original, reply),
             Direction::Reply => (reply, original),
         };
-        sender.window = self.sender;
         if self.is_rewritten != 0 {
+            sender.window = self.sender;
             receiver.window = self.receiver;
             return;
         }
-        receiver.window.max_end = self.receiver.max_end;
-        receiver.window.flags = self.receiver.flags;
+        let (of_sender, of_receiver) = (&mut sender.window, &mut receiver.window);
+        raise(&mut of_sender.end, self.sender.end);
+        raise(&mut of_receiver.max_end, self.receiver.max_end);
+        of_sender.max_ack = self.sender.max_ack;
+        of_sender.max_size = of_sender.max_size.max(self.sender.max_size);
+        of_receiver.max_size = of_receiver.max_size.max(self.receiver.max_size);
+        of_sender.scale = self.sender.scale;
+        of_sender.flags = self.sender.flags;
+        of_receiver.flags = self.receiver.flags;
     }
 
     /// Notes a segment that passes although it was not believed.
@@ -348,7 +357,6 @@ impl Connection {
         }
         if receiver.max_size != 0 && end.is_after(allowed) {
             receiver.max_size = receiver.max_size.wrapping_add(end.since(allowed));
-            self.is_rewritten = 1;
         }
         if sack.plus(size).is_after(receiver.max_end.minus(1)) {
             receiver.max_end = sack.plus(if size == 0 { 1 } else { size });

@@ -412,3 +412,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn segments_of_one_side_on_two_cpus_undo_nothing_of_each_other() {
+    let mut talk = Talk::established(BEGINNINGS[0]);
+    let first = talk.data(Original, 100);
+    let second = at(talk.data(Original, 100), first.end);
+    // Both are judged before either is noted; the later one is noted first.
+    let [(_, early), (_, late)] = [first, second].map(|seen| talk.judge(Original, &seen));
+    late.settle(&mut talk.flow, Original, Seq::raise);
+    early.settle(&mut talk.flow, Original, Seq::raise);
+    assert_eq!(talk.window(Original).end, second.end);
+    let answer = acknowledging(talk.ack(Reply), second.end);
+    assert_eq!(talk.would(Reply, answer), STAYS);
+}
+
+#[test]
+fn a_segment_undoes_nothing_that_the_other_side_has_allowed_meanwhile() {
+    let mut talk = Talk::established(BEGINNINGS[0]);
+    let data = talk.data(Original, 100);
+    let (_, judged) = talk.judge(Original, &data);
+    let answer = Seen { window: 60_000, ..talk.ack(Reply) };
+    talk.send(Reply, answer);
+    let allowed = talk.window(Original).max_end;
+    judged.settle(&mut talk.flow, Original, Seq::raise);
+    assert_eq!((talk.window(Original).max_end, talk.window(Original).end), (allowed, data.end));
+}
