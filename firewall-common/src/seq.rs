@@ -31,10 +31,11 @@ impl Seq {
         Self(self.0.wrapping_sub(bytes))
     }
 
-    /// Raises the number to another one, if that lies after it.
+    /// Takes the number from what it was found to be to another one. Where it is something else by
+    /// now, the higher one stays.
     #[inline(always)]
-    pub const fn raise(&mut self, to: Self) {
-        if to.is_after(*self) {
+    pub const fn advance(&mut self, found: Self, to: Self) {
+        if self.0 == found.0 || to.is_after(*self) {
             *self = to;
         }
     }

@@ -780,10 +780,10 @@ pub trait Tables: Rules {
         path::describe(scratch, flow, direction, now);
     }
 
-    /// [`Seq::raise`], whoever else does so on another CPU.
+    /// [`Seq::advance`], whoever else does so on another CPU.
     #[inline(always)]
-    fn raise(&self, number: &mut Seq, to: Seq) {
-        number.raise(to);
+    fn advance(&self, number: &mut Seq, found: Seq, to: Seq) {
+        number.advance(found, to);
     }
 
     /// Notes that the segment that was described goes on unread.

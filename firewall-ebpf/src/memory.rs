@@ -45,21 +45,22 @@ pub fn exchange(word: *mut u64, before: u64, after: u64) -> bool {
     is_written
 }
 
-/// Raises a number to another one that lies after it, unless others come between each time.
+/// Takes a number from what it was found to be to another one, or, where others come between, to
+/// the higher one.
 #[inline(always)]
-pub fn raise(number: &mut Seq, to: Seq) {
+pub fn advance(number: &mut Seq, found: Seq, to: Seq) {
     let number = (&raw mut *number).cast::<u32>();
+    let mut was = found.0;
     for _ in 0..TRIES {
+        if was == to.0 {
+            return;
+        }
         // SAFETY: the number is the map's, or the desk's, and the kernel reads it in one piece.
-        let was = unsafe { number.read_volatile() };
-        if !to.is_after(Seq(was)) {
-            return;
-        }
-        // SAFETY: as above.
-        let (_, is_written) =
+        let (now, is_written) =
             unsafe { atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(number, was, to.0) };
-        if is_written {
+        if is_written || !to.is_after(Seq(now)) {
             return;
         }
+        was = now;
     }
 }

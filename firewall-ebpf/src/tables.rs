@@ -936,8 +936,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn raise(&self, number: &mut Seq, to: Seq) {
-        memory::raise(number, to);
+    fn advance(&self, number: &mut Seq, found: Seq, to: Seq) {
+        memory::advance(number, found, to);
     }
 
     #[inline(always)]

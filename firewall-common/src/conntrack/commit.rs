@@ -91,7 +91,7 @@ fn create<T: Tables>(
     }
     account(flow, Direction::Original, headers.ip_len);
     match headers.tuple.protocol {
-        protocol::TCP => connection.settle(flow, Direction::Original, Seq::raise),
+        protocol::TCP => connection.settle(flow, Direction::Original, Seq::advance),
         protocol::SCTP => association.settle(flow, Direction::Original),
         _ => {}
     }
@@ -280,7 +280,9 @@ const fn confirms(
 fn settle<T: Tables>(tables: &T, scratch: &Scratch, flow: &mut Flow, direction: Direction) {
     match scratch.headers.tuple.protocol {
         protocol::TCP => {
-            scratch.connection.settle(flow, direction, |number, to| tables.raise(number, to));
+            scratch.connection.settle(flow, direction, |number, found, to| {
+                tables.advance(number, found, to);
+            });
         }
         protocol::SCTP => {
             flow.state = scratch.association.state();

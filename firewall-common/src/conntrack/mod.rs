@@ -203,7 +203,9 @@ fn track_tcp<'t, P: Packet + ?Sized, T: Tables>(
             // As in the kernel, the first word of a side counts even when the rest of
             // the segment is wrong.
             if scratch.connection.is_rewritten != 0 {
-                scratch.connection.settle(flow, direction, |number, to| tables.raise(number, to));
+                scratch.connection.settle(flow, direction, |number, found, to| {
+                    tables.advance(number, found, to);
+                });
             }
             let unacknowledged = tables.timeouts().tcp_unacknowledged;
             connection::doubt(flow, direction, segment, unacknowledged, now);

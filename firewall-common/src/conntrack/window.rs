@@ -65,6 +65,8 @@ pub struct Connection {
     /// Not 0 when more was changed than what a segment of its sender usually
     /// changes: all is to be written back.
     pub is_rewritten: u32,
+    /// What the sender's `end` and the receiver's `max_end` were when they were copied.
+    pub taken: [Seq; 2],
 }
 
 /// What the windows say of a segment.
@@ -87,6 +89,7 @@ impl Connection {
         };
         self.last = flow.last;
         self.is_rewritten = 0;
+        self.taken = [self.sender.end, self.receiver.max_end];
     }
 
     /// The connection that begins with this segment.
@@ -109,9 +112,14 @@ impl Connection {
     /// Writes the windows back: of a usual segment only what its own sender may change, so that
     /// the other direction, on another CPU, is not undone; and of numbers the higher one, so that a
     /// segment is not undone that was judged on another CPU meanwhile: its acknowledgement would be
-    /// one of nothing that was sent, for ever. `raise` is [`Seq::raise`], on all CPUs at once.
+    /// one of nothing that was sent, for ever. `advance` is [`Seq::advance`], on all CPUs at once.
     #[inline(always)]
-    pub fn settle(&self, flow: &mut Flow, direction: Direction, raise: impl Fn(&mut Seq, Seq)) {
+    pub fn settle(
+        &self,
+        flow: &mut Flow,
+        direction: Direction,
+        advance: impl Fn(&mut Seq, Seq, Seq),
+    ) {
         flow.last = self.last;
         let [original, reply] = &mut flow.sides;
         let (sender, receiver) = match direction {
@@ -124,11 +132,10 @@ impl Connection {
             return;
         }
         let (of_sender, of_receiver) = (&mut sender.window, &mut receiver.window);
-        raise(&mut of_sender.end, self.sender.end);
-        raise(&mut of_receiver.max_end, self.receiver.max_end);
+        advance(&mut of_sender.end, self.taken[0], self.sender.end);
+        advance(&mut of_receiver.max_end, self.taken[1], self.receiver.max_end);
         of_sender.max_ack = self.sender.max_ack;
-        of_sender.max_size = of_sender.max_size.max(self.sender.max_size);
-        of_receiver.max_size = of_receiver.max_size.max(self.receiver.max_size);
+        of_sender.max_size = self.sender.max_size;
         of_sender.scale = self.sender.scale;
         of_sender.flags = self.sender.flags;
         of_receiver.flags = self.receiver.flags;
@@ -357,6 +364,7 @@ impl Connection {
         }
         if receiver.max_size != 0 && end.is_after(allowed) {
             receiver.max_size = receiver.max_size.wrapping_add(end.since(allowed));
+            self.is_rewritten = 1;
         }
         if sack.plus(size).is_after(receiver.max_end.minus(1)) {
             receiver.max_end = sack.plus(if size == 0 { 1 } else { size });
@@ -416,4 +424,4 @@ struct Numbers {
     sack: Seq,
 }
 
-const _: () = assert!(size_of::<Connection>() == 64);
+const _: () = assert!(size_of::<Connection>() == 72);

@@ -116,7 +116,7 @@ impl Talk {
         let (judgement, connection) = self.judge(direction, &seen);
         match judgement {
             Judgement::To(state) => {
-                connection.settle(&mut self.flow, direction, Seq::raise);
+                connection.settle(&mut self.flow, direction, Seq::advance);
                 let confirms = state == State::Established
                     && matches!(self.state(), State::SynRecv | State::Established)
                     && self.flow.has(status::SEEN_REPLY);
@@ -128,7 +128,7 @@ impl Talk {
                 }
             }
             Judgement::Tolerated => {
-                connection.settle(&mut self.flow, direction, Seq::raise);
+                connection.settle(&mut self.flow, direction, Seq::advance);
                 self.hear(direction);
             }
             Judgement::Invalid | Judgement::Reopen | Judgement::Compare(_) => {}

@@ -420,8 +420,8 @@ fn segments_of_one_side_on_two_cpus_undo_nothing_of_each_other() {
     let second = at(talk.data(Original, 100), first.end);
     // Both are judged before either is noted; the later one is noted first.
     let [(_, early), (_, late)] = [first, second].map(|seen| talk.judge(Original, &seen));
-    late.settle(&mut talk.flow, Original, Seq::raise);
-    early.settle(&mut talk.flow, Original, Seq::raise);
+    late.settle(&mut talk.flow, Original, Seq::advance);
+    early.settle(&mut talk.flow, Original, Seq::advance);
     assert_eq!(talk.window(Original).end, second.end);
     let answer = acknowledging(talk.ack(Reply), second.end);
     assert_eq!(talk.would(Reply, answer), STAYS);
@@ -435,6 +435,6 @@ fn a_segment_undoes_nothing_that_the_other_side_has_allowed_meanwhile() {
     let answer = Seen { window: 60_000, ..talk.ack(Reply) };
     talk.send(Reply, answer);
     let allowed = talk.window(Original).max_end;
-    judged.settle(&mut talk.flow, Original, Seq::raise);
+    judged.settle(&mut talk.flow, Original, Seq::advance);
     assert_eq!((talk.window(Original).max_end, talk.window(Original).end), (allowed, data.end));
 }
