@@ -50,7 +50,8 @@ pub fn passive(control: &mut Control, command: &str) -> Result<()> {
     finish(control, stream)
 }
 
-fn finish(control: &mut Control, mut stream: TcpStream) -> Result<()> {
+/// The whole file, and the replies that end its transfer.
+pub fn finish(control: &mut Control, mut stream: TcpStream) -> Result<()> {
     stream.set_read_timeout(Some(wait::DEADLINE))?;
     let mut arrived = String::new();
     stream.read_to_string(&mut arrived)?;

@@ -14,7 +14,7 @@ use firewall_tests::{
     control::{Control, host_port},
     firewall::Setup,
     ledger::refused_since,
-    needs,
+    needs, retrieval,
     server::own::{self, Own, Script, contents},
     stats::TcpLoss,
     wait,
@@ -371,23 +371,12 @@ mod a_crowd {
             let to = SocketAddr::new(server.ip(), port);
             let stream = TcpStream::connect_timeout(&to, wait::DEADLINE)?;
             control.write(b"RETR file\r\n")?;
-            fetch(&mut control, stream)?;
+            retrieval::finish(&mut control, stream)?;
             let listener = TcpListener::bind(SocketAddr::new(control.local()?.ip(), 0))?;
             control.command(&format!("PORT {}", host_port(listener.local_addr()?)))?;
             control.write(b"RETR file\r\n")?;
             let (stream, _) = listener.accept()?;
-            fetch(&mut control, stream)?;
-        }
-        Ok(())
-    }
-
-    fn fetch(control: &mut Control, mut stream: TcpStream) -> Result<()> {
-        let mut arrived = String::new();
-        stream.read_to_string(&mut arrived)?;
-        ensure!(arrived == contents("file"), "arrived: {arrived:?}");
-        for code in [150, 226] {
-            let reply = control.reply()?;
-            ensure!(reply.code == code, "{reply:?}");
+            retrieval::finish(&mut control, stream)?;
         }
         Ok(())
     }
