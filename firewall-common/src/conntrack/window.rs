@@ -62,8 +62,7 @@ pub struct Connection {
     pub sender: Window,
     pub receiver: Window,
     pub last: Last,
-    /// Not 0 when more was changed than what a segment of its sender usually
-    /// changes: all is to be written back.
+    /// Not 0 when the segment begins a side's window: all is to be written back.
     pub is_rewritten: u32,
     /// What the sender's `end` and the receiver's `max_end` were when they were copied.
     pub taken: [Seq; 2],
@@ -139,6 +138,10 @@ impl Connection {
         of_sender.scale = self.sender.scale;
         of_sender.flags = self.sender.flags;
         of_receiver.flags = self.receiver.flags;
+        // The receiver's own segments tell it, too, and nobody takes any of it back.
+        if of_receiver.max_size < self.receiver.max_size {
+            of_receiver.max_size = self.receiver.max_size;
+        }
     }
 
     /// Notes a segment that passes although it was not believed.
@@ -364,7 +367,6 @@ impl Connection {
         }
         if receiver.max_size != 0 && end.is_after(allowed) {
             receiver.max_size = receiver.max_size.wrapping_add(end.since(allowed));
-            self.is_rewritten = 1;
         }
         if sack.plus(size).is_after(receiver.max_end.minus(1)) {
             receiver.max_end = sack.plus(if size == 0 { 1 } else { size });

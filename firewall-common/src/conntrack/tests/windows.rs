@@ -438,3 +438,26 @@ fn a_segment_undoes_nothing_that_the_other_side_has_allowed_meanwhile() {
     judged.settle(&mut talk.flow, Original, Seq::advance);
     assert_eq!((talk.window(Original).max_end, talk.window(Original).end), (allowed, data.end));
 }
+
+#[test]
+fn a_segment_beyond_what_was_allowed_undoes_nothing_either() {
+    let mut talk = Talk::established(BEGINNINGS[0]);
+    let allowed = talk.window(Original).max_end;
+    let sent = talk.window(Original).end;
+    let beyond = talk.data(Original, allowed.since(sent) + 100);
+    let next = at(talk.data(Original, 100), sent);
+    let (_, judged) = talk.judge(Original, &beyond);
+    // Meanwhile another segment, and an answer to it that allows more.
+    talk.send(Original, next);
+    let answer = Seen { window: 60_000, ..acknowledging(talk.ack(Reply), next.end) };
+    talk.send(Reply, answer);
+    let [before, other] = [Original, Reply].map(|side| *talk.window(side));
+    judged.settle(&mut talk.flow, Original, Seq::advance);
+    let [after, peer] = [Original, Reply].map(|side| *talk.window(side));
+    assert_eq!((after.max_end, after.max_ack), (before.max_end, before.max_ack));
+    assert_eq!((peer.end, peer.max_end, peer.max_ack), (other.end, other.max_end, other.max_ack));
+    assert_eq!(
+        (after.end, peer.max_size),
+        (beyond.end, other.max_size.max(judged.receiver.max_size))
+    );
+}
