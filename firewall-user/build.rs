@@ -28,14 +28,12 @@ fn main() {
         println!("cargo:rerun-if-changed={source}");
     }
     println!("cargo:rerun-if-env-changed=EBPF_TOOLCHAIN");
-    link_unwinder();
 
     let toolchain = toolchain().unwrap_or_else(|| {
         missing("no Rust toolchain with the sources of `core`");
     });
     let linker = linker().unwrap_or_else(|| missing("bpf-linker"));
-    let target_dir =
-        PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("ebpf");
+    let target_dir = target_dir();
     build(&toolchain, &linker, &target_dir);
 
     let built = target_dir.join(TARGET).join("release");
@@ -44,21 +42,12 @@ fn main() {
     println!("cargo:peers={}", built.join("peers").display());
 }
 
-/// Links the unwinder in, where the C compiler has it as an archive. As a shared library it is
-/// one more for the loader, and asks the processor at each start what it can do: a tenth of a
-/// millisecond on a virtual machine, which a script pays for each rule that it adds.
-fn link_unwinder() {
-    if env::var_os("HOST") != env::var_os("TARGET") {
-        return;
-    }
-    let answer = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
-    let path = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok());
-    // Where it is not found, the name comes back as it was asked.
-    let path = path.map(|path| PathBuf::from(path.trim())).filter(|path| path.is_absolute());
-    if let Some(directory) = path.as_deref().and_then(Path::parent) {
-        println!("cargo:rustc-link-search=native={}", directory.display());
-        println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
-    }
+/// One directory for all builds of the user side: whatever those are for, the programs are the same.
+fn target_dir() -> PathBuf {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // With it cargo marks the directory of all that it builds.
+    let shared = out.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+    shared.unwrap_or(&out).join("ebpf")
 }
 
 fn build(toolchain: &Path, linker: &Path, target_dir: &Path) {

@@ -11,6 +11,7 @@ pub mod helper;
 pub mod kernel;
 pub mod listing;
 pub mod log;
+pub mod names;
 pub mod netlink;
 pub mod notify;
 pub mod preflight;

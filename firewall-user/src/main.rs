@@ -4,6 +4,13 @@ use std::process::ExitCode;
 
 use firewall_user::{cli::Arguments, commands, compat};
 
+#[cfg(target_env = "musl")]
+mod allocator;
+
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator::new();
+
 fn main() -> ExitCode {
     if let Some(outcome) = compat::from_process() {
         return outcome;

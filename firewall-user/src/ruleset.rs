@@ -1,24 +1,15 @@
 //! The rules that are in force: from text to the maps, and back with counters.
 
-use std::{
-    cell::OnceCell,
-    collections::{BTreeSet, HashMap},
-    net::{IpAddr, ToSocketAddrs as _},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use firewall_common::{addr::Family, rule::Counter};
-use nix::unistd::{Group, User};
 
 pub(crate) mod sources;
 
 use crate::{
     kernel::maps::Maps,
-    rules::{
-        self, BuiltinServices, Compiled, EtcServices, ListOptions, Log, Part, Place, Ruleset,
-        Services, TableName, TransportProtocol,
-    },
+    rules::{self, BuiltinServices, Compiled, ListOptions, Log, Part, Place, Ruleset, TableName},
     sets,
 };
 
@@ -330,44 +321,5 @@ impl Running {
             .collect();
         let find = |place: Place<'_>| known.get(&place).copied().unwrap_or_default();
         Ok(print(&find))
-    }
-}
-
-/// The names of ports on this machine.
-pub fn services() -> EtcServices {
-    let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
-    EtcServices::parse(&text)
-}
-
-/// What this machine knows: as [`services`], read when a name is asked for, as most rules
-/// have none; and hosts, users and groups.
-#[derive(Debug, Default)]
-pub struct LazyServices(OnceCell<EtcServices>);
-
-impl Services for LazyServices {
-    fn port(&self, name: &str, protocol: TransportProtocol) -> Option<u16> {
-        self.0.get_or_init(services).port(name, protocol)
-    }
-
-    fn name(&self, port: u16, protocol: TransportProtocol) -> Option<&str> {
-        self.0.get_or_init(services).name(port, protocol)
-    }
-
-    fn addresses(&self, host: &str, family: Family) -> Result<Vec<IpAddr>, String> {
-        let found = (host, 0).to_socket_addrs().map_err(|error| error.to_string())?;
-        let is_meant = |address: &IpAddr| address.is_ipv4() == (family == Family::Ipv4);
-        let addresses: BTreeSet<_> = found.map(|address| address.ip()).filter(is_meant).collect();
-        if addresses.is_empty() {
-            return Err("it has addresses of the other family only".into());
-        }
-        Ok(addresses.into_iter().collect())
-    }
-
-    fn user(&self, name: &str) -> Option<u32> {
-        User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
-    }
-
-    fn group(&self, name: &str) -> Option<u32> {
-        Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use firewall_common::addr::Family;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::{
     config,
@@ -126,7 +126,7 @@ fn write(directory: &Path, files: &Files) -> Result<()> {
 /// Puts the new directory in the place of the old one, in one step.
 fn replace(directory: &Path, fresh: &Path) -> Result<()> {
     if directory.exists() {
-        renameat2(AT_FDCWD, fresh, AT_FDCWD, directory, RenameFlags::RENAME_EXCHANGE)?;
+        renameat_with(CWD, fresh, CWD, directory, RenameFlags::EXCHANGE)?;
         fs::remove_dir_all(fresh)?;
     } else {
         fs::rename(fresh, directory)?;

@@ -39,7 +39,7 @@ COMMIT
 const BPFFS: &str = "/sys/fs/bpf";
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// `$FIREWALL_BIN`, or what was built last in `target`.
+/// `$FIREWALL_BIN`, or what was built last in `target` for this machine as it is.
 pub fn binary() -> Result<PathBuf> {
     if let Some(chosen) = env::var_os("FIREWALL_BIN") {
         return Ok(PathBuf::from(chosen));

@@ -8,6 +8,7 @@ mod build;
 mod ci;
 mod demo;
 mod fuzz;
+mod linking;
 mod oracle;
 mod programs;
 mod run;

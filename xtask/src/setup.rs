@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::{servers, shell};
+use crate::{linking, servers, shell};
 
 /// LLVM's major version is that of the compiler in `rustc-web`.
 const LLVM: &str = "/usr/lib/llvm-22";
@@ -61,6 +61,7 @@ impl Package {
 }
 
 pub(crate) fn setup() -> Result<()> {
+    linking::install();
     let nightly = has_nightly_with_sources();
     let toolchain = if nightly { &[][..] } else { TOOLCHAIN };
     let missing: Vec<_> = toolchain.iter().chain(SCENARIOS).filter(|p| p.is_missing()).collect();

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use firewall_common::addr::Family;
 
 use crate::{
+    names::LocalNames,
     rules::{self, Ruleset, Table, TableName},
-    ruleset::LazyServices,
 };
 
 /// Reads and parses rules; `-` is stdin.
@@ -30,7 +30,7 @@ pub fn read(path: &Path, is_ipv6: bool) -> Result<Ruleset> {
 pub fn read_whole(path: &Path, is_ipv6: bool) -> Result<(Ruleset, bool)> {
     let family = if is_ipv6 { Family::Ipv6 } else { Family::Ipv4 };
     let (name, text) = text(path, "rules")?;
-    let rules = rules::parse(&name, &text, family, &LazyServices::default())?;
+    let rules = rules::parse(&name, &text, family, &LocalNames::default())?;
     let begins = |line: &str| line.trim().strip_prefix('*').map(str::trim) == Some("filter");
     let filter = rules.table(TableName::Filter);
     let has_filter = filter.is_some_and(|table| *table != Table::empty(TableName::Filter))

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     commands::{print, source},
+    names::LocalNames,
     rules::{self, Errors, Fault, Ruleset, TableName},
-    ruleset::{LazyServices, Rulesets},
+    ruleset::Rulesets,
 };
 
 #[derive(Debug)]
@@ -192,7 +193,7 @@ fn only(text: &str, table: TableName) -> String {
 /// wanted.
 fn restored(call: &Call, before: &Ruleset, name: &str, text: &str) -> Result<Ruleset, Errors> {
     let edit = if call.keeps { rules::edit_keeping } else { rules::edit };
-    let mut after = edit(before.clone(), name, text, &LazyServices::default())?;
+    let mut after = edit(before.clone(), name, text, &LocalNames::default())?;
     if call.has_counters {
         return Ok(after);
     }

@@ -50,40 +50,53 @@ fn visit_every_cpu() -> Option<()> {
 
 /// While it is there, this thread goes before all ordinary ones: on a busy CPU it would
 /// wait for milliseconds. Where that is not allowed it waits.
-struct Urgency(Option<(libc::c_int, libc::sched_param)>);
+struct Urgency(Option<Scheduling>);
 
 impl Urgency {
     fn begin() -> Self {
-        let (policy, before) = scheduling().unzip();
-        let urgent = libc::sched_param { sched_priority: 1 };
-        let former = policy.zip(before).filter(|_| set_scheduling(libc::SCHED_FIFO, urgent));
-        Self(former)
+        let urgent = Scheduling { policy: libc::SCHED_FIFO.into(), priority: 1 };
+        Self(Scheduling::own().filter(|_| urgent.adopt()))
     }
 }
 
 impl Drop for Urgency {
     fn drop(&mut self) {
-        if let Some((policy, before)) = self.0
-            && !set_scheduling(policy, before)
-        {
+        if self.0.is_some_and(|before| !before.adopt()) {
             let error = io::Error::last_os_error();
             tracing::debug!("cannot go back to the scheduling from before: {error}");
         }
     }
 }
 
-/// How this thread is scheduled.
-fn scheduling() -> Option<(libc::c_int, libc::sched_param)> {
-    let mut parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the structure lives through the call; 0 is this thread.
-    let (policy, answer) =
-        unsafe { (libc::sched_getscheduler(0), libc::sched_getparam(0, &raw mut parameters)) };
-    (policy >= 0 && answer == 0).then_some((policy, parameters))
+/// How a thread is scheduled, as the kernel is told: not every C library has its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Scheduling {
+    policy: libc::c_long,
+    priority: libc::c_int,
 }
 
-fn set_scheduling(policy: libc::c_int, parameters: libc::sched_param) -> bool {
-    // SAFETY: the structure lives through the call; 0 is this thread.
-    unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
+impl Scheduling {
+    /// How this thread is.
+    fn own() -> Option<Self> {
+        let mut priority = 0;
+        // SAFETY: the number lives through the call and is all that the kernel writes; 0 is this
+        // thread.
+        let (policy, answer) = unsafe {
+            (
+                libc::syscall(libc::SYS_sched_getscheduler, 0),
+                libc::syscall(libc::SYS_sched_getparam, 0, &raw mut priority),
+            )
+        };
+        (policy >= 0 && answer == 0).then_some(Self { policy, priority })
+    }
+
+    /// Whether this thread is scheduled so now.
+    fn adopt(self) -> bool {
+        let Self { policy, priority } = self;
+        // SAFETY: the number lives through the call and is all that the kernel reads; 0 is this
+        // thread.
+        unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) == 0 }
+    }
 }
 
 fn membarrier() {
@@ -108,9 +121,8 @@ mod tests {
 
     #[test]
     fn the_thread_is_scheduled_as_before() {
-        let before = scheduling().unwrap();
+        let before = Scheduling::own().unwrap();
         wait_for_programs();
-        let after = scheduling().unwrap();
-        assert_eq!((after.0, after.1.sched_priority), (before.0, before.1.sched_priority));
+        assert_eq!(Scheduling::own(), Some(before));
     }
 }

@@ -28,10 +28,11 @@ use firewall_user::{
         pins::Pins,
         rings,
     },
+    names,
     netlink::links,
     role::Role,
     rules,
-    ruleset::{Rulesets, Running, services},
+    ruleset::{Rulesets, Running},
 };
 
 use super::{
@@ -292,7 +293,7 @@ const fn is_answered(action: u32) -> bool {
 fn model(maps: &Maps, way: Way, texts: [&str; 2], ports: [(u32, [u8; 6]); 2]) -> Result<Memory> {
     let mut rulesets = Rulesets::default();
     for (family, text) in [Family::Ipv4, Family::Ipv6].into_iter().zip(texts) {
-        rulesets = rulesets.with(rules::parse("rules", text, family, &services())?);
+        rulesets = rulesets.with(rules::parse("rules", text, family, &names::services())?);
     }
     let compiled = rulesets.compile()?;
     let model = Memory::with(|model| {

@@ -10,8 +10,8 @@ use super::{
     call::{Call, Command},
 };
 use crate::{
+    names::LocalNames,
     rules::{self, Chain, Rule, Ruleset, Table, TableName, Verdict},
-    ruleset::LazyServices,
 };
 
 const NO_CHAIN: &str = "No chain/target/match by that name.";
@@ -142,7 +142,7 @@ impl Change<'_> {
 
     fn parse(&self, rules: Ruleset, line: &str) -> Result<Ruleset, Failure> {
         let line = format!("-t {} {line}", self.call.table);
-        rules::edit(rules, "the command line", &line, &LazyServices::default())
+        rules::edit(rules, "the command line", &line, &LocalNames::default())
             .map_err(|errors| self.program.wrong_rule(&errors))
     }
 

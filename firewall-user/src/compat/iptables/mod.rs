@@ -16,7 +16,7 @@ use super::{
     failure::{Failure, OTHER},
     instance::{Locked, not_changed},
 };
-use crate::{commands::print, ruleset::LazyServices};
+use crate::{commands::print, names::LocalNames};
 
 pub(super) fn run(program: Program, arguments: &[String]) -> Result<(), Failure> {
     let call = call::read(program, arguments)?;
@@ -35,7 +35,7 @@ fn look(program: Program, call: &Call) -> Result<(), Failure> {
     let mut rules = edit.before().family(program.family).clone();
     match &call.command {
         Command::Check(_) => change::execute(program, &mut rules, call),
-        _ => write(program, &show::text(program, &mut rules, call, &LazyServices::default())?),
+        _ => write(program, &show::text(program, &mut rules, call, &LocalNames::default())?),
     }
 }
 
@@ -48,7 +48,7 @@ fn change(program: Program, call: &Call) -> Result<(), Failure> {
     let before = edit.before().family(program.family);
     let mut rules = before.clone();
     if call.command.changes_nothing() {
-        write(program, &show::text(program, &mut rules, call, &LazyServices::default())?)?;
+        write(program, &show::text(program, &mut rules, call, &LocalNames::default())?)?;
     }
     change::execute(program, &mut rules, call)?;
     if rules == *before && !edit.is_first() {
