@@ -12,7 +12,7 @@ use std::{
 };
 
 use firewall_common::addr::Family;
-use nix::unistd::{Group, User};
+use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::rules::{EtcServices, Services, TransportProtocol};
 
@@ -57,6 +57,16 @@ impl Services for LocalNames {
         let known = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
         known.or_else(|| number_from_getent("group", name))
     }
+
+    fn user_name(&self, number: u32) -> Option<String> {
+        let known = User::from_uid(Uid::from_raw(number)).ok().flatten().map(|user| user.name);
+        known.or_else(|| name_from_getent("passwd", number))
+    }
+
+    fn group_name(&self, number: u32) -> Option<String> {
+        let known = Group::from_gid(Gid::from_raw(number)).ok().flatten().map(|group| group.name);
+        known.or_else(|| name_from_getent("group", number))
+    }
 }
 
 /// The addresses at the beginning of the lines that getent(1) finds; `None` if there are none.
@@ -70,6 +80,12 @@ fn from_getent(database: &str, name: &str) -> Option<Vec<IpAddr>> {
 /// The number of a user or group.
 fn number_from_getent(database: &str, name: &str) -> Option<u32> {
     number(&getent(database, name)?)
+}
+
+/// The name of a user or group.
+fn name_from_getent(database: &str, number: u32) -> Option<String> {
+    let line = getent(database, &number.to_string())?;
+    line.split(':').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// In a line of passwd(5) or group(5).
@@ -102,6 +118,7 @@ mod tests {
             return;
         }
         assert_eq!(number_from_getent("passwd", "root"), Some(0));
+        assert_eq!(name_from_getent("passwd", 0).as_deref(), Some("root"));
         assert_eq!(number_from_getent("group", "nobody-of-that-name"), None);
         assert_eq!(from_getent("ahosts", "127.0.0.1").map(|all| all[0]), Some(loopback));
         assert_eq!(from_getent("ahosts", "nobody.invalid"), None);
@@ -114,5 +131,8 @@ mod tests {
         assert_eq!(names.addresses("localhost", Family::Ipv4), Ok(vec![loopback]));
         assert_eq!((names.user("root"), names.group("root")), (Some(0), Some(0)));
         assert_eq!(names.user("nobody-of-that-name"), None);
+        assert_eq!(names.user_name(0).as_deref(), Some("root"));
+        assert_eq!(names.group_name(0).as_deref(), Some("root"));
+        assert_eq!(names.user_name(4_000_000_123), None);
     }
 }

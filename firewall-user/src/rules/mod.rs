@@ -37,7 +37,7 @@ pub use self::{
     },
     interface::InterfacePattern,
     lower::{Compiled, Origin as CompiledOrigin, Part, SetUse, compile},
-    parse::{edit, edit_keeping, is_target, option_arity, options_of_match, parse},
+    parse::{edit, edit_keeping, option_arity, options_of_match, options_of_target, parse},
     print::{ListOptions, json, list, spec_text, to_save},
     problem::{Fault, Problem},
     remembering::{Preventing, Remembering, remembering},

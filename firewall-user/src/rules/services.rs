@@ -32,6 +32,14 @@ pub trait Services: fmt::Debug {
     fn group(&self, _name: &str) -> Option<u32> {
         None
     }
+
+    fn user_name(&self, number: u32) -> Option<String> {
+        (number == 0).then(|| "root".into())
+    }
+
+    fn group_name(&self, number: u32) -> Option<String> {
+        (number == 0).then(|| "root".into())
+    }
 }
 
 /// What firewall rules name most.

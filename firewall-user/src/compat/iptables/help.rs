@@ -18,16 +18,25 @@ pub(super) fn asked(program: Program, rule: &[String]) -> Result<String, Failure
         text += &options;
     }
     text.extend(values(rule, "-p", "--protocol").filter_map(match_options));
-    for name in values(rule, "-j", "--jump").filter(|name| rules::is_target(name)) {
-        text += &format!("\n\nThe target {name} is known: docs/rules.md tells its options.");
-    }
+    text.extend(values(rule, "-j", "--jump").filter_map(target_options));
     Ok(text)
 }
 
 fn match_options(name: &str) -> Option<String> {
-    let options = rules::options_of_match(name)?;
-    let lines: String = options.map(|option| format!("\n  {option}")).collect();
+    let lines = lines(rules::options_of_match(name)?);
     Some(format!("\n\n{name} match options (docs/rules.md tells what they take):{lines}"))
+}
+
+fn target_options(name: &str) -> Option<String> {
+    let lines = lines(rules::options_of_target(name)?);
+    Some(match lines.is_empty() {
+        true => format!("\n\n{name} target takes no options"),
+        false => format!("\n\n{name} target options (docs/rules.md tells what they take):{lines}"),
+    })
+}
+
+fn lines(options: impl Iterator<Item = &'static str>) -> String {
+    options.map(|option| format!("\n  {option}")).collect()
 }
 
 /// What follows an option, in the next word or in its own.
@@ -110,7 +119,15 @@ mod tests {
             ("--match=recent", "recent match options"),
             ("-p tcp -mset", "\n  --match-set"),
             ("-p tcp -mset", "\n  --dport"),
-            ("-j REJECT", "The target REJECT is known"),
+            (
+                "-j REJECT",
+                "REJECT target options (docs/rules.md tells what they take):\n  --reject-with",
+            ),
+            ("-j LOG", "\n  --log-macdecode"),
+            ("-j CONNMARK", "\n  --restore-mark"),
+            ("--jump=NETMAP", "\n  --to"),
+            ("-j SET", "\n  --add-set"),
+            ("-j ACCEPT", "ACCEPT target takes no options"),
         ] {
             let text = help(line).unwrap_or_else(|failure| panic!("{line}: {failure:?}"));
             assert!(text.contains("Usage: iptables") && text.contains(wanted), "{line}: {text}");

@@ -95,9 +95,9 @@ pub fn options_of_match(name: &str) -> Option<impl Iterator<Item = &'static str>
     pending::named(name).map(|_| options::of_match(name))
 }
 
-/// Whether `-j` takes the name, chains apart.
-pub fn is_target(name: &str) -> bool {
-    targets::BUILTIN.contains(&name)
+/// The options of a target, chains apart; `None` for a name that is none.
+pub fn options_of_target(name: &str) -> Option<impl Iterator<Item = &'static str>> {
+    targets::BUILTIN.contains(&name).then(|| options::of_target(name))
 }
 
 /// What becomes of the rules of a table that the text names.

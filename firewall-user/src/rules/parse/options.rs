@@ -138,6 +138,29 @@ pub(super) fn of_match(name: &str) -> impl Iterator<Item = &'static str> {
     of_it.filter_map(|fact| fact.names.first().copied())
 }
 
+/// The options of a target, as their first names.
+pub(super) fn of_target(name: &str) -> impl Iterator<Item = &'static str> {
+    let of_it = FACTS.iter().filter(move |fact| is_for(fact.opt, name));
+    of_it.filter_map(|fact| fact.names.first().copied())
+}
+
+fn is_for(opt: Opt, target: &str) -> bool {
+    match opt {
+        Opt::RejectWith => target == "REJECT",
+        Opt::LogPrefix | Opt::LogLevel | Opt::Log(_) => target == "LOG",
+        Opt::Nflog(_) => target == "NFLOG",
+        Opt::Helper | Opt::NoTrack => target == "CT",
+        Opt::Mss | Opt::Wscale | Opt::Offer(_) => target == "SYNPROXY",
+        Opt::SetTarget(_) => target == "SET",
+        Opt::Mangle(field) => field.targets().contains(&target),
+        Opt::Nat(field) => field.targets().contains(&target),
+        // Two that matches have, too.
+        Opt::Extra(Field::Recent(RecentField::Mask)) => target == "CONNMARK",
+        Opt::Extra(Field::Text(TextField::To)) => target == "NETMAP",
+        _ => false,
+    }
+}
+
 fn belongs_to(opt: Opt, name: &str) -> bool {
     match opt {
         Opt::Sport | Opt::Dport => matches!(name, "tcp" | "udp" | "sctp"),

@@ -72,7 +72,7 @@ impl Remarks<'_> {
             Match::Icmp(icmp) => self.icmp(*icmp),
             Match::Set(set) => self.add(format_args!(" {}", set.text(""))),
             Match::Extra(one) => {
-                let remark = extra::remark(one, self.options.names.is_some());
+                let remark = extra::remark(one, self.options.names);
                 self.add(format_args!("{remark}"));
             }
         }

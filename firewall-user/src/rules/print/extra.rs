@@ -20,6 +20,7 @@ use crate::rules::{
         ADDRESS_TYPES, CT_STATUSES, Comparison, Extra, ExtraKind, Fact, Limit, Masked,
         TOS_NAME_MASK, TOS_NAMES,
     },
+    services::Services,
 };
 
 /// `-m NAME` and its options.
@@ -113,10 +114,10 @@ fn ct_name(fact: &Fact) -> String {
     }
 }
 
-/// What stands behind the addresses of a listing, with a blank before it; with names
-/// for numbers that have one.
-pub(super) fn remark(extra: &Extra, with_names: bool) -> String {
-    let facts = extra.facts.iter().map(|fact| listed(extra.kind, fact, with_names));
+/// What stands behind the addresses of a listing, with a blank before it; where names are told,
+/// with those for numbers that have one.
+pub(super) fn remark(extra: &Extra, names: Option<&dyn Services>) -> String {
+    let facts = extra.facts.iter().map(|fact| listed(extra.kind, fact, names));
     let text: String = facts.collect();
     match extra.kind {
         ExtraKind::AddressType => format!(" ADDRTYPE match{text}"),
@@ -125,7 +126,7 @@ pub(super) fn remark(extra: &Extra, with_names: bool) -> String {
     }
 }
 
-fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
+fn listed(kind: ExtraKind, fact: &Condition<Fact>, names: Option<&dyn Services>) -> String {
     let Condition { negated, value } = fact;
     let text = Value(value);
     // Some stand right before what they negate, some apart, some before the name.
@@ -142,7 +143,7 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
             };
             format!(" {name} match {name} {sign} {hops}")
         }
-        Fact::Tos(tos) => match tos_name(*tos).filter(|_| with_names) {
+        Fact::Tos(tos) => match tos_name(*tos).filter(|_| names.is_some()) {
             Some(name) => format!(" tos match{tight} {name}"),
             None => format!(" tos match{tight}{text}"),
         },
@@ -157,10 +158,16 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         // A blank stands where the '!' would.
         Fact::CtMark(_) if *negated => format!(" connmark match ! {text}"),
         Fact::CtMark(_) => format!(" connmark match  {text}"),
-        Fact::Uid(0, 0) if with_names => format!(" {apart}owner UID match root"),
-        Fact::Uid(..) => format!(" {apart}owner UID match {text}"),
-        Fact::Gid(0, 0) if with_names => format!(" {apart}owner GID match root"),
-        Fact::Gid(..) => format!(" {apart}owner GID match {text}"),
+        Fact::Uid(first, last) => {
+            let one = names.filter(|_| first == last);
+            let name = one.and_then(|names| names.user_name(*first));
+            format!(" {apart}owner UID match {}", name.unwrap_or_else(|| text.to_string()))
+        }
+        Fact::Gid(first, last) => {
+            let one = names.filter(|_| first == last);
+            let name = one.and_then(|names| names.group_name(*first));
+            format!(" {apart}owner GID match {}", name.unwrap_or_else(|| text.to_string()))
+        }
         Fact::SocketExists => format!(" {apart}owner socket exists"),
         Fact::Mss(..) => format!(" tcpmss match {tight}{text}"),
         Fact::RoutingType(first, last) if first == last => format!(" type:{tight}{first}"),
@@ -179,7 +186,7 @@ fn listed(kind: ExtraKind, fact: &Condition<Fact>, with_names: bool) -> String {
         Fact::ConnLimit(one) => listed_connlimit(*one),
         Fact::Time(one) => listed_time(one),
         Fact::Text(one) => listed_text(one, apart),
-        Fact::HeaderChain(one) => listed_header_chain(one, with_names),
+        Fact::HeaderChain(one) => listed_header_chain(one, names.is_some()),
         Fact::Fragment(one) => listed_fragment(one),
         _ => format!(" {apart}{} {text}", ct_name(value)),
     }
