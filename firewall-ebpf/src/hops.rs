@@ -134,7 +134,7 @@ fn ask<I: Ip>(
     fib.sport = inside.sport;
     fib.dport = inside.dport;
     fib.len = plain.ip_len() as u16;
-    fib.between(I::FAMILY, &src, &dst, plain.ip.tos());
+    fib.between(I::FAMILY, src, dst, plain.ip.tos());
     route::is_direct(ctx, fib)
 }
 

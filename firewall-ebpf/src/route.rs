@@ -62,7 +62,7 @@ pub struct Fib {
 impl Fib {
     /// Asks for the way from one address to another; for that of IPv6 without the traffic class.
     #[inline(always)]
-    pub const fn between(&mut self, family: Family, src: &Addr, dst: &Addr, tos: u8) {
+    pub const fn between(&mut self, family: Family, src: Addr, dst: Addr, tos: u8) {
         match family {
             Family::Ipv4 => {
                 self.family = AF_INET;
@@ -315,5 +315,5 @@ fn ask(fib: &mut Fib, headers: &Headers, ifindex: u32, src: Addr, dst: Addr) {
     fib.len = headers.ip_len as u16;
     fib.ifindex = ifindex;
     fib.vlan = 0;
-    fib.between(headers.family(), &src, &dst, headers.tos);
+    fib.between(headers.family(), src, dst, headers.tos);
 }

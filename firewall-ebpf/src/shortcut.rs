@@ -153,7 +153,7 @@ fn send_on<I: InPlace>(ctx: *mut xdp_md) -> u32 {
     let Some(onward) = shortcut::follow(&plain, packet.ifindex(), &maps, now()) else {
         return DECLINED;
     };
-    if onward.ends != plain.ends() && !turn(&packet, &plain, &Turned::of(&plain, onward.ends)) {
+    if !onward.ends.are(&plain.ends()) && !turn(&packet, &plain, &Turned::of(&plain, onward.ends)) {
         return XDP_DROP;
     }
     if !rewrite::<I>(&packet, onward.hop) {

@@ -18,6 +18,15 @@ pub struct Ends<A> {
 }
 
 impl<A: Address> Ends<A> {
+    /// Whether they are the same; of what is translated the source's address mostly tells.
+    #[inline(always)]
+    pub fn are(&self, others: &Self) -> bool {
+        self.src == others.src
+            && self.dst == others.dst
+            && self.sport == others.sport
+            && self.dport == others.dport
+    }
+
     #[inline(always)]
     pub fn tuple(&self, protocol: u8) -> Tuple {
         Tuple {

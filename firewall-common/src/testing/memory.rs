@@ -246,7 +246,7 @@ impl Memory {
         let plain = plain(ip, frame).filter(Plain::is_eligible)?;
         let onward = shortcut::follow(&plain, 1, self, now)?;
         let mut bytes = frame.to_vec();
-        if onward.ends != plain.ends() {
+        if !onward.ends.are(&plain.ends()) {
             write(&mut bytes, &plain, &Turned::of(&plain, onward.ends));
         }
         Some(bytes)
