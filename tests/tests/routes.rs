@@ -339,3 +339,39 @@ mod without_a_daemon {
         Ok(())
     }
 }
+
+mod over_ipv6 {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_segment_changes_but_its_hop_limit_and_stations() {
+        needs!(capability::firewall());
+        unchanged().unwrap();
+    }
+
+    fn unchanged() -> Result<()> {
+        const CLASS_AND_LABEL: [u8; 4] = [0x6b, 0x85, 0x12, 0x34];
+        const HOP_LIMIT: usize = 21;
+        let site = Site::of_both_families()?;
+        let firewall = site.start6()?;
+        let mut talk = Talk::over(Family::V6, &site, &firewall)?;
+        let mut frame = site.wires.client.frame(&talk.next());
+        frame[14..18].copy_from_slice(&CLASS_AND_LABEL);
+        // What has come so far is of no interest.
+        site.wires.server.frames().for_each(drop);
+        let before = firewall.stat("forward-short")?;
+        site.wires.client.send_frame(&frame)?;
+        let mut left = Vec::new();
+        wait::until_true("the segment to arrive", || {
+            left = site.wires.server.frames().next().unwrap_or_default();
+            !left.is_empty()
+        })?;
+        let mut expected = frame.clone();
+        expected[..6].copy_from_slice(&site.network.server.mac("eth0")?);
+        expected[6..12].copy_from_slice(&site.network.gateway().mac("eth1")?);
+        expected[HOP_LIMIT] -= 1;
+        ensure!(left == expected, "{left:02x?} left, not {expected:02x?}");
+        ensure!(firewall.stat("forward-short")? == before + 1, "it went the long way");
+        Ok(())
+    }
+}
