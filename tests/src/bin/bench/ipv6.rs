@@ -32,15 +32,18 @@ pub fn measure(report: &mut Report, rounds: usize, flows: u32, peers: &mut Peers
     for (is_hidden, what) in [(false, "established TCP"), (true, "established TCP through NAT")] {
         let packets = |kind, clients| Packets::of_ipv6(kind, clients, bench.macs(kind), is_hidden);
         gateway.enter(|| bench.shake_hands(peers, most, |kind| packets(kind, most)))?;
-        let floor = Case {
-            name: "IPv6, XDP_PASS".into(),
-            target: Target::Peer(program::PASS),
+        let peer = |name: &str, program, action| Case {
+            name: name.into(),
+            target: Target::Peer(program),
             packets: packets(Kind::Original, 1_000),
             ifindex: bench.port(Kind::Original),
-            action: action::PASS,
+            action,
             count: program::PACKETS,
         };
-        let mut cases = vec![floor];
+        let mut cases = vec![
+            peer("IPv6, XDP_PASS", program::PASS, action::PASS),
+            peer("IPv6, stateless router", "router6", action::REDIRECT),
+        ];
         for clients in [1, 1_000, MOST].into_iter().filter(|it| *it <= most) {
             for (name, kind) in [("original", Kind::Original), ("reply", Kind::Reply)] {
                 cases.push(Case {

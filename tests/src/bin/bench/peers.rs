@@ -57,8 +57,10 @@ struct Context {
     egress_ifindex: u32,
 }
 
-const PROGRAMS: [&str; 10] =
-    ["shape", "shape6", "send", "sink", "pass", "drop_all", "parse", "look_up", "block", "router"];
+const PROGRAMS: [&str; 11] = [
+    "shape", "shape6", "send", "sink", "pass", "drop_all", "parse", "look_up", "block", "router",
+    "router6",
+];
 
 impl Peers {
     /// With room for so many flows and prefixes.
