@@ -15,12 +15,14 @@ use super::{
     hint::{Hint, Hint6, Mark, Part},
 };
 
+/// An address of one family: what it is in sums and keys, and which tables know it.
 pub trait Address: Copy + PartialEq {
     /// Of the maps that hold this family.
     type Key;
 
     /// Of one that is known to be of this family.
     fn narrow(address: &Addr) -> Self;
+    /// As the tables hold those of both families.
     fn wide(self) -> Addr;
     fn added(self, sum: Sum) -> Sum;
     /// What becomes of a sum when this one is written over another.

@@ -25,7 +25,7 @@ pub trait Ip: Copy {
 
     /// Whether it is one, without options, of no fragment.
     fn is_bare(&self) -> bool;
-    /// Of those that are no such header, or a damaged one.
+    /// Whether its own checksum is right, where it has one.
     fn has_right_checksum(&self) -> bool;
     /// What becomes of its own checksum when its addresses change; 0 where it has none.
     fn checksum_behind(&self, addresses: Difference) -> u16;
@@ -34,6 +34,7 @@ pub trait Ip: Copy {
     fn total_len(&self) -> u32;
     /// TTL or hop limit.
     fn hop_limit(&self) -> u8;
+    /// Type of service or traffic class.
     fn tos(&self) -> u8;
     /// What is asked of the routing table beside addresses and ports: as [`hop::Hop::class`].
     fn route_class(&self) -> u8;
