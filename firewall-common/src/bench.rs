@@ -4,8 +4,10 @@ use core::mem::size_of;
 
 use bytemuck::{Pod, Zeroable};
 
-/// Bytes of a frame that are written anew for each packet: Ethernet, IPv4 and TCP.
+/// Bytes of a frame that are written anew for each packet: Ethernet, IPv4 and TCP, and those of IPv6 and
+/// TCP as far as its checksum.
 pub const TEMPLATE: usize = 56;
+pub const TEMPLATE6: usize = 72;
 
 /// Which endpoint differs from packet to packet, as [`Traffic::varies`].
 pub mod varies {
@@ -22,15 +24,15 @@ pub mod order {
     pub const RANDOM: u32 = 1;
 }
 
-/// The frames to make: IPv4 without options, TCP or UDP.
+/// The frames to make: IPv4 without options, TCP or UDP; or IPv6 and TCP.
 ///
-/// Client `n` has the address of the template plus `n >> PORT_BITS` and its port plus
-/// `n & (2^PORT_BITS - 1)`; the template holds those of client 0, and right checksums for
+/// Client `n` has the address of the template plus `n >> PORT_BITS`, in the last word of IPv6, and its port
+/// plus `n & (2^PORT_BITS - 1)`; the template holds those of client 0, and right checksums for
 /// it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Traffic {
-    pub template: [u8; TEMPLATE],
+    pub template: [u8; TEMPLATE6],
     /// One of [`varies`].
     pub varies: u32,
     /// One of [`order`].
@@ -57,4 +59,4 @@ pub struct Seen {
     pub bytes: u64,
 }
 
-const _: () = assert!(size_of::<Traffic>() == 80);
+const _: () = assert!(size_of::<Traffic>() == 96 && TEMPLATE <= TEMPLATE6);

@@ -209,6 +209,27 @@ impl FlowKey {
         self.ends = Ipv4Key::ordered((low_end, low.1), (high_end, high.1), kind);
     }
 
+    /// The key of the flow of packets of IPv6 that go from one endpoint to the other, ICMP
+    /// excluded, and which of the two sends them: as [`FlowKey::of`] has it. The addresses are two
+    /// words each, in the order of memory.
+    #[inline(always)]
+    pub const fn between(
+        protocol: u8,
+        (src, sport): ([u64; 2], u16),
+        (dst, dport): ([u64; 2], u16),
+    ) -> (Self, Sender) {
+        let ([a, b], [c, d]) = (src, dst);
+        // All ones when they are to change places, without a branch where the last words differ.
+        let is_high = (first_difference((a, b, sport), (c, d, dport)) >> 63) as u64;
+        let (front, back) = ((a ^ c) & is_high, (b ^ d) & is_high);
+        let ([a, b], [c, d]) = ([a ^ front, b ^ back], [c ^ front, d ^ back]);
+        let port = (sport ^ dport) & is_high as u16;
+        let networks = [a, b & LOW_HALF | c << 32, c >> 32 | d << 32];
+        let (low, high) = (((b >> 32) as u32, sport ^ port), ((d >> 32) as u32, dport ^ port));
+        let key = Self { networks, ends: Ipv4Key::ordered(low, high, [protocol, 0, 0]) };
+        (key, if is_high == 0 { Sender::Low } else { Sender::High })
+    }
+
     #[inline(always)]
     pub const fn of_ipv4(key: Ipv4Key) -> Self {
         Self { networks: Self::IPV4, ends: key }
@@ -294,6 +315,25 @@ impl FlowKey {
             Sender::Low => low_to_high,
             Sender::High => low_to_high.reversed(),
         }
+    }
+}
+
+const LOW_HALF: u64 = u32::MAX as u64;
+
+/// By how much the second of two endpoints is above the first in the first part that differs, in the
+/// order of [`is_lower`].
+#[inline(always)]
+const fn first_difference((a, b, a_port): (u64, u64, u16), (c, d, d_port): (u64, u64, u16)) -> i64 {
+    if b >> 32 != d >> 32 {
+        (d >> 32) as i64 - (b >> 32) as i64
+    } else if b != d {
+        (d & LOW_HALF) as i64 - (b & LOW_HALF) as i64
+    } else if a >> 32 != c >> 32 {
+        (c >> 32) as i64 - (a >> 32) as i64
+    } else if a != c {
+        (c & LOW_HALF) as i64 - (a & LOW_HALF) as i64
+    } else {
+        d_port as i64 - a_port as i64
     }
 }
 
@@ -669,6 +709,28 @@ mod tests {
             prop_assert_eq!(key.tuple(sender), tuple);
             prop_assert_eq!(key.family(), tuple.src.family());
             prop_assert!(key.is(&back) && key.protocol() == tuple.protocol);
+        }
+    }
+
+    /// Some whose last words are the same, too.
+    fn any_ends() -> impl Strategy<Value = (Tuple, u8)> {
+        const NEAR: [u128; 7] = [0, 1, 2, u128::MAX, 1 << 32, 1 << 64, 1 << 96];
+        let address = prop_oneof![any::<u128>(), prop::sample::select(&NEAR[..])];
+        let address = address.prop_map(|bits| Addr::from(Ipv6Addr::from(bits)));
+        let port = || prop_oneof![any::<u16>(), 0..3_u16];
+        (address.clone(), address, port(), port(), any::<u8>()).prop_map(
+            |(src, dst, sport, dport, protocol)| {
+                (Tuple { src, dst, sport, dport, protocol, ..Tuple::default() }, protocol)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_of_ends_is_what_is_made_of_a_tuple((tuple, protocol) in any_ends()) {
+            let [src, dst] = [tuple.src, tuple.dst].map(bytemuck::cast::<Addr, [u64; 2]>);
+            let (src, dst) = ((src, tuple.sport), (dst, tuple.dport));
+            prop_assert_eq!(FlowKey::between(protocol, src, dst), FlowKey::of(&tuple));
         }
     }
 

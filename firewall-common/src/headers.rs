@@ -296,7 +296,7 @@ impl Headers {
         self.ip_len(packet, announced)?;
         self.version = 6;
         self.ttl = ip.hop_limit;
-        self.tos = (u32::from_be(ip.version_class_label) >> 20) as u8;
+        self.tos = ip.class();
         self.tuple.src = ip.src;
         self.tuple.dst = ip.dst;
         // On no wire (RFC 4291 section 2.5.5.2); in the tables they are IPv4, whose

@@ -76,8 +76,8 @@ pub struct Hop {
     pub addresses: [u32; 3],
     /// Bytes of the longest IP packet that the route takes.
     pub mtu: u16,
-    /// The DSCP for which the route was asked: [`dscp`].
-    pub dscp: u8,
+    /// For what the route was asked beside the ends: the DSCP of IPv4 ([`dscp`]), or [`IPV6`].
+    pub class: u8,
     pub _pad: u8,
 }
 
@@ -94,7 +94,7 @@ impl Hop {
             && b == e
             && c == f
             && self.mtu == other.mtu
-            && self.dscp == other.dscp
+            && self.class == other.class
     }
 
     /// Where in the table to look for it first.
@@ -104,7 +104,7 @@ impl Hop {
         const SPREAD: u32 = 0x9e37_79b1;
         let [a, b, c] = self.addresses;
         let mix = a ^ b.rotate_left(11) ^ c.rotate_left(22) ^ self.station as u32;
-        let ways = self.in_ifindex.rotate_left(8) ^ self.out_ifindex ^ (self.dscp as u32) << 16;
+        let ways = self.in_ifindex.rotate_left(8) ^ self.out_ifindex ^ (self.class as u32) << 16;
         (mix ^ ways).wrapping_mul(SPREAD) >> 16
     }
 }
@@ -121,6 +121,10 @@ pub const fn station(address: [u8; 6]) -> u64 {
 pub const fn dscp(tos: u8) -> u8 {
     tos & 0xfc
 }
+
+/// The class of every packet of IPv6, whose traffic class the routing table is not told: no DSCP, so
+/// that no hop is one for both families.
+pub const IPV6: u8 = 1;
 
 /// Who may use an entry, as [`Hop::claim`] holds it: nobody (0), whoever is writing it, or
 /// every flow that was told so since the tick that stands there.
@@ -167,6 +171,7 @@ impl Claim {
 const _: () = assert!(size_of::<Way>() == 8);
 const _: () = assert!(size_of::<Hop>() == 40);
 const _: () = assert!(HOPS.is_power_of_two() && HOPS <= NOWHERE as u32);
+const _: () = assert!(IPV6 != dscp(IPV6));
 
 #[cfg(test)]
 mod tests {

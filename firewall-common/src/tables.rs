@@ -32,8 +32,8 @@ use crate::{
     set::{self, Entry, EntryKey, Search, SetHeader},
     shift::{self, Shift, Shifts},
     shortcut::{
-        Ends,
-        hint::{Hint, Mark},
+        Ends, Halves,
+        hint::{Hint, Mark, Part},
     },
     synproxy::{
         self,
@@ -283,7 +283,12 @@ pub trait Tables: Rules {
     /// inside, and goes from one interface to the other; `None` where it needs the stack, or
     /// goes another way, [`crate::hop::NOWHERE`] where every packet between the two needs it.
     #[inline(always)]
-    fn confirm(&self, _inside: &Ends, _in: u32, _out: u32, _tick: u32) -> Option<u16> {
+    fn confirm(&self, _inside: &Ends<u32>, _in_out: (u32, u32), _tick: u32) -> Option<u16> {
+        None
+    }
+    /// The same of IPv6.
+    #[inline(always)]
+    fn confirm6(&self, _inside: &Ends<Halves>, _in_out: (u32, u32), _tick: u32) -> Option<u16> {
         None
     }
 
@@ -307,6 +312,12 @@ pub trait Tables: Rules {
     #[inline(always)]
     fn confirmed(&self, key: &Ipv4Key) -> Option<&mut Flow> {
         self.flow(FlowTable::Assured, &key.wide())
+    }
+    /// The same of IPv6.
+    #[allow(clippy::mut_from_ref, reason = "as for flows")]
+    #[inline(always)]
+    fn confirmed6(&self, key: &FlowKey) -> Option<&mut Flow> {
+        self.flow(FlowTable::Assured, key)
     }
     /// Puts a new flow into the embryonic table; `false` when there is no space.
     fn create(&self, key: &FlowKey, flow: &Flow) -> bool;
@@ -337,9 +348,15 @@ pub trait Tables: Rules {
     fn kept_translation(&self, key: &Ipv4Key) -> Option<&Translation> {
         self.translation(&key.wide()).map(|found| &*found)
     }
-    /// What stands in the place of a mark's hint. It may be wrong, each of its words is whole.
-    fn hint(&self, mark: Mark) -> Hint;
-    fn note_hint(&self, mark: Mark, hint: &Hint);
+    /// The same of IPv6.
+    #[inline(always)]
+    fn kept_translation6(&self, key: &FlowKey) -> Option<&Translation> {
+        self.translation(key).map(|found| &*found)
+    }
+    /// What stands in the place of a mark's hint, or beside it. It may be wrong, each of its words
+    /// is whole.
+    fn hint(&self, mark: Mark, part: Part) -> Hint;
+    fn note_hint(&self, mark: Mark, part: Part, hint: &Hint);
     /// Puts one down where none stands.
     fn add_translation(&self, key: &FlowKey, translation: &Translation) -> bool;
     fn forget_translation(&self, key: &FlowKey);

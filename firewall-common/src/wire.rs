@@ -109,6 +109,12 @@ impl Ipv6 {
     pub const fn version(&self) -> u8 {
         (u32::from_be(self.version_class_label) >> 28) as u8
     }
+
+    /// The traffic class.
+    #[inline(always)]
+    pub const fn class(&self) -> u8 {
+        (u32::from_be(self.version_class_label) >> 20) as u8
+    }
 }
 
 /// The head that hop-by-hop, routing, destination options and authentication

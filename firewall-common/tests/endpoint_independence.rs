@@ -10,7 +10,7 @@ use firewall_common::{
     extra::{Extra, need},
     flow::{Tuple, protocol},
     headers::Headers,
-    hop::{Hop, station},
+    hop::{self, Hop, station},
     nat::{Kind, Order, desk::done, order::flag as wish, translation::face},
     rule::{Chain, Rule, Target, flag},
     testing::{Frame, Memory},
@@ -184,21 +184,44 @@ fn packets_of_one_flow_keep_it_alive() {
 #[test]
 fn so_do_those_on_the_short_way_in_either_direction() {
     for is_reply in [false, true] {
-        let memory = gateway(&masquerade());
-        let other = other_port(&memory);
-        let out = datagram((OTHER, PORT), (SERVER, 3_478));
-        let back = datagram((SERVER, 3_478), (PUBLIC, other));
-        for seconds in [1, 3, 4] {
-            for frame in [&out, &back] {
-                leaves(&memory, Hook::Ingress, frame, after(seconds)).unwrap();
-            }
-        }
-        let frame = if is_reply { back } else { out };
-        for seconds in (100..2_000).step_by(100) {
-            assert!(memory.follow(&frame, after(seconds)), "{seconds} s");
-        }
-        assert_eq!(port(&memory, (OTHER, PORT), SECOND, after(2_000)), other);
+        keep_alive_shortly(
+            &gateway(&masquerade()),
+            [CLIENT, OTHER, SERVER, SECOND, PUBLIC],
+            is_reply,
+        );
     }
+}
+
+#[test]
+fn so_do_those_of_ipv6() {
+    const HOSTS: [&str; 5] =
+        ["fd00::2", "fd00::3", "2001:db8::80", "2001:db8::81", "2001:db8:1::1"];
+    for is_reply in [false, true] {
+        let mut memory = gateway(&masquerade());
+        memory.own_address = |_| Some(addr(HOSTS[4]));
+        memory.hop = memory.hop.map(|hop| Hop { class: hop::IPV6, ..hop });
+        keep_alive_shortly(&memory, HOSTS, is_reply);
+    }
+}
+
+/// Packets of one direction of a flow, which take the short way, keep its mapping.
+fn keep_alive_shortly(memory: &Memory, hosts: [&str; 5], is_reply: bool) {
+    let [client, other, server, second, public] = hosts;
+    assert_eq!(port(memory, (client, PORT), server, NOW), PORT);
+    let given = port(memory, (other, PORT), server, NOW);
+    assert_ne!(given, PORT);
+    let out = datagram((other, PORT), (server, 3_478));
+    let back = datagram((server, 3_478), (public, given));
+    for seconds in [1, 3, 4] {
+        for frame in [&out, &back] {
+            leaves(memory, Hook::Ingress, frame, after(seconds)).unwrap();
+        }
+    }
+    let frame = if is_reply { back } else { out };
+    for seconds in (100..2_000).step_by(100) {
+        assert!(memory.follow(&frame, after(seconds)), "{seconds} s");
+    }
+    assert_eq!(port(memory, (other, PORT), second, after(2_000)), given);
 }
 
 #[test]

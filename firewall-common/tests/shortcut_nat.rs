@@ -2,7 +2,11 @@
 //! the same frames. What leaves must be the same to the last byte, and so must flows and
 //! counters be in the end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt::Debug,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+};
 
 use firewall_common::{
     addr::Addr,
@@ -11,12 +15,12 @@ use firewall_common::{
     extra::{Extra, need},
     flow::{Flow, FlowKey, helper, status},
     headers::Headers,
-    hop::{Hop, Way, station},
+    hop::{self, Hop, Way, station},
     nat::{Kind, Order, desk::done, order::flag as wish, rewrite},
     rule::{Chain, Rule, RulesetHeader, Target, flag},
     shortcut::{
-        Ends,
-        hint::{Hint, Mark, PLACE_BITS},
+        Address, Ends, Halves,
+        hint::{Hint, Mark, PLACE_BITS, Part},
     },
     tables::{FlowTable, Tables as _},
     testing::{Frame, Memory, Written},
@@ -26,13 +30,60 @@ use firewall_common::{
 };
 use proptest::{collection::vec, prelude::*};
 
-const CLIENT: &str = "10.0.0.2:4000";
-/// Whom the client talks to, and who that is where the destination is translated.
-const SERVER: &str = "192.0.2.80:8080";
-const INNER: &str = "10.0.1.5:80";
-const PUBLIC: &str = "203.0.113.1";
 const OURS: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const NOW: Nanos = Nanos::from_secs(1_000);
+
+/// The hosts, of either family.
+#[derive(Debug)]
+struct Net {
+    client: &'static str,
+    /// Whom the client talks to, and who that is where the destination is translated.
+    server: &'static str,
+    inner: &'static str,
+    /// The gateway's address.
+    public: &'static str,
+    class: u8,
+    /// Clients of whom several have a port, and two servers on one host.
+    clients: [&'static str; 3],
+    servers: [&'static str; 2],
+    nobody: &'static str,
+}
+
+const V4: Net = Net {
+    client: "10.0.0.2:4000",
+    server: "192.0.2.80:8080",
+    inner: "10.0.1.5:80",
+    public: "203.0.113.1",
+    class: 0,
+    clients: ["10.0.0.2:4000", "10.0.0.3:4000", "10.0.0.3:61000"],
+    servers: ["10.0.1.5:80", "10.0.1.5:81"],
+    nobody: "10.0.0.2:4001",
+};
+
+/// Addresses that differ in each of their words, and some that do so in one alone.
+const V6: Net = Net {
+    client: "[fd00::a:0:0:2]:4000",
+    server: "[2001:db8::80]:8080",
+    inner: "[fd00:1::5]:80",
+    public: "2001:db8:1::1",
+    class: hop::IPV6,
+    clients: ["[fd00::a:0:0:2]:4000", "[fd00::b:0:0:2]:4000", "[fd00:0:0:1:b::2]:61000"],
+    servers: ["[fd00:1::5]:80", "[fd00:1::5]:81"],
+    nobody: "[fd00::a:0:0:2]:4001",
+};
+
+/// An address as the short way has it, and the hosts of its family.
+trait Of: Address + Debug {
+    const NET: Net;
+}
+
+impl Of for u32 {
+    const NET: Net = V4;
+}
+
+impl Of for Halves {
+    const NET: Net = V6;
+}
 
 /// What table nat does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +117,8 @@ fn order(kind: Kind, to: &str, ports: Option<(u16, u16)>) -> Order {
     Order { kind, flags, first: addr(to), last: addr(to), first_port, last_port, base: 0 }
 }
 
-fn masquerade() -> Order {
-    Order { flags: 0, ..order(Kind::Masquerade, PUBLIC, None) }
+fn masquerade(net: &Net) -> Order {
+    Order { flags: 0, ..order(Kind::Masquerade, net.public, None) }
 }
 
 /// Adds a chain of table nat with one rule for everything, and a policy behind it.
@@ -85,12 +136,12 @@ fn add(memory: &mut Memory, chain: Chain, order: &Order) {
     memory.header.needs |= need::NAT;
 }
 
-fn gateway(nat: Nat) -> Memory {
+fn gateway<A: Of>(nat: Nat) -> Memory {
     Memory::with(|memory| {
         memory.add_device(1, OURS);
-        memory.own_address = |_| Some(addr(PUBLIC));
+        memory.own_address = |_| Some(addr(A::NET.public));
         // Nobody is behind the address that others stand for.
-        memory.route = |to| match to == addr(PUBLIC) {
+        memory.route = |to| match to == addr(A::NET.public) {
             true => (Chain::Input, 0),
             false => (Chain::Forward, 2),
         };
@@ -99,6 +150,7 @@ fn gateway(nat: Nat) -> Memory {
             in_ifindex: 1,
             out_ifindex: 2,
             mtu: 1_500,
+            class: A::NET.class,
             ..Hop::default()
         });
         let accepts = Rule { target: Target::Accept as u8, ..Rule::default() };
@@ -106,15 +158,15 @@ fn gateway(nat: Nat) -> Memory {
         memory.rules = vec![accepts, policy];
         memory.header = RulesetHeader::of_filter(0);
         if nat.has_destination() {
-            let inner = socket(INNER);
+            let inner = socket(A::NET.inner);
             let ports = Some((inner.port(), inner.port()));
             let order = order(Kind::Destination, &inner.ip().to_string(), ports);
             add(memory, Chain::NatPrerouting, &order);
         }
         match nat {
-            Nat::Masquerade | Nat::Both => add(memory, Chain::NatPostrouting, &masquerade()),
+            Nat::Masquerade | Nat::Both => add(memory, Chain::NatPostrouting, &masquerade(&A::NET)),
             Nat::Source => {
-                let order = order(Kind::Source, PUBLIC, Some((61_000, 61_010)));
+                let order = order(Kind::Source, A::NET.public, Some((61_000, 61_010)));
                 add(memory, Chain::NatPostrouting, &order);
             }
             Nat::Destination => {}
@@ -182,20 +234,17 @@ fn counters(memory: &Memory) -> [u64; STAT_PLACES] {
 }
 
 /// The ends of a frame as its bytes have them, and their mark.
-fn wire_of(frame: &[u8]) -> (Ends, Mark) {
-    const PROTOCOL: usize = 23;
+fn wire_of<A: Of>(frame: &[u8]) -> (Ends<A>, Mark) {
     let (from, to) = ends(frame);
     let wire = ends_between(from, to);
-    (wire, Mark::of(&wire, frame[PROTOCOL]))
+    let protocol = if from.is_ipv4() { frame[23] } else { frame[20] };
+    (wire, Mark::of(&wire, protocol))
 }
 
-fn ends_between(from: SocketAddr, to: SocketAddr) -> Ends {
-    let word = |socket: SocketAddr| match socket.ip() {
-        IpAddr::V4(address) => u32::from_ne_bytes(address.octets()),
-        IpAddr::V6(_) => panic!("an address of IPv4"),
-    };
+fn ends_between<A: Of>(from: SocketAddr, to: SocketAddr) -> Ends<A> {
     let (sport, dport) = (from.port().to_be(), to.port().to_be());
-    Ends { src: word(from), dst: word(to), sport, dport }
+    let [src, dst] = [from, to].map(|socket| A::narrow(&socket.ip().into()));
+    Ends { src, dst, sport, dport }
 }
 
 /// What somebody does to a hint between two packets.
@@ -203,31 +252,43 @@ fn ends_between(from: SocketAddr, to: SocketAddr) -> Ends {
 enum Mischief {
     Nothing,
     Clear,
-    /// Anything stands there.
-    Noise(Hint),
+    /// Anything stands in one of the places.
+    Noise(Part, Hint),
+    /// Of a lie, as below, one half: the other is as it was.
+    Half(Part, usize),
     /// The next packet is said to have one of these ends inside, chosen by that number: those of
     /// other flows, of flows that are over, and of none.
     Lie(usize),
 }
 
 impl Mischief {
-    fn be_done(&self, memory: &Memory, wire: (Ends, Mark), lies: &[Ends]) {
-        let (_, mark) = wire;
-        let hint = match self {
-            Self::Nothing => return,
-            Self::Clear => Hint::NONE,
-            Self::Noise(hint) => *hint,
-            Self::Lie(number) => Hint::new(mark, &lies[number % lies.len()]),
-        };
-        memory.note_hint(mark, &hint);
+    fn be_done<A: Of>(&self, memory: &Memory, mark: Mark, lies: &[Ends<A>]) {
+        match self {
+            Self::Nothing => {}
+            Self::Clear => memory.note_hint(mark, Part::First, &Hint::NONE),
+            Self::Noise(part, hint) => memory.note_hint(mark, *part, hint),
+            Self::Half(part, number) => {
+                let other = if *part == Part::First { Part::Second } else { Part::First };
+                let kept = memory.hint(mark, other);
+                A::note_hint(memory, mark, &lies[number % lies.len()]);
+                memory.note_hint(mark, other, &kept);
+            }
+            Self::Lie(number) => A::note_hint(memory, mark, &lies[number % lies.len()]),
+        }
     }
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop::sample::select(&[Part::First, Part::Second][..])
 }
 
 fn mischief() -> impl Strategy<Value = Mischief> {
     prop_oneof![
         6 => Just(Mischief::Nothing),
         1 => Just(Mischief::Clear),
-        1 => any::<(u64, u64)>().prop_map(|(mark, inside)| Mischief::Noise(Hint { mark, inside })),
+        1 => (part(), any::<(u64, u64)>())
+            .prop_map(|(part, (mark, inside))| Mischief::Noise(part, Hint { mark, inside })),
+        1 => (part(), any::<usize>()).prop_map(|(part, number)| Mischief::Half(part, number)),
         2 => any::<usize>().prop_map(Mischief::Lie),
     ]
 }
@@ -274,23 +335,24 @@ enum Aim {
 }
 
 /// Two hosts and how they know each other.
-struct Talk {
+struct Talk<A> {
     client: SocketAddr,
     server: SocketAddr,
     /// Whom the server sees.
     seen: SocketAddr,
     memory: Memory,
+    of: PhantomData<A>,
 }
 
-impl Talk {
+impl<A: Of> Talk<A> {
     /// Behind a handshake, the verdict of both directions remembered.
     fn new(nat: Nat, is_udp: bool) -> Self {
-        let memory = gateway(nat);
-        let client = socket(CLIENT);
+        let memory = gateway::<A>(nat);
+        let client = socket(A::NET.client);
         let first = Step { seq: 1_000, ack: 0, ..Step::of(is_udp, false, SYN) };
-        let left = pass(&memory, &between(client, socket(SERVER), &first), NOW).expect("accepted");
-        let (seen, server) = ends(&left);
-        let talk = Self { client, server, seen, memory };
+        let first = between(client, socket(A::NET.server), &first);
+        let (seen, server) = ends(&pass(&memory, &first, NOW).expect("accepted"));
+        let talk = Self { client, server, seen, memory, of: PhantomData };
         let answer = Step { seq: 5_000, ..Step::of(is_udp, true, SYN | ACK) };
         let rest = [answer, Step::of(is_udp, false, ACK), Step::of(is_udp, true, ACK)];
         let again = [Step::of(is_udp, false, ACK), Step::of(is_udp, true, ACK)];
@@ -305,7 +367,7 @@ impl Talk {
     fn frame(&self, step: &Step) -> Vec<u8> {
         let (from, known, inside) = match step.is_reply {
             true => (self.server, self.seen, self.client),
-            false => (self.client, socket(SERVER), self.server),
+            false => (self.client, socket(A::NET.server), self.server),
         };
         let to = match step.aim {
             Aim::Right => known,
@@ -324,14 +386,15 @@ impl Talk {
     }
 
     /// All that the ends of a packet could be taken for.
-    fn lies(&self) -> Vec<Ends> {
-        let all = [self.client, self.server, self.seen, socket(SERVER), socket("10.0.0.3:4000")];
+    fn lies(&self) -> Vec<Ends<A>> {
+        let [known, other] = [A::NET.server, A::NET.clients[1]].map(socket);
+        let all = [self.client, self.server, self.seen, known, other];
         let pairs = all.into_iter().flat_map(|from| all.map(|to| ends_between(from, to)));
         pairs.collect()
     }
 
     /// Those of a step on the wire, and which hint the gateway has of it.
-    fn wire(&self, step: &Step) -> (Ends, Mark) {
+    fn wire(&self, step: &Step) -> (Ends<A>, Mark) {
         wire_of(&self.frame(step))
     }
 
@@ -369,29 +432,43 @@ fn talk_of_steps() -> impl Strategy<Value = (bool, Vec<(Step, Mischief)>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn the_short_way_leads_where_the_long_one_does(
         nat in prop::sample::select(&Nat::ALL[..]),
         (is_udp, steps) in talk_of_steps(),
         hints in hints(),
+        is_ipv6: bool,
     ) {
-        let (short, long) = (Talk::new(nat, is_udp), Talk::new(nat, is_udp));
-        have(&short.memory, hints);
-        let lies = short.lies();
-        let mut now = NOW.after(Nanos::from_secs(5));
-        for (step, mischief) in &steps {
-            mischief.be_done(&short.memory, short.wire(step), &lies);
-            now = now.after(Nanos::from_millis(step.wait));
-            let frame = long.frame(step);
-            prop_assert_eq!(&frame, &short.frame(step));
-            let expected = pass(&long.memory, &frame, now);
-            prop_assert_eq!(pass_shortly(&short.memory, &frame, now), expected, "{:?}", step);
-            prop_assert_eq!(short.flows(), long.flows(), "{:?}", step);
-            prop_assert_eq!(short.counters(), long.counters(), "{:?}", step);
+        match is_ipv6 {
+            false => compare::<u32>(nat, is_udp, &steps, hints)?,
+            true => compare::<Halves>(nat, is_udp, &steps, hints)?,
         }
     }
+}
+
+fn compare<A: Of>(
+    nat: Nat,
+    is_udp: bool,
+    steps: &[(Step, Mischief)],
+    hints: usize,
+) -> Result<(), TestCaseError> {
+    let (short, long) = (Talk::<A>::new(nat, is_udp), Talk::<A>::new(nat, is_udp));
+    have(&short.memory, hints);
+    let lies = short.lies();
+    let mut now = NOW.after(Nanos::from_secs(5));
+    for (step, mischief) in steps {
+        mischief.be_done(&short.memory, short.wire(step).1, &lies);
+        now = now.after(Nanos::from_millis(step.wait));
+        let frame = long.frame(step);
+        prop_assert_eq!(&frame, &short.frame(step));
+        let expected = pass(&long.memory, &frame, now);
+        prop_assert_eq!(pass_shortly(&short.memory, &frame, now), expected, "{:?}", step);
+        prop_assert_eq!(short.flows(), long.flows(), "{:?}", step);
+        prop_assert_eq!(short.counters(), long.counters(), "{:?}", step);
+    }
+    Ok(())
 }
 
 /// A packet of several clients whom the gateway gives two ports, or of a server to one of these.
@@ -407,42 +484,39 @@ struct Turn {
 }
 
 impl Turn {
-    const CLIENTS: [&str; 3] = ["10.0.0.2:4000", "10.0.0.3:4000", "10.0.0.3:61000"];
-    /// One host: its clients may have the same port of the gateway.
-    const SERVERS: [&str; 2] = [INNER, "10.0.1.5:81"];
     const PORTS: (u16, u16) = (61_000, 61_001);
 
-    fn gateway() -> Memory {
-        let mut memory = gateway(Nat::Masquerade);
-        let order = order(Kind::Source, PUBLIC, Some(Self::PORTS));
+    fn gateway<A: Of>() -> Memory {
+        let mut memory = gateway::<A>(Nat::Masquerade);
+        let order = order(Kind::Source, A::NET.public, Some(Self::PORTS));
         memory.extras.clear();
         add(&mut memory, Chain::NatPostrouting, &order);
         memory
     }
 
-    fn frame(&self) -> Vec<u8> {
+    fn frame(&self, net: &Net) -> Vec<u8> {
         let step = Step { len: 30, ..Step::of(true, self.is_reply, ACK) };
-        let (client, server) = (Self::CLIENTS[self.client], Self::SERVERS[self.server]);
+        let (client, server) = (net.clients[self.client], net.servers[self.server]);
         let (client, server) = (socket(client), socket(server));
-        let public = SocketAddr::new(addr(PUBLIC).to_ip(), self.port);
+        let public = SocketAddr::new(addr(net.public).to_ip(), self.port);
         match self.is_reply {
             true => between(server, public, &step),
             false => between(client, server, &step),
         }
     }
 
-    fn lies() -> Vec<Ends> {
+    fn lies<A: Of>() -> Vec<Ends<A>> {
         let of = |from: &str, to: &str| ends_between(socket(from), socket(to));
-        let servers = Self::SERVERS.into_iter();
-        let clients = servers.flat_map(|from| Self::CLIENTS.map(|to| of(from, to)));
-        clients.chain([of(INNER, "10.0.0.2:4001"), of(CLIENT, INNER)]).collect()
+        let Net { clients, servers, inner, client, nobody, .. } = A::NET;
+        let known = servers.into_iter().flat_map(|from| clients.map(|to| of(from, to)));
+        known.chain([of(inner, nobody), of(client, inner)]).collect()
     }
 }
 
 prop_compose! {
     fn turn()(
-        client in 0..Turn::CLIENTS.len(),
-        server in 0..Turn::SERVERS.len(),
+        client in 0..V4.clients.len(),
+        server in 0..V4.servers.len(),
         is_reply: bool,
         port in Turn::PORTS.0..=Turn::PORTS.1,
         wait in prop_oneof![
@@ -456,36 +530,62 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// Ports that were one client's become another's, while hints tell of the former.
     #[test]
     fn no_packet_is_led_to_another_client(
         turns in vec((turn(), mischief()), 1..80),
         hints in hints(),
+        is_ipv6: bool,
     ) {
-        let (short, long) = (Turn::gateway(), Turn::gateway());
-        have(&short, hints);
-        let lies = Turn::lies();
-        let mut now = NOW;
-        for (turn, mischief) in &turns {
-            now = now.after(turn.wait);
-            if turn.is_flushed {
-                short.forget_flows();
-                long.forget_flows();
-            }
-            let frame = turn.frame();
-            mischief.be_done(&short, wire_of(&frame), &lies);
-            let expected = pass(&long, &frame, now);
-            prop_assert_eq!(pass_shortly(&short, &frame, now), expected, "{:?}", turn);
-            prop_assert_eq!(flows(&short), flows(&long), "{:?}", turn);
-            prop_assert_eq!(counters(&short), counters(&long), "{:?}", turn);
+        match is_ipv6 {
+            false => take_turns::<u32>(&turns, hints)?,
+            true => take_turns::<Halves>(&turns, hints)?,
         }
     }
 }
 
+fn take_turns<A: Of>(turns: &[(Turn, Mischief)], hints: usize) -> Result<(), TestCaseError> {
+    let (short, long) = (Turn::gateway::<A>(), Turn::gateway::<A>());
+    have(&short, hints);
+    let lies = Turn::lies::<A>();
+    let mut now = NOW;
+    for (turn, mischief) in turns {
+        now = now.after(turn.wait);
+        if turn.is_flushed {
+            short.forget_flows();
+            long.forget_flows();
+        }
+        let frame = turn.frame(&A::NET);
+        mischief.be_done(&short, wire_of::<A>(&frame).1, &lies);
+        let expected = pass(&long, &frame, now);
+        prop_assert_eq!(pass_shortly(&short, &frame, now), expected, "{:?}", turn);
+        prop_assert_eq!(flows(&short), flows(&long), "{:?}", turn);
+        prop_assert_eq!(counters(&short), counters(&long), "{:?}", turn);
+    }
+    Ok(())
+}
+
+/// Runs a test of one family over both.
+macro_rules! both_families {
+    ($test:ident) => {
+        mod $test {
+            #[test]
+            fn of_ipv4() {
+                super::$test::<u32>();
+            }
+
+            #[test]
+            fn of_ipv6() {
+                super::$test::<super::Halves>();
+            }
+        }
+    };
+}
+
 /// Whether the short way takes both directions of a connection.
-fn takes(talk: &Talk, is_udp: bool) -> [bool; 2] {
+fn takes<A: Of>(talk: &Talk<A>, is_udp: bool) -> [bool; 2] {
     let later = NOW.after(Nanos::from_secs(5));
     [false, true].map(|is_reply| {
         // No frame on a wire is shorter.
@@ -494,28 +594,28 @@ fn takes(talk: &Talk, is_udp: bool) -> [bool; 2] {
     })
 }
 
-#[test]
-fn it_takes_both_directions_however_they_are_translated() {
+both_families!(it_takes_both_directions_however_they_are_translated);
+fn it_takes_both_directions_however_they_are_translated<A: Of>() {
     for (nat, is_udp) in Nat::ALL.into_iter().flat_map(|nat| [(nat, false), (nat, true)]) {
-        let talk = Talk::new(nat, is_udp);
+        let talk = Talk::<A>::new(nat, is_udp);
         assert_eq!(takes(&talk, is_udp), [true; 2], "{nat:?}, UDP: {is_udp}");
     }
 }
 
-#[test]
-fn it_takes_nothing_that_is_addressed_past_the_wire_face() {
+both_families!(it_takes_nothing_that_is_addressed_past_the_wire_face);
+fn it_takes_nothing_that_is_addressed_past_the_wire_face<A: Of>() {
     let cases = [(Nat::Masquerade, true), (Nat::Destination, false), (Nat::Both, true)];
     for (nat, is_reply) in cases {
-        let talk = Talk::new(nat, false);
+        let talk = Talk::<A>::new(nat, false);
         let step = Step { aim: Aim::Inside, ..Step::of(false, is_reply, ACK) };
         assert!(!talk.memory.follow(&talk.frame(&step), NOW), "{nat:?}");
     }
 }
 
-#[test]
-fn it_takes_nothing_of_a_connection_whose_numbers_may_be_shifted() {
+both_families!(it_takes_nothing_of_a_connection_whose_numbers_may_be_shifted);
+fn it_takes_nothing_of_a_connection_whose_numbers_may_be_shifted<A: Of>() {
     for nat in Nat::ALL {
-        let talk = Talk::new(nat, false);
+        let talk = Talk::<A>::new(nat, false);
         talk.change(|flow| flow.helper = helper::FTP);
         assert_eq!(takes(&talk, false), [false; 2]);
         talk.change(|flow| flow.status |= status::EXPECTED);
@@ -523,9 +623,9 @@ fn it_takes_nothing_of_a_connection_whose_numbers_may_be_shifted() {
     }
 }
 
-#[test]
-fn it_takes_nothing_that_leaves_by_an_interface_of_somebody_else() {
-    let mut talk = Talk::new(Nat::Masquerade, false);
+both_families!(it_takes_nothing_that_leaves_by_an_interface_of_somebody_else);
+fn it_takes_nothing_that_leaves_by_an_interface_of_somebody_else<A: Of>() {
+    let mut talk = Talk::<A>::new(Nat::Masquerade, false);
     talk.memory.devices.insert(2, Device::default());
     assert_eq!(takes(&talk, false), [false, true]);
     talk.memory.devices.insert(2, Device { flags: device::OURS, ..Device::default() });
@@ -539,7 +639,7 @@ mod hints {
 
     /// What the gateway says of the server's packet a second after the one before, and how often it
     /// has looked for a translation.
-    fn reply(talk: &Talk, second: u64) -> (bool, u32) {
+    fn reply<A: Of>(talk: &Talk<A>, second: u64) -> (bool, u32) {
         let frame = talk.frame(&Step { len: 30, ..Step::of(false, true, ACK) });
         let asked = talk.memory.asked_translations.take();
         assert_eq!(asked, 0, "left over");
@@ -547,66 +647,88 @@ mod hints {
         (is_taken, talk.memory.asked_translations.take())
     }
 
-    #[test]
-    fn the_second_packet_to_a_wire_face_asks_for_no_translation() {
-        let talk = Talk::new(Nat::Masquerade, false);
+    both_families!(the_second_packet_to_a_wire_face_asks_for_no_translation);
+    fn the_second_packet_to_a_wire_face_asks_for_no_translation<A: Of>() {
+        let talk = Talk::<A>::new(Nat::Masquerade, false);
         assert_eq!(reply(&talk, 0), (true, 1));
         assert_eq!(reply(&talk, 1), (true, 0));
         assert_eq!(reply(&talk, 2), (true, 0));
     }
 
-    #[test]
-    fn a_packet_to_no_wire_face_neither_asks_nor_is_noted() {
-        let talk = Talk::new(Nat::Masquerade, false);
+    both_families!(a_packet_to_no_wire_face_neither_asks_nor_is_noted);
+    fn a_packet_to_no_wire_face_neither_asks_nor_is_noted<A: Of>() {
+        let talk = Talk::<A>::new(Nat::Masquerade, false);
         let frame = talk.frame(&Step { len: 30, ..Step::of(false, false, ACK) });
         assert!(talk.memory.follow(&frame, NOW.after(Nanos::from_secs(5))));
         assert_eq!(talk.memory.asked_translations.get(), 0);
         assert!(talk.memory.hints.borrow().iter().all(|hint| *hint == Hint::NONE));
     }
 
-    #[test]
-    fn a_wrong_one_is_cleared_and_the_next_packet_gets_a_right_one() {
-        let talk = Talk::new(Nat::Masquerade, false);
+    both_families!(a_wrong_one_is_cleared_and_the_next_packet_gets_a_right_one);
+    fn a_wrong_one_is_cleared_and_the_next_packet_gets_a_right_one<A: Of>() {
+        let talk = Talk::<A>::new(Nat::Masquerade, false);
         let step = Step::of(false, true, ACK);
         let (wire, mark) = talk.wire(&step);
-        let right =
-            Hint::new(mark, &Ends { dst: ends_between(talk.server, talk.client).dst, ..wire });
+        let right = Ends { dst: ends_between::<A>(talk.server, talk.client).dst, ..wire };
+        let told = || A::hinted(&talk.memory, mark, &wire);
         assert_eq!(reply(&talk, 0), (true, 1));
-        assert_eq!(talk.memory.hint(mark), right);
-        for lie in talk.lies().iter().filter(|lie| Hint::new(mark, lie) != right) {
-            talk.memory.note_hint(mark, &Hint::new(mark, lie));
+        assert_eq!(told(), Some(right));
+        for lie in talk.lies().iter().map(|lie| Ends { src: wire.src, ..*lie }) {
+            if lie == right {
+                continue;
+            }
+            A::note_hint(&talk.memory, mark, &lie);
             assert_eq!(reply(&talk, 0), (false, 0), "{lie:?}");
-            assert_eq!(talk.memory.hint(mark), Hint::NONE, "{lie:?}");
+            assert_eq!(told(), None, "{lie:?}");
             assert_eq!(reply(&talk, 0), (true, 1), "{lie:?}");
-            assert_eq!(talk.memory.hint(mark), right, "{lie:?}");
+            assert_eq!(told(), Some(right), "{lie:?}");
         }
     }
 
+    both_families!(one_of_a_flow_with_another_face_is_not_followed);
     /// A client that had this port before, whose flow is there, has it no more.
-    #[test]
-    fn one_of_a_flow_with_another_face_is_not_followed() {
-        let talk = Talk::new(Nat::Source, false);
+    fn one_of_a_flow_with_another_face_is_not_followed<A: Of>() {
+        let talk = Talk::<A>::new(Nat::Source, false);
         assert_eq!(reply(&talk, 0), (true, 1));
         talk.change(|flow| flow.faces.port[0] ^= 1);
         assert_eq!(reply(&talk, 1), (false, 0));
     }
 
-    #[test]
-    fn one_of_a_flow_that_has_expired_is_cleared() {
-        let talk = Talk::new(Nat::Masquerade, false);
+    both_families!(one_of_a_flow_that_has_expired_is_cleared);
+    fn one_of_a_flow_that_has_expired_is_cleared<A: Of>() {
+        let talk = Talk::<A>::new(Nat::Masquerade, false);
         assert_eq!(reply(&talk, 0), (true, 1));
         talk.change(|flow| flow.expires = NOW);
         assert_eq!(reply(&talk, 1), (false, 0));
         let (_, mark) = talk.wire(&Step::of(false, true, ACK));
-        assert_eq!(talk.memory.hint(mark), Hint::NONE);
+        assert_eq!(talk.memory.hint(mark, Part::First), Hint::NONE);
         assert_eq!(reply(&talk, 2), (false, 1));
-        assert_eq!(talk.memory.hint(mark), Hint::NONE);
+        assert_eq!(talk.memory.hint(mark, Part::First), Hint::NONE);
     }
 
-    #[test]
-    fn each_protocol_has_its_own() {
-        let (wire, mark) = Talk::new(Nat::Masquerade, false).wire(&Step::of(false, true, ACK));
+    both_families!(each_protocol_has_its_own);
+    fn each_protocol_has_its_own<A: Of>() {
+        let (wire, mark) = Talk::<A>::new(Nat::Masquerade, false).wire(&Step::of(false, true, ACK));
         assert_ne!(mark, Mark::of(&wire, 17));
         assert_eq!(mark, Mark::of(&wire, 6));
+    }
+}
+
+/// Where a half of a hint is another's, the table of translations is asked, and the hint is whole again.
+#[test]
+fn a_hint_of_ipv6_whose_second_half_is_anothers_is_not_followed() {
+    let talk = Talk::<Halves>::new(Nat::Masquerade, false);
+    let (wire, mark) = talk.wire(&Step::of(false, true, ACK));
+    let frame = talk.frame(&Step { len: 30, ..Step::of(false, true, ACK) });
+    let later = NOW.after(Nanos::from_secs(5));
+    assert!(talk.memory.follow(&frame, later));
+    let inside = Halves::hinted(&talk.memory, mark, &wire).expect("a hint");
+    for other in [Hint::NONE, Hint { mark: 1, inside: 2 }] {
+        talk.memory.note_hint(mark, Part::Second, &other);
+        assert_eq!(Halves::hinted(&talk.memory, mark, &wire), None);
+        talk.memory.asked_translations.set(0);
+        assert!(talk.memory.follow(&frame, later));
+        assert_eq!(talk.memory.asked_translations.get(), 1);
+        assert_eq!(Halves::hinted(&talk.memory, mark, &wire), Some(inside));
     }
 }

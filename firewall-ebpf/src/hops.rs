@@ -7,10 +7,9 @@ use bytemuck::Zeroable;
 use firewall_common::{
     addr::Addr,
     control::device,
-    hop::{Claim, HOPS, Hop, NOWHERE, dscp, station},
-    shortcut::Plain,
+    hop::{Claim, HOPS, Hop, NOWHERE, station},
+    shortcut::{Address, Ends, Halves, Ip, Ipv4, Ipv6, Plain},
     tables::Tables,
-    wire::{Ipv4, Tcp},
 };
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     memory,
     packet::XdpPacket,
     route::{self, Fib},
-    shortcut,
+    shortcut::{self, InPlace},
     tables::Maps,
     verifier::opaque,
 };
@@ -34,10 +33,19 @@ pub fn hop(number: u16) -> Option<&'static Hop> {
     TABLE.get(u32::from(number))
 }
 
-/// The place in the table of the hop by which the frame at hand, an eligible packet, goes
+/// What [`xdp_confirm`] has given.
+#[inline(always)]
+pub const fn number(answer: u32) -> Option<u16> {
+    match answer {
+        NONE => None,
+        number => Some(number as u16),
+    }
+}
+
+/// The place in the table of the hop by which the frame at hand, an eligible packet of IPv4, goes
 /// on to this interface, as the routing table says now; [`NOWHERE`] where no frame between these
-/// interfaces is redirected, [`NONE`] where this one needs the stack, or goes another way. `dst` and `ports`, the source's first, are what it has inside, in the
-/// order of memory.
+/// interfaces is redirected, [`NONE`] where this one needs the stack, or goes another way. `dst` and
+/// `ports`, the source's first, are what it has inside, in the order of memory.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xdp_confirm(
@@ -45,6 +53,32 @@ pub extern "C" fn xdp_confirm(
     out_ifindex: u32,
     tick: u32,
     dst: u32,
+    ports: u32,
+) -> u32 {
+    confirm::<Ipv4>(ctx, out_ifindex, tick, dst, ports)
+}
+
+/// The same of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_confirm6(
+    ctx: *mut xdp_md,
+    out_ifindex: u32,
+    tick: u32,
+    dst: *const Addr,
+    ports: u32,
+) -> u32 {
+    // SAFETY: null, or an address that nobody writes meanwhile.
+    let Some(dst) = (unsafe { dst.as_ref() }) else { return NONE };
+    confirm::<Ipv6<'_>>(ctx, out_ifindex, tick, Halves::narrow(dst), ports)
+}
+
+#[inline(always)]
+fn confirm<I: InPlace>(
+    ctx: *mut xdp_md,
+    out_ifindex: u32,
+    tick: u32,
+    dst: I::Address,
     ports: u32,
 ) -> u32 {
     let packet = XdpPacket { ctx };
@@ -56,13 +90,12 @@ pub extern "C" fn xdp_confirm(
     if from.flags & device::GENERIC != 0 || out.flags & device::TAKES_REDIRECT == 0 {
         return u32::from(NOWHERE);
     }
-    let Some(mut plain) = shortcut::read(&packet) else { return NONE };
-    let [.., to] = &mut plain.ip;
-    *to = dst;
-    let [from_to, ..] = &mut plain.tcp;
-    *from_to = ports;
+    let Some(plain) = shortcut::read::<I>(&packet) else { return NONE };
     let mut fib = Fib::zeroed();
-    if !ask(ctx.cast(), &plain, in_ifindex, &mut fib) || fib.ifindex != out_ifindex {
+    fib.ifindex = in_ifindex;
+    let [sport, dport] = bytemuck::cast(ports);
+    let inside = Ends { dst, sport, dport, ..plain.ends() };
+    if !ask(ctx.cast(), &plain, &inside, &mut fib) || fib.ifindex != out_ifindex {
         return NONE;
     }
     let [a, b, c, d, e, f] = fib.destination_mac;
@@ -78,28 +111,30 @@ pub extern "C" fn xdp_confirm(
             u32::from_ne_bytes([i, j, k, l]),
         ],
         mtu: fib.len,
-        dscp: dscp(plain.ip().tos),
+        class: plain.ip.route_class(),
         _pad: 0,
     };
     place(&hop, tick)
 }
 
-/// Has the routing table say where the frame goes; `false` where only the stack knows.
+/// Has the routing table say where the frame goes, which has these ends inside; `false` where only
+/// the stack knows.
 #[inline(always)]
-fn ask(ctx: *mut c_void, plain: &Plain, in_ifindex: u32, fib: &mut Fib) -> bool {
-    let (ip, tcp): (Ipv4, Tcp) = (plain.ip(), plain.tcp());
-    if Addr::v4(ip.dst).is_for_many() {
+fn ask<I: Ip>(
+    ctx: *mut c_void,
+    plain: &Plain<I>,
+    inside: &Ends<I::Address>,
+    fib: &mut Fib,
+) -> bool {
+    let (src, dst) = (inside.src.wide(), inside.dst.wide());
+    if dst.is_for_many() {
         return false;
     }
-    fib.family = route::AF_INET;
-    fib.protocol = ip.protocol;
-    fib.sport = tcp.sport;
-    fib.dport = tcp.dport;
+    fib.protocol = plain.ip.protocol();
+    fib.sport = inside.sport;
+    fib.dport = inside.dport;
     fib.len = plain.ip_len() as u16;
-    fib.ifindex = in_ifindex;
-    fib.class = u32::from(ip.tos);
-    fib.src = [ip.src, 0, 0, 0];
-    fib.dst = [ip.dst, 0, 0, 0];
+    fib.between(I::FAMILY, src, dst, plain.ip.tos());
     route::is_direct(ctx, fib)
 }
 
@@ -149,7 +184,7 @@ fn write(entry: *mut Hop, claim: u64, hop: &Hop, tick: u32) -> bool {
         (*entry).out_ifindex = hop.out_ifindex;
         (*entry).addresses = hop.addresses;
         (*entry).mtu = hop.mtu;
-        (*entry).dscp = hop.dscp;
+        (*entry).class = hop.class;
     }
     memory::exchange(word, writing, ready)
 }

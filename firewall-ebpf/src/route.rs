@@ -13,7 +13,7 @@ use firewall_common::{
 
 use crate::{maps::DELIVERY, tables::Program};
 
-pub const AF_INET: u8 = 2;
+const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// Answers of `bpf_fib_lookup`, as the kernel's `BPF_FIB_LKUP_RET_*`.
@@ -57,6 +57,27 @@ pub struct Fib {
     pub vlan: u32,
     pub source_mac: [u8; 6],
     pub destination_mac: [u8; 6],
+}
+
+impl Fib {
+    /// Asks for the way from one address to another; for that of IPv6 without the traffic class.
+    #[inline(always)]
+    pub const fn between(&mut self, family: Family, src: Addr, dst: Addr, tos: u8) {
+        match family {
+            Family::Ipv4 => {
+                self.family = AF_INET;
+                self.class = tos as u32;
+                self.src = [src.words[3], 0, 0, 0];
+                self.dst = [dst.words[3], 0, 0, 0];
+            }
+            Family::Ipv6 => {
+                self.family = AF_INET6;
+                self.class = 0;
+                self.src = src.words;
+                self.dst = dst.words;
+            }
+        }
+    }
 }
 
 /// The interface of a forwarded packet that leaves by none, or by one that the
@@ -294,18 +315,5 @@ fn ask(fib: &mut Fib, headers: &Headers, ifindex: u32, src: Addr, dst: Addr) {
     fib.len = headers.ip_len as u16;
     fib.ifindex = ifindex;
     fib.vlan = 0;
-    match headers.family() {
-        Family::Ipv4 => {
-            fib.family = AF_INET;
-            fib.class = u32::from(headers.tos);
-            fib.src = [src.words[3], 0, 0, 0];
-            fib.dst = [dst.words[3], 0, 0, 0];
-        }
-        Family::Ipv6 => {
-            fib.family = AF_INET6;
-            fib.class = 0;
-            fib.src = src.words;
-            fib.dst = dst.words;
-        }
-    }
+    fib.between(headers.family(), src, dst, headers.tos);
 }

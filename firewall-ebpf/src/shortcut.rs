@@ -12,10 +12,9 @@ use aya_ebpf::{
 };
 use firewall_common::{
     checksum,
-    flow::protocol,
     hop::Hop,
-    shortcut::{self, Plain, Turned},
-    wire::{Ethernet, Ipv4, Ports, Tcp, Udp},
+    shortcut::{self, Ip, Ipv4, Ipv6, Plain, Turned},
+    wire::{self, Ethernet, Ports, Tcp, Udp},
 };
 
 use crate::{
@@ -27,30 +26,100 @@ use crate::{
 pub const DECLINED: u32 = u32::MAX;
 
 const L3: usize = size_of::<Ethernet>();
-const L4: usize = L3 + size_of::<Ipv4>();
 const ETHER_TYPE: usize = L3 - size_of::<u16>();
+
+/// Of a header of either family: how it is read and written in place.
+pub trait InPlace: Ip {
+    /// # Safety
+    /// The header stands there, and nobody writes it as long as it is in use.
+    unsafe fn at(place: usize) -> Self;
+
+    /// # Safety
+    /// The header stands there.
+    unsafe fn write_addresses(at: usize, turned: &Turned<Self::Address>);
+
+    /// Takes one from the TTL or hop limit.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn count_down(at: usize);
+}
+
+impl InPlace for Ipv4 {
+    #[inline(always)]
+    unsafe fn at(place: usize) -> Self {
+        // SAFETY: by the caller.
+        Self(unsafe { *(place as *const [u32; 5]) })
+    }
+
+    #[inline(always)]
+    unsafe fn write_addresses(at: usize, turned: &Turned<u32>) {
+        let ip = at as *mut wire::Ipv4;
+        // SAFETY: by the caller.
+        unsafe {
+            (*ip).src = turned.ends.src;
+            (*ip).dst = turned.ends.dst;
+            (*ip).checksum = turned.header_checksum;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn count_down(at: usize) {
+        let ip = at as *mut wire::Ipv4;
+        // SAFETY: by the caller.
+        unsafe {
+            (*ip).ttl = (*ip).ttl.wrapping_sub(1);
+            (*ip).checksum = checksum::after_ttl_decrement((*ip).checksum);
+        }
+    }
+}
+
+impl InPlace for Ipv6<'_> {
+    #[inline(always)]
+    unsafe fn at(place: usize) -> Self {
+        // SAFETY: by the caller.
+        Self(unsafe { &*(place as *const [u64; 5]) })
+    }
+
+    #[inline(always)]
+    unsafe fn write_addresses(at: usize, turned: &Turned<Self::Address>) {
+        let (src, dst) = (offset_of!(wire::Ipv6, src), offset_of!(wire::Ipv6, dst));
+        // SAFETY: by the caller.
+        unsafe {
+            *((at + src) as *mut [u64; 2]) = turned.ends.src.0;
+            *((at + dst) as *mut [u64; 2]) = turned.ends.dst.0;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn count_down(at: usize) {
+        let ip = at as *mut wire::Ipv6;
+        // SAFETY: by the caller.
+        unsafe { (*ip).hop_limit = (*ip).hop_limit.wrapping_sub(1) };
+    }
+}
 
 /// The first words of a frame, unless it is too short for them.
 #[inline(always)]
-pub fn read(packet: &XdpPacket) -> Option<Plain> {
+pub fn read<I: InPlace>(packet: &XdpPacket) -> Option<Plain<I>> {
     let (data, end) = (packet.data(), packet.data_end());
-    if data + Plain::LEN > end {
+    if data + Plain::<I>::LEN > end {
         return None;
     }
     // SAFETY: what is read was found to lie within the packet; the kernel loads words from
     // any address.
     unsafe {
-        let tcp = *((data + L4) as *const [u32; 5]);
+        let tcp = *((data + Plain::<I>::L4) as *const [u32; 5]);
         let has_options = bytemuck::cast::<_, Tcp>(tcp).header_len() > Tcp::LEN;
-        let first_option = match has_options && data + Plain::LEN + size_of::<u32>() <= end {
-            true => *((data + Plain::LEN) as *const u32),
+        let first_option = match has_options && data + Plain::<I>::LEN + size_of::<u32>() <= end {
+            true => *((data + Plain::<I>::LEN) as *const u32),
             false => 0,
         };
         let (low, high) = (*(data as *const u32), *((data + 4) as *const u16));
         Some(Plain {
             station: u64::from(low) | u64::from(high) << 32,
             ether_type: *((data + ETHER_TYPE) as *const u16),
-            ip: *((data + L3) as *const [u32; 5]),
+            ip: I::at(data + L3),
             tcp,
             first_option,
             available: (end - data - L3) as u32,
@@ -58,13 +127,25 @@ pub fn read(packet: &XdpPacket) -> Option<Plain> {
     }
 }
 
-/// Sends a frame on that needs nothing but what its flow remembers; gives the XDP action, or
-/// [`DECLINED`].
+/// Sends a frame of IPv4 on that needs nothing but what its flow remembers; gives the XDP action,
+/// or [`DECLINED`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xdp_shortcut(ctx: *mut xdp_md) -> u32 {
+    send_on::<Ipv4>(ctx)
+}
+
+/// The same of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xdp_shortcut6(ctx: *mut xdp_md) -> u32 {
+    send_on::<Ipv6<'_>>(ctx)
+}
+
+#[inline(always)]
+fn send_on<I: InPlace>(ctx: *mut xdp_md) -> u32 {
     let packet = XdpPacket { ctx };
-    let Some(plain) = read(&packet) else { return DECLINED };
+    let Some(plain) = read::<I>(&packet) else { return DECLINED };
     if !plain.is_eligible() {
         return DECLINED;
     }
@@ -72,10 +153,10 @@ pub extern "C" fn xdp_shortcut(ctx: *mut xdp_md) -> u32 {
     let Some(onward) = shortcut::follow(&plain, packet.ifindex(), &maps, now()) else {
         return DECLINED;
     };
-    if onward.ends != plain.ends() && !turn(&packet, &plain, &Turned::of(&plain, onward.ends)) {
+    if !onward.ends.are(&plain.ends()) && !turn(&packet, &plain, &Turned::of(&plain, onward.ends)) {
         return XDP_DROP;
     }
-    if !rewrite(&packet, onward.hop) {
+    if !rewrite::<I>(&packet, onward.hop) {
         return XDP_DROP;
     }
     // SAFETY: the helper only notes the interface.
@@ -84,25 +165,21 @@ pub extern "C" fn xdp_shortcut(ctx: *mut xdp_md) -> u32 {
 
 /// Writes other ends.
 #[inline(always)]
-fn turn(packet: &XdpPacket, plain: &Plain, turned: &Turned) -> bool {
-    const IN_TCP: usize = L4 + offset_of!(Tcp, checksum);
-    const IN_UDP: usize = L4 + offset_of!(Udp, checksum);
+fn turn<I: InPlace>(packet: &XdpPacket, plain: &Plain<I>, turned: &Turned<I::Address>) -> bool {
     let data = packet.data();
-    if data + Plain::LEN > packet.data_end() {
+    if data + Plain::<I>::LEN > packet.data_end() {
         return false;
     }
+    let l4 = data + Plain::<I>::L4;
     // SAFETY: the headers were just found to lie within the packet.
     unsafe {
-        let ip = (data + L3) as *mut Ipv4;
-        (*ip).src = turned.ends.src;
-        (*ip).dst = turned.ends.dst;
-        (*ip).checksum = turned.header_checksum;
-        let ports = (data + L4) as *mut Ports;
+        I::write_addresses(data + L3, turned);
+        let ports = l4 as *mut Ports;
         (*ports).sport = turned.ends.sport;
         (*ports).dport = turned.ends.dport;
-        match plain.ip().protocol {
-            protocol::TCP => *((data + IN_TCP) as *mut u16) = turned.checksum,
-            _ => *((data + IN_UDP) as *mut u16) = turned.checksum,
+        match plain.is_tcp() {
+            true => *((l4 + offset_of!(Tcp, checksum)) as *mut u16) = turned.checksum,
+            false => *((l4 + offset_of!(Udp, checksum)) as *mut u16) = turned.checksum,
         }
     }
     true
@@ -110,19 +187,28 @@ fn turn(packet: &XdpPacket, plain: &Plain, turned: &Turned) -> bool {
 
 /// Writes the hop's addresses and takes one from the TTL.
 #[inline(always)]
-fn rewrite(packet: &XdpPacket, hop: &Hop) -> bool {
+fn rewrite<I: InPlace>(packet: &XdpPacket, hop: &Hop) -> bool {
     let data = packet.data();
-    if data + L4 > packet.data_end() {
+    if data + Plain::<I>::L4 > packet.data_end() {
         return false;
     }
     // SAFETY: the headers were just found to lie within the packet.
     unsafe {
         *(data as *mut [u32; 3]) = hop.addresses;
-        let ip = (data + L3) as *mut Ipv4;
-        (*ip).ttl = (*ip).ttl.wrapping_sub(1);
-        (*ip).checksum = checksum::after_ttl_decrement((*ip).checksum);
+        I::count_down(data + L3);
     }
     true
 }
 
-const _: () = assert!(DECLINED != XDP_REDIRECT && L4 + size_of::<Tcp>() == Plain::LEN);
+/// Whether a frame without a tag is one of IPv6.
+#[inline(always)]
+pub fn is_ipv6(packet: &XdpPacket) -> bool {
+    let data = packet.data();
+    if data + L3 > packet.data_end() {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { *((data + ETHER_TYPE) as *const u16) == Ipv6::<'_>::ETHER_TYPE.to_be() }
+}
+
+const _: () = assert!(DECLINED != XDP_REDIRECT);

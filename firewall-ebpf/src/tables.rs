@@ -34,8 +34,8 @@ use firewall_common::{
     seq::Seq,
     shift::{Shift, Shifts},
     shortcut::{
-        Ends,
-        hint::{Hint, Mark},
+        Address as _, Ends, Halves,
+        hint::{Hint, Mark, Part},
     },
     synproxy::{
         Answer,
@@ -52,9 +52,9 @@ use crate::{
     families::{CONFIRMED, Entries as _, NEW, find_live},
     hops,
     maps::{
-        ASSURED, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EPOCH, EVENTS, EXPECTATIONS, FIRST,
-        FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS, OPTIONS,
-        REFUSALS, RULESETS, SCRATCH, STATISTICS, TEXT, TIMEOUTS,
+        ASSURED, ASSURED6, AWAITED, CLOCK, DELIVERY, DEVICES, EARLY, EPOCH, EVENTS, EXPECTATIONS,
+        FIRST, FLOW_EVENTS, FORGOTTEN, FRAGMENTS, GENERATION, HEARTBEAT, HELPER_PORTS, MASTERS,
+        OPTIONS, REFUSALS, RULESETS, SCRATCH, STATISTICS, TEXT, TIMEOUTS,
     },
     memory, nat,
     packet::SkbPacket,
@@ -307,12 +307,15 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn confirm(&self, inside: &Ends, _in: u32, out_ifindex: u32, tick: u32) -> Option<u16> {
+    fn confirm(&self, inside: &Ends<u32>, (_, out): (u32, u32), tick: u32) -> Option<u16> {
         let (dst, ports) = (inside.dst, inside.ports());
-        match hops::xdp_confirm(self.ctx.cast(), out_ifindex, tick, dst, ports) {
-            hops::NONE => None,
-            number => Some(number as u16),
-        }
+        hops::number(hops::xdp_confirm(self.ctx.cast(), out, tick, dst, ports))
+    }
+
+    #[inline(always)]
+    fn confirm6(&self, inside: &Ends<Halves>, (_, out): (u32, u32), tick: u32) -> Option<u16> {
+        let (dst, ports) = (&inside.dst.wide(), inside.ports());
+        hops::number(hops::xdp_confirm6(self.ctx.cast(), out, tick, dst, ports))
     }
 
     #[inline(always)]
@@ -336,6 +339,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn confirmed(&self, key: &Ipv4Key) -> Option<&mut Flow> {
         ASSURED.find(key)
+    }
+
+    #[inline(always)]
+    fn confirmed6(&self, key: &FlowKey) -> Option<&mut Flow> {
+        ASSURED6.find(key)
     }
 
     #[inline(always)]
@@ -416,13 +424,18 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn hint(&self, mark: Mark) -> Hint {
-        nat::hint(mark)
+    fn kept_translation6(&self, key: &FlowKey) -> Option<&Translation> {
+        nat::kept_translation6(key)
     }
 
     #[inline(always)]
-    fn note_hint(&self, mark: Mark, hint: &Hint) {
-        nat::note_hint(mark, hint);
+    fn hint(&self, mark: Mark, part: Part) -> Hint {
+        nat::hint(mark, part)
+    }
+
+    #[inline(always)]
+    fn note_hint(&self, mark: Mark, part: Part, hint: &Hint) {
+        nat::note_hint(mark, part, hint);
     }
 
     #[inline(always)]

@@ -57,11 +57,14 @@ pub mod note {
 #[xdp(frags)]
 pub fn firewall_xdp(ctx: XdpContext) -> u32 {
     let ctx = ctx.ctx;
-    let action = shortcut::xdp_shortcut(ctx);
+    let packet = XdpPacket { ctx };
+    let mut action = shortcut::xdp_shortcut(ctx);
+    if action == shortcut::DECLINED && shortcut::is_ipv6(&packet) {
+        action = shortcut::xdp_shortcut6(ctx);
+    }
     if action != shortcut::DECLINED {
         return action;
     }
-    let packet = XdpPacket { ctx };
     let maps = Maps::of_xdp(ctx);
     if is_ours_coming_back(&packet, &maps) {
         maps.count(Stat::Reinjected as u32);

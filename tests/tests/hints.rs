@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
+    Pod,
     maps::{Array, HashMap, Map, MapData, MapInfo},
     programs::ProgramInfo,
 };
@@ -41,8 +42,25 @@ COMMIT
 const PATIENCE: Duration = Duration::from_secs(10);
 const ROUNDS: u64 = 20;
 
-/// A table of translations of IPv4: bytes of a key, bytes of a way in.
-type Translations = HashMap<MapData, [u8; 16], [u8; 48]>;
+/// A table of translations: bytes of a key, which are as many as the family wants, bytes of a way
+/// in.
+type Translations<const KEY: usize> = HashMap<MapData, [u8; KEY], [u8; 48]>;
+/// Without translation.
+const PLAIN: &str = "\
+*filter
+:FORWARD DROP [0:0]
+-A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+-A FORWARD -i eth0 -j ACCEPT
+COMMIT
+";
+
+/// Places of the table of hints that one hint fills.
+const fn places_of(family: Family) -> usize {
+    match family {
+        Family::V4 => 1,
+        Family::V6 => 2,
+    }
+}
 
 /// Two ends of one connection.
 struct Talk {
@@ -51,14 +69,14 @@ struct Talk {
 }
 
 impl Talk {
-    fn begin(network: &Gateway) -> Result<Self> {
-        let listener = network.server.enter(|| TcpListener::bind(("0.0.0.0", 0)))?;
-        Self::between(network, &listener)
+    fn begin(network: &Gateway, family: Family) -> Result<Self> {
+        let listener = listen(network)?;
+        Self::between(network, &listener, family)
     }
 
-    fn between(network: &Gateway, listener: &TcpListener) -> Result<Self> {
+    fn between(network: &Gateway, listener: &TcpListener, family: Family) -> Result<Self> {
         let port = listener.local_addr()?.port();
-        let to = SocketAddr::new(network.server_address(Family::V4), port);
+        let to = SocketAddr::new(network.server_address(family), port);
         let client = connect(&network.client, to)?;
         let (server, _) = listener.accept()?;
         for stream in [&client, &server] {
@@ -85,16 +103,45 @@ impl Talk {
     }
 }
 
-fn translations(firewall: &Firewall<'_>) -> Result<Translations> {
-    let map = MapData::from_pin(Pins::new(firewall.pin()).map("translations"))?;
-    Ok(Map::HashMap(map).try_into()?)
+/// A server of both families.
+fn listen(network: &Gateway) -> Result<TcpListener> {
+    network.server.enter(|| TcpListener::bind(("::", 0))).context("cannot listen")
+}
+
+/// A server that knows no way to the client but the gateway's address.
+fn network() -> Result<Gateway> {
+    let network = Gateway::new(Offload::Tuned)?;
+    network.server.ip("route del default")?;
+    network.server.ip("-6 route del default")?;
+    Ok(network)
 }
 
 /// Removes all that leads inside; gives how many entries that were.
-fn remove_all(table: &mut Translations) -> Result<usize> {
+fn forget_translations(firewall: &Firewall<'_>, family: Family) -> Result<usize> {
+    match family {
+        Family::V4 => empty::<16>(firewall, "translations"),
+        Family::V6 => empty::<40>(firewall, "translations6"),
+    }
+}
+
+fn empty<const KEY: usize>(firewall: &Firewall<'_>, name: &str) -> Result<usize>
+where
+    [u8; KEY]: Pod,
+{
+    let map = MapData::from_pin(Pins::new(firewall.pin()).map(name))?;
+    let mut table: Translations<KEY> = Map::HashMap(map).try_into()?;
     let keys = table.keys().collect::<Result<Vec<_>, _>>()?;
     keys.iter().try_for_each(|key| table.remove(key))?;
     Ok(keys.len())
+}
+
+/// Has a connection go on, which must take the short way both ways.
+fn goes_shortly(talk: &mut Talk, firewall: &Firewall<'_>) -> Result<()> {
+    let before = firewall.stat("forward-short")?;
+    talk.go_on()?;
+    let taken = firewall.stat("forward-short")? - before;
+    ensure!(taken > ROUNDS + ROUNDS / 2, "{taken} of {} took the short way", 2 * ROUNDS);
+    Ok(())
 }
 
 /// The hints of the program in XDP, which are its own.
@@ -120,30 +167,52 @@ fn places(hints: &Array<MapData, [u64; 2]>) -> Result<Vec<u32>> {
 }
 
 #[test]
-fn a_wire_face_is_looked_up_once() {
+fn who_is_not_translated_takes_the_short_way_over_both_families() {
     needs!(capability::firewall());
-    looked_up_once().unwrap();
+    not_translated().unwrap();
 }
 
-fn looked_up_once() -> Result<()> {
+fn not_translated() -> Result<()> {
     let network = Gateway::new(Offload::Tuned)?;
-    network.server.ip("route del default")?;
-    let setup = Setup::on(&["eth0", "eth1"]).rules(RULES).option("--hook=xdp");
+    let setup = Setup::on(&["eth0", "eth1"]).both(PLAIN).option("--hook=xdp");
     let firewall = setup.start(network.gateway())?;
-    let mut talk = Talk::begin(&network)?;
+    for family in [Family::V4, Family::V6] {
+        let mut talk = Talk::begin(&network, family)?;
+        talk.go_on()?;
+        goes_shortly(&mut talk, &firewall).with_context(|| format!("{family:?}"))?;
+        talk.settle()?;
+    }
+    ensure!(places(&hints(&firewall)?)?.is_empty(), "nobody comes to a wire face");
+    Ok(())
+}
+
+#[test]
+fn a_wire_face_is_looked_up_once() {
+    needs!(capability::firewall());
+    looked_up_once(Family::V4).unwrap();
+}
+
+#[test]
+fn so_is_one_of_ipv6() {
+    needs!(capability::firewall());
+    looked_up_once(Family::V6).unwrap();
+}
+
+fn looked_up_once(family: Family) -> Result<()> {
+    let network = network()?;
+    let setup = Setup::on(&["eth0", "eth1"]).both(RULES).option("--hook=xdp");
+    let firewall = setup.start(network.gateway())?;
+    let mut talk = Talk::begin(&network, family)?;
     talk.go_on()?;
 
     // From here on nothing but the hint leads the server's packets inside.
-    let mut table = translations(&firewall)?;
-    ensure!(remove_all(&mut table)? == 1, "the connection has one wire face");
-    let before = firewall.stat("forward-short")?;
-    talk.go_on()?;
-    let taken = firewall.stat("forward-short")? - before;
-    ensure!(taken > ROUNDS + ROUNDS / 2, "{taken} of {} took the short way", 2 * ROUNDS);
+    let count = forget_translations(&firewall, family)?;
+    ensure!(count == 1, "the connection has one wire face, not {count}");
+    goes_shortly(&mut talk, &firewall)?;
 
     // It leads nowhere when the flow is gone: they come to the gateway itself.
     let hints = hints(&firewall)?;
-    ensure!(places(&hints)?.len() == 1, "one wire face has one hint");
+    ensure!(places(&hints)?.len() == places_of(family), "one wire face has one hint");
     talk.settle()?;
     firewall.text(&["conntrack", "flush"])?;
     let before = firewall.stat("accept-input")?;
@@ -151,37 +220,46 @@ fn looked_up_once() -> Result<()> {
     wait::until_true("the server's answer at the gateway", || {
         firewall.stat("accept-input").is_ok_and(|now| now > before)
     })?;
-    ensure!(places(&hints)?.is_empty(), "what leads nowhere has no hint");
-    Ok(())
+    // What a second place holds belongs to nobody without the first.
+    wait::until_true("no hint where what it leads to is gone", || {
+        places(&hints).is_ok_and(|left| left.len() < places_of(family))
+    })
 }
 
 #[test]
 fn who_has_lost_a_port_hears_nothing_of_who_has_it_now() {
     needs!(capability::firewall());
-    given_to_another().unwrap();
+    given_to_another(Family::V4, "198.51.100.1:61000").unwrap();
+}
+
+#[test]
+fn nor_over_ipv6() {
+    needs!(capability::firewall());
+    given_to_another(Family::V6, "[2001:db8:2::1]:61000").unwrap();
 }
 
 /// All connections have one port of the gateway: one at a time to each port of the server.
-fn given_to_another() -> Result<()> {
-    let network = Gateway::new(Offload::Tuned)?;
-    network.server.ip("route del default")?;
-    let one = RULES.replace("-j MASQUERADE", "-p tcp -j SNAT --to-source 198.51.100.1:61000");
-    let setup = Setup::on(&["eth0", "eth1"]).rules(&one).option("--hook=xdp");
+fn given_to_another(family: Family, port: &str) -> Result<()> {
+    let network = network()?;
+    let one = RULES.replace("-j MASQUERADE", &format!("-p tcp -j SNAT --to-source {port}"));
+    let setup = Setup::on(&["eth0", "eth1"]).option("--hook=xdp");
+    let setup = match family {
+        Family::V4 => setup.rules(&one),
+        Family::V6 => setup.rules6(&one),
+    };
     let firewall = setup.start(network.gateway())?;
-    let listener = network.server.enter(|| TcpListener::bind(("0.0.0.0", 0)))?;
-    let mut former = Talk::between(&network, &listener)?;
+    let listener = listen(&network)?;
+    let mut former = Talk::between(&network, &listener, family)?;
     former.go_on()?;
-    ensure!(places(&hints(&firewall)?)?.len() == 1, "one wire face has one hint");
+    let count = places(&hints(&firewall)?)?.len();
+    ensure!(count == places_of(family), "one wire face has one hint, in {count} places");
 
     former.settle()?;
     firewall.text(&["conntrack", "flush"])?;
     end_at_once(&former.server)?;
     drop(former.server);
-    let mut next = Talk::between(&network, &listener)?;
-    let before = firewall.stat("forward-short")?;
-    next.go_on()?;
-    let taken = firewall.stat("forward-short")? - before;
-    ensure!(taken > ROUNDS + ROUNDS / 2, "{taken} of {} took the short way", 2 * ROUNDS);
+    let mut next = Talk::between(&network, &listener, family)?;
+    goes_shortly(&mut next, &firewall)?;
     former.client.set_nonblocking(true)?;
     let heard = former.client.read(&mut [0]).map_err(|error| error.kind());
     ensure!(heard == Err(ErrorKind::WouldBlock), "the former client hears: {heard:?}");

@@ -119,13 +119,16 @@ mod masquerade {
         isolate(&network.server)?;
         exchange::serve(&network.server)?;
         let firewall = start(&network, "xdp", MASQUERADE)?;
-        let to = SocketAddr::new(network.server_address(Family::V4), exchange::PORT);
-        for (up, down) in [(1_000_000, 10), (10, 1_000_000)] {
-            let before = firewall.stat("forward-short")?;
-            let stream = exchange::connect(&network.client, to)?;
-            exchange::exchange(&stream, up, down)?;
-            let taken = firewall.stat("forward-short")? - before;
-            ensure!(taken > ENOUGH, "{up} bytes up, {down} down: {taken} took the short way");
+        for family in [Family::V4, Family::V6] {
+            let to = SocketAddr::new(network.server_address(family), exchange::PORT);
+            for (up, down) in [(1_000_000, 10), (10, 1_000_000)] {
+                let before = firewall.stat("forward-short")?;
+                let stream = exchange::connect(&network.client, to)?;
+                exchange::exchange(&stream, up, down)?;
+                let taken = firewall.stat("forward-short")? - before;
+                let way = format!("{family:?}, {up} bytes up, {down} down");
+                ensure!(taken > ENOUGH, "{way}: {taken} took the short way");
+            }
         }
         Ok(())
     }

@@ -40,7 +40,14 @@ struct Site {
 }
 
 impl Site {
+    /// Without IPv6, so that nobody says anything of his own accord.
     fn new() -> Result<Self> {
+        let site = Self::of_both_families()?;
+        site.network.hush()?;
+        Ok(site)
+    }
+
+    fn of_both_families() -> Result<Self> {
         let network = Gateway::new(Offload::Tuned)?;
         let gateway = network.gateway();
         let detour = Netns::new("detour")?;
@@ -50,12 +57,15 @@ impl Site {
         detour.address("eth0", "203.0.113.2/24")?;
         let other = Wire::ghost(&detour, gateway, "eth2", GHOSTS)?;
         let wires = Wires::across(&network)?;
-        network.hush()?;
         Ok(Self { network, wires, _detour: detour, other })
     }
 
     fn start(&self) -> Result<Firewall<'_>> {
         Setup::on(&["eth0", "eth1", "eth2"]).rules(RULES).start(self.network.gateway())
+    }
+
+    fn start6(&self) -> Result<Firewall<'_>> {
+        Setup::on(&["eth0", "eth1", "eth2"]).rules6(RULES).start(self.network.gateway())
     }
 
     fn ip(&self, line: &str) -> Result<()> {
@@ -66,20 +76,34 @@ impl Site {
     fn divert(&self) -> Result<()> {
         self.ip("route replace 198.51.100.77/32 dev eth2")
     }
+
+    /// The same over IPv6, and back.
+    fn divert6(&self) -> Result<()> {
+        self.ip("-6 route replace 2001:db8:2::77/128 dev eth2 metric 1")
+    }
+
+    fn lead_back6(&self) -> Result<()> {
+        self.ip("-6 route del 2001:db8:2::77/128 dev eth2 metric 1")
+    }
 }
 
 /// One TCP connection between the ghosts; each segment of it is another one.
 struct Talk<'a> {
     site: &'a Site,
     firewall: &'a Firewall<'a>,
+    family: Family,
     sent: u32,
 }
 
 impl<'a> Talk<'a> {
     /// Begins a connection and goes on with it until it takes the short way.
     fn begin(site: &'a Site, firewall: &'a Firewall<'a>) -> Result<Self> {
+        Self::over(Family::V4, site, firewall)
+    }
+
+    fn over(family: Family, site: &'a Site, firewall: &'a Firewall<'a>) -> Result<Self> {
         let (client, server) = (&site.wires.client, &site.wires.server);
-        let ends = [client.endpoint(Family::V4, 40_000), server.endpoint(Family::V4, 80)];
+        let ends = [client.endpoint(family, 40_000), server.endpoint(family, 80)];
         let segment = |from: usize, flags, seq, ack| {
             let segment = Segment { flags, seq, ack, payload: Vec::new() };
             Packet::tcp(ends[from], ends[1 - from], segment)
@@ -88,7 +112,7 @@ impl<'a> Talk<'a> {
         site.wires.cross(End::Server, &segment(1, flag::SYN | flag::ACK, 5_000, 1_001))?;
         site.wires.cross(End::Client, &segment(0, flag::ACK, 1_001, 5_001))?;
         site.wires.cross(End::Server, &segment(1, flag::ACK, 5_001, 1_001))?;
-        let mut talk = Self { site, firewall, sent: 0 };
+        let mut talk = Self { site, firewall, family, sent: 0 };
         for _ in 0..3 {
             let next = talk.next();
             site.wires.cross(End::Client, &next)?;
@@ -106,8 +130,8 @@ impl<'a> Talk<'a> {
             ack: 5_001,
             payload: vec![b'.'],
         };
-        let server = server.endpoint(Family::V4, 80);
-        Packet::tcp(client.endpoint(Family::V4, 40_000), server, segment)
+        let server = server.endpoint(self.family, 80);
+        Packet::tcp(client.endpoint(self.family, 40_000), server, segment)
     }
 
     /// Sends a segment, which must arrive here.
@@ -252,13 +276,36 @@ mod without_a_daemon {
         let mut firewall = site.start()?;
         Talk::begin(&site, &firewall)?;
         firewall.kill();
-        let mut talk = Talk { site: &site, firewall: &firewall, sent: 4 };
+        let mut talk = Talk { site: &site, firewall: &firewall, family: Family::V4, sent: 4 };
         for _ in 0..2 {
             site.divert()?;
             within_a_second(&mut talk, &site.other)?;
             site.ip("route del 198.51.100.77/32 dev eth2")?;
             within_a_second(&mut talk, &site.wires.server)?;
         }
+        Ok(())
+    }
+
+    #[test]
+    fn so_is_one_of_ipv6() {
+        needs!(capability::firewall());
+        new_route6().unwrap();
+    }
+
+    fn new_route6() -> Result<()> {
+        let site = Site::of_both_families()?;
+        let mut firewall = site.start6()?;
+        Talk::over(Family::V6, &site, &firewall)?;
+        firewall.kill();
+        let family = Family::V6;
+        let mut talk = Talk { site: &site, firewall: &firewall, family, sent: 4 };
+        for _ in 0..2 {
+            site.divert6()?;
+            within_a_second(&mut talk, &site.other)?;
+            site.lead_back6()?;
+            within_a_second(&mut talk, &site.wires.server)?;
+        }
+        ensure!(talk.short(&site.wires.server)?, "the long way has become a habit");
         Ok(())
     }
 
@@ -284,11 +331,47 @@ mod without_a_daemon {
         let mut firewall = site.start()?;
         Talk::begin(&site, &firewall)?;
         firewall.kill();
-        let mut talk = Talk { site: &site, firewall: &firewall, sent: 4 };
+        let mut talk = Talk { site: &site, firewall: &firewall, family: Family::V4, sent: 4 };
         for _ in 0..3 {
             ensure!(talk.short(&site.wires.server)?, "it went the long way");
             thread::sleep(A_SECOND);
         }
+        Ok(())
+    }
+}
+
+mod over_ipv6 {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_segment_changes_but_its_hop_limit_and_stations() {
+        needs!(capability::firewall());
+        unchanged().unwrap();
+    }
+
+    fn unchanged() -> Result<()> {
+        const CLASS_AND_LABEL: [u8; 4] = [0x6b, 0x85, 0x12, 0x34];
+        const HOP_LIMIT: usize = 21;
+        let site = Site::of_both_families()?;
+        let firewall = site.start6()?;
+        let mut talk = Talk::over(Family::V6, &site, &firewall)?;
+        let mut frame = site.wires.client.frame(&talk.next());
+        frame[14..18].copy_from_slice(&CLASS_AND_LABEL);
+        // What has come so far is of no interest.
+        site.wires.server.frames().for_each(drop);
+        let before = firewall.stat("forward-short")?;
+        site.wires.client.send_frame(&frame)?;
+        let mut left = Vec::new();
+        wait::until_true("the segment to arrive", || {
+            left = site.wires.server.frames().next().unwrap_or_default();
+            !left.is_empty()
+        })?;
+        let mut expected = frame.clone();
+        expected[..6].copy_from_slice(&site.network.server.mac("eth0")?);
+        expected[6..12].copy_from_slice(&site.network.gateway().mac("eth1")?);
+        expected[HOP_LIMIT] -= 1;
+        ensure!(left == expected, "{left:02x?} left, not {expected:02x?}");
+        ensure!(firewall.stat("forward-short")? == before + 1, "it went the long way");
         Ok(())
     }
 }

@@ -2,37 +2,40 @@
 //! face, where a hint or the table of translations leads inside.
 
 use crate::{
-    addr::Addr,
     flow::{Direction, Flow, status},
-    ipv4_key::Ipv4Key,
     nat::arrival::is_face_of,
     tables::Tables,
     time::Nanos,
 };
 
 use super::{
-    Ends, Plain,
-    hint::{Hint, Mark},
+    Address, Ends, Ip, Plain,
+    hint::{Hint, Mark, Part},
 };
 
 /// How a packet has come to the ends that it has inside.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    pub inside: Ends,
+pub struct Arrival<A> {
+    pub inside: Ends<A>,
     /// It came to a wire face.
     pub is_translated: bool,
 }
 
-impl Arrival {
+impl<A: Address> Arrival<A> {
     /// Whether packets of this direction of the flow, whose key is that of the inside ends, come so:
     /// who knows the inside ends cannot send to them past the wire face. What leads from a wire
     /// face may be wrong ([`super::hint`]), so the flow must have each end of the packet; the
     /// sender's address is the packet's own in any case.
     #[inline(always)]
-    pub fn is_right(&self, flow: &Flow, direction: Direction, plain: &Plain) -> bool {
+    pub fn is_right<I: Ip<Address = A>>(
+        &self,
+        flow: &Flow,
+        direction: Direction,
+        plain: &Plain<I>,
+    ) -> bool {
         if self.is_translated {
             let wire = plain.ends();
-            return is_face_of(flow, direction, &wire.tuple(plain.ip().protocol))
+            return is_face_of(flow, direction, &wire.tuple(plain.ip.protocol()))
                 && (self.inside.sport == wire.sport || matches!(direction, Direction::Original));
         }
         !flow.has(match direction {
@@ -43,32 +46,35 @@ impl Arrival {
 }
 
 /// The flow of a packet.
-pub struct Found<'t> {
-    pub arrival: Arrival,
+pub struct Found<'t, A> {
+    pub arrival: Arrival<A>,
     pub flow: &'t mut Flow,
-    pub key: Ipv4Key,
     pub direction: Direction,
 }
 
 /// The confirmed flow of an eligible packet, and how that has come to it.
 #[inline(always)]
-pub fn find<'t, T: Tables>(plain: &Plain, tables: &'t T, now: Nanos) -> Option<Found<'t>> {
-    let (wire, protocol) = (plain.ends(), plain.ip().protocol);
+pub fn find<'t, I: Ip, T: Tables>(
+    plain: &Plain<I>,
+    tables: &'t T,
+    now: Nanos,
+) -> Option<Found<'t, I::Address>> {
+    let (wire, protocol) = (plain.ends(), plain.ip.protocol());
     let mark = Mark::of(&wire, protocol);
     // Something may be translated that is addressed so.
-    let (inside, source) = match tables.is_face(&Addr::v4(wire.dst)) {
+    let (inside, source) = match tables.is_face(&wire.dst.wide()) {
         true => way_in(&wire, mark, protocol, tables),
         false => (wire, Source::Packet),
     };
     let arrival = Arrival { inside, is_translated: !matches!(source, Source::Packet) };
     let Some(found) = lead(arrival, plain, tables, now) else {
         if matches!(source, Source::Hint) {
-            tables.note_hint(mark, &Hint::NONE);
+            tables.note_hint(mark, Part::First, &Hint::NONE);
         }
         return None;
     };
     if matches!(source, Source::Table) {
-        tables.note_hint(mark, &Hint::new(mark, &inside));
+        I::Address::note_hint(tables, mark, &inside);
     }
     Some(found)
 }
@@ -82,12 +88,17 @@ enum Source {
 
 /// The ends inside of packets that come with these, of a confirmed flow.
 #[inline(always)]
-fn way_in<T: Tables>(wire: &Ends, mark: Mark, protocol: u8, tables: &T) -> (Ends, Source) {
-    if let Some(inside) = tables.hint(mark).inside(mark, wire) {
+fn way_in<A: Address, T: Tables>(
+    wire: &Ends<A>,
+    mark: Mark,
+    protocol: u8,
+    tables: &T,
+) -> (Ends<A>, Source) {
+    if let Some(inside) = A::hinted(tables, mark, wire) {
         return (inside, Source::Hint);
     }
     let (key, sender) = wire.key(protocol);
-    match tables.kept_translation(&key).filter(|found| found.is_from(sender)) {
+    match A::kept_translation(tables, &key).filter(|found| found.is_from(sender)) {
         Some(found) => (Ends::inside(found), Source::Table),
         None => (*wire, Source::Packet),
     }
@@ -95,15 +106,15 @@ fn way_in<T: Tables>(wire: &Ends, mark: Mark, protocol: u8, tables: &T) -> (Ends
 
 /// The flow that has these ends inside, if packets come to it so.
 #[inline(always)]
-fn lead<'t, T: Tables>(
-    arrival: Arrival,
-    plain: &Plain,
+fn lead<'t, I: Ip, T: Tables>(
+    arrival: Arrival<I::Address>,
+    plain: &Plain<I>,
     tables: &'t T,
     now: Nanos,
-) -> Option<Found<'t>> {
-    let (key, sender) = arrival.inside.key(plain.ip().protocol);
-    let flow = tables.confirmed(&key)?;
+) -> Option<Found<'t, I::Address>> {
+    let (key, sender) = arrival.inside.key(plain.ip.protocol());
+    let flow = I::Address::confirmed(tables, &key)?;
     let direction = flow.direction(sender);
     let is_right = !flow.is_expired(now) && arrival.is_right(flow, direction, plain);
-    is_right.then_some(Found { arrival, flow, key, direction })
+    is_right.then_some(Found { arrival, flow, direction })
 }

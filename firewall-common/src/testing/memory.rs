@@ -4,12 +4,13 @@ use std::{
     cell::{Cell, RefCell, UnsafeCell},
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    mem::offset_of,
 };
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable, bytes_of};
 
 use crate::{
-    addr::Addr,
+    addr::{Addr, Family},
     answer,
     control::{Device, Options, Timeouts, device, option},
     event::{Event, Hook},
@@ -22,7 +23,7 @@ use crate::{
         recent::{RecentEntry, RecentKey, Sightings},
         text::{self, Pattern, Window},
     },
-    flow::{Flow, FlowKey, Tuple, helper, protocol},
+    flow::{Flow, FlowKey, Tuple, helper},
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
@@ -36,14 +37,15 @@ use crate::{
     set::{Entry, EntryKey, SetHeader},
     shift::{self, Shifts},
     shortcut::{
-        self, Ends, Plain, Turned,
-        hint::{Hint, Mark, PLACE_BITS},
+        self, Address as _, Ends, Halves, Ip, Ipv4, Ipv6, Plain, Turned,
+        hint::{Hint, Mark, PLACE_BITS, Part},
     },
     tables::{FlowTable, Place, Route, Rules, Tables},
     time::Nanos,
     unread::Unread,
     verdict::{self, STAT_PLACES, Stat, Verdict, family},
     walk,
+    wire::{Tcp, Udp},
 };
 
 use super::{sets::Sets, written::Written};
@@ -232,13 +234,35 @@ impl Memory {
 
     /// The same; gives the frame with the ends with which it leaves.
     pub fn follow_through(&self, frame: &[u8], now: Nanos) -> Option<Vec<u8>> {
-        let plain = plain(frame).filter(Plain::is_eligible)?;
+        if let Some(words) = read(frame, 14)
+            && let Some(left) = self.follow_as(Ipv4(words), frame, now)
+        {
+            return Some(left);
+        }
+        self.follow_as(Ipv6(&read(frame, 14)?), frame, now)
+    }
+
+    fn follow_as<I: Ip>(&self, ip: I, frame: &[u8], now: Nanos) -> Option<Vec<u8>> {
+        let plain = plain(ip, frame).filter(Plain::is_eligible)?;
         let onward = shortcut::follow(&plain, 1, self, now)?;
         let mut bytes = frame.to_vec();
-        if onward.ends != plain.ends() {
+        if !onward.ends.are(&plain.ends()) {
             write(&mut bytes, &plain, &Turned::of(&plain, onward.ends));
         }
         Some(bytes)
+    }
+
+    /// What the routing table says of packets to this address between two interfaces.
+    fn hop_to(&self, to: Addr, (ingress, egress): (u32, u32)) -> Option<u16> {
+        self.confirmed.set(self.confirmed.get() + 1);
+        if !self.redirects {
+            return Some(NOWHERE);
+        }
+        let hop = self.hop?;
+        if (self.route)(to) != (Chain::Forward, egress) {
+            return None;
+        }
+        (hop.in_ifindex == ingress && hop.out_ifindex == egress).then_some(0)
     }
 
     pub(super) fn with_scratch<R>(&self, task: impl FnOnce(&mut Scratch) -> R) -> R {
@@ -350,43 +374,50 @@ fn cookie(tuple: &Tuple) -> u32 {
 }
 
 /// The first words of a frame, as the adapter reads them.
-fn plain(frame: &[u8]) -> Option<Plain> {
-    let word = |at: usize| Some(u32::from_ne_bytes(frame.get(at..at + 4)?.try_into().ok()?));
-    let words =
-        |at: usize| Some([word(at)?, word(at + 4)?, word(at + 8)?, word(at + 12)?, word(at + 16)?]);
+fn plain<I: Ip>(ip: I, frame: &[u8]) -> Option<Plain<I>> {
     Some(Plain {
-        station: station(frame.get(..6)?.try_into().ok()?),
-        ether_type: u16::from_ne_bytes(frame.get(12..14)?.try_into().ok()?),
-        ip: words(14)?,
-        tcp: words(34)?,
-        first_option: word(Plain::LEN).unwrap_or_default(),
+        station: station(read(frame, 0)?),
+        ether_type: read(frame, 12)?,
+        ip,
+        tcp: read(frame, Plain::<I>::L4)?,
+        first_option: read(frame, Plain::<I>::LEN).unwrap_or_default(),
         available: frame.len() as u32 - 14,
     })
 }
 
+fn read<T: Pod>(frame: &[u8], at: usize) -> Option<T> {
+    frame.get(at..at + size_of::<T>()).map(bytemuck::pod_read_unaligned)
+}
+
 /// Where a mark's hint stands.
-fn place(hints: &[Hint], mark: Mark) -> usize {
+fn place(hints: &[Hint], mark: Mark, part: Part) -> usize {
     match hints.len().ilog2() {
         0 => 0,
-        bits => mark.place(bits) as usize,
+        bits => mark.place(part, bits) as usize,
     }
 }
 
 /// Writes other ends into an eligible frame, as the adapter does.
-fn write(bytes: &mut [u8], plain: &Plain, turned: &Turned) {
+fn write<I: Ip>(bytes: &mut [u8], plain: &Plain<I>, turned: &Turned<I::Address>) {
     const HEADER_CHECKSUM: usize = 24;
-    const CHECKSUM_OF_TCP: usize = 50;
-    const CHECKSUM_OF_UDP: usize = 40;
     let Ends { src, dst, sport, dport } = turned.ends;
+    let (src, dst, l4) = (src.wide(), dst.wide(), Plain::<I>::L4);
     let mut put = |at: usize, from: &[u8]| bytes[at..at + from.len()].copy_from_slice(from);
-    put(26, &src.to_ne_bytes());
-    put(30, &dst.to_ne_bytes());
-    put(34, &sport.to_ne_bytes());
-    put(36, &dport.to_ne_bytes());
-    put(HEADER_CHECKSUM, &turned.header_checksum.to_ne_bytes());
-    let is_tcp = plain.ip().protocol == protocol::TCP;
-    let at = if is_tcp { CHECKSUM_OF_TCP } else { CHECKSUM_OF_UDP };
-    put(at, &turned.checksum.to_ne_bytes());
+    match I::FAMILY {
+        Family::Ipv4 => {
+            put(26, &bytes_of(&src)[12..]);
+            put(30, &bytes_of(&dst)[12..]);
+            put(HEADER_CHECKSUM, &turned.header_checksum.to_ne_bytes());
+        }
+        Family::Ipv6 => {
+            put(22, bytes_of(&src));
+            put(38, bytes_of(&dst));
+        }
+    }
+    put(l4, &sport.to_ne_bytes());
+    put(l4 + 2, &dport.to_ne_bytes());
+    let within = if plain.is_tcp() { offset_of!(Tcp, checksum) } else { offset_of!(Udp, checksum) };
+    put(l4 + within, &turned.checksum.to_ne_bytes());
 }
 
 impl Rules for Memory {
@@ -582,16 +613,18 @@ impl Tables for Memory {
         self.hop.as_ref().filter(|_| number == 0)
     }
 
-    fn confirm(&self, inside: &Ends, ingress: u32, egress: u32, _tick: u32) -> Option<u16> {
-        self.confirmed.set(self.confirmed.get() + 1);
-        if !self.redirects {
-            return Some(NOWHERE);
-        }
-        let hop = self.hop?;
-        if (self.route)(Addr::v4(inside.dst)) != (Chain::Forward, egress) {
-            return None;
-        }
-        (hop.in_ifindex == ingress && hop.out_ifindex == egress).then_some(0)
+    fn confirm(&self, inside: &Ends<u32>, in_out: (u32, u32), _tick: u32) -> Option<u16> {
+        self.hop_to(inside.dst.wide(), in_out)
+    }
+
+    fn confirm6(&self, inside: &Ends<Halves>, in_out: (u32, u32), _tick: u32) -> Option<u16> {
+        self.hop_to(inside.dst.wide(), in_out)
+    }
+
+    /// The table of IPv6 holds no other.
+    fn confirmed6(&self, key: &FlowKey) -> Option<&mut Flow> {
+        let is_of_ipv6 = matches!(key.family(), Family::Ipv6);
+        if is_of_ipv6 { self.flow(FlowTable::Assured, key) } else { None }
     }
 
     fn flow(&self, table: FlowTable, key: &FlowKey) -> Option<&mut Flow> {
@@ -670,14 +703,19 @@ impl Tables for Memory {
         self.translation(&key.wide()).map(|found| &*found)
     }
 
-    fn hint(&self, mark: Mark) -> Hint {
-        let hints = self.hints.borrow();
-        hints[place(&hints, mark)]
+    fn kept_translation6(&self, key: &FlowKey) -> Option<&Translation> {
+        self.asked_translations.set(self.asked_translations.get() + 1);
+        self.translation(key).map(|found| &*found)
     }
 
-    fn note_hint(&self, mark: Mark, hint: &Hint) {
+    fn hint(&self, mark: Mark, part: Part) -> Hint {
+        let hints = self.hints.borrow();
+        hints[place(&hints, mark, part)]
+    }
+
+    fn note_hint(&self, mark: Mark, part: Part, hint: &Hint) {
         let mut hints = self.hints.borrow_mut();
-        let place = place(&hints, mark);
+        let place = place(&hints, mark, part);
         hints[place] = *hint;
     }
 

@@ -14,13 +14,13 @@ use firewall_common::{
     ipv4_key::Ipv4Key,
     nat::{Mapping, MappingKey, Translation, birth, claim, departure, face, mapping},
     scratch::Scratch,
-    shortcut::hint::{Hint, Mark},
+    shortcut::hint::{Hint, Mark, Part},
     time::Nanos,
 };
 
 use crate::{
     families::{NEW_WAYS_IN, WAYS_IN, find_way_in},
-    maps::{FACES, HINT_BITS, HINTS, MAPPINGS, TRANSLATIONS},
+    maps::{FACES, HINT_BITS, HINTS, MAPPINGS, TRANSLATIONS, TRANSLATIONS6},
     stage,
     tables::Maps,
 };
@@ -53,10 +53,18 @@ pub fn kept_translation(key: &Ipv4Key) -> Option<&'static Translation> {
     unsafe { TRANSLATIONS.get(key) }
 }
 
+/// The same of IPv6.
+#[inline(always)]
+pub fn kept_translation6(key: &FlowKey) -> Option<&'static Translation> {
+    // SAFETY: as above.
+    unsafe { TRANSLATIONS6.get(key) }
+}
+
 /// Each word is read once: another CPU may be writing.
 #[inline(always)]
-pub fn hint(mark: Mark) -> Hint {
-    let Some(hint) = HINTS.get_ptr(mark.place(HINT_BITS.load())) else { return Hint::NONE };
+pub fn hint(mark: Mark, part: Part) -> Hint {
+    let place = mark.place(part, HINT_BITS.load());
+    let Some(hint) = HINTS.get_ptr(place) else { return Hint::NONE };
     // SAFETY: the entry is the map's, and any words in it are a hint.
     unsafe {
         Hint {
@@ -67,8 +75,9 @@ pub fn hint(mark: Mark) -> Hint {
 }
 
 #[inline(always)]
-pub fn note_hint(mark: Mark, hint: &Hint) {
-    let Some(entry) = HINTS.get_ptr_mut(mark.place(HINT_BITS.load())) else { return };
+pub fn note_hint(mark: Mark, part: Part, hint: &Hint) {
+    let place = mark.place(part, HINT_BITS.load());
+    let Some(entry) = HINTS.get_ptr_mut(place) else { return };
     // SAFETY: as above.
     unsafe {
         (&raw mut (*entry).mark).write_volatile(hint.mark);

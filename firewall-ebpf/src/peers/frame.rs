@@ -1,9 +1,9 @@
-//! Frames as these programs need them: Ethernet, IPv4 without options, ports.
+//! Frames as these programs need them: Ethernet, IPv4 without options or IPv6, ports.
 
 use core::mem::size_of;
 
 use aya_ebpf::bindings::xdp_md;
-use firewall_common::wire::{Ethernet, Ipv4, Ports};
+use firewall_common::wire::{Ethernet, Ipv4, Ipv6, Ports, ether_type};
 
 const L3: usize = size_of::<Ethernet>();
 const L4: usize = L3 + size_of::<Ipv4>();
@@ -36,4 +36,20 @@ pub fn headers<'a>(ctx: *mut xdp_md) -> Option<Headers<'a>> {
     };
     let is_plain = headers.ethernet.ether_type == IPV4 && headers.ip.header_len() == Ipv4::LEN;
     if is_plain { Some(headers) } else { None }
+}
+
+/// The headers of a frame of IPv6, where they stand; `None` for any other.
+#[inline(always)]
+pub fn headers6<'a>(ctx: *mut xdp_md) -> Option<(&'a mut Ethernet, &'a mut Ipv6)> {
+    // SAFETY: as above.
+    let (ethernet, ip) = unsafe {
+        let data = core::ptr::read_volatile(&raw const (*ctx).data) as usize;
+        if data + L3 + size_of::<Ipv6>()
+            > core::ptr::read_volatile(&raw const (*ctx).data_end) as usize
+        {
+            return None;
+        }
+        (&mut *(data as *mut Ethernet), &mut *((data + L3) as *mut Ipv6))
+    };
+    if ethernet.ether_type == ether_type::IPV6.to_be() { Some((ethernet, ip)) } else { None }
 }

@@ -13,9 +13,9 @@ use aya_ebpf::{
     maps::{HashMap, LpmTrie, lpm_trie::Key},
     programs::XdpContext,
 };
-use firewall_common::{checksum, flow::Flow, ipv4_key::Ipv4Key};
+use firewall_common::{checksum, flow::Flow, ipv4_key::Ipv4Key, wire::Ipv6};
 
-use crate::frame::headers;
+use crate::frame::{headers, headers6};
 
 /// Flows as the firewall holds those of IPv4; as large as the bench asks.
 #[map(name = "flows")]
@@ -27,6 +27,7 @@ static BLOCKED: LpmTrie<u32, u32> =
     LpmTrie::with_max_entries(1, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// The floor of everything.
 #[xdp(frags)]
@@ -77,6 +78,41 @@ pub fn block(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn router(ctx: XdpContext) -> u32 {
     forward(ctx.ctx).unwrap_or(XDP_PASS)
+}
+
+/// The same for IPv6.
+#[xdp(frags)]
+pub fn router6(ctx: XdpContext) -> u32 {
+    forward6(ctx.ctx).unwrap_or(XDP_PASS)
+}
+
+#[inline(always)]
+fn forward6(ctx: *mut xdp_md) -> Option<u32> {
+    let (_, ip) = headers6(ctx)?;
+    if ip.hop_limit <= 1 {
+        return None;
+    }
+    // SAFETY: numbers and arrays of numbers.
+    let mut fib: Fib = unsafe { core::mem::zeroed() };
+    fib.family = AF_INET6;
+    fib.l4_protocol = ip.next_header;
+    fib.__bindgen_anon_1.tot_len = u16::from_be(ip.payload_len).wrapping_add(Ipv6::LEN as u16);
+    fib.__bindgen_anon_3.ipv6_src = ip.src.words;
+    fib.__bindgen_anon_4.ipv6_dst = ip.dst.words;
+    // SAFETY: as in `forward`.
+    let found = unsafe {
+        fib.ifindex = (*ctx).ingress_ifindex;
+        bpf_fib_lookup(ctx.cast(), (&raw mut fib).cast(), size_of::<Fib>() as i32, 0)
+    };
+    if found != 0 {
+        return None;
+    }
+    let (ethernet, ip) = headers6(ctx)?;
+    ip.hop_limit -= 1;
+    ethernet.dst = fib.dmac;
+    ethernet.src = fib.smac;
+    // SAFETY: the helper only notes the interface.
+    Some(unsafe { bpf_redirect(fib.ifindex, 0) } as u32)
 }
 
 #[inline(always)]

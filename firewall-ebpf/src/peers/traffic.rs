@@ -11,9 +11,9 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use firewall_common::{
-    bench::{MEASURED, PORT_BITS, Seen, TEMPLATE, Traffic, order, varies},
+    bench::{MEASURED, PORT_BITS, Seen, TEMPLATE, TEMPLATE6, Traffic, order, varies},
     checksum::Sum,
-    wire::Ipv4,
+    wire::{Ipv4, Ipv6},
 };
 
 use crate::verifier::opaque;
@@ -27,20 +27,52 @@ static TARGETS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map(name = "seen")]
 static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where the fields stand in the frame.
 const IP: usize = 14;
-const IP_CHECKSUM: usize = IP + 10;
-const ADDRESSES: [usize; 2] = [IP + 12, IP + 16];
-const PORTS: [usize; 2] = [IP + 20, IP + 22];
+const WORDS: usize = TEMPLATE / 8;
+const WORDS6: usize = TEMPLATE6 / 8;
+
+/// Where the fields stand in a frame whose template has so many words of eight bytes.
+trait Form<const WORDS: usize> {
+    const HEADER_CHECKSUM: Option<usize>;
+    /// The words that vary.
+    const ADDRESSES: [usize; 2];
+    const PORTS: [usize; 2];
+}
+
+struct V4;
+struct V6;
+
+impl Form<WORDS> for V4 {
+    const HEADER_CHECKSUM: Option<usize> = Some(IP + 10);
+    const ADDRESSES: [usize; 2] = [IP + 12, IP + 16];
+    const PORTS: [usize; 2] = [IP + 20, IP + 22];
+}
+
+impl Form<WORDS6> for V6 {
+    const HEADER_CHECKSUM: Option<usize> = None;
+    const ADDRESSES: [usize; 2] = [IP + 20, IP + 36];
+    const PORTS: [usize; 2] = [IP + 40, IP + 42];
+}
 
 /// Makes the packet of the next client and hands it on.
 #[xdp(frags)]
 pub fn shape(ctx: XdpContext) -> u32 {
-    if write(ctx.ctx).is_none() {
+    hand_on::<V4, WORDS>(&ctx)
+}
+
+/// The same of IPv6.
+#[xdp(frags)]
+pub fn shape6(ctx: XdpContext) -> u32 {
+    hand_on::<V6, WORDS6>(&ctx)
+}
+
+#[inline(always)]
+fn hand_on<F: Form<WORDS>, const WORDS: usize>(ctx: &XdpContext) -> u32 {
+    if write::<F, WORDS>(ctx.ctx).is_none() {
         return XDP_ABORTED;
     }
     // SAFETY: the call does not come back when the place holds a program.
-    let _ = unsafe { TARGETS.tail_call(&ctx, MEASURED) };
+    let _ = unsafe { TARGETS.tail_call(ctx, MEASURED) };
     XDP_ABORTED
 }
 
@@ -67,7 +99,7 @@ pub fn sink(ctx: XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn write(ctx: *mut xdp_md) -> Option<()> {
+fn write<F: Form<WORDS>, const WORDS: usize>(ctx: *mut xdp_md) -> Option<()> {
     let traffic = TRAFFIC.get_ptr_mut(0)?;
     // SAFETY: one packet at a time is made, by one CPU.
     let traffic = unsafe { &mut *traffic };
@@ -77,25 +109,27 @@ fn write(ctx: *mut xdp_md) -> Option<()> {
     unsafe {
         let data = core::ptr::read_volatile(&raw const (*ctx).data) as usize;
         let end = core::ptr::read_volatile(&raw const (*ctx).data_end) as usize;
-        if data + TEMPLATE > end {
+        if data + 8 * WORDS > end {
             return None;
         }
-        *(data as *mut [u8; TEMPLATE]) = traffic.template;
+        *(data as *mut [u64; WORDS]) = *traffic.template.as_ptr().cast::<[u64; WORDS]>();
         let side = usize::from(traffic.varies == varies::DESTINATION);
-        let address = (data + ADDRESSES[side & 1]) as *mut u32;
+        let address = (data + F::ADDRESSES[side & 1]) as *mut u32;
         let was = address.read_unaligned();
         let now = (u32::from_be(was) + host).to_be();
         address.write_unaligned(now);
-        let place = (data + PORTS[side & 1]) as *mut u16;
+        let place = (data + F::PORTS[side & 1]) as *mut u16;
         let was_port = place.read_unaligned();
         let now_port = (u16::from_be(was_port).wrapping_add(port as u16)).to_be();
         place.write_unaligned(now_port);
 
-        let checksum = (data + IP_CHECKSUM) as *mut u16;
-        let sum = without(checksum.read_unaligned(), was).double_word(now);
-        checksum.write_unaligned(sum.finish());
+        if let Some(at) = F::HEADER_CHECKSUM {
+            let checksum = (data + at) as *mut u16;
+            let sum = without(checksum.read_unaligned(), was).double_word(now);
+            checksum.write_unaligned(sum.finish());
+        }
         // Behind the addresses and ports, and before the end of the template.
-        let at = opaque(data + (opaque(traffic.checksum_at as usize) & 63));
+        let at = opaque(data + (opaque(traffic.checksum_at as usize) & 127));
         if at + size_of::<u16>() > end {
             return None;
         }
@@ -125,4 +159,5 @@ fn next(traffic: &mut Traffic) -> u32 {
     client
 }
 
-const _: () = assert!(PORTS[1] + 2 <= TEMPLATE && Ipv4::LEN == 20);
+const _: () = assert!(<V4 as Form<WORDS>>::PORTS[1] + 2 <= TEMPLATE && Ipv4::LEN == 20);
+const _: () = assert!(<V6 as Form<WORDS6>>::PORTS[1] + 2 <= TEMPLATE6 && Ipv6::LEN == 40);

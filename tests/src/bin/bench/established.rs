@@ -38,7 +38,7 @@ impl Established<'_> {
         Packets::hidden(kind, LEN, clients, self.macs(kind))
     }
 
-    const fn macs(&self, kind: Kind) -> [[u8; 6]; 2] {
+    pub const fn macs(&self, kind: Kind) -> [[u8; 6]; 2] {
         if kind.is_original() { self.network.client_macs } else { self.network.server_macs }
     }
 

@@ -9,6 +9,7 @@ mod established;
 mod expected;
 mod flood;
 mod ftp;
+mod ipv6;
 mod keeping;
 mod network;
 mod page;

@@ -2,7 +2,7 @@
 //! to all clients is.
 
 use anyhow::Result;
-use firewall_tests::{Gateway, Netns, Offload};
+use firewall_tests::{Family, Gateway, Netns, Offload};
 
 /// The network, and who its devices are.
 #[derive(Debug)]
@@ -16,19 +16,31 @@ pub struct Network {
 
 impl Network {
     pub fn new() -> Result<Self> {
+        Self::of(Family::V4)
+    }
+
+    /// For packets of this family. Hosts that have IPv6 say something of their own accord now and
+    /// then.
+    pub fn of(family: Family) -> Result<Self> {
         let network = Gateway::new(Offload::Tuned)?;
-        network.hush()?;
+        if family == Family::V4 {
+            network.hush()?;
+        }
         let gateway = network.gateway();
         let client_macs = [network.client.mac("eth0")?, gateway.mac("eth0")?];
         let server_macs = [network.server.mac("eth0")?, gateway.mac("eth1")?];
+        let (client, server) = (network.client_address(family), network.server_address(family));
         for (address, mac, device) in
-            [("192.0.2.2", client_macs[0], "eth0"), ("198.51.100.2", server_macs[0], "eth1")]
+            [(client, client_macs[0], "eth0"), (server, server_macs[0], "eth1")]
         {
             let mac = text(mac);
             gateway
                 .ip(&format!("neigh replace {address} lladdr {mac} nud permanent dev {device}"))?;
         }
-        gateway.ip("route add 10.0.0.0/8 via 192.0.2.2")?;
+        match family {
+            Family::V4 => gateway.ip(&format!("route add 10.0.0.0/8 via {client}"))?,
+            Family::V6 => gateway.ip(&format!("-6 route add fd00::/8 via {client}"))?,
+        };
         Ok(Self { network, client_macs, server_macs })
     }
 

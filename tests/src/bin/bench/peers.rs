@@ -57,8 +57,10 @@ struct Context {
     egress_ifindex: u32,
 }
 
-const PROGRAMS: [&str; 9] =
-    ["shape", "send", "sink", "pass", "drop_all", "parse", "look_up", "block", "router"];
+const PROGRAMS: [&str; 11] = [
+    "shape", "shape6", "send", "sink", "pass", "drop_all", "parse", "look_up", "block", "router",
+    "router6",
+];
 
 impl Peers {
     /// With room for so many flows and prefixes.
@@ -108,7 +110,7 @@ impl Peers {
             ingress_ifindex: ifindex,
             ..Context::default()
         };
-        let run = xdp(&mut self.ebpf, "shape")?.test_run(TestRunOptions {
+        let run = xdp(&mut self.ebpf, packets.maker)?.test_run(TestRunOptions {
             data_in: Some(&packets.frame),
             ctx_in: Some(bytemuck::bytes_of(&context)),
             repeat: count,
@@ -122,7 +124,7 @@ impl Peers {
         /// What the kernel takes at once.
         const BATCH: u32 = 64;
         let context = Context { data_end: packets.frame.len() as u32, ..Context::default() };
-        xdp(&mut self.ebpf, "shape")?.test_run(TestRunOptions {
+        xdp(&mut self.ebpf, packets.maker)?.test_run(TestRunOptions {
             data_in: Some(&packets.frame),
             ctx_in: Some(bytemuck::bytes_of(&context)),
             repeat: count,

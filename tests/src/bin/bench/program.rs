@@ -7,7 +7,7 @@ use firewall_tests::firewall::Setup;
 
 use crate::{
     established::{Established, action},
-    expected,
+    expected, ipv6,
     network::{Network, index},
     peers::{Peers, Target, firewall},
     report::{Goal, Report},
@@ -19,7 +19,7 @@ use crate::{
 pub const PART: &str = "program";
 /// Packets in one round.
 pub const PACKETS: u32 = 300_000;
-const PASS: &str = "pass";
+pub const PASS: &str = "pass";
 const ROUTER: &str = "stateless router: parse, FIB, redirect";
 
 /// A measurement: who gets which packets, and what must become of them.
@@ -61,6 +61,7 @@ pub fn measure(report: &mut Report, rounds: usize, flows: u32) -> Result<()> {
     }
     expected::measure(report, rounds, &mut peers, &bench, &firewall_run)?;
     translated::measure(report, rounds, flows, &mut peers, &bench, &firewall_run)?;
+    ipv6::measure(report, rounds, flows, &mut peers)?;
     judge(report, flows);
     Ok(())
 }

@@ -48,6 +48,23 @@ pub fn hiding(count: usize) -> String {
            :POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o eth1 -j NETMAP --to 100.0.0.0/8\nCOMMIT\n"
 }
 
+/// Ten rules of FORWARD for IPv6, of a gateway that hides those of its clients that talk to port 443.
+pub fn ipv6() -> String {
+    let idle = (0..10 - FEWEST).map(|number| {
+        format!("-A FORWARD -s 2001:db8:{number:x}00::/64 -p tcp --dport 1024 -j ACCEPT\n")
+    });
+    let idle: String = idle.collect();
+    format!(
+        "*nat\n-A POSTROUTING -o eth1 -p tcp --dport 443 -j NETMAP --to 2001:db8:64::/64\nCOMMIT\n\
+         *filter\n:FORWARD DROP [0:0]\n\
+         -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
+         -A FORWARD -m conntrack --ctstate INVALID -j DROP\n{idle}\
+         -A FORWARD -s fd00::/8 -p tcp -m multiport --dports 80,443 -j ACCEPT\n\
+         -A FORWARD -s fd00::/8 -p udp -m udp --dport 80 -j ACCEPT\n\
+         -A FORWARD -s fd00::/8 -p ipv6-icmp -j ACCEPT\nCOMMIT\n"
+    )
+}
+
 /// So many rules for `nft -f`, in place of those before.
 pub fn nft(count: usize) -> String {
     let mut text = String::from(

@@ -1,9 +1,9 @@
 //! The packets of the bench: many clients in 10.0.0.0/8 talk to one server.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firewall_common::{
-    bench::{PORT_BITS, TEMPLATE, Traffic, order, varies},
+    bench::{PORT_BITS, TEMPLATE, TEMPLATE6, Traffic, order, varies},
     testing::Frame,
     wire::tcp_flag::{ACK, PSH, RST, SYN},
 };
@@ -19,6 +19,10 @@ pub const SERVED: u16 = 80;
 /// follow.
 const SERVED_HIDDEN: u16 = 443;
 const HIDDEN: Ipv4Addr = Ipv4Addr::new(100, 0, 0, 0);
+/// The same of IPv6.
+pub const SERVER6: &str = "2001:db8:2::2";
+const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0);
+const HIDDEN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x64, 0, 0, 0, 0, 0);
 /// From which FTP servers connect.
 const DATA: u16 = 20;
 /// Of echo requests.
@@ -30,6 +34,7 @@ const CLOSED: u16 = 81;
 const TCP_CHECKSUM: u32 = 14 + 20 + 16;
 const UDP_CHECKSUM: u32 = 14 + 20 + 6;
 const ICMP_CHECKSUM: u32 = 14 + 20 + 2;
+const TCP_CHECKSUM6: u32 = 14 + 40 + 16;
 /// Types of ICMP.
 const ECHO: u8 = 8;
 const ECHO_REPLY: u8 = 0;
@@ -68,11 +73,15 @@ impl Kind {
 
     /// As it comes to the gateway, of a connection to this port; the server knows the clients
     /// by that address.
-    fn frame(self, served: u16, known_by: Ipv4Addr) -> Frame {
-        let (client, known_by) = (CLIENT.to_string(), known_by.to_string());
+    fn frame(self, served: u16, known_by: IpAddr) -> Frame {
+        let (client, server): (IpAddr, _) = match known_by {
+            IpAddr::V4(_) => (CLIENT.into(), SERVER),
+            IpAddr::V6(_) => (CLIENT6.into(), SERVER6),
+        };
+        let (client, known_by) = (client.to_string(), known_by.to_string());
         let frame = match self.is_original() {
-            true => Frame::between(&client, SERVER),
-            false => Frame::between(SERVER, &known_by),
+            true => Frame::between(&client, server),
+            false => Frame::between(server, &known_by),
         };
         match self {
             Self::Syn => frame.tcp(CLIENT_PORT, served, SYN),
@@ -101,6 +110,8 @@ impl Kind {
 /// A frame, and how the next ones differ from it.
 #[derive(Clone, Debug)]
 pub struct Packets {
+    /// The program that makes them.
+    pub maker: &'static str,
     pub frame: Vec<u8>,
     pub traffic: Traffic,
 }
@@ -109,13 +120,26 @@ impl Packets {
     /// So many bytes from the first address on, of one of so many clients each, between two
     /// stations.
     pub fn of(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2]) -> Self {
-        Self::made(kind, len, clients, macs, kind.frame(SERVED, CLIENT))
+        Self::made(kind, len, clients, macs, kind.frame(SERVED, CLIENT.into()))
     }
 
     /// The same of connections whose clients the gateway hides; the server's packets are
     /// addressed to what it hides them behind.
     pub fn hidden(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2]) -> Self {
-        Self::made(kind, len, clients, macs, kind.frame(SERVED_HIDDEN, HIDDEN))
+        Self::made(kind, len, clients, macs, kind.frame(SERVED_HIDDEN, HIDDEN.into()))
+    }
+
+    /// Segments of IPv6 without data, of clients that the gateway hides or not.
+    pub fn of_ipv6(kind: Kind, clients: u32, macs: [[u8; 6]; 2], is_hidden: bool) -> Self {
+        let frame = match is_hidden {
+            true => kind.frame(SERVED_HIDDEN, HIDDEN6.into()),
+            false => kind.frame(SERVED, CLIENT6.into()),
+        };
+        let mut packets = Self::made(kind, 0, clients, macs, frame);
+        packets.maker = "shape6";
+        packets.traffic.template.copy_from_slice(&packets.frame[..TEMPLATE6]);
+        packets.traffic.checksum_at = TCP_CHECKSUM6;
+        packets
     }
 
     fn made(kind: Kind, len: usize, clients: u32, macs: [[u8; 6]; 2], bare: Frame) -> Self {
@@ -129,8 +153,8 @@ impl Packets {
             _ => bare.build(),
         };
         frame.resize(frame.len().max(SHORTEST), 0);
-        let mut template = [0; TEMPLATE];
-        template.copy_from_slice(&frame[..TEMPLATE]);
+        let mut template = [0; TEMPLATE6];
+        template[..TEMPLATE].copy_from_slice(&frame[..TEMPLATE]);
         let traffic = Traffic {
             template,
             varies: if kind.is_original() { varies::SOURCE } else { varies::DESTINATION },
@@ -140,7 +164,7 @@ impl Packets {
             checksum_at: kind.checksum_at(),
             out_ifindex: 0,
         };
-        Self { frame, traffic }
+        Self { maker: "shape", frame, traffic }
     }
 
     /// One client after the other, beginning with this one.
