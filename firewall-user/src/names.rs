@@ -79,7 +79,11 @@ fn from_getent(database: &str, name: &str) -> Option<Vec<IpAddr>> {
 
 /// The number of a user or group.
 fn number_from_getent(database: &str, name: &str) -> Option<u32> {
-    number(&getent(database, name)?)
+    // getent(1) takes a number for one, too, and whatever it can read as such.
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        return None;
+    }
+    getent(database, name)?.lines().find_map(|line| number(line, name))
 }
 
 /// The name of a user or group.
@@ -88,9 +92,11 @@ fn name_from_getent(database: &str, number: u32) -> Option<String> {
     line.split(':').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// In a line of passwd(5) or group(5).
-fn number(line: &str) -> Option<u32> {
-    line.split(':').nth(2)?.trim().parse().ok()
+/// In a line of passwd(5) or group(5), if that is of this name.
+fn number(line: &str, name: &str) -> Option<u32> {
+    let mut fields = line.split(':');
+    fields.next().filter(|first| *first == name)?;
+    fields.nth(1)?.parse().ok()
 }
 
 /// What getent(1) prints; `None` if it finds nothing, or is not there.
@@ -105,9 +111,11 @@ mod tests {
 
     #[test]
     fn users_and_groups_have_a_number_in_the_third_field() {
-        assert_eq!(number("ftp:x:111:65534:ftp daemon:/srv/ftp:/usr/sbin/nologin\n"), Some(111));
-        assert_eq!(number("adm:x:4:syslog\n"), Some(4));
-        assert_eq!(number("nothing"), None);
+        let ftp = "ftp:x:111:65534:ftp daemon:/srv/ftp:/usr/sbin/nologin";
+        assert_eq!(number(ftp, "ftp"), Some(111));
+        assert_eq!(number(ftp, "tftp"), None);
+        assert_eq!(number("adm:x:4:syslog", "adm"), Some(4));
+        assert_eq!(number("nothing", "nothing"), None);
     }
 
     #[test]
@@ -120,6 +128,9 @@ mod tests {
         assert_eq!(number_from_getent("passwd", "root"), Some(0));
         assert_eq!(name_from_getent("passwd", 0).as_deref(), Some("root"));
         assert_eq!(number_from_getent("group", "nobody-of-that-name"), None);
+        for no_name in ["0", "+0", "4294967296", "5-10", "-i", ""] {
+            assert_eq!(number_from_getent("passwd", no_name), None, "{no_name}");
+        }
         assert_eq!(from_getent("ahosts", "127.0.0.1").map(|all| all[0]), Some(loopback));
         assert_eq!(from_getent("ahosts", "nobody.invalid"), None);
     }
