@@ -300,6 +300,8 @@ fn datagram(net: Net, is_reply: bool, len: usize) -> Frame {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
     #[test]
     fn so_it_does_with_datagrams(
         net in net(),

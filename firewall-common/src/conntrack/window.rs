@@ -66,6 +66,8 @@ pub struct Connection {
     pub is_rewritten: u32,
     /// What the sender's `end` and the receiver's `max_end` were when they were copied.
     pub taken: [Seq; 2],
+    /// The same of the receiver's `max_size`.
+    pub taken_size: u32,
 }
 
 /// What the windows say of a segment.
@@ -89,6 +91,7 @@ impl Connection {
         self.last = flow.last;
         self.is_rewritten = 0;
         self.taken = [self.sender.end, self.receiver.max_end];
+        self.taken_size = self.receiver.max_size;
     }
 
     /// The connection that begins with this segment.
@@ -138,8 +141,9 @@ impl Connection {
         of_sender.scale = self.sender.scale;
         of_sender.flags = self.sender.flags;
         of_receiver.flags = self.receiver.flags;
-        // The receiver's own segments tell it, too, and nobody takes any of it back.
-        if of_receiver.max_size < self.receiver.max_size {
+        // The receiver's own segments tell it, too.
+        let is_wider = self.receiver.max_size != self.taken_size;
+        if is_wider && of_receiver.max_size < self.receiver.max_size {
             of_receiver.max_size = self.receiver.max_size;
         }
     }
@@ -426,4 +430,4 @@ struct Numbers {
     sack: Seq,
 }
 
-const _: () = assert!(size_of::<Connection>() == 72);
+const _: () = assert!(size_of::<Connection>() == 76);

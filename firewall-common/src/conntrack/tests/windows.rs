@@ -461,3 +461,12 @@ fn a_segment_beyond_what_was_allowed_undoes_nothing_either() {
         (beyond.end, other.max_size.max(judged.receiver.max_size))
     );
 }
+
+#[test]
+fn a_usual_segment_leaves_a_window_narrow_that_began_anew_meanwhile() {
+    let mut talk = Talk::established(BEGINNINGS[0]);
+    let (_, judged) = talk.judge(Original, &talk.data(Original, 100));
+    talk.flow.sides[1].window.max_size = 1_000;
+    judged.settle(&mut talk.flow, Original, Seq::advance);
+    assert_eq!(talk.window(Reply).max_size, 1_000);
+}
