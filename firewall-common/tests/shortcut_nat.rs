@@ -254,6 +254,8 @@ enum Mischief {
     Clear,
     /// Anything stands in one of the places.
     Noise(Part, Hint),
+    /// Of what stands in a place, the second word only is another: half of what two CPUs wrote.
+    Torn(Part, u64),
     /// Of a lie, as below, one half: the other is as it was.
     Half(Part, usize),
     /// The next packet is said to have one of these ends inside, chosen by that number: those of
@@ -267,6 +269,10 @@ impl Mischief {
             Self::Nothing => {}
             Self::Clear => memory.note_hint(mark, Part::First, &Hint::NONE),
             Self::Noise(part, hint) => memory.note_hint(mark, *part, hint),
+            Self::Torn(part, inside) => {
+                let hint = memory.hint(mark, *part);
+                memory.note_hint(mark, *part, &Hint { inside: *inside, ..hint });
+            }
             Self::Half(part, number) => {
                 let other = if *part == Part::First { Part::Second } else { Part::First };
                 let kept = memory.hint(mark, other);
@@ -288,6 +294,7 @@ fn mischief() -> impl Strategy<Value = Mischief> {
         1 => Just(Mischief::Clear),
         1 => (part(), any::<(u64, u64)>())
             .prop_map(|(part, (mark, inside))| Mischief::Noise(part, Hint { mark, inside })),
+        1 => (part(), any::<u64>()).prop_map(|(part, inside)| Mischief::Torn(part, inside)),
         1 => (part(), any::<usize>()).prop_map(|(part, number)| Mischief::Half(part, number)),
         2 => any::<usize>().prop_map(Mischief::Lie),
     ]

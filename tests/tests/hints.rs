@@ -7,7 +7,7 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -224,6 +224,49 @@ fn looked_up_once(family: Family) -> Result<()> {
     wait::until_true("no hint where what it leads to is gone", || {
         places(&hints).is_ok_and(|left| left.len() < places_of(family))
     })
+}
+
+#[test]
+fn datagrams_are_translated_on_the_short_way_over_both_families() {
+    needs!(capability::firewall());
+    [Family::V4, Family::V6].into_iter().try_for_each(datagrams).unwrap();
+}
+
+/// There and back until the flow is a stream, and then on the short way. A host drops what has a
+/// wrong checksum.
+fn datagrams(family: Family) -> Result<()> {
+    let network = network()?;
+    let setup = Setup::on(&["eth0", "eth1"]).both(RULES).option("--hook=xdp");
+    let firewall = setup.start(network.gateway())?;
+    let own = || UdpSocket::bind(("::", 0)).context("cannot bind");
+    let (server, client) = (network.server.enter(own)?, network.client.enter(own)?);
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    let port = server.local_addr()?.port();
+    let address = match network.server_address(family) {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    client.connect((address, port))?;
+    let mut heard = [0; 64];
+    let mut exchange = || -> Result<()> {
+        client.send(b"what is long enough to be read")?;
+        let (len, from) = server.recv_from(&mut heard).context("the client is not heard")?;
+        server.send_to(&heard[..len], from)?;
+        let len = client.recv(&mut heard).context("the server is not heard")?;
+        ensure!(heard[..len] == *b"what is long enough to be read", "{heard:?}");
+        Ok(())
+    };
+    wait::until_true("a stream", || {
+        exchange().unwrap();
+        firewall.stat("forward-short").is_ok_and(|count| count > 0)
+    })?;
+    let before = firewall.stat("forward-short")?;
+    (0..ROUNDS).try_for_each(|_| exchange())?;
+    let taken = firewall.stat("forward-short")? - before;
+    ensure!(taken > ROUNDS + ROUNDS / 2, "{taken} of {} took the short way", 2 * ROUNDS);
+    Ok(())
 }
 
 #[test]
