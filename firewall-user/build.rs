@@ -42,12 +42,19 @@ fn main() {
     println!("cargo:peers={}", built.join("peers").display());
 }
 
-/// One directory for all builds of the user side: whatever those are for, the programs are the same.
+/// One directory for all builds of the user side: whatever those are for, the programs are the same,
+/// unless a toolchain is chosen.
 fn target_dir() -> PathBuf {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    // With it cargo marks the directory of all that it builds.
-    let shared = out.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
-    shared.unwrap_or(&out).join("ebpf")
+    let triple = env::var_os("TARGET").expect("cargo sets TARGET");
+    if env::var_os("EBPF_TOOLCHAIN").is_some() {
+        return out.join("ebpf");
+    }
+    // TARGET_DIR/[TRIPLE/]PROFILE/build/PACKAGE/out; cargo marks TARGET_DIR and TRIPLE.
+    let is_whole = |directory: &&Path| {
+        directory.join("CACHEDIR.TAG").exists() && directory.file_name() != Some(&triple)
+    };
+    out.ancestors().take(6).find(is_whole).unwrap_or(&out).join("ebpf")
 }
 
 fn build(toolchain: &Path, linker: &Path, target_dir: &Path) {

@@ -3,7 +3,9 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout},
-    sync::{Mutex, MutexGuard, PoisonError},
+    mem::forget,
+    process::abort,
+    sync::{Mutex, PoisonError},
 };
 
 use dlmalloc::Dlmalloc;
@@ -17,34 +19,47 @@ impl Allocator {
     }
 
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, Dlmalloc> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn with<R>(&self, work: impl FnOnce(&mut Dlmalloc) -> R) -> R {
+        let mut allocator = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = NoPanic;
+        let result = work(&mut allocator);
+        forget(guard);
+        result
     }
 }
 
-// SAFETY: dlmalloc keeps to the contract, and one thread at a time calls it.
+/// Ends the process where dlmalloc finds its memory destroyed: to tell of a panic takes memory.
+struct NoPanic;
+
+impl Drop for NoPanic {
+    fn drop(&mut self) {
+        abort();
+    }
+}
+
+// SAFETY: dlmalloc keeps to the contract, one thread at a time calls it, and it does not unwind.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the same.
-        unsafe { self.lock().malloc(layout.size(), layout.align()) }
+        self.with(|memory| unsafe { memory.malloc(layout.size(), layout.align()) })
     }
 
     #[inline]
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { self.lock().free(memory, layout.size(), layout.align()) };
+        self.with(|memory| unsafe { memory.free(pointer, layout.size(), layout.align()) });
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        unsafe { self.lock().calloc(layout.size(), layout.align()) }
+        self.with(|memory| unsafe { memory.calloc(layout.size(), layout.align()) })
     }
 
     #[inline]
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as above.
-        unsafe { self.lock().realloc(memory, layout.size(), layout.align(), size) }
+        self.with(|memory| unsafe { memory.realloc(pointer, layout.size(), layout.align(), size) })
     }
 }

@@ -39,20 +39,23 @@ COMMIT
 const BPFFS: &str = "/sys/fs/bpf";
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// `$FIREWALL_BIN`, or what was built last in `target` for this machine as it is.
+/// `$FIREWALL_BIN`, or what was built last in `target`, linked as a whole or not.
 pub fn binary() -> Result<PathBuf> {
     if let Some(chosen) = env::var_os("FIREWALL_BIN") {
         return Ok(PathBuf::from(chosen));
     }
     let target =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?.join("target");
-    let built = ["release", "debug"].map(|profile| target.join(profile).join("firewall"));
-    let newest = built.into_iter().filter_map(|file| {
+    let whole = target.join(format!("{}-unknown-linux-musl", env::consts::ARCH));
+    let built = ["release", "debug"].into_iter().flat_map(|profile| {
+        [&target, &whole].map(|directory| directory.join(profile).join("firewall"))
+    });
+    let newest = built.filter_map(|file| {
         let changed = fs::metadata(&file).ok()?.modified().ok()?;
         Some((changed, file))
     });
     let newest = newest.max().map(|(_, file)| file);
-    newest.context("needs the firewall's binary; run: cargo build -p firewall-user")
+    newest.context("needs the firewall's binary; run: cargo build --bin firewall")
 }
 
 /// What to start: interfaces, rules, further options.

@@ -18,7 +18,11 @@ pub(crate) fn release() -> Result<PathBuf> {
     if built != known {
         replace(&built, &known)?;
     }
-    eprintln!("built {}", known.display());
+    let how = match linking::target() {
+        Some(_) => "with musl, as one file",
+        None => "with this machine's C library: there is no standard library for musl here",
+    };
+    eprintln!("built {}, linked {how}", known.display());
     Ok(known)
 }
 
@@ -38,11 +42,18 @@ pub(crate) fn debug(beside: &[&str]) -> Result<PathBuf> {
 fn firewall(directory: &str) -> Result<PathBuf> {
     let mut command = shell::cargo();
     command.args(["build", "--locked", "--bin", "firewall"]);
-    if directory == "release" {
+    let is_release = directory == "release";
+    if is_release {
         command.arg("--release");
     }
+    let target = linking::target();
+    // With other packages it would have the features that those ask for. The tests have them
+    // beside it, and nothing is compiled once more.
+    if is_release || target.is_some() {
+        command.args(["-p", "firewall-user"]);
+    }
     let mut built = shell::target();
-    if let Some(target) = linking::target() {
+    if let Some(target) = target {
         command.args(["--target", &target]);
         built.push(target);
     }
