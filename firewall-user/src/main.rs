@@ -6,6 +6,8 @@ use firewall_user::{cli::Arguments, commands, compat};
 
 #[cfg(target_env = "musl")]
 mod allocator;
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+mod copying;
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
