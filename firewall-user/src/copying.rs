@@ -2,13 +2,13 @@
 //! instruction for any length, some 30 cycles, and most of what is copied here are words of a line: a
 //! list of flows took three times as long.
 //!
-//! Short pieces are read as a whole before anything is written, so that they may overlap. There is
-//! no loop, which the compiler would make a call of memcpy.
+//! What is short is read as a whole before anything is written, so that it may overlap. There is no
+//! loop and no piece of more than 16 bytes, which the compiler could make a call of memcpy.
 
 use std::arch::asm;
 
-/// What two pieces of 64 bytes hold.
-const SHORT: usize = 128;
+/// What four pieces hold.
+const SHORT: usize = 64;
 
 /// # Safety
 ///
@@ -43,8 +43,7 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *m
     to
 }
 
-/// At most [`SHORT`] bytes: their first and their last ones, in pieces of half a power of two or
-/// more.
+/// At most [`SHORT`] bytes: their first and their last ones.
 #[inline(always)]
 unsafe fn short(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: no piece is longer than the length.
@@ -55,9 +54,8 @@ unsafe fn short(to: *mut u8, from: *const u8, len: usize) {
             2..4 => both_ends::<u16>(to, from, len),
             4..8 => both_ends::<u32>(to, from, len),
             8..16 => both_ends::<u64>(to, from, len),
-            16..32 => both_ends::<[u64; 2]>(to, from, len),
-            32..64 => both_ends::<[u64; 4]>(to, from, len),
-            _ => both_ends::<[u64; 8]>(to, from, len),
+            16..32 => both_ends::<u128>(to, from, len),
+            _ => both_halves(to, from, len),
         }
     }
 }
@@ -74,6 +72,28 @@ unsafe fn both_ends<T>(to: *mut u8, from: *const u8, len: usize) {
         let last = from.add(behind).cast::<T>().read_unaligned();
         to.cast::<T>().write_unaligned(first);
         to.add(behind).cast::<T>().write_unaligned(last);
+    }
+}
+
+/// [`both_ends`] of two pieces each.
+///
+/// # Safety
+///
+/// The length is that of two to four pieces.
+#[inline(always)]
+unsafe fn both_halves(to: *mut u8, from: *const u8, len: usize) {
+    const PIECE: usize = size_of::<u128>();
+    let places = [0, PIECE, len - 2 * PIECE, len - PIECE];
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first = from.add(places[0]).cast::<u128>().read_unaligned();
+        let second = from.add(places[1]).cast::<u128>().read_unaligned();
+        let third = from.add(places[2]).cast::<u128>().read_unaligned();
+        let fourth = from.add(places[3]).cast::<u128>().read_unaligned();
+        to.add(places[0]).cast::<u128>().write_unaligned(first);
+        to.add(places[1]).cast::<u128>().write_unaligned(second);
+        to.add(places[2]).cast::<u128>().write_unaligned(third);
+        to.add(places[3]).cast::<u128>().write_unaligned(fourth);
     }
 }
 

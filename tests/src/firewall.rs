@@ -207,6 +207,15 @@ impl<'a> Firewall<'a> {
         self.daemon.as_ref().context("the daemon is not running")?.signal(signal)
     }
 
+    /// Has the daemon stand still; returns when each of its threads does, which on a busy machine
+    /// goes on until it has its turn.
+    pub fn halt(&self) -> Result<()> {
+        let daemon = self.daemon.as_ref().context("the daemon is not running")?;
+        daemon.signal(Signal::SIGSTOP)?;
+        let tasks = PathBuf::from(format!("/proc/{}/task", daemon.pid()));
+        wait::until_true("the daemon to stand still", || stand_still(&tasks).unwrap_or(false))
+    }
+
     /// All that the daemon has said since it was started.
     pub fn said(&self) -> String {
         self.daemon.as_ref().map(|daemon| daemon.stdout() + &daemon.stderr()).unwrap_or_default()
@@ -301,4 +310,16 @@ pub fn mount_bpffs() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Whether all threads of a process are stopped: the letter behind the name in proc_pid_stat(5).
+fn stand_still(tasks: &Path) -> Result<bool> {
+    for task in fs::read_dir(tasks)? {
+        let text = fs::read_to_string(task?.path().join("stat"))?;
+        let (_, behind) = text.rsplit_once(") ").context("no name in a thread's stat")?;
+        if !behind.starts_with('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

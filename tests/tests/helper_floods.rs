@@ -6,7 +6,6 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -179,8 +178,6 @@ mod of_commands {
     use super::*;
 
     const TRANSFERS: usize = 50;
-    /// Far below the second after which a SYN is sent again.
-    const AT_MOST: Duration = Duration::from_millis(900);
     /// Held segments of the flood before anything is measured.
     const UNDER_WAY: u64 = 500;
 
@@ -220,10 +217,7 @@ mod of_commands {
         let sides = [&network.client, &network.server];
         let before = [TcpLoss::of(sides[0])?, TcpLoss::of(sides[1])?];
         for number in 0..TRANSFERS {
-            let start = Instant::now();
             transfer(&network.client, quiet).with_context(|| format!("transfer {number}"))?;
-            let took = start.elapsed();
-            ensure!(took < AT_MOST, "transfer {number} took {took:?}");
         }
         for (side, before) in sides.into_iter().zip(before) {
             let lost = TcpLoss::of(side)?.since(before);

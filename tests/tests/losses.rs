@@ -63,7 +63,7 @@ impl<'a> Flood<'a> {
     /// Has the daemon stand still, and its ring be full when `lose` sends one segment, which is
     /// lost.
     fn while_full(&self, lose: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.firewall.signal(Signal::SIGSTOP)?;
+        self.firewall.halt()?;
         let before = self.firewall.stat("punted")?;
         for (count, len) in [(Self::LARGE, 1_000), (Self::SMALL, 1)] {
             let segment = self.segment(flag::ACK | flag::PSH, vec![b'x'; len]);
@@ -274,7 +274,7 @@ fn while_unread(
 ) -> Result<()> {
     let maps = Maps::open(&Pins::new(firewall.pin()))?;
     let other = Conversation::open(wires, Family::V4, 3_000)?;
-    firewall.signal(Signal::SIGSTOP)?;
+    firewall.halt()?;
     let beaten = maps.heartbeat()?;
     wait::until_true("segments to go on unread", || {
         other.send(End::Client, b"NOOP\r\n").is_ok()

@@ -70,7 +70,7 @@ mod a_short_timeout {
     #[test]
     fn makes_an_idle_flow_new_again_while_the_daemon_is_stopped() {
         needs!(capability::firewall());
-        while_the_daemon_is(|firewall| firewall.signal(Signal::SIGSTOP)).unwrap();
+        while_the_daemon_is(|firewall| firewall.halt()).unwrap();
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod a_short_timeout {
         let (network, wires) = quiet_gateway()?;
         let firewall = setup().start(network.gateway())?;
         set(&firewall, "udp_timeout", "1")?;
-        firewall.signal(Signal::SIGSTOP)?;
+        firewall.halt()?;
         for port in 0..FLOWS {
             let client = wires.client.endpoint(Family::V4, 20_000 + port);
             wires.client.send(&Packet::udp(client, wires.server.endpoint(Family::V4, 53), b"x"))?;
