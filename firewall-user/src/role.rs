@@ -2,9 +2,10 @@
 //! judged, and why.
 //!
 //! What XDP redirects never becomes a packet of the stack: that pays where packets are
-//! forwarded. What stays on the host pays for XDP with its receive offload: segments that GRO
+//! forwarded. What goes to the stack pays for XDP with its receive offload: segments that GRO
 //! would make one are judged one by one, and a driver with a program refuses to join them
-//! itself (LRO). So an interface from which nothing is forwarded is judged at TC, behind GRO.
+//! itself (LRO). So an interface from which nothing is forwarded, or nothing redirected, is judged
+//! at TC, behind GRO.
 
 use std::{fs, io, path::Path};
 
@@ -18,6 +19,8 @@ use crate::netlink::links::Link;
 pub enum Role {
     /// What comes in may be forwarded.
     Router,
+    /// The same, but no other interface takes redirected frames: all goes through the stack.
+    StackRouter,
     /// What comes in is for this host, or for nobody.
     Host,
     /// Frames have no Ethernet header.
@@ -35,6 +38,14 @@ impl Role {
         })
     }
 
+    /// The role where it is known whether another interface takes redirected frames.
+    pub const fn beside(self, has_taker: bool) -> Self {
+        match self {
+            Self::Router if !has_taker => Self::StackRouter,
+            role => role,
+        }
+    }
+
     /// Whether XDP is the place to judge.
     pub const fn is_for_xdp(self) -> bool {
         matches!(self, Self::Router)
@@ -44,6 +55,7 @@ impl Role {
     pub const fn bits(self) -> u32 {
         match self {
             Self::Router => device::CHOSEN | device::FORWARDS,
+            Self::StackRouter => device::CHOSEN | device::FORWARDS | device::STACK_ONLY,
             Self::Host | Self::Bare => device::CHOSEN,
         }
     }
@@ -81,6 +93,19 @@ pub fn reason(flags: u32) -> &'static str {
     }
     if !has(device::ETHERNET) {
         return "auto: frames have no Ethernet header";
+    }
+    // Generic XDP redirects to any.
+    if has(device::STACK_ONLY) && !has(device::GENERIC) {
+        return match has(device::TC) {
+            true => {
+                "auto: packets are forwarded from here, but no other interface takes redirected \
+                 frames; receive offload stays whole"
+            }
+            false => {
+                "auto: another interface took redirected frames when that was chosen; a restart \
+                 chooses anew"
+            }
+        };
     }
     match (has(device::FORWARDS), has(device::TC), has(device::GENERIC)) {
         (false, true, _) => "auto: nothing is forwarded from here, and receive offload stays whole",
@@ -135,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn only_a_router_asks_for_others_that_take_redirected_frames() {
+        assert_eq!(Role::Router.beside(true), Role::Router);
+        assert_eq!(Role::Router.beside(false), Role::StackRouter);
+        assert_eq!(Role::Host.beside(true), Role::Host);
+        assert!(!Role::StackRouter.is_for_xdp());
+    }
+
+    #[test]
     fn each_choice_has_its_reason() {
         let ethernet = device::OURS | device::ETHERNET;
         let of = |role: Role, more: u32| reason(ethernet | role.bits() | more);
@@ -144,6 +177,9 @@ mod tests {
         assert_eq!(of(Role::Router, 0), "auto: packets are forwarded from here");
         assert!(of(Role::Router, device::GENERIC).ends_with("in the driver could not be attached"));
         assert!(of(Role::Router, device::TC).contains("but XDP could not be attached"));
+        assert!(of(Role::StackRouter, device::TC).contains("no other interface takes"));
+        assert!(of(Role::StackRouter, 0).contains("a restart chooses anew"));
+        assert_eq!(of(Role::StackRouter, device::GENERIC), of(Role::Router, device::GENERIC));
         assert!(reason(device::OURS | Role::Bare.bits() | device::TC).contains("no Ethernet"));
     }
 }

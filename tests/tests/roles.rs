@@ -28,13 +28,14 @@ const CLOSED: &str = "\
 COMMIT
 ";
 
-/// Hooks and reason of eth0, as `firewall status` gives them.
-fn judged(firewall: &Firewall<'_>) -> Result<(String, String)> {
+/// Hooks and reason of an interface, as `firewall status` gives them.
+fn judged(firewall: &Firewall<'_>, interface: &str) -> Result<(String, String)> {
     let status = firewall.json(&["status"])?.pop().context("no status")?;
     let interfaces = status["interfaces"].as_array().context("no interfaces")?;
-    let eth0 = interfaces.iter().find(|one| one["name"] == "eth0").context("no eth0")?;
-    let hooks = eth0["hooks"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let reason = eth0["reason"].as_str().context("no reason")?.to_owned();
+    let found = interfaces.iter().find(|one| one["name"] == interface);
+    let found = found.with_context(|| format!("no {interface}"))?;
+    let hooks = found["hooks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let reason = found["reason"].as_str().context("no reason")?.to_owned();
     let text = firewall.text(&["status"])?;
     ensure!(text.contains(&format!("({reason})")), "no {reason:?} in {text}");
     Ok((hooks.collect::<Vec<_>>().join(" "), reason))
@@ -47,7 +48,11 @@ const AT_TC: &str = "tc-ingress tc-egress";
 const BY_XDP: &str = "tc-ingress tc-egress xdp";
 
 fn is(firewall: &Firewall<'_>, hooks: &str, reason: &str) -> Result<()> {
-    let (at, because) = judged(firewall)?;
+    is_at(firewall, "eth0", hooks, reason)
+}
+
+fn is_at(firewall: &Firewall<'_>, interface: &str, hooks: &str, reason: &str) -> Result<()> {
+    let (at, because) = judged(firewall, interface)?;
     let same = |one: &str, other: &str| {
         let sorted = |text: &str| {
             let mut words: Vec<_> = text.split(' ').map(String::from).collect();
@@ -134,6 +139,52 @@ mod a_gateway {
         let setup = Setup::on(&["eth0", "eth1"]).both(CLOSED).option("--hook=tc");
         let firewall = setup.start(network.gateway()).unwrap();
         is(&firewall, AT_TC, "as --hook or the configuration asks").unwrap();
+    }
+
+    #[test]
+    fn whose_devices_take_no_redirected_frames_is_judged_at_tc_until_they_do() {
+        needs!(capability::firewall());
+        until_they_do().unwrap();
+    }
+
+    fn until_they_do() -> Result<()> {
+        let network = Gateway::new(Offload::Default)?;
+        let firewall = Setup::on(&["eth0", "eth1"]).both(CLOSED).start(network.gateway())?;
+        is(&firewall, AT_TC, "no other interface takes redirected frames")?;
+        // One of two is no other one for itself.
+        network.client.run("ethtool -K eth0 gro on")?;
+        wait::until_true("XDP on eth1", || {
+            is_at(&firewall, "eth1", BY_XDP, "auto: packets are forwarded from here").is_ok()
+        })?;
+        is(&firewall, AT_TC, "no other interface takes redirected frames")?;
+        network.server.run("ethtool -K eth0 gro on")?;
+        wait::until_true("XDP on eth0", || {
+            is(&firewall, BY_XDP, "auto: packets are forwarded from here").is_ok()
+        })?;
+        network.client.run("ethtool -K eth0 gro off")?;
+        wait::until_true("the other reason", || {
+            is_at(&firewall, "eth1", BY_XDP, "a restart chooses anew").is_ok()
+        })
+    }
+
+    #[test]
+    fn keeps_xdp_only_where_it_turns_out_to_redirect() {
+        needs!(capability::firewall());
+        only_where_it_redirects().unwrap();
+    }
+
+    /// Of a bridge it is not known before whether it takes frames; it does not.
+    fn only_where_it_redirects() -> Result<()> {
+        let network = Gateway::new(Offload::Default)?;
+        let gateway = network.gateway();
+        gateway.ip("link add br0 type bridge")?;
+        gateway.ip("link set br0 up")?;
+        let firewall = Setup::on(&["eth0", "br0"]).both(CLOSED).start(gateway)?;
+        is(&firewall, AT_TC, "no other interface takes redirected frames")?;
+        is_at(&firewall, "br0", AT_TC, "no other interface takes redirected frames")?;
+        let said = firewall.said();
+        ensure!(said.contains("no interface takes redirected frames from eth0"), "{said}");
+        Ok(())
     }
 }
 

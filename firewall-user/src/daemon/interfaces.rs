@@ -2,13 +2,14 @@
 //! true as interfaces come, go, and change their names and abilities.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
 };
 
 use anyhow::{Context, Result};
 use firewall_common::control::{Device, device, slot};
 
+use super::takers::{Features, Takers};
 use crate::{
     kernel::{
         attach::{Hook, Mode, Target},
@@ -37,6 +38,8 @@ pub struct Interfaces {
     ours: HashMap<u32, Mode>,
     /// What they are to this host, as far as that decided about the mode.
     roles: HashMap<u32, Role>,
+    /// XDP was attached in the driver just now, and is to show that it can redirect.
+    on_trial: BTreeSet<u32>,
     /// Judged at TC ingress beside XDP, while one takes over from the other.
     in_transit: HashSet<u32>,
     /// While the daemon begins it waits for whoever changes the rules; later it looks again.
@@ -56,6 +59,7 @@ impl Interfaces {
             wanted,
             ours: HashMap::new(),
             roles: HashMap::new(),
+            on_trial: BTreeSet::new(),
             in_transit: HashSet::new(),
             is_patient: false,
             running: None,
@@ -112,20 +116,62 @@ impl Interfaces {
         let links = links::all().context("cannot list the interfaces")?;
         self.notice_losses(&links);
         let wanted: Vec<_> = links.iter().filter(|link| self.wanted.contains(&link.name)).collect();
+        let takers = self.likely_takers(&links);
         let mut attached = Ok(());
         for link in wanted {
-            attached = attached.and(self.attach_anew(link, &links));
+            attached = attached.and(self.attach_anew(link, &takers, &links));
         }
+        attached = attached.and(self.end_trials());
         self.describe_all(&links)?;
         attached
     }
 
-    /// Attaches to an interface that is new, or from which packets are forwarded now and were
+    /// Those that take redirected frames, and those that may do so with the program that they are
+    /// to have.
+    fn likely_takers(&self, links: &[Link]) -> Takers {
+        let features = features();
+        let mut takers = Takers::now(links, &features);
+        let is_new =
+            |link: &&Link| self.wanted.contains(&link.name) && !self.ours.contains_key(&link.index);
+        for link in links.iter().filter(is_new) {
+            if Role::of(link).is_ok_and(Role::is_for_xdp) {
+                takers.hope_for(link, &features);
+            }
+        }
+        takers
+    }
+
+    /// Has TC judge where XDP was attached in the driver and no other interface has turned out to
+    /// take redirected frames.
+    fn end_trials(&mut self) -> Result<()> {
+        while !self.on_trial.is_empty() {
+            let links = links::all().context("cannot list the interfaces")?;
+            let takers = Takers::now(&links, &features());
+            let is_in_vain = |link: &&Link| {
+                self.on_trial.contains(&link.index) && !takers.has_beside(link.index)
+            };
+            let Some(link) = links.iter().find(is_in_vain) else { break };
+            tracing::info!(
+                "no interface takes redirected frames from {}: TC is to judge there",
+                link.name
+            );
+            self.attach(link, Role::StackRouter, &links)?;
+            if self.ours.get(&link.index) != Some(&Mode::Tc) {
+                // The rules are being changed.
+                return Ok(());
+            }
+            self.on_trial.remove(&link.index);
+        }
+        self.on_trial.clear();
+        Ok(())
+    }
+
+    /// Attaches to an interface that is new, or from which frames can be redirected now and could
     /// not. The other way round it stays with XDP, which is only slower: a card may lose
     /// packets when its program goes.
-    fn attach_anew(&mut self, link: &Link, links: &[Link]) -> Result<()> {
+    fn attach_anew(&mut self, link: &Link, takers: &Takers, links: &[Link]) -> Result<()> {
         let role = match self.hook {
-            Hook::Auto => Role::of(link)?,
+            Hook::Auto => Role::of(link)?.beside(takers.has_beside(link.index)),
             // Somebody has chosen.
             Hook::Xdp | Hook::XdpGeneric | Hook::Tc => Role::Router,
         };
@@ -138,10 +184,22 @@ impl Interfaces {
             self.roles.insert(link.index, role);
             return Ok(());
         }
-        if is_ours {
-            tracing::info!("packets are forwarded from {} now: XDP is to judge there", link.name);
+        match known {
+            Some(Role::StackRouter) if is_ours => tracing::info!(
+                "another interface takes frames from {} now: XDP is to judge there",
+                link.name
+            ),
+            _ if is_ours => tracing::info!(
+                "packets are forwarded from {} now: XDP is to judge there",
+                link.name
+            ),
+            _ => {}
         }
-        self.attach(link, role, links)
+        self.attach(link, role, links)?;
+        if self.hook == Hook::Auto && self.ours.get(&link.index) == Some(&Mode::Native) {
+            self.on_trial.insert(link.index);
+        }
+        Ok(())
     }
 
     /// An interface without the program is not ours any more: it was made anew
@@ -176,6 +234,7 @@ impl Interfaces {
             tracing::info!("no longer enforcing on the interface with index {index}");
             self.ours.remove(&index);
             self.roles.remove(&index);
+            self.on_trial.remove(&index);
         }
         Ok(())
     }
@@ -343,12 +402,12 @@ impl Interfaces {
 
 /// Without this part of netlink (before Linux 6.3) nothing is known to take
 /// redirected frames, and all goes through the stack.
-fn features() -> BTreeMap<u32, XdpFeatures> {
+fn features() -> Features {
     match xdp_features::all() {
         Ok(features) => features.unwrap_or_default(),
         Err(error) => {
             log_once(&error);
-            BTreeMap::new()
+            Features::new()
         }
     }
 }

@@ -14,6 +14,7 @@ mod memory;
 mod segment;
 mod sweeping;
 mod takeover;
+mod takers;
 mod waiting;
 mod watcher;
 
