@@ -45,6 +45,31 @@ pub struct Traffic {
     pub out_ifindex: u32,
 }
 
+/// How fast a generator sends. The kernel takes some 20 ms before the first packet and behind the
+/// last one to put the generator in its place and away again, which no packet costs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Pace {
+    /// Packets so far.
+    pub sent: u64,
+    /// When the first one was sent, in nanoseconds of the clock that begins at boot.
+    pub first: u64,
+    /// When the newest one was sent of which [`PACE`] more than before had been.
+    pub last: u64,
+    /// How many had been sent before that one.
+    pub until: u64,
+}
+
+impl Pace {
+    /// The nanoseconds of a packet; `None` before there were more than [`PACE`].
+    pub fn nanoseconds(&self) -> Option<f64> {
+        (self.until != 0).then(|| (self.last - self.first) as f64 / self.until as f64)
+    }
+}
+
+/// Packets from one look at the clock to the next.
+pub const PACE: u64 = 64;
+
 /// The low bits of a client's number, which make its port.
 pub const PORT_BITS: u32 = 10;
 

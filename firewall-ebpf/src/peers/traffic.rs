@@ -5,13 +5,13 @@ use aya_ebpf::{
         xdp_action::{XDP_ABORTED, XDP_DROP},
         xdp_md,
     },
-    helpers::{bpf_get_prandom_u32, bpf_redirect},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_redirect},
     macros::{map, xdp},
     maps::{Array, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
 use firewall_common::{
-    bench::{MEASURED, PORT_BITS, Seen, TEMPLATE, TEMPLATE6, Traffic, order, varies},
+    bench::{MEASURED, PACE, PORT_BITS, Pace, Seen, TEMPLATE, TEMPLATE6, Traffic, order, varies},
     checksum::Sum,
     wire::{Ipv4, Ipv6},
 };
@@ -26,6 +26,9 @@ static TARGETS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[map(name = "seen")]
 static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
+
+#[map(name = "pace")]
+static PACES: Array<Pace> = Array::with_max_entries(1, 0);
 
 const IP: usize = 14;
 const WORDS: usize = TEMPLATE / 8;
@@ -80,8 +83,25 @@ fn hand_on<F: Form<WORDS>, const WORDS: usize>(ctx: &XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn send(_: XdpContext) -> u32 {
     let Some(traffic) = TRAFFIC.get(0) else { return XDP_ABORTED };
-    // SAFETY: the helper only notes the interface.
-    unsafe { bpf_redirect(traffic.out_ifindex, 0) as u32 }
+    let Some(pace) = PACES.get_ptr_mut(0) else { return XDP_ABORTED };
+    // SAFETY: one packet at a time is sent, by one CPU; the helpers have no conditions.
+    unsafe {
+        count(&mut *pace);
+        bpf_redirect(traffic.out_ifindex, 0) as u32
+    }
+}
+
+#[inline(always)]
+fn count(pace: &mut Pace) {
+    if pace.sent % PACE == 0 {
+        // SAFETY: the helper has no conditions.
+        pace.last = unsafe { bpf_ktime_get_ns() };
+        pace.until = pace.sent;
+    }
+    if pace.sent == 0 {
+        pace.first = pace.last;
+    }
+    pace.sent += 1;
 }
 
 /// Counts what arrives.

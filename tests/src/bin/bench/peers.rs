@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{Array, HashMap, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray},
     programs::{ProgramFd, ProgramInfo, TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
 use bytemuck::{Pod, Zeroable};
 use firewall_common::{
-    bench::{MEASURED, Seen, Traffic},
+    bench::{MEASURED, PACE, Pace, Seen, Traffic},
     flow::Flow,
     ipv4_key::Ipv4Key,
     time::Nanos,
@@ -119,10 +119,12 @@ impl Peers {
         Ok((run.duration.as_nanos() as f64, run.return_value))
     }
 
-    /// Makes so many packets and sends them by the interface that they name.
-    pub fn send(&mut self, packets: &Packets, count: u32) -> Result<()> {
+    /// Makes so many packets and sends them by the interface that they name; gives the nanoseconds
+    /// for each, from the first one to the last batch of them.
+    pub fn send(&mut self, packets: &Packets, count: u32) -> Result<f64> {
         /// What the kernel takes at once.
-        const BATCH: u32 = 64;
+        const BATCH: u32 = PACE as u32;
+        self.paces()?.set(0, Raw(Pace::default()), 0)?;
         let context = Context { data_end: packets.frame.len() as u32, ..Context::default() };
         xdp(&mut self.ebpf, packets.maker)?.test_run(TestRunOptions {
             data_in: Some(&packets.frame),
@@ -131,7 +133,12 @@ impl Peers {
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..TestRunOptions::default()
         })?;
-        Ok(())
+        let pace = self.paces()?.get(&0, 0)?.0;
+        pace.nanoseconds().with_context(|| format!("{} packets are too few", pace.sent))
+    }
+
+    fn paces(&mut self) -> Result<Array<&mut MapData, Raw<Pace>>> {
+        Ok(Array::try_from(self.map("pace")?)?)
     }
 
     /// Attaches a program natively to an interface of the calling thread's namespace, until
