@@ -78,7 +78,18 @@ pub struct Hop {
     pub mtu: u16,
     /// For what the route was asked beside the ends: the DSCP of IPv4 ([`dscp`]), or [`IPV6`].
     pub class: u8,
-    pub _pad: u8,
+    /// How they leave: an [`Exit`]. One that XDP can redirect is another hop than one for the stack.
+    pub exit: u8,
+}
+
+/// How a packet leaves that takes the short way.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By a redirect, with what the hop says written into it: from XDP.
+    Redirect = 0,
+    /// By the stack, as it came: from TC.
+    Stack = 1,
 }
 
 impl Hop {
@@ -95,6 +106,7 @@ impl Hop {
             && c == f
             && self.mtu == other.mtu
             && self.class == other.class
+            && self.exit == other.exit
     }
 
     /// Where in the table to look for it first.
@@ -104,7 +116,8 @@ impl Hop {
         const SPREAD: u32 = 0x9e37_79b1;
         let [a, b, c] = self.addresses;
         let mix = a ^ b.rotate_left(11) ^ c.rotate_left(22) ^ self.station as u32;
-        let ways = self.in_ifindex.rotate_left(8) ^ self.out_ifindex ^ (self.class as u32) << 16;
+        let kind = (self.class as u32) << 16 ^ (self.exit as u32) << 24;
+        let ways = self.in_ifindex.rotate_left(8) ^ self.out_ifindex ^ kind;
         (mix ^ ways).wrapping_mul(SPREAD) >> 16
     }
 }

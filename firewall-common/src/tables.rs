@@ -803,6 +803,12 @@ pub trait Tables: Rules {
         number.advance(found, to);
     }
 
+    /// Adds to what packets of one direction count on several CPUs at once.
+    #[inline(always)]
+    fn add(&self, counter: &mut u64, amount: u64) {
+        *counter = counter.wrapping_add(amount);
+    }
+
     /// Notes that the segment that was described goes on unread.
     fn pass_unread(&self, scratch: &Scratch);
 

@@ -8,7 +8,7 @@ use firewall_common::{
     addr::Addr,
     control::option,
     flow::{Flow, FlowKey, protocol, status},
-    hop::{self, Hop, Way, station},
+    hop::{self, Exit, Hop, Way, station},
     rule::{Chain, Rule, RulesetHeader, Target, flag},
     tables::{FlowTable, Tables},
     testing::{Frame, Memory},
@@ -30,7 +30,7 @@ const HOP: Hop = Hop {
     addresses: [0; 3],
     mtu: 1_500,
     class: 0,
-    _pad: 0,
+    exit: Exit::Redirect as u8,
 };
 
 /// The family of client and server.
@@ -91,6 +91,12 @@ impl Net {
     }
 }
 
+/// Has packets leave so.
+fn leave_by(memory: &mut Memory, exit: Exit) {
+    memory.exit = exit;
+    memory.hop = memory.hop.map(|hop| Hop { exit: exit as u8, ..hop });
+}
+
 /// A rule that counts, a rule that accepts, and a hop that is known.
 fn gateway(net: Net, change: impl FnOnce(&mut Memory)) -> Memory {
     Memory::with(|memory| {
@@ -146,11 +152,12 @@ fn flow(memory: &Memory) -> Option<(FlowTable, FlowKey, Flow)> {
     Some((table, key, flow))
 }
 
-/// The counters; the adapter counts what leaves by redirect.
+/// The counters; the adapter counts how it leaves.
 fn counters(memory: &Memory) -> ([u64; STAT_PLACES], [(u64, u64); 3]) {
     let mut stats = memory.stats();
-    stats[Stat::ForwardFast as usize] = 0;
-    stats[Stat::ForwardShort as usize] = 0;
+    for stat in [Stat::ForwardFast, Stat::ForwardShort, Stat::ForwardStack] {
+        stats[stat as usize] = 0;
+    }
     let rules = [0, 1, 2].map(|rule| {
         let counter = memory.rule_counter(rule);
         (counter.packets, counter.bytes)
@@ -250,6 +257,10 @@ prop_compose! {
     }
 }
 
+fn exit() -> impl Strategy<Value = Exit> {
+    prop::sample::select(&[Exit::Redirect, Exit::Stack][..])
+}
+
 fn net() -> impl Strategy<Value = Net> {
     prop::sample::select(&Net::ALL[..])
 }
@@ -266,6 +277,7 @@ proptest! {
     #[test]
     fn the_short_way_leads_where_the_long_one_does(
         net in net(),
+        exit in exit(),
         steps in vec(step(), 1..40),
         (bits, retransmissions, has_offer) in settings(),
     ) {
@@ -273,6 +285,7 @@ proptest! {
         let change = |memory: &mut Memory| {
             memory.options.bits |= bits;
             memory.options.tcp_max_retrans = retransmissions;
+            leave_by(memory, exit);
         };
         let (short, long) = (connected(net, options, change), connected(net, options, change));
         let mut now = NOW;
@@ -305,9 +318,10 @@ proptest! {
     #[test]
     fn so_it_does_with_datagrams(
         net in net(),
+        exit in exit(),
         steps in vec((any::<bool>(), 0_usize..1_500, 0_u64..40_000, 0_u8..20), 1..40),
     ) {
-        let (short, long) = (gateway(net, |_| {}), gateway(net, |_| {}));
+        let [short, long] = [(); 2].map(|()| gateway(net, |memory| leave_by(memory, exit)));
         let mut now = NOW;
         for &(is_reply, len, wait, spoil) in &steps {
             now = now.after(Nanos::from_millis(wait));
@@ -347,6 +361,16 @@ fn takes(memory: &Memory, frame: &[u8]) -> bool {
     is_taken
 }
 
+/// Data with a checksum that its sender has left to hardware.
+fn unfinished(net: Net) -> Vec<u8> {
+    let mut frame = data(net).build();
+    let (l4, addresses) = (net.l4(), if net == V4 { 26..34 } else { 22..54 });
+    let len = (frame.len() - l4) as u16;
+    let pseudo = [&frame[addresses], &[0, protocol::TCP], &len.to_be_bytes()].concat();
+    frame[l4 + 16..l4 + 18].copy_from_slice(&sum(&pseudo).to_be_bytes());
+    frame
+}
+
 fn change_flow(memory: &Memory, change: impl FnOnce(&mut Flow)) {
     let (table, key, _) = flow(memory).expect("a flow");
     assert_eq!(table, FlowTable::Assured);
@@ -369,6 +393,20 @@ mod taken {
             assert_eq!(memory.stat(Stat::ForwardShort as u32), 3);
             let (_, _, flow) = flow(&memory).unwrap();
             assert_eq!((flow.sides[0].packets, flow.sides[1].packets), (5, 4));
+        }
+    }
+
+    #[test]
+    fn what_the_stack_sends_on_whatever_hardware_was_to_do_with_it() {
+        for net in Net::ALL {
+            let memory = connected(net, &OFFER, |memory| leave_by(memory, Exit::Stack));
+            let joined = to_server(net, ACK, 1_001, 5_001).payload(&[7; 4_000]);
+            assert!(takes(&memory, &joined.build()));
+            assert!(takes(&memory, &unfinished(net)));
+            let counted = [Stat::ForwardStack, Stat::AcceptForward, Stat::CacheHit];
+            let [stack, accepted, hit] = counted.map(|stat| memory.stat(stat as u32));
+            assert_eq!((stack, accepted, hit), (2, 8, 4));
+            assert_eq!(memory.stat(Stat::ForwardShort as u32), 0);
         }
     }
 
@@ -503,12 +541,7 @@ mod the_long_way {
     fn is_for_checksums_that_hardware_was_to_finish() {
         for net in Net::ALL {
             let memory = connected(net, &OFFER, |_| {});
-            let mut frame = data(net).build();
-            let (l4, addresses) = (net.l4(), if net == V4 { 26..34 } else { 22..54 });
-            let len = (frame.len() - l4) as u16;
-            let pseudo = [&frame[addresses], &[0, protocol::TCP], &len.to_be_bytes()].concat();
-            frame[l4 + 16..l4 + 18].copy_from_slice(&sum(&pseudo).to_be_bytes());
-            assert!(!takes(&memory, &frame));
+            assert!(!takes(&memory, &unfinished(net)));
         }
     }
 
@@ -599,7 +632,8 @@ mod the_long_way {
     #[test]
     fn is_for_packets_that_the_hop_does_not_take() {
         for net in Net::ALL {
-            let changes: [fn(&mut Hop); 7] = [
+            let changes: [fn(&mut Hop); 8] = [
+                |hop| hop.exit = Exit::Stack as u8,
                 |hop| hop.mtu -= 1,
                 |hop| hop.class ^= 4,
                 |hop| hop.class ^= hop::IPV6,

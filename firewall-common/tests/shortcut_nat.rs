@@ -15,7 +15,7 @@ use firewall_common::{
     extra::{Extra, need},
     flow::{Flow, FlowKey, helper, status},
     headers::Headers,
-    hop::{self, Hop, Way, station},
+    hop::{self, Exit, Hop, Way, station},
     nat::{Kind, Order, desk::done, order::flag as wish, rewrite},
     rule::{Chain, Rule, RulesetHeader, Target, flag},
     shortcut::{
@@ -146,6 +146,7 @@ fn gateway<A: Of>(nat: Nat) -> Memory {
             false => (Chain::Forward, 2),
         };
         memory.hop = Some(Hop {
+            exit: Exit::Redirect as u8,
             station: station(OURS),
             in_ifindex: 1,
             out_ifindex: 2,
@@ -228,8 +229,9 @@ fn flows(memory: &Memory) -> Vec<(FlowTable, FlowKey, Flow)> {
 /// The counters; the adapter counts what leaves by redirect.
 fn counters(memory: &Memory) -> [u64; STAT_PLACES] {
     let mut stats = memory.stats();
-    stats[Stat::ForwardFast as usize] = 0;
-    stats[Stat::ForwardShort as usize] = 0;
+    for stat in [Stat::ForwardFast, Stat::ForwardShort, Stat::ForwardStack] {
+        stats[stat as usize] = 0;
+    }
     stats
 }
 
@@ -606,6 +608,16 @@ fn it_takes_both_directions_however_they_are_translated<A: Of>() {
     for (nat, is_udp) in Nat::ALL.into_iter().flat_map(|nat| [(nat, false), (nat, true)]) {
         let talk = Talk::<A>::new(nat, is_udp);
         assert_eq!(takes(&talk, is_udp), [true; 2], "{nat:?}, UDP: {is_udp}");
+    }
+}
+
+both_families!(it_takes_neither_where_the_stack_sends_on);
+fn it_takes_neither_where_the_stack_sends_on<A: Of>() {
+    for (nat, is_udp) in Nat::ALL.into_iter().flat_map(|nat| [(nat, false), (nat, true)]) {
+        let mut talk = Talk::<A>::new(nat, is_udp);
+        talk.memory.exit = Exit::Stack;
+        talk.memory.hop = talk.memory.hop.map(|hop| Hop { exit: Exit::Stack as u8, ..hop });
+        assert_eq!(takes(&talk, is_udp), [false; 2], "{nat:?}, UDP: {is_udp}");
     }
 }
 

@@ -2,12 +2,12 @@
 
 use core::{ffi::c_void, mem::offset_of};
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use bytemuck::Zeroable;
 use firewall_common::{
     addr::Addr,
     control::device,
-    hop::{Claim, HOPS, Hop, NOWHERE, station},
+    hop::{Claim, Exit, HOPS, Hop, NOWHERE, station},
     shortcut::{Address, Ends, Halves, Ip, Ipv4, Ipv6, Plain},
     tables::Tables,
 };
@@ -15,9 +15,9 @@ use firewall_common::{
 use crate::{
     maps::HOPS as TABLE,
     memory,
-    packet::XdpPacket,
+    packet::{SkbPacket, XdpPacket},
     route::{self, Fib},
-    shortcut::{self, InPlace},
+    shortcut::{self, InPlace, View},
     tables::Maps,
     verifier::opaque,
 };
@@ -55,7 +55,20 @@ pub extern "C" fn xdp_confirm(
     dst: u32,
     ports: u32,
 ) -> u32 {
-    confirm::<Ipv4>(ctx, out_ifindex, tick, dst, ports)
+    confirm::<Ipv4>(&XdpPacket { ctx }, out_ifindex, tick, dst, ports)
+}
+
+/// The same at TC, for packets that the stack sends on.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_confirm(
+    skb: *mut __sk_buff,
+    out_ifindex: u32,
+    tick: u32,
+    dst: u32,
+    ports: u32,
+) -> u32 {
+    confirm::<Ipv4>(&SkbPacket { skb }, out_ifindex, tick, dst, ports)
 }
 
 /// The same of IPv6.
@@ -70,32 +83,49 @@ pub extern "C" fn xdp_confirm6(
 ) -> u32 {
     // SAFETY: null, or an address that nobody writes meanwhile.
     let Some(dst) = (unsafe { dst.as_ref() }) else { return NONE };
-    confirm::<Ipv6<'_>>(ctx, out_ifindex, tick, Halves::narrow(dst), ports)
+    confirm::<Ipv6<'_>>(&XdpPacket { ctx }, out_ifindex, tick, Halves::narrow(dst), ports)
+}
+
+/// The same at TC.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_confirm6(
+    skb: *mut __sk_buff,
+    out_ifindex: u32,
+    tick: u32,
+    dst: *const Addr,
+    ports: u32,
+) -> u32 {
+    // SAFETY: as above.
+    let Some(dst) = (unsafe { dst.as_ref() }) else { return NONE };
+    confirm::<Ipv6<'_>>(&SkbPacket { skb }, out_ifindex, tick, Halves::narrow(dst), ports)
 }
 
 #[inline(always)]
 fn confirm<I: InPlace>(
-    ctx: *mut xdp_md,
+    packet: &impl View,
     out_ifindex: u32,
     tick: u32,
     dst: I::Address,
     ports: u32,
 ) -> u32 {
-    let packet = XdpPacket { ctx };
-    let maps = Maps::of_xdp(ctx);
+    let maps = packet.maps();
+    let exit = packet.exit();
     let in_ifindex = packet.ifindex();
-    // In generic mode the daemon's own frames come by here, and are told by their source.
     let Some(from) = maps.device(in_ifindex) else { return NONE };
     let Some(out) = maps.device(out_ifindex) else { return NONE };
-    if from.flags & device::GENERIC != 0 || out.flags & device::TAKES_REDIRECT == 0 {
+    let takes_redirect = out.flags & device::TAKES_REDIRECT != 0;
+    // In generic mode the daemon's own frames come by here, and are told by their source.
+    let is_redirected = from.flags & device::GENERIC == 0 && takes_redirect;
+    if matches!(exit, Exit::Redirect) && !is_redirected {
         return u32::from(NOWHERE);
     }
-    let Some(plain) = shortcut::read::<I>(&packet) else { return NONE };
+    let Some(plain) = shortcut::read::<I>(packet) else { return NONE };
     let mut fib = Fib::zeroed();
     fib.ifindex = in_ifindex;
     let [sport, dport] = bytemuck::cast(ports);
     let inside = Ends { dst, sport, dport, ..plain.ends() };
-    if !ask(ctx.cast(), &plain, &inside, &mut fib) || fib.ifindex != out_ifindex {
+    if !ask(maps.ctx, exit, &plain, &inside, &mut fib) || fib.ifindex != out_ifindex {
         return NONE;
     }
     let [a, b, c, d, e, f] = fib.destination_mac;
@@ -112,7 +142,7 @@ fn confirm<I: InPlace>(
         ],
         mtu: fib.len,
         class: plain.ip.route_class(),
-        _pad: 0,
+        exit: exit as u8,
     };
     place(&hop, tick)
 }
@@ -122,6 +152,7 @@ fn confirm<I: InPlace>(
 #[inline(always)]
 fn ask<I: Ip>(
     ctx: *mut c_void,
+    exit: Exit,
     plain: &Plain<I>,
     inside: &Ends<I::Address>,
     fib: &mut Fib,
@@ -133,7 +164,11 @@ fn ask<I: Ip>(
     fib.protocol = plain.ip.protocol();
     fib.sport = inside.sport;
     fib.dport = inside.dport;
-    fib.len = plain.ip_len() as u16;
+    // Of none the kernel looks whether the packet itself is too long, which joined segments are not.
+    fib.len = match exit {
+        Exit::Redirect => plain.ip_len() as u16,
+        Exit::Stack => 0,
+    };
     fib.between(I::FAMILY, src, dst, plain.ip.tos());
     route::is_direct(ctx, fib)
 }
@@ -185,6 +220,7 @@ fn write(entry: *mut Hop, claim: u64, hop: &Hop, tick: u32) -> bool {
         (*entry).addresses = hop.addresses;
         (*entry).mtu = hop.mtu;
         (*entry).class = hop.class;
+        (*entry).exit = hop.exit;
     }
     memory::exchange(word, writing, ready)
 }

@@ -230,9 +230,18 @@ pub static RECENT: LruHashMap<RecentKey, RecentEntry> =
 #[map(name = "blank_recent")]
 pub static BLANK_RECENT: Array<RecentEntry> = Array::with_max_entries(1, 0);
 
-/// Whose bucket is asked for: one packet at a time on each CPU.
-#[map(name = "bucket_key")]
-pub static BUCKET_KEY: PerCpuArray<BucketKey> = PerCpuArray::with_max_entries(1, 0);
+/// What limits are asked with: one packet at a time on each CPU. In one map, since a program may
+/// have 64 of them.
+#[map(name = "limit_desk")]
+pub static LIMIT_DESK: PerCpuArray<LimitDesk> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+pub struct LimitDesk {
+    /// Whose bucket is asked for.
+    pub bucket: BucketKey,
+    /// Where connections are counted.
+    pub count: Count,
+}
 
 /// What rules with `-m string` search for.
 #[map(name = "patterns")]
@@ -251,10 +260,6 @@ pub static BUCKETS: LruHashMap<BucketKey, u64> = LruHashMap::with_max_entries(MA
 /// The connections that rules with `-m connlimit` have seen.
 #[map(name = "counted")]
 pub static COUNTED: LruHashMap<PlaceKey, Place> = LruHashMap::with_max_entries(MAX_PLACES, 0);
-
-/// Where they are counted: one packet at a time on each CPU.
-#[map(name = "count")]
-pub static COUNT: PerCpuArray<Count> = PerCpuArray::with_max_entries(1, 0);
 
 /// Of each CPU, both generations: [`firewall_common::rule::counter_place`]. Size set at
 /// load. No per-CPU map, as user space cannot have that in its memory.

@@ -1,6 +1,6 @@
 //! What extra conditions keep in mind, in words that all CPUs change.
 
-use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_xadd};
 
 use firewall_common::{
     extra::{Asking, EXTRAS_PER_GENERATION},
@@ -43,6 +43,13 @@ pub fn exchange(word: *mut u64, before: u64, after: u64) -> bool {
     let (_, is_written) =
         unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word, before, after) };
     is_written
+}
+
+/// Adds to a counter, whoever else does so on another CPU.
+#[inline(always)]
+pub fn add(counter: &mut u64, amount: u64) {
+    // SAFETY: the counter is the map's, or the desk's.
+    unsafe { atomic_xadd::<u64, u64, { SeqCst }>(counter, amount) };
 }
 
 /// Takes a number from what it was found to be to another one, or, where others come between, to

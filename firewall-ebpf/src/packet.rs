@@ -293,6 +293,13 @@ impl SkbPacket {
         unsafe { (*self.skb).pkt_type }
     }
 
+    /// Whether the device has taken a VLAN tag out of the frame.
+    #[inline(always)]
+    pub fn has_tag(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.skb).vlan_present != 0 }
+    }
+
     #[inline(always)]
     pub fn gso_size(&self) -> u32 {
         // SAFETY: as above.

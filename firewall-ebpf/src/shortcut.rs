@@ -1,10 +1,11 @@
-//! The short way in XDP: [`firewall_common::shortcut`] decides, here the frame is read and
+//! The short way: [`firewall_common::shortcut`] decides, here the frame is read, and in XDP
 //! sent on.
 
 use core::mem::{offset_of, size_of};
 
 use aya_ebpf::{
     bindings::{
+        __sk_buff,
         xdp_action::{XDP_DROP, XDP_REDIRECT},
         xdp_md,
     },
@@ -12,13 +13,14 @@ use aya_ebpf::{
 };
 use firewall_common::{
     checksum,
-    hop::Hop,
+    hop::{Exit, Hop},
+    packet::Packet as _,
     shortcut::{self, Ip, Ipv4, Ipv6, Plain, Turned},
     wire::{self, Ethernet, Ports, Tcp, Udp},
 };
 
 use crate::{
-    packet::XdpPacket,
+    packet::{SkbPacket, XdpPacket},
     tables::{Maps, now},
 };
 
@@ -27,6 +29,72 @@ pub const DECLINED: u32 = u32::MAX;
 
 const L3: usize = size_of::<Ethernet>();
 const ETHER_TYPE: usize = L3 - size_of::<u16>();
+
+/// What a program sees of a frame.
+pub trait View {
+    /// Where its first bytes begin and end.
+    fn first_bytes(&self) -> (usize, usize);
+    /// Its length, as far as it counts for headers that must lie within; `first` are the bytes above.
+    fn extent(&self, first: usize) -> u32;
+    fn ifindex(&self) -> u32;
+    fn maps(&self) -> Maps;
+    /// How it leaves.
+    fn exit(&self) -> Exit;
+}
+
+impl View for XdpPacket {
+    #[inline(always)]
+    fn first_bytes(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+
+    #[inline(always)]
+    fn extent(&self, first: usize) -> u32 {
+        first as u32
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        Self::ifindex(self)
+    }
+
+    #[inline(always)]
+    fn maps(&self) -> Maps {
+        Maps::of_xdp(self.ctx)
+    }
+
+    #[inline(always)]
+    fn exit(&self) -> Exit {
+        Exit::Redirect
+    }
+}
+
+impl View for SkbPacket {
+    #[inline(always)]
+    fn first_bytes(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+
+    #[inline(always)]
+    fn extent(&self, _first: usize) -> u32 {
+        self.len()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        Self::ifindex(self)
+    }
+
+    #[inline(always)]
+    fn maps(&self) -> Maps {
+        Maps::of_tc(self.skb, false)
+    }
+
+    #[inline(always)]
+    fn exit(&self) -> Exit {
+        Exit::Stack
+    }
+}
 
 /// Of a header of either family: how it is read and written in place.
 pub trait InPlace: Ip {
@@ -101,8 +169,8 @@ impl InPlace for Ipv6<'_> {
 
 /// The first words of a frame, unless it is too short for them.
 #[inline(always)]
-pub fn read<I: InPlace>(packet: &XdpPacket) -> Option<Plain<I>> {
-    let (data, end) = (packet.data(), packet.data_end());
+pub fn read<I: InPlace>(packet: &impl View) -> Option<Plain<I>> {
+    let (data, end) = packet.first_bytes();
     if data + Plain::<I>::LEN > end {
         return None;
     }
@@ -122,7 +190,7 @@ pub fn read<I: InPlace>(packet: &XdpPacket) -> Option<Plain<I>> {
             ip: I::at(data + L3),
             tcp,
             first_option,
-            available: (end - data - L3) as u32,
+            available: packet.extent(end - data) - L3 as u32,
         })
     }
 }
@@ -142,6 +210,32 @@ pub extern "C" fn xdp_shortcut6(ctx: *mut xdp_md) -> u32 {
     send_on::<Ipv6<'_>>(ctx)
 }
 
+/// Judges an untranslated packet of IPv4 at TC that needs nothing but what its flow remembers, and
+/// the stack; gives 1, or 0 where it is to go the long way.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_shortcut(skb: *mut __sk_buff) -> u32 {
+    let_on::<Ipv4>(skb)
+}
+
+/// The same of IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn tc_shortcut6(skb: *mut __sk_buff) -> u32 {
+    let_on::<Ipv6<'_>>(skb)
+}
+
+#[inline(always)]
+fn let_on<I: InPlace>(skb: *mut __sk_buff) -> u32 {
+    let packet = SkbPacket { skb };
+    let Some(plain) = read::<I>(&packet) else { return 0 };
+    if !plain.is_eligible() {
+        return 0;
+    }
+    let ifindex = packet.ifindex();
+    u32::from(shortcut::follow(&plain, ifindex, Exit::Stack, &packet.maps(), now()).is_some())
+}
+
 #[inline(always)]
 fn send_on<I: InPlace>(ctx: *mut xdp_md) -> u32 {
     let packet = XdpPacket { ctx };
@@ -150,7 +244,8 @@ fn send_on<I: InPlace>(ctx: *mut xdp_md) -> u32 {
         return DECLINED;
     }
     let maps = Maps::of_xdp(ctx);
-    let Some(onward) = shortcut::follow(&plain, packet.ifindex(), &maps, now()) else {
+    let ifindex = packet.ifindex();
+    let Some(onward) = shortcut::follow(&plain, ifindex, Exit::Redirect, &maps, now()) else {
         return DECLINED;
     };
     if !onward.ends.are(&plain.ends()) && !turn(&packet, &plain, &Turned::of(&plain, onward.ends)) {
@@ -202,9 +297,9 @@ fn rewrite<I: InPlace>(packet: &XdpPacket, hop: &Hop) -> bool {
 
 /// Whether a frame without a tag is one of IPv6.
 #[inline(always)]
-pub fn is_ipv6(packet: &XdpPacket) -> bool {
-    let data = packet.data();
-    if data + L3 > packet.data_end() {
+pub fn is_ipv6(packet: &impl View) -> bool {
+    let (data, end) = packet.first_bytes();
+    if data + L3 > end {
         return false;
     }
     // SAFETY: as above.

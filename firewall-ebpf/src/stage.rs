@@ -45,7 +45,7 @@ use firewall_common::{
 };
 
 use crate::{
-    maps::{BUCKET_KEY, COUNT, OPTIONS, PATTERNS, TEXT},
+    maps::{LIMIT_DESK, OPTIONS, PATTERNS, TEXT},
     packet::{SkbPacket, XdpPacket},
     punt, route,
     rule_maps::RuleMaps,
@@ -630,9 +630,9 @@ pub extern "C" fn bucket_holds(extra: *const Extra, facts: *const Facts, asking:
     // SAFETY: as above.
     let (extra, facts) = unsafe { (extra.as_ref(), facts.as_ref()) };
     let (Some(extra), Some(facts)) = (extra, facts) else { return 0 };
-    let Some(key) = BUCKET_KEY.get_ptr_mut(0) else { return 0 };
+    let Some(desk) = LIMIT_DESK.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's, which one packet uses at a time.
-    let key = unsafe { &mut *key };
+    let key = unsafe { &mut (*desk).bucket };
     u32::from(extra::bucket::holds(&RuleMaps, extra, facts, Asking::unpack(asking), key))
 }
 
@@ -643,9 +643,9 @@ pub extern "C" fn connections_hold(extra: *const Extra, facts: *const Facts, ask
     // SAFETY: as above.
     let (extra, facts) = unsafe { (extra.as_ref(), facts.as_ref()) };
     let (Some(extra), Some(facts)) = (extra, facts) else { return 0 };
-    let Some(count) = COUNT.get_ptr_mut(0) else { return 0 };
+    let Some(desk) = LIMIT_DESK.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's desk, which one packet uses at a time.
-    let count = unsafe { &mut *count };
+    let count = unsafe { &mut (*desk).count };
     count.begin(extra, facts, Asking::unpack(asking));
     u32::from(extra::connections::holds(&RuleMaps, extra, count))
 }

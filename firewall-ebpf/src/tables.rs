@@ -309,13 +309,19 @@ impl Tables for Maps {
     #[inline(always)]
     fn confirm(&self, inside: &Ends<u32>, (_, out): (u32, u32), tick: u32) -> Option<u16> {
         let (dst, ports) = (inside.dst, inside.ports());
-        hops::number(hops::xdp_confirm(self.ctx.cast(), out, tick, dst, ports))
+        hops::number(match self.program {
+            Program::Xdp => hops::xdp_confirm(self.ctx.cast(), out, tick, dst, ports),
+            _ => hops::tc_confirm(self.ctx.cast(), out, tick, dst, ports),
+        })
     }
 
     #[inline(always)]
     fn confirm6(&self, inside: &Ends<Halves>, (_, out): (u32, u32), tick: u32) -> Option<u16> {
         let (dst, ports) = (&inside.dst.wide(), inside.ports());
-        hops::number(hops::xdp_confirm6(self.ctx.cast(), out, tick, dst, ports))
+        hops::number(match self.program {
+            Program::Xdp => hops::xdp_confirm6(self.ctx.cast(), out, tick, dst, ports),
+            _ => hops::tc_confirm6(self.ctx.cast(), out, tick, dst, ports),
+        })
     }
 
     #[inline(always)]
@@ -951,6 +957,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn advance(&self, number: &mut Seq, found: Seq, to: Seq) {
         memory::advance(number, found, to);
+    }
+
+    #[inline(always)]
+    fn add(&self, counter: &mut u64, amount: u64) {
+        memory::add(counter, amount);
     }
 
     #[inline(always)]

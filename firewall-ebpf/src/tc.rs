@@ -34,7 +34,7 @@ use crate::{
     },
     nat,
     packet::SkbPacket,
-    proxy, punt,
+    proxy, punt, shortcut,
     stage::{self, decision},
     tables::{Maps, is_ours},
     verifier::opaque,
@@ -117,7 +117,24 @@ fn ingress(skb: *mut __sk_buff) -> i32 {
         maps.count(Stat::PassOtherHost as u32);
         return NEXT;
     }
+    if link == link::PRESENT && takes_shortcut(&packet) {
+        packet.set_tc_index(FORWARDED);
+        return NEXT;
+    }
     judge(&packet, &maps, link & link::PRESENT, Visit::New)
+}
+
+/// Whether the short way has judged the packet, which the stack is to send on.
+#[inline(always)]
+fn takes_shortcut(packet: &SkbPacket) -> bool {
+    // A mark may lead it another way, and a tag that the device has taken out is not seen.
+    if packet.mark() != 0 || packet.has_tag() {
+        return false;
+    }
+    match shortcut::is_ipv6(packet) {
+        true => shortcut::tc_shortcut6(packet.skb) != 0,
+        false => shortcut::tc_shortcut(packet.skb) != 0,
+    }
 }
 
 /// The whole path of what comes in.

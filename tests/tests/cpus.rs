@@ -73,6 +73,43 @@ fn at_tc_nothing_is_judged_or_counted_wrongly() {
     at_once("tc").unwrap();
 }
 
+#[test]
+fn at_tc_one_direction_on_both_is_counted_whole() {
+    needs!(capability::firewall(), two_cpus().map(drop));
+    one_direction().unwrap();
+}
+
+/// The client repeats its acknowledgement on both CPUs; the frames stay where they were sent.
+fn one_direction() -> Result<()> {
+    let (network, wires) = quiet_gateway()?;
+    let cpus = two_cpus().map_err(anyhow::Error::msg)?;
+    let setup = Setup::on(&["eth0", "eth1"]).rules(&rules()).option("--hook=tc");
+    let firewall = setup.start(network.gateway())?;
+    let maps = Maps::open(&Pins::new(firewall.pin()))?;
+    let connection = Connection::new(&wires, &maps, 40_000);
+    connection.shake_hands(&wires)?;
+    let frame = wires.client.frame(&connection.segment(0, flag::ACK, 0, 0, b""));
+    let frames = vec![frame; BURST];
+    let bursts = SEGMENTS / BURST as u32;
+    for phase in 0..PHASES {
+        let together = Barrier::new(2);
+        let repeat = |cpu: usize| -> Result<()> {
+            let mut burst = Burst::new(&wires.client);
+            let pinned = stay_on(cpu);
+            together.wait();
+            pinned?;
+            (0..bursts).try_for_each(|_| burst.send(&frames))
+        };
+        let repeat = &repeat;
+        thread::scope(|scope| {
+            let both = cpus.map(|cpu| scope.spawn(move || repeat(cpu)));
+            both.into_iter().try_for_each(|one| one.join().expect("no panic"))
+        })?;
+        connection.is_judged(0, 2 + 2 * (phase + 1) * SEGMENTS)?;
+    }
+    Ok(())
+}
+
 /// Bytes of one transfer: some ten thousand frames, of which several hundred overtake others.
 const TRANSFER: usize = 400 << 20;
 
@@ -122,6 +159,12 @@ COMMIT
     ensure!(bytes == TRANSFER, "{hook}: {bytes} of {TRANSFER} bytes");
     let dropped = firewall.stat("policy")?;
     ensure!(dropped == 0, "{hook}: {dropped} segments of the connection were refused");
+    let flows = firewall.json(&["conntrack", "list", "--dport", "7000"])?;
+    let counted = flows.first().and_then(|flow| flow["original"]["bytes"].as_u64());
+    ensure!(
+        counted.is_some_and(|counted| counted > TRANSFER as u64),
+        "{hook}: {counted:?} bytes counted of {TRANSFER} and headers"
+    );
     Ok(())
 }
 

@@ -7,6 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use bytemuck::Zeroable as _;
+use firewall_common::{
+    flow::{FlowKey, Tuple, protocol},
+    hop::{NOWHERE, Way},
+};
 use firewall_tests::{
     Family, Firewall, Gateway, Netns, Offload, capability,
     firewall::Setup,
@@ -15,7 +20,10 @@ use firewall_tests::{
     wait,
     wire::{End, Wire, Wires},
 };
-use firewall_user::kernel::{maps::Maps, pins::Pins};
+use firewall_user::kernel::{
+    maps::{Maps, now},
+    pins::Pins,
+};
 
 const RULES: &str = "\
 *filter
@@ -102,6 +110,13 @@ impl<'a> Talk<'a> {
     }
 
     fn over(family: Family, site: &'a Site, firewall: &'a Firewall<'a>) -> Result<Self> {
+        let mut talk = Self::begin_any(family, site, firewall)?;
+        ensure!(talk.short(&site.wires.server)?, "the connection does not take the short way");
+        Ok(talk)
+    }
+
+    /// The same, whichever way it takes.
+    fn begin_any(family: Family, site: &'a Site, firewall: &'a Firewall<'a>) -> Result<Self> {
         let (client, server) = (&site.wires.client, &site.wires.server);
         let ends = [client.endpoint(family, 40_000), server.endpoint(family, 80)];
         let segment = |from: usize, flags, seq, ack| {
@@ -117,7 +132,6 @@ impl<'a> Talk<'a> {
             let next = talk.next();
             site.wires.cross(End::Client, &next)?;
         }
-        ensure!(talk.short(&site.wires.server)?, "the connection does not take the short way");
         Ok(talk)
     }
 
@@ -134,11 +148,39 @@ impl<'a> Talk<'a> {
         Packet::tcp(client.endpoint(self.family, 40_000), server, segment)
     }
 
+    /// Sends a segment that must be refused.
+    fn is_refused(&mut self) -> Result<()> {
+        let before = self.firewall.stat("policy")?;
+        let next = self.next();
+        self.site.wires.client.send(&next)?;
+        wait::until_true("the segment to be refused", || {
+            self.firewall.stat("policy").is_ok_and(|now| now == before + 1)
+        })
+    }
+
     /// Sends a segment, which must arrive here.
     fn arrives(&mut self, at: &Wire) -> Result<()> {
         let next = self.next();
         self.site.wires.client.send(&next)?;
         at.expect(&next).map(drop)
+    }
+
+    /// Which way the flow remembers of what the client sends; the short way alone remembers any.
+    fn way(&self) -> Result<Way> {
+        let wires = &self.site.wires;
+        let client = wires.client.endpoint(self.family, 40_000);
+        let server = wires.server.endpoint(self.family, 80);
+        let tuple = Tuple {
+            src: client.ip().into(),
+            dst: server.ip().into(),
+            sport: client.port(),
+            dport: server.port(),
+            protocol: protocol::TCP,
+            ..Tuple::zeroed()
+        };
+        let maps = Maps::open(&Pins::new(self.firewall.pin()))?;
+        let (_, flow) = maps.flow(&FlowKey::of(&tuple).0, now())?.context("no flow")?;
+        Ok(flow.sides[0].way)
     }
 
     /// The same; whether it took the short way.
@@ -337,6 +379,46 @@ mod without_a_daemon {
             thread::sleep(A_SECOND);
         }
         Ok(())
+    }
+}
+
+mod at_tc {
+    use super::*;
+
+    /// Accepts what leaves by eth1 alone.
+    const ONE_WAY: &str = "\
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -p tcp ! -o eth2 -j ACCEPT
+COMMIT
+";
+
+    #[test]
+    fn what_took_the_short_way_is_judged_anew_where_it_leaves_elsewhere() {
+        needs!(capability::firewall());
+        judged_anew(Family::V4, Site::divert).unwrap();
+    }
+
+    #[test]
+    fn so_it_is_over_ipv6() {
+        needs!(capability::firewall());
+        judged_anew(Family::V6, Site::divert6).unwrap();
+    }
+
+    fn judged_anew(family: Family, divert: fn(&Site) -> Result<()>) -> Result<()> {
+        let site = Site::of_both_families()?;
+        let setup = Setup::on(&["eth0", "eth1", "eth2"]).both(ONE_WAY).option("--hook=tc");
+        let firewall = setup.start(site.network.gateway())?;
+        let mut talk = Talk::begin_any(family, &site, &firewall)?;
+        let way = talk.way()?;
+        ensure!(way != Way::default() && way.hop() != NOWHERE, "it does not take the short way");
+        let stack = firewall.stat("forward-stack")?;
+        talk.arrives(&site.wires.server)?;
+        ensure!(firewall.stat("forward-stack")? > stack, "the stack has not sent it on");
+        told(&firewall, || divert(&site))?;
+        talk.is_refused()
     }
 }
 

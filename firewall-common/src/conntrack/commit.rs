@@ -89,7 +89,7 @@ fn create<T: Tables>(
     if proxy.proof.is_proven != 0 {
         synproxy::begin(flow, &proxy.proof);
     }
-    account(flow, Direction::Original, headers.ip_len);
+    account(tables, flow, Direction::Original, headers.ip_len);
     match headers.tuple.protocol {
         protocol::TCP => connection.settle(flow, Direction::Original, Seq::advance),
         protocol::SCTP => association.settle(flow, Direction::Original),
@@ -157,7 +157,7 @@ fn forget<T: Tables>(
     if !flow_event::is_watched(tables) {
         return tables.delete(table, &scratch.key);
     }
-    account(flow, direction, scratch.headers.ip_len);
+    account(tables, flow, direction, scratch.headers.ip_len);
     flow.state = State::Close as u8;
     tables.end_watched(scratch, now);
 }
@@ -224,7 +224,7 @@ fn advance<T: Tables>(
 ) {
     let headers = &scratch.headers;
     let (was, status_was) = (flow.state, flow.status);
-    account(flow, direction, headers.ip_len);
+    account(tables, flow, direction, headers.ip_len);
     flow.state = state;
     settle(tables, scratch, flow, direction);
     let confirms = confirms(scratch, flow, was, direction, now);
@@ -308,10 +308,10 @@ fn assure<T: Tables>(tables: &T, scratch: &mut Scratch, flow: &mut Flow) {
 }
 
 #[inline(always)]
-fn account(flow: &mut Flow, direction: Direction, bytes: u32) {
+fn account<T: Tables>(tables: &T, flow: &mut Flow, direction: Direction, bytes: u32) {
     let side = flow.side_mut(direction);
-    side.packets += 1;
-    side.bytes += u64::from(bytes);
+    tables.add(&mut side.packets, 1);
+    tables.add(&mut side.bytes, bytes.into());
 }
 
 /// How long a flow lives from now on, behind the packet with these headers.

@@ -3,6 +3,7 @@
 
 use crate::{
     flow::{Direction, Flow, status},
+    hop::Exit,
     nat::arrival::is_face_of,
     tables::Tables,
     time::Nanos,
@@ -56,15 +57,17 @@ pub struct Found<'t, A> {
 #[inline(always)]
 pub fn find<'t, I: Ip, T: Tables>(
     plain: &Plain<I>,
+    exit: Exit,
     tables: &'t T,
     now: Nanos,
 ) -> Option<Found<'t, I::Address>> {
     let (wire, protocol) = (plain.ends(), plain.ip.protocol());
     let mark = Mark::of(&wire, protocol);
-    // Something may be translated that is addressed so.
-    let (inside, source) = match tables.is_face(&wire.dst.wide()) {
-        true => way_in(&wire, mark, protocol, tables),
-        false => (wire, Source::Packet),
+    // Something may be translated that is addressed so. The long way writes what the stack is to see.
+    let (inside, source) = match (tables.is_face(&wire.dst.wide()), exit) {
+        (true, Exit::Redirect) => way_in(&wire, mark, protocol, tables),
+        (true, Exit::Stack) => return None,
+        (false, _) => (wire, Source::Packet),
     };
     let arrival = Arrival { inside, is_translated: !matches!(source, Source::Packet) };
     let Some(found) = lead(arrival, plain, tables, now) else {

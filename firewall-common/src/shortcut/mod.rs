@@ -1,6 +1,9 @@
 //! The short way of what most packets are: a plain segment of a confirmed TCP connection
 //! through this host, or a datagram of a UDP stream, translated or not.
 //!
+//! From XDP it leads out of the host ([`Exit::Redirect`]), from TC it ends in the stack
+//! ([`Exit::Stack`]), which sends on what is not translated.
+//!
 //! It does what [`crate::path::filter`] and the adapter behind it would do, with the same
 //! counters and the same flow in the end, or it declines, and has changed nothing but what
 //! is remembered of the route. What it asks of a packet and its flow are the conditions
@@ -22,7 +25,7 @@ use crate::{
     control::{device, option, slot},
     flow::{Direction, Flow, Side, State, helper, status},
     generation::stamp,
-    hop::{Hop, NOWHERE, Way, tick},
+    hop::{Exit, Hop, NOWHERE, Way, tick},
     nat::mapping,
     tables::{Rules, Tables},
     time::Nanos,
@@ -45,16 +48,17 @@ pub struct Onward<'t, A> {
 }
 
 /// Judges, counts and notes an eligible packet that came in by this interface; gives the
-/// hop that it is to be redirected to, or `None`: it is to go the long way.
+/// hop that it goes on to, or `None`: it is to go the long way.
 #[inline(always)]
 pub fn follow<'t, I: Ip, T: Tables>(
     plain: &Plain<I>,
     in_ifindex: u32,
+    exit: Exit,
     tables: &'t T,
     now: Nanos,
 ) -> Option<Onward<'t, I::Address>> {
     let generation = tables.generation(now);
-    let Found { arrival, flow, direction } = find(plain, tables, now)?;
+    let Found { arrival, flow, direction } = find(plain, exit, tables, now)?;
     let state = if plain.is_tcp() { State::Established } else { State::None };
     if !is_usual(flow, state) {
         return None;
@@ -63,6 +67,10 @@ pub fn follow<'t, I: Ip, T: Tables>(
     if leaves_translated(flow, direction) {
         way.is_translated = true;
         way.ends = arrival.inside.leaving(&flow.faces, direction);
+    }
+    // As above.
+    if matches!(exit, Exit::Stack) && way.is_translated {
+        return None;
     }
     let Flow { sides: [original, reply], last, .. } = flow;
     let (side, other) = match direction {
@@ -79,15 +87,14 @@ pub fn follow<'t, I: Ip, T: Tables>(
     {
         return None;
     }
-    let hop = way_out(plain, &way, side, tables, now)?;
+    let hop = way_out(plain, &way, exit, side, tables, now)?;
     if plain.is_tcp() {
         let (sender, receiver) = (&mut side.window, &mut other.window);
         if !Connection::take_plain(sender, receiver, last, direction, &plain.seen()) {
             return None;
         }
     }
-    side.packets += 1;
-    side.bytes += u64::from(plain.ip_len());
+    account(side, exit, plain.ip_len(), tables);
     count_hits(tables, &side.cached.hits, generation, plain.ip_len());
     let timeouts = tables.timeouts();
     let time = match plain.is_tcp() {
@@ -100,9 +107,38 @@ pub fn follow<'t, I: Ip, T: Tables>(
         let (key, _) = arrival.inside.key(plain.ip.protocol());
         I::Address::renew_mapping(tables, &key, flow);
     }
-    // Of which the others follow: `verdict::spread`.
-    tables.count(Stat::ForwardShort as u32);
+    count(tables, exit);
     Some(Onward { hop, ends: way.ends })
+}
+
+/// Counts a packet of one direction.
+#[inline(always)]
+fn account<T: Tables>(side: &mut Side, exit: Exit, bytes: u32, tables: &T) {
+    match exit {
+        // What a device's queue brings is one CPU's.
+        Exit::Redirect => {
+            side.packets += 1;
+            side.bytes += u64::from(bytes);
+        }
+        Exit::Stack => {
+            tables.add(&mut side.packets, 1);
+            tables.add(&mut side.bytes, bytes.into());
+        }
+    }
+}
+
+/// As the long way counts a packet whose verdict was remembered.
+#[inline(always)]
+fn count<T: Tables>(tables: &T, exit: Exit) {
+    match exit {
+        // Of which the others follow: `verdict::spread`.
+        Exit::Redirect => tables.count(Stat::ForwardShort as u32),
+        Exit::Stack => {
+            for stat in [Stat::AcceptForward, Stat::CacheHit, Stat::ForwardStack] {
+                tables.count(stat as u32);
+            }
+        }
+    }
 }
 
 /// With which ends a packet leaves.
@@ -131,11 +167,12 @@ const fn is_usual(flow: &Flow, state: State) -> bool {
 fn way_out<'t, I: Ip, T: Tables>(
     plain: &Plain<I>,
     way: &Departure<I::Address>,
+    exit: Exit,
     side: &mut Side,
     tables: &'t T,
     now: Nanos,
 ) -> Option<&'t Hop> {
-    if plain.may_be_unfinished() {
+    if matches!(exit, Exit::Redirect) && plain.may_be_unfinished() {
         return None;
     }
     // What is news behind this line makes the answer old.
@@ -160,7 +197,9 @@ fn way_out<'t, I: Ip, T: Tables>(
         && hop.in_ifindex == verdict.in_ifindex
         && hop.out_ifindex == verdict.out_ifindex
         && hop.class == plain.ip.route_class()
-        && plain.ip_len() <= u32::from(hop.mtu);
+        && hop.exit == exit as u8
+        // The stack cuts what is too long, or says so.
+        && (matches!(exit, Exit::Stack) || plain.ip_len() <= u32::from(hop.mtu));
     if is_right { Some(hop) } else { None }
 }
 

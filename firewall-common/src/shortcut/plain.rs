@@ -27,7 +27,7 @@ pub struct Plain<I> {
     pub tcp: [u32; 5],
     /// What follows, if the TCP header says that it has options.
     pub first_option: u32,
-    /// Bytes from the IP header to the end of the frame, as far as they lie in one piece.
+    /// Bytes from the IP header to the end of the frame; in XDP as far as they lie in one piece.
     pub available: u32,
 }
 

@@ -27,7 +27,7 @@ use crate::{
     flow_event::FlowEvent,
     fragment::{Early, FragmentGrant, FragmentKey, Visit},
     headers::Headers,
-    hop::{Hop, NOWHERE, station},
+    hop::{Exit, Hop, NOWHERE, station},
     ipv4_key::Ipv4Key,
     nat::{self, FACE_WORDS, Mapping, MappingKey, Translation},
     packet::Packet,
@@ -78,6 +78,8 @@ pub struct Memory {
     pub route: fn(Addr) -> (Chain, u32),
     /// The hop that packets may be redirected to, if any, and what has been heard of changes.
     pub hop: Option<Hop>,
+    /// How packets leave that take the short way.
+    pub exit: Exit,
     /// Whether any frame is redirected to it.
     pub redirects: bool,
     pub epoch: u16,
@@ -157,6 +159,7 @@ impl Default for Memory {
             helper_ports: HashMap::from([(21, helper::FTP)]),
             route: |_| (Chain::Forward, 2),
             hop: None,
+            exit: Exit::Redirect,
             redirects: true,
             epoch: 0,
             confirmed: Cell::new(0),
@@ -244,7 +247,7 @@ impl Memory {
 
     fn follow_as<I: Ip>(&self, ip: I, frame: &[u8], now: Nanos) -> Option<Vec<u8>> {
         let plain = plain(ip, frame).filter(Plain::is_eligible)?;
-        let onward = shortcut::follow(&plain, 1, self, now)?;
+        let onward = shortcut::follow(&plain, 1, self.exit, self, now)?;
         let mut bytes = frame.to_vec();
         if !onward.ends.are(&plain.ends()) {
             write(&mut bytes, &plain, &Turned::of(&plain, onward.ends));

@@ -1,7 +1,7 @@
 //! Where an instance keeps what must outlive its daemon.
 //!
-//! Below the instance's directory on a bpffs: `v9/maps/NAME`,
-//! `v9/programs/NAME` and `v9/links/HOOK_IFINDEX`. The directory's version is
+//! Below the instance's directory on a bpffs: `v10/maps/NAME`,
+//! `v10/programs/NAME` and `v10/links/HOOK_IFINDEX`. The directory's version is
 //! that of the maps' layout.
 
 use std::{
