@@ -228,7 +228,7 @@ pub mod device {
     /// What comes in here may be forwarded, as far as the host's settings say; beside
     /// [`CHOSEN`].
     pub const FORWARDS: u32 = 1 << 7;
-    /// What is forwarded from here goes through the stack, as no other interface takes redirected
+    /// What is forwarded from here goes through the stack, as no interface takes redirected
     /// frames; beside [`FORWARDS`].
     pub const STACK_ONLY: u32 = 1 << 9;
     /// In `first_devices`: there is an interface with this index.

@@ -19,7 +19,7 @@ use crate::netlink::links::Link;
 pub enum Role {
     /// What comes in may be forwarded.
     Router,
-    /// The same, but no other interface takes redirected frames: all goes through the stack.
+    /// The same, but no interface takes redirected frames: all goes through the stack.
     StackRouter,
     /// What comes in is for this host, or for nobody.
     Host,
@@ -38,10 +38,10 @@ impl Role {
         })
     }
 
-    /// The role where it is known whether another interface takes redirected frames.
-    pub const fn beside(self, has_taker: bool) -> Self {
+    /// The role where it is known whether frames are redirected from or to the interface.
+    pub const fn where_redirects(self, redirects: bool) -> Self {
         match self {
-            Self::Router if !has_taker => Self::StackRouter,
+            Self::Router if !redirects => Self::StackRouter,
             role => role,
         }
     }
@@ -98,11 +98,11 @@ pub fn reason(flags: u32) -> &'static str {
     if has(device::STACK_ONLY) && !has(device::GENERIC) {
         return match has(device::TC) {
             true => {
-                "auto: packets are forwarded from here, but no other interface takes redirected \
-                 frames; receive offload stays whole"
+                "auto: packets are forwarded from here, but no interface takes redirected frames; \
+                 receive offload stays whole"
             }
             false => {
-                "auto: another interface took redirected frames when that was chosen; a restart \
+                "auto: frames could be redirected from here when that was chosen; a restart \
                  chooses anew"
             }
         };
@@ -160,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_router_asks_for_others_that_take_redirected_frames() {
-        assert_eq!(Role::Router.beside(true), Role::Router);
-        assert_eq!(Role::Router.beside(false), Role::StackRouter);
-        assert_eq!(Role::Host.beside(true), Role::Host);
+    fn only_a_router_asks_whether_frames_are_redirected() {
+        assert_eq!(Role::Router.where_redirects(true), Role::Router);
+        assert_eq!(Role::Router.where_redirects(false), Role::StackRouter);
+        assert_eq!(Role::Host.where_redirects(true), Role::Host);
         assert!(!Role::StackRouter.is_for_xdp());
     }
 
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(of(Role::Router, 0), "auto: packets are forwarded from here");
         assert!(of(Role::Router, device::GENERIC).ends_with("in the driver could not be attached"));
         assert!(of(Role::Router, device::TC).contains("but XDP could not be attached"));
-        assert!(of(Role::StackRouter, device::TC).contains("no other interface takes"));
+        assert!(of(Role::StackRouter, device::TC).contains("no interface takes"));
         assert!(of(Role::StackRouter, 0).contains("a restart chooses anew"));
         assert_eq!(of(Role::StackRouter, device::GENERIC), of(Role::Router, device::GENERIC));
         assert!(reason(device::OURS | Role::Bare.bits() | device::TC).contains("no Ethernet"));

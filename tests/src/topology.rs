@@ -68,9 +68,18 @@ impl Gateway {
         Self::between(CLIENTS, offload, Links::Smooth)
     }
 
-    /// The same with links without Ethernet header at one side.
+    /// The same with links without Ethernet header at one side. A device beside them takes
+    /// redirected frames, so that the other side has use for XDP.
     pub fn with_tun(at: End) -> Result<Self> {
-        Self::between(CLIENTS, Offload::Tuned, Links::TunAt(at))
+        let network = Self::between(CLIENTS, Offload::Tuned, Links::TunAt(at))?;
+        let gateway = network.gateway();
+        gateway.ip("link add taker type veth peer name taken")?;
+        gateway.run("ethtool -K taken gro on")?;
+        for device in ["taker", "taken"] {
+            gateway.set(&format!("ipv6/conf/{device}/disable_ipv6"), "1")?;
+            gateway.ip(&format!("link set {device} up"))?;
+        }
+        Ok(network)
     }
 
     /// The same with links that lose, repeat and delay frames, the same ones for a seed.

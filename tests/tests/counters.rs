@@ -70,7 +70,8 @@ impl Way {
     fn setup(self) -> Setup {
         let both = Setup::on(&["eth0", "eth1"]);
         let setup = match self {
-            Self::Fast | Self::Stack | Self::Tun(_) => both,
+            Self::Fast | Self::Tun(_) => both,
+            Self::Stack => both.option("--hook").option("xdp"),
             Self::Generic => both.option("--hook").option("xdp-generic"),
             Self::Tc => both.option("--hook").option("tc"),
             Self::Egress => Setup::on(&["eth1"]),

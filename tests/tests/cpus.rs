@@ -14,7 +14,10 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     process::Command,
-    sync::Barrier,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     thread,
 };
 
@@ -108,6 +111,54 @@ fn one_direction() -> Result<()> {
         connection.is_judged(0, 2 + 2 * (phase + 1) * SEGMENTS)?;
     }
     Ok(())
+}
+
+#[test]
+fn at_tc_the_later_of_two_segments_stays_the_later() {
+    needs!(capability::firewall(), two_cpus().map(drop));
+    later_of_two().unwrap();
+}
+
+/// Two segments of the client at the same time, again and again; the server acknowledges both.
+fn later_of_two() -> Result<()> {
+    const TURNS: u32 = 3_000;
+    let (network, wires) = quiet_gateway()?;
+    let cpus = two_cpus().map_err(anyhow::Error::msg)?;
+    let setup = Setup::on(&["eth0", "eth1"]).rules(&rules()).option("--hook=tc");
+    let firewall = setup.start(network.gateway())?;
+    let maps = Maps::open(&Pins::new(firewall.pin()))?;
+    let connection = Connection::new(&wires, &maps, 40_000);
+    connection.shake_hands(&wires)?;
+    let turn = AtomicU32::new(0);
+    let is_over = AtomicBool::new(false);
+    let segment = |said| connection.segment(0, flag::ACK | flag::PSH, said, 0, b"x");
+    thread::scope(|scope| {
+        scope.spawn(|| -> Result<()> {
+            stay_on(cpus[1])?;
+            for number in 0..TURNS {
+                while turn.load(Ordering::Acquire) <= number {
+                    if is_over.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
+                    std::hint::spin_loop();
+                }
+                wires.client.send(&segment(2 * number + 1))?;
+            }
+            Ok(())
+        });
+        let done = stay_on(cpus[0]).and_then(|()| {
+            (0..TURNS).try_for_each(|number| {
+                turn.store(number + 1, Ordering::Release);
+                wires.client.send(&segment(2 * number))?;
+                let both = 2 * (number + 1);
+                connection.is_judged(0, 2 + both)?;
+                wires.server.send(&connection.segment(1, flag::ACK, 0, both, b""))?;
+                connection.is_judged(1, 1 + number + 1)
+            })
+        });
+        is_over.store(true, Ordering::Relaxed);
+        done
+    })
 }
 
 /// Bytes of one transfer: some ten thousand frames, of which several hundred overtake others.

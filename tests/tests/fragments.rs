@@ -44,7 +44,10 @@ mod a_datagram_of_4000_bytes {
     fn crosses_there_and_back_whatever_the_flow_has_seen() {
         needs!(capability::firewall());
         for offload in [Offload::Tuned, Offload::Default] {
-            there_and_back(&Gateway::new(offload).unwrap()).unwrap();
+            let network = Gateway::new(offload).unwrap();
+            let setup = Setup::on(&["eth0", "eth1"]).both(RULES).option("--hook=xdp");
+            let _firewall = setup.start(network.gateway()).unwrap();
+            there_and_back(&network).unwrap();
         }
     }
 
@@ -52,12 +55,13 @@ mod a_datagram_of_4000_bytes {
     fn crosses_a_link_without_ethernet() {
         needs!(capability::firewall(), capability::tun());
         for end in [wire::End::Client, wire::End::Server] {
-            there_and_back(&Gateway::with_tun(end).unwrap()).unwrap();
+            let network = Gateway::with_tun(end).unwrap();
+            let _firewall = start(&network).unwrap();
+            there_and_back(&network).unwrap();
         }
     }
 
     fn there_and_back(network: &Gateway) -> Result<()> {
-        let _firewall = start(network)?;
         for family in FAMILIES {
             let client = socket(network, End::Client, family)?;
             let server = socket(network, End::Server, family)?;

@@ -209,7 +209,7 @@ mod tftp {
     fn while_locked() -> Result<()> {
         let network = Gateway::new(Offload::Default)?;
         let configuration = Configuration::new("[helper.tftp]\nports = [69]\n")?;
-        let firewall = start(&configuration, &network, RULES, "auto")?;
+        let firewall = start(&configuration, &network, RULES, "xdp")?;
         let lock = Pins::new(firewall.pin()).lock_settings()?;
         let server = SocketAddr::new(network.server_address(Family::V4), 69);
         let listener = network.server.enter(|| UdpSocket::bind(server))?;

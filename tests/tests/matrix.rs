@@ -189,6 +189,8 @@ const fn offload(kind: Kind) -> Offload {
 /// Every server and every translation meets each of them.
 fn hook(kind: Kind, translation: Translation) -> &'static str {
     match translation {
+        // Of devices as the kernel makes them the other hooks have their turn below.
+        Translation::None if matches!(offload(kind), Offload::Default) => "xdp",
         Translation::None => "auto",
         _ => ["xdp", "tc", "xdp-generic"][(kind as usize + translation as usize) % 3],
     }

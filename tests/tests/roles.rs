@@ -12,8 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use firewall_common::control::LAYOUT_VERSION;
 use firewall_tests::{
-    Family, Firewall, Gateway, Offload, capability, firewall::Setup, needs, packet::Packet, wait,
-    wire::Wires,
+    Family, Firewall, Gateway, Offload, capability,
+    firewall::Setup,
+    needs,
+    packet::Packet,
+    wait,
+    wire::{End, Wires},
 };
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
@@ -150,40 +154,69 @@ mod a_gateway {
     fn until_they_do() -> Result<()> {
         let network = Gateway::new(Offload::Default)?;
         let firewall = Setup::on(&["eth0", "eth1"]).both(CLOSED).start(network.gateway())?;
-        is(&firewall, AT_TC, "no other interface takes redirected frames")?;
-        // One of two is no other one for itself.
+        let both = |hooks: &str, reason: &str| {
+            is(&firewall, hooks, reason)?;
+            is_at(&firewall, "eth1", hooks, reason)
+        };
+        both(AT_TC, "no interface takes redirected frames")?;
+        // One is enough: it redirects to the other, or is redirected to.
         network.client.run("ethtool -K eth0 gro on")?;
-        wait::until_true("XDP on eth1", || {
-            is_at(&firewall, "eth1", BY_XDP, "auto: packets are forwarded from here").is_ok()
-        })?;
-        is(&firewall, AT_TC, "no other interface takes redirected frames")?;
-        network.server.run("ethtool -K eth0 gro on")?;
-        wait::until_true("XDP on eth0", || {
-            is(&firewall, BY_XDP, "auto: packets are forwarded from here").is_ok()
-        })?;
+        wait::until_true("XDP", || both(BY_XDP, "auto: packets are forwarded from here").is_ok())?;
         network.client.run("ethtool -K eth0 gro off")?;
-        wait::until_true("the other reason", || {
-            is_at(&firewall, "eth1", BY_XDP, "a restart chooses anew").is_ok()
+        wait::until_true("the other reason", || both(BY_XDP, "a restart chooses anew").is_ok())
+    }
+
+    #[test]
+    fn with_one_interface_redirects_to_another_or_not_at_all() {
+        needs!(capability::firewall());
+        with_one_interface().unwrap();
+    }
+
+    fn with_one_interface() -> Result<()> {
+        let network = Gateway::new(Offload::Default)?;
+        network.client.run("ethtool -K eth0 gro on")?;
+        let firewall = Setup::on(&["eth0"]).both(CLOSED).start(network.gateway())?;
+        is(&firewall, AT_TC, "no interface takes redirected frames")?;
+        network.server.run("ethtool -K eth0 gro on")?;
+        wait::until_true("XDP", || {
+            is(&firewall, BY_XDP, "auto: packets are forwarded from here").is_ok()
         })
     }
 
     #[test]
-    fn keeps_xdp_only_where_it_turns_out_to_redirect() {
-        needs!(capability::firewall());
-        only_where_it_redirects().unwrap();
+    fn beside_a_link_without_ethernet_has_no_use_for_xdp() {
+        needs!(capability::firewall(), capability::tun());
+        beside_a_tun().unwrap();
     }
 
-    /// Of a bridge it is not known before whether it takes frames; it does not.
-    fn only_where_it_redirects() -> Result<()> {
+    fn beside_a_tun() -> Result<()> {
+        let network = Gateway::with_tun(End::Server)?;
+        let firewall = Setup::on(&["eth0", "eth1"]).both(CLOSED).start(network.gateway())?;
+        // Another device does take frames.
+        is(&firewall, BY_XDP, "auto: packets are forwarded from here")?;
+        is_at(&firewall, "eth1", AT_TC, "no Ethernet header")?;
+        drop(firewall);
+        network.gateway().ip("link del taker")?;
+        let firewall = Setup::on(&["eth0", "eth1"]).both(CLOSED).start(network.gateway())?;
+        is(&firewall, AT_TC, "no interface takes redirected frames")
+    }
+
+    #[test]
+    fn hopes_for_no_device_without_xdp() {
+        needs!(capability::firewall());
+        beside_a_bridge().unwrap();
+    }
+
+    fn beside_a_bridge() -> Result<()> {
         let network = Gateway::new(Offload::Default)?;
         let gateway = network.gateway();
         gateway.ip("link add br0 type bridge")?;
         gateway.ip("link set br0 up")?;
         let firewall = Setup::on(&["eth0", "br0"]).both(CLOSED).start(gateway)?;
-        is(&firewall, AT_TC, "no other interface takes redirected frames")?;
-        is_at(&firewall, "br0", AT_TC, "no other interface takes redirected frames")?;
+        is(&firewall, AT_TC, "no interface takes redirected frames")?;
+        is_at(&firewall, "br0", AT_TC, "no interface takes redirected frames")?;
         let said = firewall.said();
-        ensure!(said.contains("no interface takes redirected frames from eth0"), "{said}");
+        ensure!(!said.contains("TC is to judge"), "XDP was attached in vain: {said}");
         Ok(())
     }
 }

@@ -420,6 +420,40 @@ COMMIT
         told(&firewall, || divert(&site))?;
         talk.is_refused()
     }
+
+    /// The long way asks the routing table for each packet.
+    #[test]
+    fn without_a_daemon_the_short_way_believes_a_route_for_a_moment() {
+        needs!(capability::firewall());
+        for_a_moment().unwrap();
+    }
+
+    fn for_a_moment() -> Result<()> {
+        let site = Site::new()?;
+        let setup = Setup::on(&["eth0", "eth1", "eth2"]).rules(ONE_WAY).option("--hook=tc");
+        let mut firewall = setup.start(site.network.gateway())?;
+        Talk::begin_any(Family::V4, &site, &firewall)?;
+        firewall.kill();
+        let mut talk = Talk { site: &site, firewall: &firewall, family: Family::V4, sent: 3 };
+        // The moment may be over between two steps.
+        for _ in 0..20 {
+            talk.arrives(&site.wires.server)?;
+            let verdicts = || -> Result<_> {
+                Ok((firewall.stat("accept-forward")?, firewall.stat("policy")?))
+            };
+            let before = verdicts()?;
+            let next = talk.next();
+            site.divert()?;
+            site.wires.client.send(&next)?;
+            wait::until_true("a verdict", || verdicts().is_ok_and(|now| now != before))?;
+            let is_accepted = verdicts()?.0 > before.0;
+            site.ip("route del 198.51.100.77/32 dev eth2")?;
+            if is_accepted {
+                return site.other.expect(&next).map(drop);
+            }
+        }
+        anyhow::bail!("no segment took the short way")
+    }
 }
 
 mod over_ipv6 {

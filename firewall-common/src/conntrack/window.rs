@@ -206,14 +206,15 @@ impl Connection {
 
     /// [`Connection::place`] in place, for a segment that is no SYN, FIN or RST, of a running
     /// connection, and lies well inside windows that are known, as nearly all do; `false`,
-    /// and nothing is noted, for any other.
+    /// and nothing is noted, for any other. What was sent and what may be goes on by `advance`, as
+    /// [`Connection::settle`] has it.
     #[inline(always)]
     pub fn take_plain(
-        sender: &mut Window,
-        receiver: &mut Window,
+        [sender, receiver]: [&mut Window; 2],
         last: &mut Last,
         direction: Direction,
         seen: &Seen,
+        advance: impl Fn(&mut Seq, Seq, Seq),
     ) -> bool {
         let Seen { seq, end, ack, .. } = *seen;
         let (sent, read) = (sender.max_size, receiver.max_size);
@@ -233,16 +234,19 @@ impl Connection {
         if sent < size {
             sender.max_size = size;
         }
-        if end.is_after(sender.end) {
-            sender.end = end;
+        let sent_until = sender.end;
+        if end.is_after(sent_until) {
+            advance(&mut sender.end, sent_until, end);
             sender.flags |= window::UNACKNOWLEDGED;
         }
         if !sender.has(window::MAX_ACK_KNOWN) || ack.is_after(sender.max_ack) {
             sender.max_ack = ack;
             sender.flags |= window::MAX_ACK_KNOWN;
         }
-        if ack.plus(size).is_after(receiver.max_end.minus(1)) {
-            receiver.max_end = ack.plus(if size == 0 { 1 } else { size });
+        let allowed_until = receiver.max_end;
+        if ack.plus(size).is_after(allowed_until.minus(1)) {
+            let to = ack.plus(if size == 0 { 1 } else { size });
+            advance(&mut receiver.max_end, allowed_until, to);
         }
         if ack == receiver.end && receiver.has(window::UNACKNOWLEDGED) {
             receiver.flags &= !window::UNACKNOWLEDGED;

@@ -27,6 +27,7 @@ use crate::{
     generation::stamp,
     hop::{Exit, Hop, NOWHERE, Way, tick},
     nat::mapping,
+    seq::Seq,
     tables::{Rules, Tables},
     time::Nanos,
     verdict::Stat,
@@ -89,8 +90,13 @@ pub fn follow<'t, I: Ip, T: Tables>(
     }
     let hop = way_out(plain, &way, exit, side, tables, now)?;
     if plain.is_tcp() {
-        let (sender, receiver) = (&mut side.window, &mut other.window);
-        if !Connection::take_plain(sender, receiver, last, direction, &plain.seen()) {
+        let windows = [&mut side.window, &mut other.window];
+        let advance = |number: &mut Seq, found, to| match exit {
+            // What a device's queue brings is one CPU's.
+            Exit::Redirect => *number = to,
+            Exit::Stack => tables.advance(number, found, to),
+        };
+        if !Connection::take_plain(windows, last, direction, &plain.seen(), advance) {
             return None;
         }
     }
@@ -115,7 +121,7 @@ pub fn follow<'t, I: Ip, T: Tables>(
 #[inline(always)]
 fn account<T: Tables>(side: &mut Side, exit: Exit, bytes: u32, tables: &T) {
     match exit {
-        // What a device's queue brings is one CPU's.
+        // As above.
         Exit::Redirect => {
             side.packets += 1;
             side.bytes += u64::from(bytes);

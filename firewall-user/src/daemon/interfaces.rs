@@ -40,6 +40,8 @@ pub struct Interfaces {
     roles: HashMap<u32, Role>,
     /// XDP was attached in the driver just now, and is to show that it can redirect.
     on_trial: BTreeSet<u32>,
+    /// Wanted, and refused when it was last attached to.
+    refused: BTreeSet<u32>,
     /// Judged at TC ingress beside XDP, while one takes over from the other.
     in_transit: HashSet<u32>,
     /// While the daemon begins it waits for whoever changes the rules; later it looks again.
@@ -60,6 +62,7 @@ impl Interfaces {
             ours: HashMap::new(),
             roles: HashMap::new(),
             on_trial: BTreeSet::new(),
+            refused: BTreeSet::new(),
             in_transit: HashSet::new(),
             is_patient: false,
             running: None,
@@ -115,11 +118,17 @@ impl Interfaces {
     fn attach_wanted(&mut self) -> Result<()> {
         let links = links::all().context("cannot list the interfaces")?;
         self.notice_losses(&links);
-        let wanted: Vec<_> = links.iter().filter(|link| self.wanted.contains(&link.name)).collect();
+        self.refused.retain(|index| links.iter().any(|link| link.index == *index));
         let takers = self.likely_takers(&links);
         let mut attached = Ok(());
-        for link in wanted {
-            attached = attached.and(self.attach_anew(link, &takers, &links));
+        let wanted = self.wanted.clone();
+        for link in links.iter().filter(|link| wanted.contains(&link.name)) {
+            let done = self.attach_anew(link, &takers, &links);
+            match done {
+                Ok(()) => self.refused.remove(&link.index),
+                Err(_) => self.refused.insert(link.index),
+            };
+            attached = attached.and(done);
         }
         attached = attached.and(self.end_trials());
         self.describe_all(&links)?;
@@ -127,34 +136,44 @@ impl Interfaces {
     }
 
     /// Those that take redirected frames, and those that may do so with the program that they are
-    /// to have.
+    /// to have; of one that was refused before nothing is hoped for.
     fn likely_takers(&self, links: &[Link]) -> Takers {
         let features = features();
-        let mut takers = Takers::now(links, &features);
-        let is_new =
-            |link: &&Link| self.wanted.contains(&link.name) && !self.ours.contains_key(&link.index);
+        let known = features.as_ref();
+        let mut takers = known.map(|known| Takers::now(links, known)).unwrap_or_default();
+        let is_new = |link: &&Link| {
+            self.wanted.contains(&link.name)
+                && !self.ours.contains_key(&link.index)
+                && !self.refused.contains(&link.index)
+        };
         for link in links.iter().filter(is_new) {
             if Role::of(link).is_ok_and(Role::is_for_xdp) {
-                takers.hope_for(link, &features);
+                takers.hope_for(link, known);
             }
         }
         takers
     }
 
-    /// Has TC judge where XDP was attached in the driver and no other interface has turned out to
+    /// The indices of those from which XDP may redirect.
+    fn routers(&self, links: &[Link]) -> BTreeSet<u32> {
+        let wanted = links.iter().filter(|link| self.wanted.contains(&link.name));
+        let routers = wanted.filter(|link| Role::of(link).is_ok_and(Role::is_for_xdp));
+        routers.map(|link| link.index).collect()
+    }
+
+    /// Has TC judge where XDP was attached in the driver and no interface has turned out to
     /// take redirected frames.
     fn end_trials(&mut self) -> Result<()> {
         while !self.on_trial.is_empty() {
             let links = links::all().context("cannot list the interfaces")?;
-            let takers = Takers::now(&links, &features());
+            // Who cannot be asked now is asked at the next look.
+            let Some(features) = features() else { return Ok(()) };
+            let (takers, routers) = (Takers::now(&links, &features), self.routers(&links));
             let is_in_vain = |link: &&Link| {
-                self.on_trial.contains(&link.index) && !takers.has_beside(link.index)
+                self.on_trial.contains(&link.index) && !takers.has_use_at(link.index, &routers)
             };
             let Some(link) = links.iter().find(is_in_vain) else { break };
-            tracing::info!(
-                "no interface takes redirected frames from {}: TC is to judge there",
-                link.name
-            );
+            tracing::info!("no interface takes redirected frames: TC is to judge at {}", link.name);
             self.attach(link, Role::StackRouter, &links)?;
             if self.ours.get(&link.index) != Some(&Mode::Tc) {
                 // The rules are being changed.
@@ -171,7 +190,10 @@ impl Interfaces {
     /// packets when its program goes.
     fn attach_anew(&mut self, link: &Link, takers: &Takers, links: &[Link]) -> Result<()> {
         let role = match self.hook {
-            Hook::Auto => Role::of(link)?.beside(takers.has_beside(link.index)),
+            Hook::Auto => {
+                let routers = self.routers(links);
+                Role::of(link)?.where_redirects(takers.has_use_at(link.index, &routers))
+            }
             // Somebody has chosen.
             Hook::Xdp | Hook::XdpGeneric | Hook::Tc => Role::Router,
         };
@@ -185,10 +207,9 @@ impl Interfaces {
             return Ok(());
         }
         match known {
-            Some(Role::StackRouter) if is_ours => tracing::info!(
-                "another interface takes frames from {} now: XDP is to judge there",
-                link.name
-            ),
+            Some(Role::StackRouter) if is_ours => {
+                tracing::info!("frames can be redirected now: XDP is to judge at {}", link.name)
+            }
             _ if is_ours => tracing::info!(
                 "packets are forwarded from {} now: XDP is to judge there",
                 link.name
@@ -313,7 +334,7 @@ impl Interfaces {
         }
         self.read_rules()?;
         let patterns = |name: &str| self.patterns(name);
-        let features = features();
+        let features = features().unwrap_or_default();
         let known: HashMap<_, _> = self.maps.devices()?.into_iter().collect();
         let mut has_changed = false;
         for link in links {
@@ -401,13 +422,13 @@ impl Interfaces {
 }
 
 /// Without this part of netlink (before Linux 6.3) nothing is known to take
-/// redirected frames, and all goes through the stack.
-fn features() -> Features {
+/// redirected frames, and all goes through the stack. `None` when it did not answer.
+fn features() -> Option<Features> {
     match xdp_features::all() {
-        Ok(features) => features.unwrap_or_default(),
+        Ok(features) => Some(features.unwrap_or_default()),
         Err(error) => {
             log_once(&error);
-            Features::new()
+            None
         }
     }
 }

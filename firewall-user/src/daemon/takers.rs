@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::netlink::{links::Link, xdp_features::XdpFeatures};
 
-/// What drivers can do, by the index of the interface; empty before Linux 6.3.
+/// What drivers can do, by the index of the interface; empty before Linux 6.3, which tells
+/// nothing.
 pub type Features = BTreeMap<u32, XdpFeatures>;
 
 /// Indexes of interfaces.
@@ -12,7 +13,7 @@ pub type Features = BTreeMap<u32, XdpFeatures>;
 pub struct Takers(BTreeSet<u32>);
 
 impl Takers {
-    /// Those that take redirected frames as they are now. XDP redirects frames of Ethernet alone.
+    /// Those that take redirected frames now. XDP redirects frames of Ethernet alone.
     pub fn now(links: &[Link], features: &Features) -> Self {
         let takes = |link: &&Link| {
             features.get(&link.index).is_some_and(|of| of.has(XdpFeatures::NDO_XMIT))
@@ -21,19 +22,25 @@ impl Takers {
         Self(takers.map(|link| link.index).collect())
     }
 
-    /// Adds one that is to have XDP, if it may become one by that: most drivers of cards have
-    /// queues for redirected frames only as long as there is a program. That of a pair of virtual
-    /// devices goes by the other end.
-    pub fn hope_for(&mut self, link: &Link, features: &Features) {
+    /// Adds one that is to have XDP, if it may become one by that: most drivers of cards that have
+    /// XDP have queues for redirected frames only as long as there is a program. That of a pair of
+    /// virtual devices goes by the other end. `features` is `None` where the kernel could not be
+    /// asked.
+    pub fn hope_for(&mut self, link: &Link, features: Option<&Features>) {
         let is_pair = link.kind.as_deref() == Some("veth");
-        if link.is_ethernet() && !is_pair && features.contains_key(&link.index) {
+        let has_xdp = features.is_none_or(|features| {
+            features.get(&link.index).is_some_and(|of| of.has(XdpFeatures::BASIC))
+        });
+        if link.is_ethernet() && !is_pair && has_xdp {
             self.0.insert(link.index);
         }
     }
 
-    /// Whether frames from an interface can be redirected to another one.
-    pub fn has_beside(&self, index: u32) -> bool {
-        self.0.iter().any(|taker| *taker != index)
+    /// Whether frames can be redirected from an interface, or to it from another one of `routers`: a
+    /// driver may take frames only while it has a program itself.
+    pub fn has_use_at(&self, index: u32, routers: &BTreeSet<u32>) -> bool {
+        let has_others = routers.iter().any(|other| *other != index);
+        self.0.iter().any(|taker| *taker != index || has_others)
     }
 }
 
@@ -63,11 +70,13 @@ mod tests {
     #[test]
     fn one_alone_has_nobody_to_redirect_to() {
         let links = [link(1, None), link(2, None)];
-        let both = [(1, XdpFeatures::NDO_XMIT), (2, XdpFeatures::NDO_XMIT)];
-        let takers = Takers::now(&links, &features(&both[..1]));
-        assert!(!takers.has_beside(1) && takers.has_beside(2));
-        let takers = Takers::now(&links, &features(&both));
-        assert!(takers.has_beside(1) && takers.has_beside(2));
+        let takers = Takers::now(&links, &features(&[(1, XdpFeatures::NDO_XMIT)]));
+        assert!(!takers.has_use_at(1, &BTreeSet::from([1])));
+        assert!(takers.has_use_at(2, &BTreeSet::from([2])));
+        // The other one redirects to it.
+        assert!(takers.has_use_at(1, &BTreeSet::from([1, 2])));
+        let nobody = Takers::now(&links, &features(&[]));
+        assert!(!nobody.has_use_at(1, &BTreeSet::from([1, 2])));
     }
 
     #[test]
@@ -75,19 +84,33 @@ mod tests {
         let tun = Link { link_type: libc::ARPHRD_NONE, ..link(1, Some("tun")) };
         let features = features(&[(1, XdpFeatures::NDO_XMIT)]);
         let mut takers = Takers::now(std::slice::from_ref(&tun), &features);
-        takers.hope_for(&tun, &features);
+        takers.hope_for(&tun, None);
         assert_eq!(takers, Takers::default());
     }
 
     #[test]
-    fn a_card_may_become_one_and_a_virtual_pair_does_not() {
-        let features = features(&[(1, XdpFeatures::BASIC), (2, XdpFeatures::BASIC)]);
-        let (card, pair, unknown) = (link(1, None), link(2, Some("veth")), link(3, None));
-        let mut takers = Takers::now(&[card.clone(), pair.clone(), unknown.clone()], &features);
-        takers.hope_for(&pair, &features);
-        takers.hope_for(&unknown, &features);
+    fn a_card_with_xdp_may_become_one_and_others_do_not() {
+        let features = features(&[
+            (1, XdpFeatures::BASIC),
+            (2, XdpFeatures::BASIC),
+            (3, XdpFeatures::default()),
+        ]);
+        let [card, pair, bridge] = [(1, None), (2, Some("veth")), (3, Some("bridge"))]
+            .map(|(index, kind)| link(index, kind));
+        let mut takers = Takers::default();
+        takers.hope_for(&pair, Some(&features));
+        takers.hope_for(&bridge, Some(&features));
+        takers.hope_for(&link(4, None), Some(&features));
         assert_eq!(takers, Takers::default());
-        takers.hope_for(&card, &features);
-        assert!(takers.has_beside(2) && !takers.has_beside(1));
+        takers.hope_for(&card, Some(&features));
+        assert_eq!(takers, Takers(BTreeSet::from([1])));
+    }
+
+    #[test]
+    fn where_the_kernel_could_not_be_asked_all_but_pairs_may() {
+        let mut takers = Takers::default();
+        takers.hope_for(&link(1, None), None);
+        takers.hope_for(&link(2, Some("veth")), None);
+        assert_eq!(takers, Takers(BTreeSet::from([1])));
     }
 }

@@ -21,8 +21,8 @@ use crate::role::Role;
 /// Where packets that come in are judged, as asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hook {
-    /// By the interface's [`Role`]: XDP where packets are forwarded, in the driver if it has
-    /// it; else TC.
+    /// By the interface's [`Role`]: XDP where packets are forwarded and can be redirected, in the
+    /// driver if it has it; else TC.
     #[default]
     Auto,
     Xdp,
