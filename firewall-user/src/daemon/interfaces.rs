@@ -206,15 +206,12 @@ impl Interfaces {
             self.roles.insert(link.index, role);
             return Ok(());
         }
-        match known {
-            Some(Role::StackRouter) if is_ours => {
-                tracing::info!("frames can be redirected now: XDP is to judge at {}", link.name)
-            }
-            _ if is_ours => tracing::info!(
-                "packets are forwarded from {} now: XDP is to judge there",
-                link.name
-            ),
-            _ => {}
+        if is_ours {
+            let news = match known {
+                Some(Role::StackRouter) => "frames can be redirected",
+                _ => "packets are forwarded",
+            };
+            tracing::info!("{news} from {} now: XDP is to judge there", link.name);
         }
         self.attach(link, role, links)?;
         if self.hook == Hook::Auto && self.ours.get(&link.index) == Some(&Mode::Native) {
