@@ -79,11 +79,11 @@ fn at_tc_nothing_is_judged_or_counted_wrongly() {
 #[test]
 fn at_tc_one_direction_on_both_is_counted_whole() {
     needs!(capability::firewall(), two_cpus().map(drop));
-    one_direction().unwrap();
+    at_tc(one_direction).unwrap();
 }
 
-/// The client repeats its acknowledgement on both CPUs; the frames stay where they were sent.
-fn one_direction() -> Result<()> {
+/// Goes on with a connection through a gateway at TC, where nothing steers frames.
+fn at_tc(go_on: impl FnOnce(&Connection<'_>, &Wires, [usize; 2]) -> Result<()>) -> Result<()> {
     let (network, wires) = quiet_gateway()?;
     let cpus = two_cpus().map_err(anyhow::Error::msg)?;
     let setup = Setup::on(&["eth0", "eth1"]).rules(&rules()).option("--hook=tc");
@@ -91,6 +91,11 @@ fn one_direction() -> Result<()> {
     let maps = Maps::open(&Pins::new(firewall.pin()))?;
     let connection = Connection::new(&wires, &maps, 40_000);
     connection.shake_hands(&wires)?;
+    go_on(&connection, &wires, cpus)
+}
+
+/// The client repeats its acknowledgement on both CPUs; the frames stay where they were sent.
+fn one_direction(connection: &Connection<'_>, wires: &Wires, cpus: [usize; 2]) -> Result<()> {
     let frame = wires.client.frame(&connection.segment(0, flag::ACK, 0, 0, b""));
     let frames = vec![frame; BURST];
     let bursts = SEGMENTS / BURST as u32;
@@ -116,19 +121,12 @@ fn one_direction() -> Result<()> {
 #[test]
 fn at_tc_the_later_of_two_segments_stays_the_later() {
     needs!(capability::firewall(), two_cpus().map(drop));
-    later_of_two().unwrap();
+    at_tc(later_of_two).unwrap();
 }
 
 /// Two segments of the client at the same time, again and again; the server acknowledges both.
-fn later_of_two() -> Result<()> {
+fn later_of_two(connection: &Connection<'_>, wires: &Wires, cpus: [usize; 2]) -> Result<()> {
     const TURNS: u32 = 3_000;
-    let (network, wires) = quiet_gateway()?;
-    let cpus = two_cpus().map_err(anyhow::Error::msg)?;
-    let setup = Setup::on(&["eth0", "eth1"]).rules(&rules()).option("--hook=tc");
-    let firewall = setup.start(network.gateway())?;
-    let maps = Maps::open(&Pins::new(firewall.pin()))?;
-    let connection = Connection::new(&wires, &maps, 40_000);
-    connection.shake_hands(&wires)?;
     let turn = AtomicU32::new(0);
     let is_over = AtomicBool::new(false);
     let segment = |said| connection.segment(0, flag::ACK | flag::PSH, said, 0, b"x");
